@@ -1,0 +1,153 @@
+"""The forgetting curve: accuracy on every experience while others are learned."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.models import MultiTaskModule
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor, nn
+
+from kancl.data.rows import as_tensors
+from kancl.plugins.recorder import RecorderPlugin
+
+CURVE = "curve_accuracy"
+"""Name of the curve's measurements in the recorder."""
+
+
+class ForgettingCurvePlugin(SupervisedPlugin):
+    """Measure the accuracy on EVERY experience every n training iterations.
+
+    At iteration 0, every ``every_iterations`` after a border, at the few iterations
+    ``after_border`` (where forgetting happens) and at the end of each experience. Not
+    yet trained experiences are measured too; whoever draws them tells them apart by
+    ``recorder.borders``. Each point is a ``curve_accuracy`` measurement of the
+    recorder; its time counts as evaluation.
+
+    The samples, spread evenly over each experience's rows (so over its classes), stay
+    on the device. Nothing random is drawn and modules get their training mode back, so
+    the trained parameters are the same to the bit with and without the plugin. A class
+    that a growing head does not know yet scores 0; an experience whose own head
+    does not exist yet is left out.
+
+    Put it behind the recorder.
+
+    Args:
+        test_stream: experiences with ``dataset``, in the order of their index.
+        every_iterations: training iterations between points.
+        samples_per_experience: rows measured of each experience; its precision is
+            about 1 / sqrt of it at worst (0.5 / sqrt(n), one standard error).
+        after_border: iterations after the start of an experience at which to measure
+            as well.
+        batch_size: most samples in one forward pass.
+    """
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        test_stream: Iterable[Any],
+        every_iterations: int = 50,
+        samples_per_experience: int = 250,
+        *,
+        after_border: Sequence[int] = (2, 5, 10, 20),
+        batch_size: int = 1024,
+    ) -> None:
+        super().__init__()
+        for name, value in [
+            ("every_iterations", every_iterations),
+            ("samples_per_experience", samples_per_experience),
+            ("batch_size", batch_size),
+        ]:
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.recorder = recorder
+        self.seconds = 0.0
+        self._every = every_iterations
+        self._after_border = frozenset(after_border)
+        self._batch_size = batch_size
+        with torch.random.fork_rng(devices=[]):  # a stock loader draws a seed
+            parts = [_spread(e.dataset, samples_per_experience) for e in test_stream]
+        if not parts:
+            raise ValueError("test_stream holds no experience to measure")
+        self._sizes = [len(y) for _, y, _ in parts]
+        self._x = torch.cat([x for x, _, _ in parts])
+        self._y = torch.cat([y for _, y, _ in parts])
+        self._task_labels = torch.cat([t for _, _, t in parts])
+        self._last: int | None = None
+        self._in_experience = 0
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._in_experience = 0
+        if self._last is None:
+            self._measure(strategy)
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self._in_experience += 1
+        done = self._in_experience
+        if done % self._every == 0 or done in self._after_border:
+            self._measure(strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        if self._last != self.recorder.iteration:
+            self._measure(strategy)
+
+    def _measure(self, strategy: Any) -> None:
+        recorder = self.recorder
+        self._last = recorder.iteration
+        self._to(strategy.device)
+        before = recorder.eval_seconds
+        with recorder.evaluating(strategy.device), _in_eval_mode(strategy.model):
+            accuracies = self._accuracies(strategy.model)
+        self.seconds += recorder.eval_seconds - before
+        for experience, accuracy in accuracies.items():
+            recorder.add(CURVE, accuracy, experience)
+
+    def _to(self, device: torch.device) -> None:
+        self._x, self._y = self._x.to(device), self._y.to(device)
+        self._task_labels = self._task_labels.to(device)
+
+    @torch.no_grad()
+    def _accuracies(self, model: nn.Module) -> dict[int, float]:
+        if isinstance(model, MultiTaskModule):
+            hits = self._hits_by_head(model)
+        else:
+            outputs = [model(x) for x in self._x.split(self._batch_size)]
+            hit = torch.cat([o.argmax(1) for o in outputs]) == self._y
+            hits = dict(enumerate(hit.split(self._sizes)))
+        if not hits:
+            return {}
+        means = torch.stack([hit.float().mean() for hit in hits.values()])
+        return dict(zip(hits, means.tolist()))  # the one wait for the device
+
+    def _hits_by_head(self, model: MultiTaskModule) -> dict[int, Tensor]:
+        hits = {}
+        n_seen = self.recorder.n_seen()
+        xs, ys = self._x.split(self._sizes), self._y.split(self._sizes)
+        for k, labels in enumerate(self._task_labels.split(self._sizes)):
+            try:
+                hits[k] = model(xs[k], labels).argmax(1) == ys[k]
+            except KeyError:  # no head yet; one of an experience seen must be there
+                if k < n_seen:
+                    raise
+        return hits
+
+
+def _spread(dataset: Any, n_samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows evenly spread over the data set: experiences are sorted by class."""
+    x, y, task_labels = as_tensors(dataset)
+    rows = torch.linspace(0, len(y) - 1, min(n_samples, len(y))).round().long()
+    rows = rows.to(x.device)
+    return x[rows], y[rows], task_labels[rows]
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; each module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,254 @@
+"""The recorder: every number of a run, in one list, without waiting for the GPU."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
+
+from kancl.metrics.accuracy_matrix import empty_matrix
+
+
+class Measurement(NamedTuple):
+    """One row of ``metrics.csv``.
+
+    Args:
+        iteration: training iterations done when it was measured.
+        experience: the experience it is about (0-based), None if about none.
+        name: what was measured.
+        value: accuracies are fractions in [0, 1].
+    """
+
+    iteration: int
+    experience: int | None
+    name: str
+    value: float
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+Listener = Callable[[Measurement], None]
+
+
+class RecorderPlugin(SupervisedPlugin):
+    """Collect a run's measurements, accuracy matrix and times.
+
+    Rows in ``measurements``:
+
+    - ``batch_loss``, ``batch_accuracy``: mean over the training batches since the last
+      such row, one row per ``every_iterations`` and one at the end of an experience
+      (``experience``: the one in training; the loss holds the strategy's penalties).
+    - ``<stream>_accuracy``, ``<stream>_loss`` for each experience of a stream
+      evaluated by ``strategy.eval(stream)``: ``test_accuracy``, ``valid_loss`` ...
+    - whatever others ``add``.
+
+    ``matrix`` (row r: after r experiences) is filled by evaluations of
+    ``matrix_stream`` outside of training. Sums stay on the device between rows, so a
+    GPU is waited for once per row, not once per iteration.
+
+    Put it first among the plugins. Other parts subscribe by ``listeners.append(f)``.
+
+    Args:
+        n_experiences: columns of the matrix.
+        every_iterations: training iterations per ``batch_*`` row.
+        trains_jointly: the strategy trains once, on all experiences together, so that
+            the row after training is the last one.
+        matrix_stream: name of the stream that fills the matrix.
+
+    Raises: Diverged in training, at most ``every_iterations`` after the loss became
+        NaN or infinite, or in the evaluation after it.
+    """
+
+    def __init__(
+        self,
+        n_experiences: int,
+        every_iterations: int = 50,
+        *,
+        trains_jointly: bool = False,
+        matrix_stream: str = "test",
+    ) -> None:
+        super().__init__()
+        if every_iterations < 1:
+            raise ValueError(
+                f"every_iterations must be at least 1, got {every_iterations}"
+            )
+        self.matrix = empty_matrix(n_experiences)
+        self.measurements: list[Measurement] = []
+        self.listeners: list[Listener] = []
+        self.borders: list[int] = []
+        """Iterations at which each experience trained so far ended."""
+        self.iteration = 0
+        self.n_trained = 0
+        """Rows of the matrix behind us: experiences trained, N once trained jointly."""
+        self.train_seconds = 0.0
+        self.eval_seconds = 0.0
+        self.trains_jointly = trains_jointly
+        self._matrix_stream = matrix_stream
+        self._every = every_iterations
+        self._in_training = False
+        self._clock = _Stopwatch()
+        self._loss_sum: Tensor | float = 0.0
+        self._n_correct: Tensor | int = 0
+        self._n_samples = 0
+        self._n_batches = 0
+        self._evaluated: list[tuple[str, int, Tensor, int]] = []
+        self._eval_sums: Tensor | None = None
+        self._n_evaluated = 0
+
+    @property
+    def n_experiences(self) -> int:
+        return self.matrix.shape[1]
+
+    def n_seen(self, iteration: int | None = None) -> int:
+        """Experiences begun by an iteration (now by default): 0 before training."""
+        at = self.iteration if iteration is None else iteration
+        if at == 0:
+            return 0
+        if self.trains_jointly:
+            return self.n_experiences
+        return sum(border < at for border in self.borders) + 1
+
+    def add(self, name: str, value: float, experience: int | None = None) -> None:
+        """Append a measurement at the current iteration and tell the listeners."""
+        measurement = Measurement(self.iteration, experience, name, float(value))
+        self.measurements.append(measurement)
+        for listener in self.listeners:
+            listener(measurement)
+
+    def series(
+        self, name: str, experience: int | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Iterations and values of one name (and experience)."""
+        rows = [
+            (m.iteration, m.value)
+            for m in self.measurements
+            if m.name == name and m.experience == experience
+        ]
+        return [i for i, _ in rows], [v for _, v in rows]
+
+    @contextmanager
+    def evaluating(self, device: torch.device) -> Iterator[None]:
+        """Count the time inside as evaluation, also in the midst of training."""
+        outer = self._clock.lap(device)
+        if self._in_training:
+            self.train_seconds += outer
+        try:
+            yield
+        finally:
+            self.eval_seconds += self._clock.lap(device)
+
+    # training
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        self._in_training = True
+        self._clock.lap(strategy.device)
+
+    def after_training(self, strategy: Any, **kwargs: Any) -> None:
+        self.train_seconds += self._clock.lap(strategy.device)
+        self._in_training = False
+
+    @torch.no_grad()
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self.iteration += 1
+        self._loss_sum = self._loss_sum + strategy.loss.detach()
+        self._n_batches += 1
+        output, target = strategy.mb_output, strategy.mb_y
+        if output.shape[0] == len(target):
+            self._n_correct = self._n_correct + (output.argmax(1) == target).sum()
+            self._n_samples += len(target)
+        if self._n_batches >= self._every:
+            self._write_batches(strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._write_batches(strategy)
+        self.borders.append(self.iteration)
+        self.n_trained = self.n_experiences if self.trains_jointly else self.n_trained + 1
+
+    def _write_batches(self, strategy: Any) -> None:
+        if not self._n_batches:
+            return
+        sums = torch.stack(
+            [
+                torch.as_tensor(self._loss_sum, device=strategy.device).double(),
+                torch.as_tensor(self._n_correct, device=strategy.device).double(),
+            ]
+        )
+        loss_sum, n_correct = sums.tolist()  # the one wait for the device
+        loss, n_samples = loss_sum / self._n_batches, self._n_samples
+        self._loss_sum, self._n_correct = 0.0, 0
+        self._n_batches = self._n_samples = 0
+        experience = None if self.trains_jointly else _index(strategy.experience)
+        self.add("batch_loss", loss, experience)
+        if n_samples:
+            self.add("batch_accuracy", n_correct / n_samples, experience)
+        _check_finite(loss, f"training loss by iteration {self.iteration}")
+
+    # evaluation
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        seconds = self._clock.lap(strategy.device)
+        if self._in_training:
+            self.train_seconds += seconds
+        self._evaluated = []
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._eval_sums = torch.zeros(2, dtype=torch.float64, device=strategy.device)
+        self._n_evaluated = 0
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        n = len(strategy.mb_y)
+        n_correct = (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
+        assert self._eval_sums is not None
+        self._eval_sums += torch.stack([n_correct, strategy.loss * n])
+        self._n_evaluated += n
+
+    def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        assert self._eval_sums is not None
+        stream = strategy.experience.origin_stream.name
+        evaluated = (stream, _index(strategy.experience), self._eval_sums)
+        self._evaluated.append((*evaluated, self._n_evaluated))
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        evaluated = [e for e in self._evaluated if e[3]]
+        all_sums = torch.stack([e[2] for e in evaluated]).tolist() if evaluated else []
+        self.eval_seconds += self._clock.lap(strategy.device)
+        for (stream, experience, _, n), (n_correct, loss_sum) in zip(
+            evaluated, all_sums
+        ):
+            if stream == self._matrix_stream and not self._in_training:
+                self.matrix[self.n_trained, experience] = n_correct / n
+            self.add(f"{stream}_accuracy", n_correct / n, experience)
+            self.add(f"{stream}_loss", loss_sum / n, experience)
+            _check_finite(loss_sum, f"{stream} loss on experience {experience + 1}")
+
+
+class _Stopwatch:
+    """Seconds between laps, the device's queue emptied first."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def lap(self, device: torch.device) -> float:
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
+
+
+def _index(experience: Any) -> int:
+    return int(experience.current_experience)
+
+
+def _check_finite(value: float, what: str) -> None:
+    if not math.isfinite(value):
+        raise Diverged(
+            f"the {what} is {value}: training diverged; a smaller optimizer.lr or a "
+            "smaller penalty strength of the strategy is the usual way out"
+        )
