@@ -1,0 +1,94 @@
+"""Everything a strategy needs besides its own hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.supervised import Naive
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+
+from kancl.plugins.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.tensor_loading import TensorLoadingPlugin
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Model, optimizer and loop settings, shared by every strategy builder.
+
+    Plugins are stateful: make a new setup, with new plugins, for each run.
+
+    Args:
+        model: the network with its head, as ``kancl.models.heads.with_head`` returns it.
+        optimizer: over the parameters of ``model``; heads that grow join it by themselves.
+        criterion: loss of outputs and targets, averaged over the batch.
+        batch_size: images per iteration (replayed ones come on top).
+        epochs: passes over each experience; ignored when ``iterations`` is set.
+        iterations: exactly this many batches per experience, incomplete ones
+            dropped, reshuffled endlessly; None trains by epochs.
+        eval_batch_size: images per batch while evaluating.
+        device: where the model and the batches live.
+        plugins: the user's plugins; they are called before the strategy's own.
+        evaluator: Avalanche's metrics and loggers; None for none.
+        reset_optimizer: forget moments and momentum at the start of each experience.
+        seed: for draws that a plugin makes apart from training's random stream.
+    Raises: ValueError if a size or count is below 1.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    criterion: nn.Module = field(default_factory=nn.CrossEntropyLoss)
+    batch_size: int = 128
+    epochs: int = 1
+    iterations: int | None = None
+    eval_batch_size: int = 1024
+    device: str | torch.device = "cpu"
+    plugins: Sequence[SupervisedPlugin] = ()
+    evaluator: EvaluationPlugin | None = None
+    reset_optimizer: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def build(
+        self,
+        cls: type[SupervisedTemplate] = Naive,
+        plugins: Sequence[SupervisedPlugin] = (),
+        **options: Any,
+    ) -> SupervisedTemplate:
+        """Make the Avalanche strategy ``cls`` with ``plugins`` in their place.
+
+        Order of plugins: the user's, the strategy's own, optimizer state, tensor
+        loading (it swaps ``strategy.dataloader``, so it follows whoever sets it),
+        then Avalanche's evaluator, periodic evaluation and clock.
+
+        Args:
+            cls: an Avalanche strategy.
+            plugins: the strategy's own plugins.
+            options: further keyword arguments of ``cls``.
+        """
+        return cls(
+            model=self.model,
+            optimizer=self.optimizer,
+            criterion=self.criterion,
+            train_mb_size=self.batch_size,
+            train_epochs=1 if self.iterations is not None else self.epochs,
+            eval_mb_size=self.eval_batch_size,
+            device=self.device,
+            plugins=[
+                *self.plugins,
+                *plugins,
+                OptimizerStatePlugin(reset=self.reset_optimizer),
+                TensorLoadingPlugin(iterations=self.iterations),
+            ],
+            evaluator=self.evaluator,
+            **options,
+        )
