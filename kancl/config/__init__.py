@@ -1,1 +1,23 @@
-""""""
+"""Typed run configuration: what keys there are and what they take (no torch)."""
+
+from kancl.config.groups import Group, Option
+from kancl.config.schema import Choice, Evaluation, RunConfig, Training
+from kancl.config.tree import config_dir
+from kancl.config.typed import defaults, fingerprint, plain, typed
+from kancl.config.values import ConfigError, nearest
+
+__all__ = [
+    "Choice",
+    "ConfigError",
+    "Evaluation",
+    "Group",
+    "Option",
+    "RunConfig",
+    "Training",
+    "config_dir",
+    "defaults",
+    "fingerprint",
+    "nearest",
+    "plain",
+    "typed",
+]

@@ -1,0 +1,143 @@
+"""The fixed part of a run's configuration, as dataclasses; and its groups.
+
+The four groups ``scenario``, ``model``, ``strategy`` and ``optimizer`` name a builder
+each; what else they take is read off the builder's signature (`kancl.config.groups`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Mapping
+
+Head = Literal["auto", "single", "growing", "multi"]
+Match = Literal["none", "params", "width", "flops"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A builder by name, with all of its options."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How each experience is trained.
+
+    Args:
+        epochs: passes over an experience's training data.
+        iterations: batches per experience instead of epochs: incomplete batches are
+            dropped and the data reshuffled endlessly. null: go by epochs.
+        batch_size: samples of the current experience per iteration.
+        eval_batch_size: samples per batch when evaluating; no result depends on it.
+        lr_gamma: the learning rate is multiplied by this after every epoch, starting
+            anew with each experience. null: it is constant.
+    """
+
+    epochs: int = 1
+    iterations: int | None = None
+    batch_size: int = 128
+    eval_batch_size: int = 1000
+    lr_gamma: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The forgetting curve measured while training.
+
+    Args:
+        points_per_experience: how often each experience measures all of them.
+        every_iterations: measure every n iterations instead. null: by the points.
+        samples: test samples of each experience that the curve is measured on (the
+            accuracy matrix always uses all of them); 0: no curve.
+    """
+
+    points_per_experience: int = 20
+    every_iterations: int | None = None
+    samples: int = 250
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, resolved: every key has a value of its type.
+
+    Args:
+        scenario, model, strategy, optimizer: builders by name, with their options.
+        head: last layer: single, growing with the classes seen, multi (one per
+            experience), or auto: what the scenario says. Key ``scenario.head``.
+        reset_optimizer: make the optimizer anew for each experience. Key
+            ``optimizer.reset_each_experience``.
+        match: give the model the hidden widths at which it has as many parameters
+            (or FLOPs, or the very widths) as the model ``match_to``.
+        match_to: the reference, a model that keeps its hidden widths; ``model.*`` keys
+            of the command line that it knows apply to it too, and it has its own as
+            ``match_to.*``. Without options where nothing is to be matched.
+        seed: one number for initialisation, class order, permutations, batches and
+            buffers, each with a random stream of its own.
+        device: auto is cuda where there is one.
+        threads: CPU threads of torch; null leaves torch's default.
+        data_dir: a torchvision-layout folder; null is the MNIST in the package.
+        log_dir: where run folders go.
+        overwrite: repeat a run that is completed.
+        keep_model: write the trained weights as ``model.pt`` into the run folder.
+    """
+
+    scenario: Choice
+    model: Choice
+    strategy: Choice
+    optimizer: Choice
+    head: Head = "auto"
+    reset_optimizer: bool = False
+    training: Training = field(default_factory=Training)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    match: Match = "none"
+    match_to: Choice = Choice("kan", {})
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    data_dir: str | None = None
+    log_dir: str = "logs"
+    overwrite: bool = False
+    keep_model: bool = False
+
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether the model's hidden widths are to be solved."""
+        return self.match != "none" and self.model.name != self.match_to.name
+
+
+GROUPS = ("scenario", "model", "strategy", "optimizer")
+
+SECTIONS = {"training": Training, "evaluation": Evaluation}
+
+GROUP_KEYS = {
+    ("scenario", "head"): "head",
+    ("optimizer", "reset_each_experience"): "reset_optimizer",
+}
+"""Keys of a group that are no option of its builder, and the field they fill."""
+
+NOT_HASHED = (
+    "device",
+    "threads",
+    "data_dir",
+    "log_dir",
+    "overwrite",
+    "keep_model",
+    "training.eval_batch_size",
+)
+"""Keys that say where and how a run is made, not what it is: no part of its hash."""
+
+AT_LEAST = {
+    "training.epochs": 1,
+    "training.iterations": 1,
+    "training.batch_size": 1,
+    "training.eval_batch_size": 1,
+    "evaluation.points_per_experience": 1,
+    "evaluation.every_iterations": 1,
+    "evaluation.samples": 0,
+    "seed": 0,
+    "threads": 1,
+}
+"""Smallest value of each whole number."""

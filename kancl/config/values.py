@@ -1,0 +1,137 @@
+"""Turn a value from a command line or YAML into the type that an option declares."""
+
+from __future__ import annotations
+
+import collections.abc
+import difflib
+import math
+import types
+import typing
+from typing import Any, Iterable, Literal, Union, get_args, get_origin
+
+
+class ConfigError(ValueError):
+    """A key or value that no run can have; the message names the nearest right one."""
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Say which known word was probably meant, or list a few of them."""
+    names = sorted(str(name) for name in known)
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    if close:
+        return f"nearest: {close[0]}"
+    if not names:
+        return "there are none"
+    return "one of: " + ", ".join(names)
+
+
+def describe(annotation: Any) -> str:
+    """Name the type as a user would: ``int``, ``list of int``, ``none|unit``."""
+    if annotation is type(None):
+        return "null"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "|".join(str(choice) for choice in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(part) for part in arguments)
+    if origin is tuple and Ellipsis not in arguments:
+        return "[" + ", ".join(describe(part) for part in arguments) + "]"
+    if origin in (collections.abc.Sequence, list, tuple):
+        return f"list of {describe(arguments[0])}"
+    if annotation in (int, float, bool, str):
+        return str(annotation.__name__)
+    raise TypeError(f"a configuration cannot hold a value of type {annotation}")
+
+
+def convert(value: Any, annotation: Any, key: str) -> Any:
+    """Return ``value`` as ``annotation`` asks for it; lists come back as tuples.
+
+    Raises: ConfigError naming ``key``, what it takes and the nearest right value.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        for part in arguments:
+            if part is not type(None):
+                try:
+                    return convert(value, part, key)
+                except ConfigError as error:
+                    first = error
+                    if len(arguments) == 2:
+                        raise
+        raise _refused(value, annotation, key) from first
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        names = [str(choice) for choice in arguments]
+        raise ConfigError(
+            f"{key}={_shown(value)} is not one of {', '.join(names)}"
+            + _hint(key, difflib.get_close_matches(str(value), names, 1, 0.3))
+        )
+    if origin in (collections.abc.Sequence, list, tuple):
+        return _convert_list(value, annotation, key)
+    return _convert_scalar(value, annotation, key)
+
+
+def _convert_list(value: Any, annotation: Any, key: str) -> tuple[Any, ...]:
+    arguments = get_args(annotation)
+    if not isinstance(value, (list, tuple)):
+        scalar = isinstance(value, (int, float)) and not isinstance(value, bool)
+        raise _refused(value, annotation, key, f"[{value}]" if scalar else None)
+    if get_origin(annotation) is tuple and Ellipsis not in arguments:
+        if len(value) != len(arguments):
+            raise _refused(value, annotation, key)
+        parts = list(arguments)
+    else:
+        parts = [arguments[0]] * len(value)
+    try:
+        return tuple(convert(item, part, key) for item, part in zip(value, parts))
+    except ConfigError as error:
+        raise _refused(value, annotation, key) from error
+
+
+def _convert_scalar(value: Any, annotation: Any, key: str) -> Any:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is bool:
+        if isinstance(value, bool):
+            return value
+        words = {"1": "true", "0": "false", "yes": "true", "no": "false"}
+        raise _refused(value, annotation, key, words.get(str(value).lower()))
+    if annotation is int:
+        if is_number and float(value).is_integer():
+            return int(value)
+        whole = is_number and math.isfinite(value)
+        raise _refused(value, annotation, key, str(round(value)) if whole else None)
+    if annotation is float:
+        if is_number and math.isfinite(value):
+            return float(value)
+        raise _refused(value, annotation, key)
+    if annotation is str:
+        if isinstance(value, str) or is_number:
+            return str(value)
+        raise _refused(value, annotation, key)
+    raise TypeError(f"{key}: a configuration cannot hold a value of type {annotation}")
+
+
+def _refused(
+    value: Any, annotation: Any, key: str, better: str | None = None
+) -> ConfigError:
+    kind = describe(annotation)
+    return ConfigError(
+        f"{key} takes {kind}, not {_shown(value)}" + _hint(key, [better] * bool(better))
+    )
+
+
+def _hint(key: str, better: typing.Sequence[str | None]) -> str:
+    return f"; nearest: {key}={better[0]}" if better else ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_shown(item) for item in value) + "]"
+    return str(value) if str(value) else "an empty value"

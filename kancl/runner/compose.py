@@ -1,0 +1,274 @@
+"""From overrides (``model=mlp seed=range(3)``) to typed run configurations.
+
+Hydra reads the tree and parses the overrides; every key and value of every run is
+checked before the first one starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kancl.config import ConfigError, RunConfig, config_dir, nearest, typed
+from kancl.config.groups import Group
+from kancl.config.schema import GROUPS as GROUP_NAMES
+from kancl.config.typed import keys
+from kancl.runner.registry import GROUPS
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for.
+
+    Args:
+        configs: one per run, no two alike.
+        launcher: the overrides that choose one of Hydra's launchers.
+    """
+
+    configs: Sequence[RunConfig]
+    launcher: Sequence[str]
+
+
+def read_request(overrides: Sequence[str], sweep: bool) -> Request:
+    """Compose and check every run that the overrides ask for.
+
+    Args:
+        sweep: whether ``key=a,b`` and ``key=range(n)`` ask for several runs.
+
+    Raises: ConfigError naming the culprit and the nearest right key or value.
+    """
+    with _hydra_tree() as tree:
+        parsed = [tree.parse(text) for text in overrides]
+        hydra = [o for o in parsed if o.is_hydra_override()]
+        for override in hydra:
+            _check_launcher(override)
+        ours = [o for o in parsed if not o.is_hydra_override()]
+        for override in ours:
+            _check_form(override, sweep)
+        last = {override.key_or_group: override for override in ours}
+        jobs = [
+            tree.job(overrides)
+            for overrides in itertools.product(*(_values(o) for o in last.values()))
+        ]
+    for key in last:
+        if all(key in job.unknown for job in jobs):
+            raise ConfigError(jobs[0].unknown[key])
+    configs = dict.fromkeys(repr(job.config()) for job in jobs)
+    for job in jobs:
+        configs[repr(job.config())] = job.config()
+    return Request(list(configs.values()), [o.input_line for o in hydra])
+
+
+def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a run folder, with single keys changed.
+
+    Raises: ConfigError if there is none, or for a wrong key or value.
+    """
+    path = Path(folder) / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"there is no {path}: --from takes a run folder")
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:
+        raise ConfigError(f"{path} is no YAML: {_first_line(error)}") from error
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"{path} holds no keys")
+    typed(OmegaConf.to_container(config), GROUPS)
+    with _hydra_tree() as tree:
+        parsed = [tree.parse(text) for text in overrides]
+    for override in parsed:
+        _check_form(override, sweep=False)
+        if override.key_or_group in GROUP_NAMES:
+            key = override.key_or_group
+            raise ConfigError(f"--from keeps its {key}; only keys inside can change")
+    values = {o.key_or_group: o.value() for o in parsed}
+    job = _Job(config, values)
+    for message in job.unknown.values():
+        raise ConfigError(message)
+    return job.config()
+
+
+def launcher_options() -> list[str]:
+    """Names of the launchers that are installed."""
+    with _hydra_tree() as tree:
+        return tree.options("hydra/launcher")
+
+
+class _Job:
+    """One run: the composed groups, and the values set on top of them."""
+
+    def __init__(self, composed: DictConfig, values: Mapping[str, Any]) -> None:
+        self._config = OmegaConf.create(OmegaConf.to_container(composed))
+        names = self._names(values)
+        known = keys(GROUPS, names)
+        matched = values.get("match", composed.get("match", "none")) != "none"
+        self.unknown: dict[str, str] = {}
+        reference = {"name": names["match_to"]}
+        if OmegaConf.is_dict(self._config.get("match_to")):
+            reference = OmegaConf.to_container(self._config.match_to)  # type: ignore
+        used: list[str] = []
+        for key, value in values.items():
+            group, _, option = key.partition(".")
+            if key in known and key != "match_to":
+                if group == "match_to":
+                    reference[option] = value
+                else:
+                    OmegaConf.update(self._config, key, value, force_add=True)
+                used.append(key)
+            if group == "model" and f"match_to.{option}" in known and matched:
+                reference.setdefault(option, value)
+                used.append(key)
+            if key not in used and key != "match_to":
+                self.unknown[key] = _unknown(key, names, known)
+        self._config.match_to = reference
+
+    def _names(self, values: Mapping[str, Any]) -> dict[str, object]:
+        names: dict[str, object] = {}
+        for group in GROUP_NAMES:
+            names[group] = self._config.get(group, {}).get("name")
+        reference = values.get("match_to", self._config.get("match_to", "kan"))
+        if OmegaConf.is_dict(reference):
+            reference = reference.get("name")
+        names["match_to"] = reference
+        if not isinstance(reference, str) or reference not in GROUPS["model"].builders:
+            hint = nearest(reference, GROUPS["model"].builders)
+            raise ConfigError(f"there is no model match_to={reference}; {hint}")
+        return names
+
+    def config(self) -> RunConfig:
+        try:
+            content = OmegaConf.to_container(self._config, resolve=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(_first_line(error)) from error
+        assert isinstance(content, dict)
+        return typed(content, GROUPS)
+
+
+class _Tree:
+    """Hydra's view of ``configs/``; builders without a YAML are there as well."""
+
+    def __init__(self) -> None:
+        self._loader = GlobalHydra.instance().config_loader()
+        self._parser = OverridesParser.create(config_loader=self._loader)
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def options(self, group: str) -> list[str]:
+        return list(self._loader.get_group_options(group))
+
+    def parse(self, text: str) -> Override:
+        try:
+            return self._parser.parse_override(text)
+        except HydraException as error:
+            raise ConfigError(
+                f"cannot read {text!r}: {_first_line(error)}; an override looks like "
+                "training.epochs=2 or model.hidden=[64,64]"
+            ) from error
+
+    def job(self, overrides: Sequence[str]) -> _Job:
+        values = {o.key_or_group: o.value() for o in map(self.parse, overrides)}
+        chosen = {key: values.pop(key) for key in GROUP_NAMES if key in values}
+        for group, name in chosen.items():
+            if name not in self.options(group):
+                hint = nearest(name, self.options(group))
+                raise ConfigError(f"there is no {group}={name}; {hint}")
+        return _Job(self._compose([f"{k}={v}" for k, v in chosen.items()]), values)
+
+    def _compose(self, choices: list[str]) -> DictConfig:
+        key = tuple(choices)
+        if key not in self._composed:
+            try:
+                self._composed[key] = compose("config", overrides=choices)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise ConfigError(_first_line(error)) from error
+        return self._composed[key]
+
+
+@contextmanager
+def _hydra_tree() -> Iterator[_Tree]:
+    store = ConfigStore.instance()
+    for group in GROUPS.values():
+        for name in group.builders:
+            node = {"name": name, **_plain_defaults(group, name)}
+            store.store(group=group.name, name=name, node=node, provider="kancl")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="kancl"):
+        yield _Tree()
+
+
+def _plain_defaults(group: Group, name: str) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in group.defaults(name).items()
+    }
+
+
+def _check_form(override: Override, sweep: bool) -> None:
+    key = override.key_or_group
+    if override.is_delete() or override.package is not None:
+        raise ConfigError(f"{override.input_line} is refused: keys cannot be moved")
+    if any(part.startswith("_") for part in key.split(".")):
+        raise ConfigError(
+            f"{key} is refused: a configuration cannot name Python objects; "
+            "use the name of a builder, such as model=kan"
+        )
+    group, _, inner = key.partition(".")
+    if inner == "name":
+        raise ConfigError(f"{key} cannot be set; nearest: {group}={override.value()}")
+    if override.is_sweep_override():
+        if not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line}: name the values, as a,b or range")
+        if not sweep:
+            raise ConfigError(f"{override.input_line} asks for several runs; add -m")
+
+
+def _check_launcher(override: Override) -> None:
+    key = override.key_or_group
+    if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
+        raise ConfigError(
+            f"{key} is not a key; of Hydra's own keys, runs take hydra/launcher and "
+            "hydra.launcher.*"
+        )
+    if "_target_" in key:
+        raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        key = override.key_or_group
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [f"{override.key_or_group}={override.get_value_element_as_str()}"]
+
+
+def _unknown(key: str, names: Mapping[str, object], known: set[str]) -> str:
+    group, _, option = key.partition(".")
+    if group in GROUPS and option:
+        owners = [
+            name
+            for name in GROUPS[group].builders
+            if option in GROUPS[group].options(name)
+        ]
+        if owners:
+            return (
+                f"{key} is not a key of {group}={names[group]}, but of "
+                + ", ".join(f"{group}={name}" for name in owners)
+            )
+        mine = [name for name in known if name.startswith(f"{group}.")]
+        return f"{key} is not a key of {group}={names[group]}; {nearest(key, mine)}"
+    return f"{key} is not a key; {nearest(key, known)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,43 @@
+"""Optimizers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+
+def adam(
+    parameters: Iterable[nn.Parameter], *, lr: float = 1e-3, weight_decay: float = 0.0
+) -> Optimizer:
+    """Adam, with the usual betas (0.9, 0.999)."""
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def adamw(
+    parameters: Iterable[nn.Parameter], *, lr: float = 1e-3, weight_decay: float = 1e-4
+) -> Optimizer:
+    """Adam with decoupled weight decay."""
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def sgd(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float = 1e-2,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """Stochastic gradient descent, with momentum if asked for."""
+    return torch.optim.SGD(
+        parameters, lr=lr, momentum=momentum, weight_decay=weight_decay
+    )
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": adam,
+    "adamw": adamw,
+    "sgd": sgd,
+}
