@@ -1,1 +1,3 @@
-""""""
+"""Avalanche plugins, one per file."""
+
+from kancl.plugins.tensor_loading import TensorLoadingPlugin

@@ -1,0 +1,238 @@
+"""Avalanche benchmarks over images in memory.
+
+A scenario says what its experiences consist of (:class:`ExperiencePlan`); ``assemble``
+makes train, test and validation streams of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from avalanche.benchmarks import (
+    CLScenario,
+    EagerCLStream,
+    benchmark_from_datasets,
+    with_classes_timeline,
+    with_task_labels,
+)
+from torch import Tensor
+
+from kancl.benchmarks.options import ImageOptions
+from kancl.benchmarks.selection import cap, hold_out, rows_by_class
+from kancl.data.images import Images
+from kancl.data.pixels import pad_images, rotate_images, scaling
+from kancl.data.rows import ImageStore, rows_dataset
+
+
+@dataclass(frozen=True)
+class BenchmarkInfo:
+    """What a model, a strategy and a report need to know of a benchmark.
+
+    Args:
+        n_outputs: of a single head that serves all experiences; for task-incremental
+            benchmarks, of each experience's own head.
+        image_shape: ``(1, height, width)``.
+        input_range: values of a black and of a white pixel.
+        head: ``"multi"`` for task-incremental benchmarks, otherwise ``"single"``.
+        classes_per_experience: number of different targets in one experience.
+        experience_classes: for each experience, the data set's classes in it.
+    """
+
+    name: str
+    dataset: str
+    incremental: str
+    n_experiences: int
+    n_outputs: int
+    in_features: int
+    image_shape: tuple[int, int, int]
+    input_range: tuple[float, float]
+    head: str
+    classes_per_experience: int
+    experience_classes: tuple[tuple[int, ...], ...]
+    class_names: tuple[str, ...]
+
+
+class ImageBenchmark(CLScenario):
+    """An Avalanche scenario that describes itself in ``info``.
+
+    Streams: ``train_stream``, ``test_stream`` and, if asked for, ``validation_stream``.
+    Experiences carry ``classes_in_this_experience`` and ``task_labels``: the experience's
+    number in task-incremental benchmarks, otherwise 0.
+    """
+
+    def __init__(self, streams: Sequence[EagerCLStream], info: BenchmarkInfo) -> None:
+        super().__init__(streams)
+        self.info = info
+        for stream in streams:
+            stream.benchmark = self
+
+
+@dataclass(frozen=True)
+class ExperiencePlan:
+    """One experience.
+
+    Args:
+        classes: the data set's classes in it, in the order of their targets.
+        first_id: class c of the data set is class ``first_id + c`` of the benchmark.
+        pixel_order: ``(n_pixels,)`` for permuted images.
+        degrees: by which images are turned counter-clockwise.
+    """
+
+    classes: Sequence[int]
+    first_id: int = 0
+    pixel_order: Tensor | None = None
+    degrees: float = 0.0
+
+    @property
+    def class_ids(self) -> list[int]:
+        return [self.first_id + label for label in self.classes]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of one experience in one stream: rows of train or test images."""
+
+    source: str
+    rows: Tensor
+    targets: Tensor
+
+
+def assemble(
+    name: str,
+    images: Images,
+    plans: Sequence[ExperiencePlan],
+    options: ImageOptions,
+) -> ImageBenchmark:
+    """Build the streams.
+
+    Samples stand in the order of Avalanche's own ``nc_benchmark``, so that a strategy
+    sees the same batches on both: class by class, ascending within each.
+
+    Args:
+        plans: one per experience, all with equally many classes.
+    """
+    streams = _choose(images, plans, options)
+    pixels, rows_of = _pixels(images, streams, plans, options.pad)
+    image_shape = (1, pixels.shape[1], pixels.shape[2])
+    orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
+    scale = scaling(options.normalize, images.mean, images.std)
+    store = ImageStore(
+        pixels.flatten(1).to(options.device),
+        image_shape,
+        scale,
+        torch.stack(orders).to(options.device) if orders else None,
+    )
+    multi_head = options.incremental == "task"
+    datasets = {
+        stream: [
+            rows_dataset(
+                store,
+                rows_of[stream][k],
+                part.targets,
+                order=k if orders else 0,
+                task_label=k if multi_head else 0,
+            )
+            for k, part in enumerate(parts)
+        ]
+        for stream, parts in streams.items()
+    }
+    scenario = benchmark_from_datasets(**datasets)
+    scenario = with_task_labels(with_classes_timeline(scenario))
+
+    n_outputs = len(plans[0].classes)
+    if options.incremental == "class":
+        n_outputs = 1 + max(max(plan.class_ids) for plan in plans)
+    info = BenchmarkInfo(
+        name=name,
+        dataset=images.name,
+        incremental=options.incremental,
+        n_experiences=len(plans),
+        n_outputs=n_outputs,
+        in_features=image_shape[1] * image_shape[2],
+        image_shape=image_shape,
+        input_range=scale.input_range,
+        head="multi" if multi_head else "single",
+        classes_per_experience=len(plans[0].classes),
+        experience_classes=tuple(tuple(plan.classes) for plan in plans),
+        class_names=images.class_names,
+    )
+    return ImageBenchmark(list(scenario.streams.values()), info)
+
+
+def _choose(
+    images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
+) -> dict[str, list[_Part]]:
+    """Decide which image is in which experience of which stream."""
+    labels = {"train": images.train_labels, "test": images.test_labels}
+    streams: dict[str, list[_Part]] = {"train": [], "test": []}
+    if options.validation > 0:
+        streams["validation"] = []
+    for k, plan in enumerate(plans):
+
+        def add(stream: str, source: str, rows: Tensor, limit: int | None) -> None:
+            rows = cap(rows, labels[source], limit, [options.seed, k])
+            targets = _targets(plan, labels[source][rows], options.incremental)
+            streams[stream].append(_Part(source, rows, targets))
+
+        # the order in which Avalanche's generators meet these classes: that of a set
+        classes = [label - plan.first_id for label in set(plan.class_ids)]
+        train = rows_by_class(labels["train"], classes)
+        if options.validation > 0:
+            held_out = hold_out(
+                train, labels["train"], options.validation, [options.seed, k]
+            )
+            add("validation", "train", train[held_out], None)
+            train = train[~held_out]
+        add("train", "train", train, options.train_samples)
+        add(
+            "test", "test", rows_by_class(labels["test"], classes), options.test_samples
+        )
+    for stream, parts in streams.items():
+        for k, part in enumerate(parts):
+            if len(part.rows) == 0:
+                raise ValueError(
+                    f"validation={options.validation!r} leaves experience {k} of the "
+                    f"{stream} stream without images: bring it nearer to 0.5"
+                )
+    return streams
+
+
+def _targets(plan: ExperiencePlan, labels: Tensor, incremental: str) -> Tensor:
+    if incremental == "class":
+        return labels + plan.first_id
+    position = torch.full((max(plan.classes) + 1,), -1)
+    position[torch.tensor(plan.classes)] = torch.arange(len(plan.classes))
+    return position[labels]
+
+
+def _pixels(
+    images: Images,
+    streams: dict[str, list[_Part]],
+    plans: Sequence[ExperiencePlan],
+    pad: int,
+) -> tuple[Tensor, dict[str, list[Tensor]]]:
+    """All pixels that the benchmark needs, and where in them each part lies.
+
+    Experiences share images, unless these are turned: then each has its own.
+    """
+    sources = {
+        "train": pad_images(images.train_images, pad),
+        "test": pad_images(images.test_images, pad),
+    }
+    if not any(plan.degrees for plan in plans):
+        first_row = {"train": 0, "test": len(images.train_labels)}
+        return torch.cat(list(sources.values())), {
+            stream: [part.rows + first_row[part.source] for part in parts]
+            for stream, parts in streams.items()
+        }
+    turned: list[Tensor] = []
+    rows_of: dict[str, list[Tensor]] = {stream: [] for stream in streams}
+    n_rows = 0
+    for stream, parts in streams.items():
+        for part, plan in zip(parts, plans):
+            turned.append(rotate_images(sources[part.source][part.rows], plan.degrees))
+            rows_of[stream].append(torch.arange(n_rows, n_rows + len(part.rows)))
+            n_rows += len(part.rows)
+    return torch.cat(turned), rows_of

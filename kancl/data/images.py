@@ -1,0 +1,257 @@
+"""MNIST from the package; Fashion-MNIST, KMNIST or another MNIST from a folder.
+
+Every file is checked before use, so that a damaged one is refused by name. A folder has
+torchvision's layout, ``<data_dir>/FashionMNIST/raw/train-images-idx3-ubyte[.gz]``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import hashlib
+import io
+import zlib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_FILES = {
+    # name: (IDX dimensions, the first is the number of images)
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from and what its files must be.
+
+    Args:
+        torchvision_name: class in ``torchvision.datasets`` and folder in ``data_dir``.
+        md5: of the uncompressed files, in the order train images, train labels, test
+            images, test labels; None if nobody publishes them.
+        gz_md5: of the ``.gz`` files, needed only where ``md5`` is None.
+        mean, std: of the training pixels scaled to [0, 1].
+    """
+
+    title: str
+    torchvision_name: str
+    md5: tuple[str, ...] | None
+    gz_md5: tuple[str, ...] | None
+    mean: float
+    std: float
+    class_names: tuple[str, ...]
+
+
+SOURCES = {
+    "mnist": Source(
+        title="MNIST",
+        torchvision_name="MNIST",
+        md5=(
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+        gz_md5=None,
+        mean=0.1307,
+        std=0.3081,
+        class_names=tuple("0123456789"),
+    ),
+    "fashion_mnist": Source(
+        title="Fashion-MNIST",
+        torchvision_name="FashionMNIST",
+        md5=(
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
+        gz_md5=None,
+        mean=0.2860,
+        std=0.3530,
+        class_names=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+    ),
+    "kmnist": Source(
+        title="KMNIST",
+        torchvision_name="KMNIST",
+        md5=None,
+        gz_md5=(
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+        mean=0.1918,
+        std=0.3483,
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A whole data set in memory.
+
+    Shape: images ``(n, 28, 28)`` uint8, labels ``(n,)`` int64.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    mean: float
+    std: float
+
+
+def check_dataset_name(dataset: str) -> Source:
+    """The source of ``dataset``; an unknown name is refused with the nearest one."""
+    if dataset not in SOURCES:
+        nearest = get_close_matches(str(dataset), SOURCES, n=1, cutoff=0.4)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(
+            f"dataset={dataset!r} is unknown; expected one of {', '.join(SOURCES)}.{hint}"
+        )
+    return SOURCES[dataset]
+
+
+def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> Images:
+    """Read, check and return a data set.
+
+    The bytes are compared with the published md5 of the uncompressed files. Nobody
+    publishes these for KMNIST: there the md5 of a ``.gz`` file is compared, and a file
+    that lies there uncompressed only is checked for its header and length.
+
+    Args:
+        dataset: ``"mnist"``, ``"fashion_mnist"`` or ``"kmnist"``.
+        data_dir: folder in torchvision's layout, filled by torchvision's download if it
+            lacks the data set; None: the MNIST files in this package.
+    Raises: ValueError if the name is unknown, a file is damaged, or the data are neither
+        there nor to be had.
+    """
+    source = check_dataset_name(dataset)
+    if data_dir is None:
+        if dataset != "mnist":
+            raise ValueError(
+                f"{source.title} does not come with kancl: give data_dir=FOLDER, with "
+                f"its files in FOLDER/{source.torchvision_name}/raw, or an empty folder "
+                "to download them into."
+            )
+        return _shipped_mnist()
+    folder = Path(data_dir).expanduser() / source.torchvision_name / "raw"
+    missing = [name for name in _FILES if _find(folder, name) is None]
+    if missing:
+        _download(source, Path(data_dir).expanduser(), missing)
+    remedy = "delete it, and it will be downloaded again"
+    return _read_folder(dataset, folder, remedy)
+
+
+@functools.cache
+def _shipped_mnist() -> Images:
+    return _read_folder(
+        "mnist", Path(__file__).parent / "mnist", "install kancl again to restore it"
+    )
+
+
+def _read_folder(dataset: str, folder: Path, remedy: str) -> Images:
+    source = SOURCES[dataset]
+    arrays = []
+    for position, name in enumerate(_FILES):
+        path = _find(folder, name)
+        assert path is not None
+        arrays.append(torch.from_numpy(_read_idx(path, source, position, remedy)))
+    return Images(
+        name=dataset,
+        train_images=arrays[0],
+        train_labels=arrays[1].long(),
+        test_images=arrays[2],
+        test_labels=arrays[3].long(),
+        class_names=source.class_names,
+        mean=source.mean,
+        std=source.std,
+    )
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """The file called ``name`` or ``name.gz``; the latter first, it can be checked."""
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    return None
+
+
+def _read_idx(path: Path, source: Source, position: int, remedy: str) -> np.ndarray:
+    """Decode one IDX file: a 4-byte magic number, the sizes, then the bytes."""
+    shape = list(_FILES.values())[position]
+    raw = path.read_bytes()
+    content = raw
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error):
+            raise ValueError(
+                f"{path} is damaged: it is not a whole gzip file; {remedy}."
+            ) from None
+    header = np.array([0x0800 + len(shape), *shape], dtype=">u4").tobytes()
+    expected_length = len(header) + int(np.prod(shape))
+    if len(content) != expected_length or not content.startswith(header):
+        raise ValueError(
+            f"{path} is damaged: expected {expected_length:,} bytes that start with the "
+            f"IDX header of a {' x '.join(map(str, shape))} array, got "
+            f"{len(content):,} bytes; {remedy}."
+        )
+    if source.md5 is not None:
+        checksums = [(source.md5[position], content)]
+    elif source.gz_md5 is not None and path.suffix == ".gz":
+        checksums = [(source.gz_md5[position], raw)]
+    else:
+        checksums = []
+    for expected, checked in checksums:
+        actual = hashlib.md5(checked, usedforsecurity=False).hexdigest()
+        if actual != expected:
+            raise ValueError(
+                f"{path} is damaged or altered: expected md5 {expected}, got {actual}; "
+                f"{remedy}."
+            )
+    array = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()
+    if len(shape) == 1 and array.max() >= len(source.class_names):
+        raise ValueError(
+            f"{path} is damaged: it holds label {array.max()}, expected 0 to "
+            f"{len(source.class_names) - 1}; {remedy}."
+        )
+    return array
+
+
+def _download(source: Source, data_dir: Path, missing: list[str]) -> None:
+    from torchvision import datasets
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # one line per failed mirror
+            getattr(datasets, source.torchvision_name)(data_dir, download=True)
+    except (OSError, RuntimeError):
+        folder = data_dir / source.torchvision_name / "raw"
+        raise ValueError(
+            f"{source.title} is not in {folder} and could not be downloaded "
+            f"({', '.join(missing)} missing): connect to the internet, or put the four "
+            "files there."
+        ) from None
