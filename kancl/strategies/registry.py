@@ -7,7 +7,17 @@ from collections.abc import Callable
 from avalanche.training.templates import SupervisedTemplate
 
 from kancl.strategies.baselines import cumulative, from_scratch, joint, naive
-from kancl.strategies.rehearsal import replay
+from kancl.strategies.combinations import ewc_replay, lwf_ewc, lwf_replay, si_replay
+from kancl.strategies.regularization import (
+    ewc,
+    ewc_batched,
+    l2_anchor,
+    lwf,
+    mas,
+    online_ewc,
+    si,
+)
+from kancl.strategies.rehearsal import agem, der, er_ace, gdumb, gem, mir, replay
 
 STRATEGIES: dict[str, Callable[..., SupervisedTemplate]] = {
     "naive": naive,
@@ -15,7 +25,25 @@ STRATEGIES: dict[str, Callable[..., SupervisedTemplate]] = {
     "cumulative": cumulative,
     "from_scratch": from_scratch,
     "replay": replay,
+    "ewc": ewc,
+    "ewc_batched": ewc_batched,
+    "online_ewc": online_ewc,
+    "si": si,
+    "lwf": lwf,
+    "mas": mas,
+    "l2_anchor": l2_anchor,
+    "agem": agem,
+    "gem": gem,
+    "er_ace": er_ace,
+    "der": der,
+    "gdumb": gdumb,
+    "mir": mir,
+    "ewc_replay": ewc_replay,
+    "si_replay": si_replay,
+    "lwf_replay": lwf_replay,
+    "lwf_ewc": lwf_ewc,
 }
+"""One line each; a builder takes the setup and, keyword-only, the ``strategy.*`` options."""
 
 
 def trains_jointly(name: str) -> bool:

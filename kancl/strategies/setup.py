@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
@@ -33,7 +34,7 @@ class TrainingSetup:
         eval_batch_size: images per batch while evaluating.
         device: where the model and the batches live.
         plugins: the user's plugins; they are called before the strategy's own.
-        evaluator: Avalanche's metrics and loggers; None for none.
+        evaluator: Avalanche's metrics and loggers; None for none (and no warning).
         reset_optimizer: forget moments and momentum at the start of each experience.
         seed: for draws that a plugin makes apart from training's random stream.
     Raises: ValueError if a size or count is below 1.
@@ -89,6 +90,6 @@ class TrainingSetup:
                 OptimizerStatePlugin(reset=self.reset_optimizer),
                 TensorLoadingPlugin(iterations=self.iterations),
             ],
-            evaluator=self.evaluator,
+            evaluator=self.evaluator or EvaluationPlugin(loggers=[BaseLogger()]),
             **options,
         )

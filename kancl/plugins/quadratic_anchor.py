@@ -1,0 +1,84 @@
+"""Squared distances to past parameters, weighted by importance, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters by name: never a buffer, such as a spline grid."""
+    return {n: p for n, p in model.named_parameters() if p.requires_grad}
+
+
+def values(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the trainable parameters by name."""
+    return {name: p.detach().clone() for name, p in trainable(model).items()}
+
+
+class QuadraticAnchor:
+    """Hold ``sum_k sum_i F_ki (theta_i - theta_ki)^2`` for any number of experiences k.
+
+    Kept as ``sum_i A_i (theta_i - m_i)^2 + c`` with ``A = sum_k F_k`` and ``m`` the mean of the
+    ``theta_k`` weighted by ``F_k``: the same function of theta, two tensors per parameter however
+    many experiences there were, and no cancellation of large terms. Parameters are
+    keyed by name. One that appears later is free until it is added; one that has grown along an axis
+    is held in its old part.
+    """
+
+    def __init__(self) -> None:
+        self.importance: dict[str, Tensor] = {}
+        self.centre: dict[str, Tensor] = {}
+        self.constant = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.importance)
+
+    @torch.no_grad()
+    def add(self, importance: Mapping[str, Tensor], at: Mapping[str, Tensor]) -> None:
+        """Add the term ``sum_i importance_i (theta_i - at_i)^2``; importances >= 0."""
+        for name, new in importance.items():
+            old = self._old(name, new)
+            centre = at[name].clone()
+            _part(centre, self.centre.get(name, centre)).copy_(
+                self.centre.get(name, centre)
+            )
+            total = old + new
+            share = torch.where(total > 0, new / total, torch.ones_like(new))
+            self.constant += float((old * share * (at[name] - centre) ** 2).sum())
+            self.importance[name] = total
+            self.centre[name] = torch.lerp(centre, at[name], share)
+
+    @torch.no_grad()
+    def move(
+        self,
+        importance: Mapping[str, Tensor],
+        to: Mapping[str, Tensor],
+        decay: float = 1.0,
+    ) -> None:
+        """Set the importance to ``decay * old + importance`` and the centre to ``to``."""
+        for name, new in importance.items():
+            self.importance[name] = decay * self._old(name, new) + new
+            self.centre[name] = to[name].clone()
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """Return the sum at the present parameters of ``model``, differentiable."""
+        parameters = trainable(model)
+        total = torch.zeros((), device=next(model.parameters()).device)
+        for name, importance in self.importance.items():
+            drift = _part(parameters[name], importance) - self.centre[name]
+            total = total + (importance * drift**2).sum()
+        return total + self.constant
+
+    def _old(self, name: str, like: Tensor) -> Tensor:
+        old = torch.zeros_like(like)
+        if name in self.importance:
+            _part(old, self.importance[name]).copy_(self.importance[name])
+        return old
+
+
+def _part(grown: Tensor, like: Tensor) -> Tensor:
+    """View the leading part of ``grown`` that has the shape of ``like``."""
+    return grown[tuple(slice(n) for n in like.shape)]
