@@ -1,1 +1,29 @@
-""""""
+"""What a run is judged by: metrics of the accuracy matrix, and Avalanche adapters."""
+
+from kancl.metrics.accuracy_matrix import (
+    METRICS,
+    UndefinedMetric,
+    average_accuracy,
+    average_seen_accuracy,
+    backward_transfer,
+    empty_matrix,
+    forgetting,
+    forward_transfer,
+    learning_accuracy,
+    summarise,
+)
+from kancl.metrics.seen_accuracy import SeenExperiencesAccuracy
+
+__all__ = [
+    "METRICS",
+    "SeenExperiencesAccuracy",
+    "UndefinedMetric",
+    "average_accuracy",
+    "average_seen_accuracy",
+    "backward_transfer",
+    "empty_matrix",
+    "forgetting",
+    "forward_transfer",
+    "learning_accuracy",
+    "summarise",
+]

@@ -163,8 +163,12 @@ def _refuse_joint(r: Tensor) -> None:
         )
 
 
-def _need_rows(r: Tensor, rows: "range | list[int]", columns: int | None = None) -> None:
+def _need_rows(
+    r: Tensor, rows: "range | list[int]", columns: int | None = None
+) -> None:
     for row in rows:
         if r[row, :columns].isnan().any():
-            when = f"after {row} of {r.shape[1]} experiences" if row else "before training"
+            when = (
+                f"after {row} of {r.shape[1]} experiences" if row else "before training"
+            )
             raise UndefinedMetric(f"accuracy {when} was not measured")

@@ -91,7 +91,8 @@ class RecorderPlugin(SupervisedPlugin):
         self.trains_jointly = trains_jointly
         self._matrix_stream = matrix_stream
         self._every = every_iterations
-        self._in_training = False
+        self.in_training = False
+        """Whether ``strategy.train`` is under way, also while it evaluates."""
         self._clock = _Stopwatch()
         self._loss_sum: Tensor | float = 0.0
         self._n_correct: Tensor | int = 0
@@ -136,7 +137,7 @@ class RecorderPlugin(SupervisedPlugin):
     def evaluating(self, device: torch.device) -> Iterator[None]:
         """Count the time inside as evaluation, also in the midst of training."""
         outer = self._clock.lap(device)
-        if self._in_training:
+        if self.in_training:
             self.train_seconds += outer
         try:
             yield
@@ -146,12 +147,12 @@ class RecorderPlugin(SupervisedPlugin):
     # training
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
-        self._in_training = True
+        self.in_training = True
         self._clock.lap(strategy.device)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         self.train_seconds += self._clock.lap(strategy.device)
-        self._in_training = False
+        self.in_training = False
 
     @torch.no_grad()
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
@@ -168,7 +169,9 @@ class RecorderPlugin(SupervisedPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._write_batches(strategy)
         self.borders.append(self.iteration)
-        self.n_trained = self.n_experiences if self.trains_jointly else self.n_trained + 1
+        self.n_trained = (
+            self.n_experiences if self.trains_jointly else self.n_trained + 1
+        )
 
     def _write_batches(self, strategy: Any) -> None:
         if not self._n_batches:
@@ -193,7 +196,7 @@ class RecorderPlugin(SupervisedPlugin):
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
         seconds = self._clock.lap(strategy.device)
-        if self._in_training:
+        if self.in_training:
             self.train_seconds += seconds
         self._evaluated = []
 
@@ -221,7 +224,7 @@ class RecorderPlugin(SupervisedPlugin):
         for (stream, experience, _, n), (n_correct, loss_sum) in zip(
             evaluated, all_sums
         ):
-            if stream == self._matrix_stream and not self._in_training:
+            if stream == self._matrix_stream and not self.in_training:
                 self.matrix[self.n_trained, experience] = n_correct / n
             self.add(f"{stream}_accuracy", n_correct / n, experience)
             self.add(f"{stream}_loss", loss_sum / n, experience)

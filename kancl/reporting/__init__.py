@@ -1,1 +1,37 @@
-""""""
+"""What a reader sees: TensorBoard, progress, tables, figures."""
+
+from kancl.reporting.curves import Curves
+from kancl.reporting.figures import accuracy_matrix, edge_functions, forgetting_curves
+from kancl.reporting.progress import ProgressPlugin
+from kancl.reporting.tables import (
+    comparison_markdown,
+    comparison_table,
+    run_table,
+    show_comparison,
+    show_run,
+)
+from kancl.reporting.tensorboard import (
+    TAGS,
+    TensorBoardPlugin,
+    dashboard_url,
+    stock_evaluator,
+    write_comparison,
+)
+
+__all__ = [
+    "TAGS",
+    "Curves",
+    "ProgressPlugin",
+    "TensorBoardPlugin",
+    "accuracy_matrix",
+    "comparison_markdown",
+    "comparison_table",
+    "dashboard_url",
+    "edge_functions",
+    "forgetting_curves",
+    "run_table",
+    "show_comparison",
+    "show_run",
+    "stock_evaluator",
+    "write_comparison",
+]

@@ -1,0 +1,69 @@
+"""Accuracy on the experiences seen so far, for any Avalanche script."""
+
+from typing import Any
+
+import torch
+from avalanche.evaluation import PluginMetric
+from avalanche.evaluation.metric_results import MetricValue
+from torch import Tensor
+
+
+class SeenExperiencesAccuracy(PluginMetric[float]):
+    """Mean accuracy over the evaluated experiences that training has begun.
+
+    Avalanche's ``Top1_Acc_Stream`` averages over experiences that were never trained
+    too, so it hardly moves while everything learned is lost. This one is the mean of
+    the per-experience accuracies over seen experiences only. While none is seen it
+    reports nothing. Counts stay on the device until the stream has been evaluated.
+
+    Args:
+        trains_jointly: the strategy trains once, on all experiences together.
+
+    Example::
+
+        EvaluationPlugin(SeenExperiencesAccuracy(), loggers=[InteractiveLogger()])
+    """
+
+    def __init__(self, trains_jointly: bool = False) -> None:
+        super().__init__()
+        self._trains_jointly = trains_jointly
+        self._seen: set[int] = set()
+        self._counts: dict[int, tuple[Tensor, int]] = {}
+
+    def reset(self) -> None:
+        self._counts = {}
+
+    def result(self) -> float | None:
+        """The mean of the accuracies, None if no seen experience was evaluated."""
+        if not self._counts:
+            return None
+        correct = torch.stack([c for c, _ in self._counts.values()]).tolist()
+        totals = [n for _, n in self._counts.values()]
+        return sum(c / n for c, n in zip(correct, totals)) / len(totals)
+
+    def before_training_exp(self, strategy: Any) -> None:
+        self._seen.add(strategy.experience.current_experience)
+
+    def before_eval(self, strategy: Any) -> None:
+        self.reset()
+
+    @torch.no_grad()
+    def after_eval_iteration(self, strategy: Any) -> None:
+        experience = strategy.experience.current_experience
+        everything = self._trains_jointly and bool(self._seen)
+        if experience not in self._seen and not everything:
+            return
+        hits = (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
+        correct, n = self._counts.get(experience, (torch.zeros_like(hits), 0))
+        self._counts[experience] = (correct + hits, n + len(strategy.mb_y))
+
+    def after_eval(self, strategy: Any) -> list[MetricValue] | None:
+        value = self.result()
+        if value is None:
+            return None
+        stream = list(strategy.current_eval_stream)[0].origin_stream.name
+        name = f"{self}/eval_phase/{stream}_stream"
+        return [MetricValue(self, name, value, strategy.clock.train_iterations)]
+
+    def __str__(self) -> str:
+        return "Top1_Acc_Seen_Stream"

@@ -1,0 +1,178 @@
+"""Figures: forgetting curves, accuracy matrix, learned edge functions.
+
+Made with matplotlib's objects alone: no pyplot state, no global settings, no window.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kancl.reporting.colours import FAINT, INK, experience_colour
+from kancl.reporting.curves import Curves
+
+
+def forgetting_curves(runs: Sequence[Curves], title: str = "") -> Figure:
+    """Accuracy on every experience against training iterations, a panel per run.
+
+    The coloured strip on top says which experience is in training, and is the legend.
+    What lies before an experience's own training is drawn faint; the dashed line is
+    the mean over the experiences seen so far.
+    """
+    if not runs:
+        raise ValueError("no runs to draw")
+    figure = Figure(figsize=(0.8 + 4.6 * len(runs), 3.5), layout="constrained", dpi=150)
+    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    for axes, run in zip(panels, runs):
+        _forgetting_panel(axes, run)
+    panels[0].set_ylabel("accuracy on each experience", color=INK, fontsize=10)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=11)
+    return figure
+
+
+def _forgetting_panel(axes: Axes, run: Curves) -> None:
+    end = max(run.last_iteration, 1)
+    for border in run.borders[:-1]:
+        axes.axvline(border, color=FAINT, linewidth=0.8, zorder=0)
+    for k in range(run.n_experiences):
+        colour = experience_colour(k)
+        before, since = run.split(k)
+        axes.plot(*_xy(before), color=colour, linewidth=1, alpha=0.3, zorder=1)
+        axes.plot(*_xy(since), color=colour, linewidth=1.8, zorder=3)
+    axes.plot(
+        *_xy(run.seen()), color=INK, linewidth=1.1, linestyle=(0, (4, 2)), zorder=4
+    )
+    seen = run.seen()
+    if seen:
+        note = f"seen\n{100 * seen[-1][1]:.0f} %"
+        at = (end * 1.012, seen[-1][1])
+        axes.text(*at, note, va="center", fontsize=8, color=INK, linespacing=0.95)
+    _training_strip(axes, run, end)
+    axes.set_xlim(0, end)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_xlabel("training iterations", color=INK, fontsize=10)
+    axes.set_title(run.label, color=INK, fontsize=11, fontweight="bold", pad=20)
+    _quiet(axes)
+
+
+def _training_strip(axes: Axes, run: Curves, end: int) -> None:
+    """Which experience is in training when, above the panel."""
+    transform = axes.get_xaxis_transform()
+    text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
+    text |= {"color": "white", "fontweight": "bold"}
+    for k in range(run.n_experiences):
+        start = run.starts(k)
+        if start is None:
+            continue
+        if run.trains_jointly:
+            n = run.n_experiences
+            left, right = end * k / n, end * (k + 1) / n
+        else:
+            left = start
+            right = run.borders[k] if k < len(run.borders) else end
+        if right <= left:
+            continue
+        axes.fill_between(
+            [left, right],
+            1.025,
+            1.085,
+            transform=transform,
+            color=experience_colour(k),
+            linewidth=0,
+            clip_on=False,
+        )
+        middle = ((left + right) / 2, 1.054)
+        axes.text(*middle, str(k + 1), transform=transform, **text)
+    if run.trains_jointly:
+        axes.text(
+            1, 1.1, "all at once", transform=axes.transAxes, ha="right", fontsize=8
+        )
+
+
+def accuracy_matrix(matrix: Tensor, label: str = "") -> Figure:
+    """The accuracy matrix as a heat map with numbers in percent.
+
+    Rows: after how many experiences, row 0 before training; columns: the experience
+    tested. A frame marks each experience just after its training; blank: not measured.
+    """
+    n_rows, n = matrix.shape
+    side = 0.46 if n <= 12 else 0.46 * 12 / n
+    size = (1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6))
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    axes = figure.subplots()
+    axes.imshow(matrix.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    for i in range(n_rows):
+        for j in range(n):
+            value = matrix[i, j].item()
+            if value == value:
+                ink = "white" if value > 0.6 else INK
+                weight = "bold" if i == j + 1 else "normal"
+                style: dict[str, Any] = {"color": ink, "fontweight": weight}
+                number = f"{100 * value:.0f}"
+                axes.text(j, i, number, ha="center", va="center", fontsize=8, **style)
+    for k in range(n):
+        frame = [(k - 0.5, k + 0.5), (k + 0.5, k + 0.5), (k + 0.5, k + 1.5)]
+        frame += [(k - 0.5, k + 1.5), (k - 0.5, k + 0.5)]
+        axes.plot(*_xy(frame), color=experience_colour(k), linewidth=1.6, clip_on=False)
+    axes.set_xticks(range(n), [str(k + 1) for k in range(n)])
+    axes.set_yticks(range(n_rows), ["before", *(str(k + 1) for k in range(n))])
+    axes.set_xlabel("tested on experience", fontsize=9, color=INK)
+    axes.set_ylabel("trained on experiences up to", fontsize=9, color=INK)
+    axes.set_title(f"{label}: accuracy, %" if label else "accuracy, %", fontsize=10)
+    _quiet(axes, frame=False)
+    return figure
+
+
+def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
+    """The learned functions on the strongest edges of the first spline layer.
+
+    The edges are those with the largest norm of spline coefficients, at most one per
+    output, so that one strong output does not fill the page. All share one scale; the
+    ticks on the x axis are the ends of the grid.
+    """
+    layer = network.layers[0]
+    x, y = (values.detach().cpu() for values in layer.edge_functions(101))
+    norms = layer.spline_weight.detach().norm(dim=-1)  # (out, in)
+    if layer.spline_scaler is not None:
+        norms = norms * layer.spline_scaler.detach().abs()
+    best_of_output = norms.max(dim=1)
+    n_shown = min(n_rows * n_columns, len(norms))
+    outputs = best_of_output.values.topk(n_shown).indices.tolist()
+    size = (1.25 * n_columns + 0.5, 1.05 * n_rows + 0.6)
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True).ravel()
+    for axes in panels[len(outputs) :]:
+        axes.set_visible(False)
+    for axes, o in zip(panels, outputs):
+        i = int(best_of_output.indices[o])
+        axes.axhline(0, color=FAINT, linewidth=0.6)
+        axes.plot(x[i], y[o, i], color=experience_colour(0), linewidth=1.6)
+        axes.set_title(f"input {i} → unit {o}", fontsize=7, color=INK, pad=3)
+        _quiet(axes)
+    figure.suptitle("strongest edges of the first layer", fontsize=10, color=INK)
+    return figure
+
+
+def as_pixels(figure: Figure) -> np.ndarray:
+    """The figure drawn, ``(height, width, 3)`` uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _quiet(axes: Axes, frame: bool = True) -> None:
+    for side in ["top", "right"] if frame else ["top", "right", "left", "bottom"]:
+        axes.spines[side].set_visible(False)
+    for side in ["left", "bottom"]:
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=8, length=3 if frame else 0, color=FAINT)

@@ -1,0 +1,294 @@
+"""A run in TensorBoard, the forgetting curves first.
+
+What is seen on opening it: one chart per model and strategy with the accuracy on every
+experience, a coloured line each, and the borders. TensorBoard gives colours to runs, so
+each experience's curve is a sub-run of its own (a folder ``experience_k``) and all of
+them share one tag. :func:`dashboard_url` makes TensorBoard colour an experience alike
+in all charts and switch its smoothing off, which would smear the borders.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import torch
+from avalanche.evaluation.metrics import (
+    accuracy_metrics,
+    forgetting_metrics,
+    loss_metrics,
+)
+from avalanche.logging import TensorboardLogger
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from matplotlib.figure import Figure
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.summary import session_end_pb
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
+
+from kancl.metrics import SeenExperiencesAccuracy
+from kancl.metrics.accuracy_matrix import (
+    UndefinedMetric,
+    average_seen_accuracy,
+    forgetting,
+    learning_accuracy,
+)
+from kancl.plugins.forgetting_curve import CURVE
+from kancl.plugins.off_grid import OFF_GRID, spline_network
+from kancl.plugins.recorder import Measurement, RecorderPlugin
+from kancl.reporting import figures
+from kancl.reporting.curves import Curves
+
+EVERY_EXPERIENCE = "accuracy_on_every_experience"
+TAGS = {
+    f"{EVERY_EXPERIENCE}/<model>-<strategy>": "The forgetting curves: accuracy on each "
+    "experience (sub-runs experience_1, ...) on a sample of its test images, against "
+    "training iterations. Experiences not yet trained are measured too. The sub-run "
+    "`borders` jumps up where the next experience begins.",
+    "accuracy_on_seen/curve": "Mean of those curves over the experiences seen so far.",
+    "accuracy_on_seen/test": "Mean accuracy on the experiences seen so far, whole test "
+    "sets, after each experience.",
+    "forgetting/forgetting": "Mean fall from the best accuracy, over the experiences "
+    "before the latest, after each experience.",
+    "forgetting/learning_accuracy": "Mean accuracy on each experience just after it was "
+    "trained. A model that learns nothing forgets nothing: read the two together.",
+    "training/loss": "Mean training loss over the latest batches, penalties of the "
+    "strategy included. Sub-runs named after other evaluated streams: their loss.",
+    "training/accuracy": "The same for the accuracy.",
+    "off_grid_share/layer_<k>": "Share of the values that enter spline layer k outside "
+    "its grid, where the spline is 0 and learns nothing.",
+    "coefficients/layer_<k>": "Histogram of the spline coefficients of layer k after "
+    "each experience.",
+    "picture/forgetting_curves": "The forgetting curves with borders, as a figure.",
+    "picture/accuracy_matrix": "Accuracy on experience (column) after training on so "
+    "many experiences (row).",
+    "picture/edge_functions": "The learned functions on the strongest edges of the first "
+    "spline layer.",
+    "final/<metric>": "The metrics of the summary, as shown beside the hyperparameters.",
+    "about": "What this run is.",
+}
+"""Every tag kancl writes, with its meaning."""
+
+
+class TensorBoardPlugin(SupervisedPlugin):
+    """Write a run's events into ``folder`` while it is trained.
+
+    Put it behind the recorder, the curve and the off-grid plugin, and ``close`` it in
+    the end, whatever happened.
+
+    Args:
+        folder: of the run; sub-runs become folders in it.
+        label: ``"<model>-<strategy>"``; runs of the same label share a chart.
+        card: Markdown that says what the run is: parameters, protocol.
+        figures: draw pictures after each experience (about 0.3 s each time).
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        recorder: RecorderPlugin,
+        *,
+        label: str,
+        card: str = "",
+        figures: bool = True,
+    ) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.label = label
+        self._recorder = recorder
+        self._draws = figures
+        self._writers: dict[str, SummaryWriter] = {}
+        self._tag = f"{EVERY_EXPERIENCE}/{label}"
+        self._curve_point: dict[int, float] = {}
+        self._curve_at = -1
+        self._writer("").add_custom_scalars(_layout(self._tag))
+        self._writer("").add_text("about", _about(label, card))
+        recorder.listeners.append(self._listen)
+
+    def close(self, hparams: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """Write the hyperparameters with the final metrics and close the files.
+
+        Args:
+            hparams: name -> value; what is no number, string or bool becomes a string.
+            summary: of the run; its numbers become ``final/...``, its ``status``
+                whether the session counts as a success.
+        """
+        self._finish_curve_point()
+        final = {
+            f"final/{key}": float(value)
+            for key, value in summary.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            if math.isfinite(value)
+        }
+        main = self._writer("")
+        for tag, value in final.items():
+            main.add_scalar(tag, value, self._recorder.iteration)
+        plain = {k: _plain(v) for k, v in hparams.items()}
+        experiment, start, _ = hparams_summaries(plain, final)
+        success = summary.get("status") == "completed"
+        status = Status.STATUS_SUCCESS if success else Status.STATUS_FAILURE
+        for event in [experiment, start, session_end_pb(status)]:
+            main._get_file_writer().add_summary(_of_torch(event))
+        for writer in self._writers.values():
+            writer.close()
+        self._recorder.listeners.remove(self._listen)
+
+    def _writer(self, run: str) -> SummaryWriter:
+        if run not in self._writers:
+            self._writers[run] = SummaryWriter(str(self.folder / run), flush_secs=10)
+        return self._writers[run]
+
+    # numbers, as the recorder hears of them
+
+    def _listen(self, m: Measurement) -> None:
+        if m.name == CURVE and m.experience is not None:
+            if m.iteration != self._curve_at:
+                self._finish_curve_point()
+            self._curve_at = m.iteration
+            self._curve_point[m.experience] = m.value
+            run = f"experience_{m.experience + 1}"
+            self._writer(run).add_scalar(self._tag, m.value, m.iteration)
+        elif m.name.startswith(OFF_GRID):
+            layer = m.name.removeprefix(OFF_GRID)
+            self._scalar(f"off_grid_share/layer_{layer}", m.value)
+        else:
+            stream, _, what = m.name.rpartition("_")
+            if stream == "batch":
+                self._scalar(f"training/{what}", m.value)
+            elif what in ("loss", "accuracy") and stream != "test":
+                run = stream
+                if self._recorder.n_experiences > 1 and m.experience is not None:
+                    run = f"{stream}_experience_{m.experience + 1}"
+                writer = self._writer(run)
+                writer.add_scalar(f"training/{what}", m.value, m.iteration)
+
+    def _finish_curve_point(self) -> None:
+        """The mean over the experiences seen, once all of a point are there."""
+        n_seen = self._recorder.n_seen(max(self._curve_at, 0))
+        seen = [v for k, v in self._curve_point.items() if k < n_seen]
+        if n_seen and len(seen) == n_seen:
+            main = self._writer("")
+            main.add_scalar(
+                "accuracy_on_seen/curve", sum(seen) / n_seen, self._curve_at
+            )
+        self._curve_point = {}
+
+    def _scalar(self, tag: str, value: float) -> None:
+        self._writer("").add_scalar(tag, value, self._recorder.iteration)
+
+    # borders and pictures, as training goes on
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        iteration = self._recorder.iteration
+        if iteration:
+            for height in (0, 1, 0):
+                self._writer("borders").add_scalar(self._tag, height, iteration)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._finish_curve_point()
+        network = spline_network(strategy.model)
+        if network is not None:
+            with self._recorder.evaluating(strategy.device):
+                self._write_coefficients(network)
+                if self._draws:
+                    self._picture("edge_functions", figures.edge_functions(network))
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        recorder = self._recorder
+        n = recorder.n_trained
+        if recorder.in_training or recorder.matrix[n].isnan().all():
+            return
+        part = recorder.matrix[: n + 1, : max(n, 1)]
+        if n:
+            self._metric(
+                "accuracy_on_seen/test", average_seen_accuracy, recorder.matrix, n
+            )
+            self._metric("forgetting/learning_accuracy", learning_accuracy, part)
+            self._metric("forgetting/forgetting", forgetting, part)
+        if self._draws:
+            matrix = figures.accuracy_matrix(recorder.matrix, self.label)
+            self._picture("accuracy_matrix", matrix)
+            if any(m.name == CURVE for m in recorder.measurements):
+                curves = Curves.from_measurements(recorder.measurements, self.label)
+                self._picture("forgetting_curves", figures.forgetting_curves([curves]))
+        for writer in self._writers.values():
+            writer.flush()
+
+    def _metric(self, tag: str, metric: Any, *arguments: Any) -> None:
+        try:
+            self._scalar(tag, metric(*arguments))
+        except UndefinedMetric:
+            pass  # no point in the chart; the run's summary says why
+
+    def _picture(self, name: str, figure: Figure) -> None:
+        image = figures.as_pixels(figure)
+        tag, at = f"picture/{name}", self._recorder.iteration
+        self._writer("").add_image(tag, image, at, dataformats="HWC")
+
+    @torch.no_grad()
+    def _write_coefficients(self, network: Any) -> None:
+        for k, layer in enumerate(network.layers, start=1):
+            coefficients = layer.spline_weight.detach().flatten()
+            at = self._recorder.iteration
+            self._writer("").add_histogram(f"coefficients/layer_{k}", coefficients, at)
+
+
+def write_comparison(
+    folder: Path | str, runs: Sequence[Curves], title: str = ""
+) -> None:
+    """The forgetting curves of several runs side by side, as a TensorBoard run."""
+    with SummaryWriter(str(folder)) as writer:
+        image = figures.as_pixels(figures.forgetting_curves(runs, title))
+        writer.add_image("picture/forgetting_curves", image, dataformats="HWC")
+
+
+def dashboard_url(labels: Sequence[str], address: str = "http://localhost:6006") -> str:
+    """The address that shows the forgetting curves first: pinned, unsmoothed, each
+    experience in one colour whatever the model.
+    """
+    pins = [
+        f'{{"plugin":"scalars","tag":"{EVERY_EXPERIENCE}/{label}"}}' for label in labels
+    ]
+    query = {
+        "pinnedCards": f"[{','.join(pins)}]",
+        "runColorGroup": r"regex:(experience_\d+|borders)$",
+        "smoothing": "0",
+    }
+    return f"{address}/?{urlencode(query)}#timeseries"
+
+
+def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
+    """Avalanche's own accuracy, loss and forgetting under their own tags, in the same
+    TensorBoard run, beside :class:`~kancl.metrics.SeenExperiencesAccuracy`.
+
+    It draws a chart per experience and makes the GPU wait at every iteration.
+    """
+    return EvaluationPlugin(
+        accuracy_metrics(minibatch=True, epoch=True, experience=True, stream=True),
+        loss_metrics(minibatch=True, epoch=True, experience=True, stream=True),
+        forgetting_metrics(experience=True, stream=True),
+        SeenExperiencesAccuracy(),
+        loggers=[TensorboardLogger(str(folder))],
+        strict_checks=False,
+    )
+
+
+def _layout(tag: str) -> dict[str, dict[str, list[Any]]]:
+    return {"forgetting curves": {tag: ["Multiline", [tag]]}}
+
+
+def _about(label: str, card: str) -> str:
+    rows = [f"| `{tag}` | {meaning} |" for tag, meaning in TAGS.items()]
+    table = "\n".join(["| tag | meaning |", "|---|---|", *rows])
+    return f"# {label}\n\n{card}\n\n{table}\n"
+
+
+def _plain(value: Any) -> bool | float | str:
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _of_torch(event: Any) -> Summary:
+    """The event in the message class that torch's writer wants."""
+    return Summary.FromString(event.SerializeToString())
