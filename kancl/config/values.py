@@ -52,15 +52,14 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
+        errors = []
         for part in arguments:
             if part is not type(None):
                 try:
                     return convert(value, part, key)
                 except ConfigError as error:
-                    first = error
-                    if len(arguments) == 2:
-                        raise
-        raise _refused(value, annotation, key) from first
+                    errors.append(error)
+        raise errors[0] if len(errors) == 1 else _refused(value, annotation, key)
     if origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value

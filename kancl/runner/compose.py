@@ -66,10 +66,9 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     for key in last:
         if all(key in job.unknown for job in jobs):
             raise ConfigError(jobs[0].unknown[key])
-    configs = dict.fromkeys(repr(job.config()) for job in jobs)
-    for job in jobs:
-        configs[repr(job.config())] = job.config()
-    return Request(list(configs.values()), [o.input_line for o in hydra])
+    configs = [job.config() for job in jobs]
+    unlike = {repr(config): config for config in configs}
+    return Request(list(unlike.values()), [o.input_line for o in hydra])
 
 
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:

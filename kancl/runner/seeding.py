@@ -1,0 +1,54 @@
+"""One seed, several random streams that do not disturb each other.
+
+Models of the same seed are paired: they see the same experiences and, because the
+streams are set anew where they are used, the same batches in the same order however
+many random numbers a model draws for itself (initial weights, dropout).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from avalanche.training.determinism.rng_manager import RNGManager
+from avalanche.training.plugins import SupervisedPlugin
+
+
+def stream_seed(seed: int, *names: object) -> int:
+    """A 32-bit seed of its own for each stream, say ``("batches", 2, 0)``."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def set_stream(seed: int, *names: object) -> None:
+    """Seed Python's, NumPy's and torch's global generators for a stream."""
+    RNGManager.set_random_seeds(stream_seed(seed, *names))
+
+
+class SeedingPlugin(SupervisedPlugin):
+    """Start the streams of heads, batches and buffers at each experience.
+
+    Put it first among the plugins.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self._n_trained = 0
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        set_stream(self.seed, "heads", self._n_trained)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        set_stream(self.seed, "preparation", self._n_trained)
+
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        epoch = strategy.clock.train_exp_epochs
+        set_stream(self.seed, "batches", self._n_trained, epoch)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        set_stream(self.seed, "buffers", self._n_trained)
+        self._n_trained += 1
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        set_stream(self.seed, "evaluation", self._n_trained)
