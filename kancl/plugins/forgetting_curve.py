@@ -77,6 +77,16 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         self._last: int | None = None
         self._in_experience = 0
 
+    @property
+    def n_samples(self) -> int:
+        """Images that one point of all curves takes."""
+        return len(self._y)
+
+    @property
+    def targets(self) -> tuple[Tensor, ...]:
+        """The targets measured, per experience."""
+        return self._y.split(self._sizes)
+
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._in_experience = 0
         if self._last is None:
@@ -123,7 +133,7 @@ class ForgettingCurvePlugin(SupervisedPlugin):
     def _hits_by_head(self, model: MultiTaskModule) -> dict[int, Tensor]:
         hits = {}
         n_seen = self.recorder.n_seen()
-        xs, ys = self._x.split(self._sizes), self._y.split(self._sizes)
+        xs, ys = self._x.split(self._sizes), self.targets
         for k, labels in enumerate(self._task_labels.split(self._sizes)):
             try:
                 hits[k] = model(xs[k], labels).argmax(1) == ys[k]

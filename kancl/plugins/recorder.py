@@ -157,7 +157,9 @@ class RecorderPlugin(SupervisedPlugin):
     @torch.no_grad()
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self.iteration += 1
-        self._loss_sum = self._loss_sum + strategy.loss.detach()
+        self._loss_sum = (
+            self._loss_sum + strategy.loss.detach().sum()
+        )  # Avalanche's is (1,)
         self._n_batches += 1
         output, target = strategy.mb_output, strategy.mb_y
         if output.shape[0] == len(target):
@@ -208,7 +210,7 @@ class RecorderPlugin(SupervisedPlugin):
         n = len(strategy.mb_y)
         n_correct = (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
         assert self._eval_sums is not None
-        self._eval_sums += torch.stack([n_correct, strategy.loss * n])
+        self._eval_sums += torch.stack([n_correct, strategy.loss.sum() * n])
         self._n_evaluated += n
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
