@@ -4,4 +4,8 @@
 patches, prints and downloads nothing.
 """
 
+from kancl.models import KAN, MLP, KANLinear
+
 __version__ = "0.1.0"
+
+__all__ = ["KAN", "KANLinear", "MLP", "__version__"]

@@ -1,0 +1,83 @@
+"""The baseline: a multilayer perceptron."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU, and dropout, between them.
+
+    Args:
+        layers: sizes from inputs to outputs, ``[784, 400, 400, 10]``.
+        dropout: share of hidden activations dropped while training.
+
+    Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
+
+    Raises: ValueError for fewer than two sizes, a size below 1, or a ``dropout``
+        outside [0, 1).
+
+    Source: the baselines of van de Ven, Tuytelaars, Tolias 2022, Nature Machine
+        Intelligence 4, 1185-1197 (no dropout there).
+
+    Example::
+
+        >>> import torch
+        >>> MLP([784, 400, 400, 10])(torch.rand(2, 784)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, layers: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        if len(layers) < 2 or min(layers) < 1:
+            raise ValueError(
+                f"layers must be at least two sizes of at least 1, got {list(layers)}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.layers = nn.ModuleList(
+            nn.Linear(n_in, n_out) for n_in, n_out in zip(layers, layers[1:])
+        )
+        self.dropout = nn.Dropout(dropout)
+        self._n_hidden = len(layers) - 2
+        self.in_features = layers[0]
+        self.feature_dim = layers[-2]
+
+    @property
+    def head(self) -> nn.Module:
+        """The last layer."""
+        return self.layers[-1]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
+        for layer in self.layers[: self._n_hidden]:
+            x = self.dropout(layer(x).relu())
+        return x
+
+    def make_head(self, n_outputs: int) -> nn.Module:
+        """A fresh last layer on ``features``."""
+        return nn.Linear(self.feature_dim, n_outputs)
+
+    def remove_head(self) -> None:
+        """Drop the last layer for good: ``features`` goes on working."""
+        self.layers = self.layers[: self._n_hidden]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def mlp(
+    in_features: int,
+    n_outputs: int,
+    *,
+    input_range: tuple[float, float] = (0, 1),
+    hidden: Sequence[int] = (400, 400),
+    dropout: float = 0.0,
+) -> MLP:
+    """MLP with ReLU, any hidden sizes and dropout.
+
+    Args:
+        input_range: ignored; KANs need it.
+        hidden: sizes of the hidden layers, ``[]`` for a linear model.
+    """
+    return MLP([in_features, *hidden, n_outputs], dropout)

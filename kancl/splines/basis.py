@@ -1,0 +1,96 @@
+"""B-spline bases on any knots: the readable reference.
+
+``cox_de_boor`` follows the recursion in the books and takes any knots; it is what
+layers use on grids that are not uniform, and the twin that the closed form in
+``uniform.py`` is tested against.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from kancl.splines.knots import grid_ends
+
+Outside = Literal["zero", "clamp", "linear"]
+
+
+def check_outside(outside: str) -> None:
+    """Raises: ValueError if ``outside`` is no policy outside the grid."""
+    if outside not in get_args(Outside):
+        raise ValueError(f"outside must be one of {get_args(Outside)}, got {outside!r}")
+
+
+def spline_basis(
+    x: Tensor, knots: Tensor, degree: int, outside: Outside = "zero"
+) -> Tensor:
+    """All basis functions at ``x``, with a policy outside the grid.
+
+    Args:
+        outside: ``zero``: bases decay to 0 within ``degree`` cells beyond the grid;
+            ``clamp``: as at the nearest end; ``linear``: straight on from the end.
+    Shape: ``(..., in_features)``, ``(in_features, n_knots)`` ->
+        ``(..., in_features, n_knots - 1 - degree)``.
+    """
+    if outside == "zero":
+        # Everything beyond the last knot is 0 as at it; keeps inf out of the sums.
+        first, last = knots[..., 0], knots[..., -1]
+        return cox_de_boor(torch.clamp(x, first, last), knots, degree)
+    low, high = grid_ends(knots, degree)
+    inside = torch.clamp(x, low, high)
+    basis = cox_de_boor(inside, knots, degree, extend_ends=True)
+    if outside == "linear":
+        slope = basis_slope(inside.detach(), knots, degree)
+        basis = basis + (x - inside).unsqueeze(-1) * slope
+    return basis
+
+
+def cox_de_boor(
+    x: Tensor, knots: Tensor, degree: int, extend_ends: bool = False
+) -> Tensor:
+    """Basis functions by the Cox-de Boor recursion.
+
+    ``B_{i,0} = 1 on [t_i, t_{i+1})``,
+    ``B_{i,k} = (x-t_i)/(t_{i+k}-t_i) B_{i,k-1}
+    + (t_{i+k+1}-x)/(t_{i+k+1}-t_{i+1}) B_{i+1,k-1}``, with ``0/0 = 0``.
+
+    Args:
+        extend_ends: the first and last cell of the grid reach to infinity, that is,
+            their polynomials also serve at and beyond the ends.
+    Shape: as ``spline_basis``.
+    Source: de Boor, A Practical Guide to Splines, 1978, chapter X.
+    """
+    n_cells = knots.shape[-1] - 1
+    starts, stops = knots[..., :-1], knots[..., 1:]
+    if extend_ends:
+        cell = torch.arange(n_cells, device=knots.device)
+        last = n_cells - 1 - degree
+        infinity = float("inf")
+        starts = starts.masked_fill(cell == degree, -infinity)
+        starts = starts.masked_fill(cell > last, infinity)
+        stops = stops.masked_fill(cell < degree, -infinity)
+        stops = stops.masked_fill(cell == last, infinity)
+    x = x.unsqueeze(-1)
+    basis = ((x >= starts) & (x < stops)).to(x.dtype)  # (..., in_features, n_cells)
+    for k in range(1, degree + 1):
+        span = knots[..., k:] - knots[..., :-k]  # t_{i+k} - t_i
+        inverse = torch.where(span > 0, 1 / span.clamp(min=torch.finfo(x.dtype).tiny), 0)
+        rising = (x - knots[..., : -k - 1]) * inverse[..., :-1] * basis[..., :-1]
+        falling = (knots[..., k + 1 :] - x) * inverse[..., 1:] * basis[..., 1:]
+        basis = rising + falling
+    return basis
+
+
+def basis_slope(x: Tensor, knots: Tensor, degree: int) -> Tensor:
+    """First derivative of the basis functions on the grid, ends included.
+
+    ``B'_{i,d} = d (B_{i,d-1}/(t_{i+d}-t_i) - B_{i+1,d-1}/(t_{i+d+1}-t_{i+1}))``
+
+    Shape: as ``spline_basis``.
+    """
+    lower = cox_de_boor(x, knots[..., 1:-1], degree - 1, extend_ends=True)
+    span = knots[..., 1 + degree : -1] - knots[..., 1 : -1 - degree]
+    scaled = degree * torch.where(span > 0, lower / span, 0)
+    return torch.nn.functional.pad(scaled, (1, 0)) - torch.nn.functional.pad(
+        scaled, (0, 1)
+    )

@@ -1,0 +1,95 @@
+"""Knot vectors: uniform ones, and ones that follow the data.
+
+Throughout, ``knots`` is the extended vector of one feature, ``grid_size +
+2*degree + 1`` long; the grid proper is ``knots[degree] .. knots[-degree-1]``.
+"""
+
+import torch
+from torch import Tensor
+
+# Narrowest cell that adapted knots may have, as a share of the uniform cell.
+NARROWEST_CELL = 0.02
+
+
+def uniform_knots(
+    low: float | Tensor, high: float | Tensor, grid_size: int, degree: int
+) -> Tensor:
+    """Equally spaced knots over ``[low, high]`` and ``degree`` cells beyond.
+
+    Args:
+        low, high: ends of the grid, numbers or one value per feature.
+    Shape: ``()`` or ``(in_features,)`` -> ``(..., grid_size + 2*degree + 1)``, float64.
+    """
+    low = torch.as_tensor(low, dtype=torch.float64).unsqueeze(-1)
+    high = torch.as_tensor(high, dtype=torch.float64).unsqueeze(-1)
+    step = torch.arange(
+        -degree, grid_size + degree + 1, dtype=torch.float64, device=low.device
+    )
+    # Both ends enter exactly: no rounding error accumulates towards `high`.
+    return (low * (grid_size - step) + high * step) / grid_size
+
+
+def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+    """First and last knot of the grid proper, one value per feature."""
+    return knots[..., degree], knots[..., knots.shape[-1] - 1 - degree]
+
+
+def is_uniform(knots: Tensor, degree: int) -> bool:
+    """Whether all knots are equally spaced, up to the rounding of their dtype.
+
+    Reads values: on a GPU it waits for them.
+    """
+    low, high = grid_ends(knots.double(), degree)
+    grid_size = knots.shape[-1] - 1 - 2 * degree
+    expected = uniform_knots(low, high, grid_size, degree)
+    rounding = 8 * torch.finfo(knots.dtype).eps * knots.abs().amax().double()
+    increasing = bool((high > low).all())
+    return increasing and bool(((knots.double() - expected).abs() <= rounding).all())
+
+
+def adapted_knots(
+    x: Tensor, knots: Tensor, degree: int, uniform_share: float, margin: float
+) -> Tensor:
+    """Knots that cover the data, between equally spaced and at its quantiles.
+
+    ``uniform_share*uniform + (1 - uniform_share)*quantiles``, then every cell is
+    widened to at least ``NARROWEST_CELL`` of the uniform cell, so that repeated
+    values never make empty cells. A feature that is constant in ``x`` says nothing
+    about where knots belong: it keeps its knots, shifted only if it fell off them.
+
+    Args:
+        x: samples.
+        knots: the present knots.
+        uniform_share: 1 spaces the knots equally, 0 puts them at the quantiles.
+        margin: how far the grid reaches beyond the smallest and largest sample.
+    Shape: ``(n, in_features)``, ``(in_features, n_knots)`` -> as ``knots``, float64.
+    Source: Liu et al. 2024, arXiv:2404.19756, section 2.5 (grid extension); differs:
+        narrowest cell, constant features.
+    """
+    grid_size = knots.shape[-1] - 1 - 2 * degree
+    x, knots = x.double(), knots.double()
+    low, high = x.amin(0) - margin, x.amax(0) + margin
+    uniform = uniform_knots(low, high, grid_size, degree)
+    share = torch.linspace(0, 1, grid_size + 1, dtype=x.dtype, device=x.device)
+    quantiles = x.sort(dim=0).values[(share * (len(x) - 1)).long()].T.clone()
+    quantiles[:, 0], quantiles[:, -1] = low, high
+    inner = uniform[:, degree : degree + grid_size + 1]
+    inner = uniform_share * inner + (1 - uniform_share) * quantiles
+    step = (high - low) / grid_size
+    cells = inner.diff(dim=1)  # (in_features, grid_size)
+    cells = torch.maximum(cells, NARROWEST_CELL * step.unsqueeze(1))
+    cells = cells * ((high - low) / cells.sum(1)).unsqueeze(1)
+    inner = low.unsqueeze(1) + torch.cat([torch.zeros_like(cells[:, :1]), cells], 1)
+    inner = torch.cat([low.unsqueeze(1), low.unsqueeze(1) + cells.cumsum(1)], dim=1)
+    beyond = torch.arange(1, degree + 1, dtype=x.dtype, device=x.device)
+    beyond = beyond * step.unsqueeze(1)  # (in_features, degree)
+    adapted = torch.cat(
+        [low.unsqueeze(1) - beyond.flip(1), inner, high.unsqueeze(1) + beyond], dim=1
+    )
+    old_low, old_high = grid_ends(knots, degree)
+    value = x[0]
+    shift = (value - old_high).clamp(min=0) + (value - old_low).clamp(max=0)
+    constant = x.amax(0) == x.amin(0)
+    return torch.where(
+        constant.unsqueeze(1), knots + shift.unsqueeze(1), adapted
+    )
