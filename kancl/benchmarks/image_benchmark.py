@@ -25,6 +25,14 @@ from kancl.data.images import Images
 from kancl.data.pixels import pad_images, rotate_images, scaling
 from kancl.data.rows import ImageStore, rows_dataset
 
+# sets in Avalanche's new generators, where its own MultiHeadClassifier needs lists
+_CLASS_LISTS = (
+    "classes_in_this_experience",
+    "previous_classes",
+    "classes_seen_so_far",
+    "future_classes",
+)
+
 
 @dataclass(frozen=True)
 class BenchmarkInfo:
@@ -140,6 +148,10 @@ def assemble(
     }
     scenario = benchmark_from_datasets(**datasets)
     scenario = with_task_labels(with_classes_timeline(scenario))
+    for experiences in scenario.streams.values():
+        for experience in experiences:
+            for name in _CLASS_LISTS:
+                setattr(experience, name, sorted(getattr(experience, name)))
 
     n_outputs = len(plans[0].classes)
     if options.incremental == "class":

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import gzip
 import hashlib
+import http.client
 import io
 import zlib
 from dataclasses import dataclass
@@ -248,7 +249,7 @@ def _download(source: Source, data_dir: Path, missing: list[str]) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # one line per failed mirror
             getattr(datasets, source.torchvision_name)(data_dir, download=True)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, http.client.HTTPException):
         folder = data_dir / source.torchvision_name / "raw"
         raise ValueError(
             f"{source.title} is not in {folder} and could not be downloaded "

@@ -93,7 +93,7 @@ class EndlessLoader:
 
     def __init__(
         self,
-        datasets: Sequence[Dataset],
+        datasets: Sequence[Any],
         batch_sizes: Sequence[int],
         iterations: int,
         collate_fn: Any = None,
@@ -141,26 +141,30 @@ def whole_batches(loader: Any, iterations: int | None = None) -> Any:
         loader: an Avalanche loader or torch's DataLoader.
         iterations: give exactly so many full batches instead of one pass.
     Returns: a loader; ``loader`` itself where there is nothing to replace.
+    Raises: ValueError if ``iterations`` is set and the loader has no batch size.
     """
     if isinstance(loader, (WholeBatchLoader, EndlessLoader)):
         return loader
-    if isinstance(loader, MultiDatasetDataLoader):
-        if iterations is not None:
+    if iterations is not None:
+        if isinstance(loader, MultiDatasetDataLoader):
+            collate_fn = loader.loader_kwargs["collate_fn"]
             return EndlessLoader(
-                loader.datasets,
-                loader.batch_sizes,
-                iterations,
-                loader.loader_kwargs["collate_fn"],
+                loader.datasets, loader.batch_sizes, iterations, collate_fn
             )
-        found = find_rows(loader.datasets)
-        return loader if found is None else WholeBatchLoader(loader, found)
-    if isinstance(loader, DataLoader):
-        if iterations is not None:
+        if isinstance(loader, DataLoader) and loader.batch_size is not None:
             return EndlessLoader(
                 [loader.dataset], [loader.batch_size], iterations, loader.collate_fn
             )
+        raise ValueError(
+            f"iterations={iterations} needs a loader with a batch size, got "
+            f"{type(loader).__name__}: train by epochs instead"
+        )
+    if isinstance(loader, MultiDatasetDataLoader):
+        found = find_rows(loader.datasets)
+        return loader if found is None else WholeBatchLoader(loader, found)
+    if isinstance(loader, DataLoader):
         found = find_rows([loader.dataset])
-        if found is not None and loader.batch_sampler is not None:
+        if found is not None:
             return DataLoader(
                 _Batches(found),
                 batch_sampler=loader.batch_sampler,

@@ -228,7 +228,7 @@ def _find_in_tree(data: Any, group: str) -> FoundRows | None:
     if isinstance(data, ImageRows):
         orders = torch.full_like(data.rows, data.order)
         return FoundRows(data.store, data.rows, data.targets, orders, None, ())
-    if not isinstance(data, _FlatDataWithTransform) or _has_transform(data, group):
+    if not isinstance(data, FlatData) or _has_transform(data, group):
         return None
     found = _concat([_find_in_tree(part, group) for part in data._datasets])
     if found is None or data._indices is None:
@@ -281,6 +281,8 @@ def _cat(parts: Iterable[Any]) -> Tensor:
 
 def _has_transform(data: Any, group: str) -> bool:
     """Whether a node of Avalanche's tree changes its samples."""
+    if not isinstance(data, _FlatDataWithTransform):
+        return False
     groups = (data._transform_groups, data._frozen_transform_groups)
     return any(each[group] is not None for each in groups)
 
