@@ -150,8 +150,8 @@ def assemble(
     scenario = with_task_labels(with_classes_timeline(scenario))
     for experiences in scenario.streams.values():
         for experience in experiences:
-            for name in _CLASS_LISTS:
-                setattr(experience, name, sorted(getattr(experience, name)))
+            for classes in _CLASS_LISTS:
+                setattr(experience, classes, sorted(getattr(experience, classes)))
 
     n_outputs = len(plans[0].classes)
     if options.incremental == "class":
