@@ -100,7 +100,7 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     return job.config()
 
 
-def launcher_options() -> list[str]:
+def launchers() -> list[str]:
     """Names of the launchers that are installed."""
     with _hydra_tree() as tree:
         return tree.options("hydra/launcher")

@@ -1,0 +1,153 @@
+"""The ``kancl`` command."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from kancl import __version__
+from kancl.config import ConfigError, nearest
+
+HELP = """\
+Does a spline network (KAN) forget less than an MLP, when, and why?
+
+  kancl run [key=value ...]      one run: KAN, Split MNIST, naive, unless said otherwise
+  kancl run -m [key=a,b ...]     a sweep over several values, and its comparison
+  kancl compare [key=value ...]  KAN and MLP of equal size: -m model=kan,mlp match=params
+  kancl run --from FOLDER        the run of a run folder again
+  kancl list [GROUP]             scenarios, models, strategies, optimizers, settings
+  kancl bench layers|data|device how fast they are, on this machine
+
+examples:
+  kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
+  kancl run -m model=kan,mlp match=params strategy=naive,ewc,si 'seed=range(10)'
+"""
+RUN_HELP = """\
+Train and evaluate; every result lands in a folder under log_dir. A run that is
+completed is skipped when asked for again, unless overwrite=true.
+
+match=params (flops, width) gives the model the hidden widths at which it has as many
+parameters (FLOPs per sample; the same widths) as the model match_to, which keeps its
+own. Parameters are counted as they are in the end, with the heads of all experiences.
+model.* keys that the reference knows apply to it too; match_to.* keys to it alone. The
+depth of the matched model stays as model.hidden says; its layers become equally wide.
+
+In a sweep, a key that only some of the builders know applies to those. hydra/launcher=
+joblib (or ray, submitit_slurm), if installed, runs a sweep in parallel.
+
+All keys and their defaults: kancl list
+"""
+BENCHES = ("layers", "data", "device")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if all went well, 1 if a run failed, 2 for a wrong input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except ConfigError as error:
+        print(f"kancl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kancl: stopped; the same command goes on with what is missing")
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    command, *rest = arguments
+    if command == "--version":
+        print(f"kancl {__version__}")
+        return 0
+    commands = {"run": _run, "compare": _compare, "list": _list, "bench": _bench}
+    if command not in commands:
+        raise ConfigError(f"there is no command {command}; {nearest(command, commands)}")
+    return commands[command](rest)
+
+
+def _run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "kancl run",
+        description=RUN_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep")
+    parser.add_argument("-q", "--quiet", action="store_true", help="the table only")
+    parser.add_argument("--from", dest="folder", help="a run folder to run again")
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise ConfigError(
+            f"{unknown[0]} is no option; keys are set as key=value, such as "
+            "training.epochs=2 (kancl list shows them)"
+        )
+    from kancl.runner import carry_out, read_folder, read_request
+    from kancl.runner.compose import Request
+
+    if options.folder is None:
+        request = read_request(options.overrides, sweep=options.multirun)
+    elif options.multirun:
+        raise ConfigError("--from repeats one run; it does not go with -m")
+    else:
+        request = Request([read_folder(options.folder, options.overrides)], [])
+    return exit_code(carry_out(request, quiet=options.quiet))
+
+
+def _compare(arguments: list[str]) -> int:
+    return _run(["-m", "model=kan,mlp", "match=params", *arguments])
+
+
+def exit_code(summaries: Sequence[dict[str, object]]) -> int:
+    return int(any(summary["status"] != "completed" for summary in summaries))
+
+
+def _list(arguments: list[str]) -> int:
+    from kancl.config import defaults
+    from kancl.runner.compose import launchers
+    from kancl.runner.registry import GROUPS
+
+    names = {f"{group}s": group for group in GROUPS}
+    names["strategies"] = names.pop("strategys")
+    wanted = arguments or [*names, "settings"]
+    for word in wanted:
+        if word not in names and word not in names.values() and word != "settings":
+            raise ConfigError(f"there is no list of {word}; {nearest(word, names)}")
+    for title, name in names.items():
+        if title not in wanted and name not in wanted:
+            continue
+        print(f"{name}=")
+        for builder in GROUPS[name].builders:
+            print(f"  {builder:14} {GROUPS[name].summary(builder)}")
+            for option in GROUPS[name].options(builder).values():
+                value = _shown(option.default)
+                print(f"      {name}.{option.name}={value}  ({option.kind})")
+    if "settings" in wanted:
+        print("settings=")
+        print("  scenario.head=auto  (auto|single|growing|multi)")
+        print("  optimizer.reset_each_experience=false  (bool)")
+        for key, default in defaults().items():
+            inner = default.items() if isinstance(default, dict) else [("", default)]
+            for name, value in inner:
+                print(f"  {key}{'.' * bool(name)}{name}={_shown(value)}")
+        print(f"  hydra/launcher={', '.join(launchers())}")
+    return 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (tuple, list)):
+        return "[" + ",".join(map(str, value)) + "]"
+    return str(value)
+
+
+def _bench(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in BENCHES:
+        name = arguments[0] if arguments else ""
+        raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
+    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
+    return int(module.main(arguments[1:]) or 0)

@@ -1,0 +1,209 @@
+"""From a configuration to the objects of a run: benchmark, network, optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from avalanche.models.utils import avalanche_model_adaptation
+from torch import nn
+from torch.optim import Optimizer
+
+from kancl.benchmarks import ImageBenchmark
+from kancl.config import Choice, ConfigError, RunConfig
+from kancl.models.cost import forward_flops, n_parameters
+from kancl.models.heads import with_head
+from kancl.models.matching import match_hidden
+from kancl.runner.registry import GROUPS
+from kancl.runner.seeding import set_stream, stream_seed
+from kancl.strategies import check_pair
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a network costs once every experience is learned.
+
+    Args:
+        hidden: widths of its hidden layers.
+        n_parameters: with the heads of all experiences.
+        flops: of a forward pass of one sample, through one head.
+    """
+
+    name: str
+    hidden: tuple[int, ...]
+    n_parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, before training.
+
+    Args:
+        size: of the network.
+        reference: of the network it was matched to; None if it was not.
+    """
+
+    benchmark: ImageBenchmark
+    model: nn.Module
+    head: str
+    size: Size
+    reference: Size | None
+
+
+def build(config: RunConfig, benchmark: ImageBenchmark | None = None) -> Parts:
+    """Make benchmark and network, the network's widths solved if they are to match.
+
+    Args:
+        benchmark: one made of the same scenario before.
+
+    Raises: ConfigError for values or pairs that cannot work.
+    """
+    device = resolve_device(config.device)
+    try:
+        benchmark = benchmark or build_benchmark(config, device)
+        head = head_kind(config, benchmark)
+        check_pair(
+            config.strategy.name,
+            model=config.model.name,
+            head=head,
+            incremental=benchmark.info.incremental,
+        )
+        solver = _Networks(benchmark, head)
+        reference = None
+        model = config.model
+        if config.is_matched:
+            reference = solver.size(config.match_to)
+            model = solver.matched(model, reference, config.match)
+        size = solver.size(model)
+        set_stream(config.seed, "initialisation")
+        network = solver.ready(model).to(device)
+        build_optimizer(config, network.parameters())
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    return Parts(benchmark, network, head, size, reference)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Raises: ConfigError if cuda is asked for where there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch finds no GPU here; nearest: device=cpu")
+    return torch.device(name)
+
+
+def build_benchmark(config: RunConfig, device: torch.device) -> ImageBenchmark:
+    """The scenario's benchmark; its random draws depend on the run's seed only."""
+    builder = GROUPS["scenario"].builder(config.scenario.name)
+    benchmark: ImageBenchmark = builder(
+        **config.scenario.options,
+        data_dir=config.data_dir,
+        seed=stream_seed(config.seed, "benchmark"),
+        device=device,
+    )
+    return benchmark
+
+
+def build_optimizer(
+    config: RunConfig, parameters: Iterable[nn.Parameter]
+) -> Optimizer:
+    builder = GROUPS["optimizer"].builder(config.optimizer.name)
+    optimizer: Optimizer = builder(parameters, **config.optimizer.options)
+    return optimizer
+
+
+def head_kind(config: RunConfig, benchmark: ImageBenchmark) -> str:
+    """Raises: ConfigError for a head that these targets cannot be learned with."""
+    info = benchmark.info
+    if config.head == "auto":
+        return info.head
+    if (config.head == "multi") != (info.head == "multi"):
+        raise ConfigError(
+            f"scenario.head={config.head} does not go with "
+            f"scenario.incremental={info.incremental}; nearest: scenario.head="
+            f"{info.head} (task-incremental streams have a head per experience)"
+        )
+    return config.head
+
+
+class _Networks:
+    """Networks for a benchmark, and their sizes."""
+
+    def __init__(self, benchmark: ImageBenchmark, head: Any) -> None:
+        self._benchmark, self._head = benchmark, head
+
+    def network(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
+        network = self._plain(choice, hidden)
+        return with_head(network, self._head, self._benchmark.info.n_outputs)
+
+    def grown(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
+        """The network as it is in the end, with the heads of all experiences."""
+        return self._grow(self.network(choice, hidden))
+
+    def ready(self, choice: Choice) -> nn.Module:
+        """The network as training begins: a head per experience is there already, so
+        that experiences can be evaluated before they are trained.
+        """
+        network = self.network(choice)
+        return self._grow(network) if self._head == "multi" else network
+
+    def size(self, choice: Choice) -> Size:
+        return Size(
+            choice.name,
+            tuple(choice.options.get("hidden", ())),
+            n_parameters(self.grown(choice)),
+            forward_flops(self._plain(choice)),
+        )
+
+    def matched(self, choice: Choice, reference: Size, by: Any) -> Choice:
+        """The choice with the hidden widths that make it equal to the reference.
+
+        Its depth stays; its hidden layers are made equally wide.
+        """
+        hidden = choice.options.get("hidden")
+        if hidden is None:
+            raise ConfigError(
+                f"match={by} needs a model with hidden widths, which "
+                f"model={choice.name} has not; nearest: match=none"
+            )
+        if by == "width":
+            solved = list(reference.hidden)
+        else:
+            grown = partial(self.grown if by == "params" else self._plain, choice)
+            target = reference.n_parameters if by == "params" else reference.flops
+            solved = match_hidden(grown, len(hidden), target, by)
+        return Choice(choice.name, {**choice.options, "hidden": tuple(solved)})
+
+    def _plain(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
+        info = self._benchmark.info
+        options: dict[str, Any] = dict(choice.options)
+        if hidden is not None:
+            options["hidden"] = tuple(hidden)
+        builder = GROUPS["model"].builder(choice.name)
+        network: nn.Module = builder(
+            info.in_features, info.n_outputs, input_range=info.input_range, **options
+        )
+        return network
+
+    def _grow(self, network: nn.Module) -> nn.Module:
+        for experience in self._benchmark.train_stream:
+            avalanche_model_adaptation(network, experience)
+        return network
+
+
+def iterations_planned(
+    config: RunConfig, benchmark: ImageBenchmark, jointly: bool
+) -> list[int]:
+    """Iterations of each training, on the data of one experience (or of all)."""
+    training = config.training
+    sizes = [len(experience.dataset) for experience in benchmark.train_stream]
+    if jointly:
+        sizes = [sum(sizes)]
+    if training.iterations is not None:
+        return [training.iterations for _ in sizes]
+    return [training.epochs * math.ceil(size / training.batch_size) for size in sizes]

@@ -1,0 +1,91 @@
+"""What the command line does: make runs, then lay them side by side."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kancl.config import RunConfig
+from kancl.plugins.recorder import Measurement
+from kancl.reporting import (
+    Curves,
+    comparison_markdown,
+    dashboard_url,
+    forgetting_curves,
+    show_comparison,
+    show_run,
+    write_comparison,
+)
+from kancl.runner.compose import Request
+from kancl.runner.folder import RunFolder
+from kancl.runner.launch import Summaries, make_runs
+
+
+def carry_out(
+    request: Request, *, console: Console | None = None, quiet: bool = False
+) -> Summaries:
+    """Make the runs, then print a table, the paths and the TensorBoard line."""
+    console = console or Console()
+    summaries = make_runs(request, console=console, quiet=quiet)
+    folders = [RunFolder(config).path for config in request.configs]
+    lines: list[str] = []
+    if len(summaries) == 1:
+        show_run(summaries[0], console)
+        lines.append(f"run folder: {folders[0]}")
+    else:
+        show_comparison(summaries, console)
+        folder = _write_comparison(request.configs, summaries, folders)
+        lines.append(f"figure and table: {folder}")
+    log_dir = request.configs[0].log_dir
+    labels = list(dict.fromkeys(f"{s['model']}-{s['strategy']}" for s in summaries))
+    lines += [f"tensorboard --logdir {log_dir}", f"  {dashboard_url(labels)}"]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return summaries
+
+
+def _write_comparison(
+    configs: Sequence[RunConfig], summaries: Summaries, folders: Sequence[Path]
+) -> Path:
+    """The table as Markdown and, of the first seed, the forgetting curves."""
+    names = "\n".join(sorted(folder.name + str(folder.parent) for folder in folders))
+    folder = (
+        Path(configs[0].log_dir)
+        / "comparisons"
+        / hashlib.sha256(names.encode()).hexdigest()[:8]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.md").write_text(comparison_markdown(summaries))
+    curves = [
+        _curves(path, summary)
+        for config, summary, path in zip(configs, summaries, folders)
+        if config.seed == configs[0].seed
+        and summary["status"] == "completed"
+        and config.evaluation.samples
+    ]
+    if curves:
+        for left in folder.glob("events.out.*"):
+            left.unlink()
+        write_comparison(folder, curves)
+        forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
+    return folder
+
+
+def _curves(folder: Path, summary: dict[str, Any]) -> Curves:
+    label = f"{summary['model']}-{summary['strategy']}"
+    with (folder / "metrics.csv").open(newline="") as file:
+        measurements = [
+            Measurement(
+                int(row["iteration"]),
+                int(row["experience"]) if row["experience"] else None,
+                row["name"],
+                float(row["value"] or "nan"),
+            )
+            for row in csv.DictReader(file)
+        ]
+    return Curves.from_measurements(measurements, label)
