@@ -4,7 +4,7 @@ Parameters of a head are only ever added, never replaced: optimizers keep their 
 importances keep their shapes.
 """
 
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from avalanche.models import DynamicModule, MultiTaskModule
@@ -16,24 +16,15 @@ UNSEEN = -1000.0
 """Output for a class that has not been seen, as Avalanche's ``mask_value``."""
 
 
-class Network(Protocol):
-    """What a model needs, to be given any head."""
-
-    def features(self, x: Tensor) -> Tensor: ...
-
-    def make_head(self, n_outputs: int) -> nn.Module: ...
-
-
 def with_head(network: nn.Module, kind: HeadKind, n_outputs: int) -> nn.Module:
     """Put a network behind the head that an incremental kind wants.
 
     Args:
-        network: has ``features(x)``, ``make_head(n)`` and, for a single head, is
-            complete itself.
+        network: complete for a single head; for others it has ``features(x)``,
+            ``make_head(n)`` and ``remove_head()``, as ``KAN`` and ``MLP`` do.
         kind: ``single``: all classes from the start; ``growing``: the classes seen so
             far; ``multi``: a head per task label.
-        n_outputs: outputs of the single head, most outputs of a growing one, outputs
-            of each of several heads.
+        n_outputs: outputs of the single or growing head, or of each of several.
 
     Shape: ``(batch, ...)`` -> ``(batch, outputs)``; inputs are flattened.
 
@@ -64,74 +55,95 @@ class SingleHead(nn.Module):
 class GrowingHead(DynamicModule):
     """Outputs for the classes seen so far; each experience's new ones get a head.
 
-    As wide as the highest class seen requires; classes below it that were not seen
-    yet give ``UNSEEN``.
+    Always ``n_outputs`` wide: a class that was not seen yet gives ``UNSEEN``, which no
+    softmax notices. Only training adds heads, evaluating never does.
 
     Args:
-        max_outputs: number of classes that can ever come.
+        n_outputs: number of classes that can ever come.
     """
 
-    def __init__(self, network: nn.Module, max_outputs: int) -> None:
+    def __init__(self, network: nn.Module, n_outputs: int) -> None:
         super().__init__()
         self.network = _without_head(network)
-        self.max_outputs = max_outputs
+        self.n_outputs = n_outputs
         self.heads = nn.ModuleList()
         self.classes: list[list[int]] = []
         """Class ids of each head's outputs."""
 
     def adaptation(self, experience: Any) -> None:
-        """Add a head for the classes of a training experience not seen before."""
+        """Add a head for the classes of a training experience not seen before.
+
+        Raises: ValueError if a class id is not below ``n_outputs``.
+        """
         if not self.training:
             return
         known = {c for group in self.classes for c in group}
         new = sorted(set(experience.classes_in_this_experience) - known)
         if not new:
             return
-        if new[-1] >= self.max_outputs:
+        if new[-1] >= self.n_outputs:
             raise ValueError(
                 f"class {new[-1]} of experience {experience.current_experience} is "
-                f"beyond the head's {self.max_outputs} outputs"
+                f"beyond the head's {self.n_outputs} outputs; n_outputs is to be higher"
             )
-        device = next(self.network.parameters(), torch.empty(0)).device
-        self.heads.append(self.network.make_head(len(new)).to(device))
+        self.heads.append(_head_beside(self.network, len(new)))
         self.classes.append(new)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.heads:
-            raise RuntimeError("the head is empty until an experience adapts it")
         features = self.network.features(x.flatten(1))
-        order = [c for group in self.classes for c in group]
+        masked = features.new_full((len(features), self.n_outputs), UNSEEN)
+        if not self.heads:
+            return masked
         outputs = torch.cat([head(features) for head in self.heads], 1)
-        if order == list(range(len(order))):
-            return outputs
-        columns = torch.tensor(order, device=outputs.device).expand_as(outputs)
-        masked = outputs.new_full((len(outputs), max(order) + 1), UNSEEN)
-        return masked.scatter(1, columns, outputs)  # (batch, highest class + 1)
+        ids = [c for group in self.classes for c in group]
+        columns = torch.tensor(ids, device=outputs.device).expand_as(outputs)
+        return masked.to(outputs.dtype).scatter(1, columns, outputs)
 
 
 class MultiHead(MultiTaskModule):
-    """A head of its own for every task label, each ``n_outputs`` wide."""
+    """A head of its own for every task label, each ``n_outputs`` wide.
+
+    A task label without a head gives ``UNSEEN`` throughout. Only training adds heads,
+    evaluating never does.
+    """
 
     def __init__(self, network: nn.Module, n_outputs: int) -> None:
         super().__init__()
         self.network = _without_head(network)
         self.n_outputs = n_outputs
+        self.max_class_label = n_outputs  # width of MultiTaskModule's output
         self.heads = nn.ModuleDict()
 
     def adaptation(self, experience: Any) -> None:
-        """Add the heads of task labels that a training experience brings."""
+        """Add the heads of task labels that a training experience brings.
+
+        Raises: ValueError if a class id is not below ``n_outputs``.
+        """
+        last = max(experience.classes_in_this_experience)
+        if last >= self.n_outputs:
+            raise ValueError(
+                f"class {last} of experience {experience.current_experience} is beyond "
+                f"the heads' {self.n_outputs} outputs; n_outputs is to be higher"
+            )
         super().adaptation(experience)
         if not self.training:
             return
-        device = next(self.network.parameters(), torch.empty(0)).device
         for label in sorted(set(experience.task_labels)):
             if str(label) not in self.heads:
-                head = self.network.make_head(self.n_outputs)
-                self.heads[str(label)] = head.to(device)
+                self.heads[str(label)] = _head_beside(self.network, self.n_outputs)
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
-        head = self.heads[str(task_label)]
-        return head(self.network.features(x.flatten(1)))
+        features = self.network.features(x.flatten(1))
+        if str(task_label) not in self.heads:
+            return features.new_full((len(x), self.n_outputs), UNSEEN)
+        return self.heads[str(task_label)](features)
+
+
+def _head_beside(network: Any, n_outputs: int) -> nn.Module:
+    """A fresh head on the device of the network's parameters."""
+    parameter = next(network.parameters(), None)
+    head: nn.Module = network.make_head(n_outputs)
+    return head if parameter is None else head.to(parameter.device)
 
 
 def _without_head(network: Any) -> Any:
