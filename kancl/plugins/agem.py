@@ -16,14 +16,16 @@ from kancl.plugins.quadratic_anchor import trainable
 class AGEMPlugin(SupervisedPlugin):
     """Project the gradient so that the loss on a batch of exemplars does not rise.
 
-    With ``g_ref`` the gradient on exemplars: if ``g . g_ref < 0``, ``g <- g - (g . g_ref / g_ref . g_ref) g_ref``.
+    With ``g_ref`` the gradient on exemplars: if ``g . g_ref < 0``, ``g <- g - (g .
+    g_ref / g_ref . g_ref) g_ref``.
 
     Args:
         memory: exemplars; each experience joins it when its training ends.
         batch_size: exemplars per iteration; None takes the strategy's batch size.
     Raises: ValueError if ``batch_size`` is below 1.
-    Source: Chaudhry et al. 2019, arXiv:1812.00420, eq. 11. differs from Avalanche, which draws equally from each experience (and so
-        fails once there are more experiences than ``sample_size``) and keeps a live generator.
+    Source: Chaudhry et al. 2019, arXiv:1812.00420, eq. 11. differs from Avalanche,
+        which draws equally from each experience (and so fails once there are more
+        experiences than ``sample_size``) and keeps a live generator.
     """
 
     def __init__(self, memory: ExemplarMemory, batch_size: int | None = None) -> None:

@@ -12,8 +12,9 @@ def asymmetric_cross_entropy(
     """Average the current loss over the classes in its batch and the replayed over all.
 
     Shape: current and replayed ``(batch, n_outputs)``, targets ``(batch,)``.
-    Source: Caccia et al. 2022, arXiv:2104.05025, eq. 3. differs from Avalanche's ACECriterion, which takes the logarithm of a
-        softmax that can be 0; equal to it where that is finite.
+    Source: Caccia et al. 2022, arXiv:2104.05025. differs from Avalanche's
+        ACECriterion, which takes the logarithm of a softmax that can be 0; equal to it
+        where that is finite.
     """
     classes, position = target.unique(return_inverse=True)
     loss = cross_entropy(current[:, classes], position)

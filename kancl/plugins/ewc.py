@@ -16,20 +16,22 @@ from kancl.plugins.quadratic_anchor import QuadraticAnchor, values
 class EWCPlugin(SupervisedPlugin):
     """Hold parameters near those after each experience, by their Fisher information.
 
-    ``loss += lambda/2 sum_k sum_i F_ki (theta_i - theta_ki)^2``, k over past experiences, each with its own
-    Fisher information and parameters. With ``gamma`` the online variant: one term at the latest parameters,
-    ``F* <- gamma F* + F_k``, ``loss += lambda/2 sum_i gamma F*_i (theta_i - theta*_i)^2``.
+    ``loss += lambda/2 sum_k sum_i F_ki (theta_i - theta_ki)^2``, k over past
+    experiences, each with its own Fisher information and parameters. With ``gamma`` the
+    online variant: one term at the latest parameters, ``F* <- gamma F* + F_k``, ``loss
+    += lambda/2 sum_i gamma F*_i (theta_i - theta*_i)^2``.
 
     Args:
         ewc_lambda: strength.
         gamma: decay of past Fisher information, in [0, 1]; None for offline EWC.
         fisher_labels: see ``diagonal_fisher``.
-        fisher_samples: images for the Fisher information, drawn at random; None uses all.
+        fisher_samples: images for the Fisher information, drawn at random; None uses
+            all.
         seed: for that draw and for sampled labels, apart from training's random stream.
     Raises: ValueError if an option is out of range.
-    Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3; online: Schwarz et al. 2018, arXiv:1805.06370,
-        section 4. differs from Avalanche: exact per-sample Fisher information whatever the batch
-        size, and the factor 1/2.
+    Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3; online: Schwarz et al.
+        2018, arXiv:1805.06370. differs from Avalanche: exact per-sample
+        Fisher information whatever the batch size, and the factor 1/2.
     """
 
     def __init__(

@@ -17,13 +17,14 @@ from kancl.plugins.hyperparameters import at_least
 class GroupedExemplars(BalancedExemplarsBuffer):
     """Keep a random sample of every (experience, target) seen, equally large.
 
-    Grouping by experience *and* target gives every class its share in class-, domain- and
-    task-incremental learning alike; by target alone, the two targets of a
+    Grouping by experience *and* target gives every class its share in class-, domain-
+    and task-incremental learning alike; by target alone, the two targets of a
     domain-incremental stream would be two groups however many digits they stand for.
 
     Args:
         total: images kept in all, divided equally over the groups so far.
-        per_group: images kept of each group, whatever their number. Give one of the two.
+        per_group: images kept of each group, whatever their number. Give one of the
+            two.
     Raises: ValueError if both or neither is given, or a size is below 1.
     Source: differs from Avalanche's ClassBalancedBuffer in the grouping alone.
     """

@@ -25,9 +25,10 @@ def diagonal_fisher(
 ) -> dict[str, Tensor]:
     """Average squared per-sample gradients of the log-likelihood over the samples.
 
-    ``F_i = 1/N sum_n sum_k p(k|x_n) (d log p(k|x_n) / d theta_i)^2`` for ``labels="expected"``;
-    with one label per sample, drawn from p, given in ``y``, or the most probable, for
-    ``"sampled"``, ``"true"`` (the "empirical Fisher") and ``"predicted"``.
+    ``F_i = 1/N sum_n sum_k p(k|x_n) (d log p(k|x_n) / d theta_i)^2`` for
+    ``labels="expected"``; with one label per sample, drawn from p, given in ``y``, or
+    the most probable, for ``"sampled"``, ``"true"`` (the "empirical Fisher") and
+    ``"predicted"``.
 
     Args:
         labels: which labels k the log-likelihood is taken of.
@@ -35,8 +36,9 @@ def diagonal_fisher(
     Shape: x ``(n, ...)``, y and task_labels ``(n,)``.
     Returns: by name, for every trainable parameter. Buffers have none.
     Raises: ValueError if ``labels`` is unknown or there is no sample.
-    Source: Kirkpatrick et al. 2017, arXiv:1612.00796; the four kinds of labels: van de Ven 2025, arXiv:2502.11756.
-        differs from Avalanche: it squares the gradient of the mean over a mini-batch.
+    Source: Kirkpatrick et al. 2017, arXiv:1612.00796; the four kinds of labels: van de
+        Ven 2025, arXiv:2502.11756. differs from Avalanche: it squares the gradient of
+        the mean over a mini-batch.
     """
     if len(x) == 0:
         raise ValueError("the Fisher information needs at least one sample, got none")
@@ -48,7 +50,8 @@ def diagonal_fisher(
         sums = gradient_moments(model, x, y, task_labels, _log_likelihood, power=2)
     else:
         raise ValueError(
-            f"fisher_labels must be expected, sampled, true or predicted, got {labels!r}"
+            "fisher_labels must be expected, sampled, true or predicted, "
+            f"got {labels!r}"
         )
     return {name: moment / len(x) for name, moment in sums.items()}
 

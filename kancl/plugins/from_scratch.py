@@ -16,11 +16,11 @@ class FromScratchPlugin(SupervisedPlugin):
     """Put the initial weights back, and forget the optimizer's state, per experience.
 
     Weights are copied in place. What a growing head adds later starts as it was made.
-    Floating-point buffers (grids, running statistics) belong to the weights and go back too; integer
-    ones are a head's book-keeping and stay.
+    Floating-point buffers (grids, running statistics) belong to the weights and go back
+    too; integer ones are a head's book-keeping and stay.
 
-    Source: differs from Avalanche's FromScratchTrainingPlugin, which leaves grids as they are,
-        saves weights before heads exist and calls a deprecated function.
+    Source: differs from Avalanche's FromScratchTrainingPlugin, which leaves grids as
+        they are, saves weights before heads exist and calls a deprecated function.
     """
 
     def __init__(self) -> None:

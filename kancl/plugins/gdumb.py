@@ -14,9 +14,10 @@ class MemoryOnlyPlugin(SupervisedPlugin):
 
     Args:
         exemplars: the memory.
-    Source: Prabhu, Torr, Dokania 2020, "GDumb", ECCV, algorithm 1. differs from Avalanche's GDumbPlugin in
-        leaving the model itself alone (it is replaced by a copy there, under whoever holds it);
-        ``FromScratchPlugin`` puts its weights back.
+    Source: Prabhu, Torr, Dokania 2020, "GDumb", ECCV, algorithm 1. differs from
+        Avalanche's GDumbPlugin in leaving the model itself alone (it is replaced by a
+        copy there, under whoever holds it); ``FromScratchPlugin`` puts its weights
+        back.
     """
 
     def __init__(self, exemplars: GroupedExemplars) -> None:

@@ -17,19 +17,23 @@ from kancl.plugins.hyperparameters import non_negative, positive
 class LwFPlugin(SupervisedPlugin):
     """Keep the outputs for past classes, on the current images, as they were before.
 
-    ``loss += alpha * KL(softmax(teacher/T) || softmax(student/T))`` averaged over the batch; teacher: the network after
-    the experience before, in evaluation mode. Single and growing heads: the units of the classes seen so far. Multi-head:
-    summed over past heads, so ``(t - 1)`` times their mean.
+    ``loss += alpha * KL(softmax(teacher/T) || softmax(student/T))`` averaged over the
+    batch; teacher: the network after the experience before, in evaluation mode. Single
+    and growing heads: the units of the classes seen so far. Multi-head: summed over
+    past heads, so ``(t - 1)`` times their mean.
 
     Args:
         alpha: strength.
         temperature: T, of both softmaxes.
-        alpha_schedule: "constant", or "experiences": ``alpha * (t - 1)`` in the t-th experience, as van de Ven has it
-            for domain-incremental learning (its multi-head sum has that factor already).
-        student: classes that the student's softmax runs over: "old" ones as the teacher's, or "seen", old and current ones, as van de Ven has it.
+        alpha_schedule: "constant", or "experiences": ``alpha * (t - 1)`` in the t-th
+            experience, as van de Ven has it for domain-incremental learning (its
+            multi-head sum has that factor already).
+        student: classes that the student's softmax runs over: "old" ones as the
+            teacher's, or "seen", old and current ones, as van de Ven has it.
     Raises: ValueError if an option is out of range.
-    Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4; van de Ven and Tolias 2019, arXiv:1904.07734. No factor T^2, as there. differs from
-        Avalanche, whose teacher stays in training mode (dropout stays on) and runs past heads twice.
+    Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4; van de Ven and Tolias 2019,
+        arXiv:1904.07734. No factor T^2, as there. differs from Avalanche, whose teacher
+        stays in training mode (dropout stays on) and runs past heads twice.
     """
 
     def __init__(
@@ -42,7 +46,8 @@ class LwFPlugin(SupervisedPlugin):
         super().__init__()
         if alpha_schedule not in ("constant", "experiences"):
             raise ValueError(
-                f"alpha_schedule must be 'constant' or 'experiences', got {alpha_schedule!r}"
+                "alpha_schedule must be 'constant' or 'experiences', "
+                f"got {alpha_schedule!r}"
             )
         if student not in ("old", "seen"):
             raise ValueError(f"student must be 'old' or 'seen', got {student!r}")

@@ -17,15 +17,17 @@ from kancl.plugins.quadratic_anchor import QuadraticAnchor, values
 class MASPlugin(SupervisedPlugin):
     """Hold parameters by how strongly they move the network's outputs.
 
-    ``Omega_i += 1/N sum_n |d |f(x_n)|^2 / d theta_i|`` after each experience; ``loss += lambda sum_i Omega_i
-    (theta_i - theta*_i)^2``, ``theta*`` the latest end. No labels are used.
+    ``Omega_i += 1/N sum_n |d |f(x_n)|^2 / d theta_i|`` after each experience; ``loss +=
+    lambda sum_i Omega_i (theta_i - theta*_i)^2``, ``theta*`` the latest end. No labels
+    are used.
 
     Args:
         mas_lambda: strength.
     Raises: ValueError if ``mas_lambda`` is negative.
-    Source: Aljundi et al. 2018, arXiv:1711.09601, section 4.1. differs from Avalanche: absolute values per sample, not
-        of a mini-batch's mean; importances are summed over experiences as in the paper's code, not
-        averaged; a loss of exactly 0 is no failure.
+    Source: Aljundi et al. 2018, arXiv:1711.09601, section 4. differs from Avalanche:
+        absolute values per sample, not of a mini-batch's mean; importances are summed
+        over experiences as in the paper's code, not averaged; a loss of exactly 0 is no
+        failure.
     """
 
     def __init__(self, mas_lambda: float) -> None:

@@ -18,17 +18,21 @@ from kancl.plugins.quadratic_anchor import trainable
 class MIRPlugin(SupervisedPlugin):
     """Add the loss on the exemplars whose loss a step on the current batch raises most.
 
-    Of ``candidates`` exemplars drawn at random, the ``batch_size`` with the largest ``l(theta - lr * g) - l(theta)`` are
-    replayed, ``g`` the gradient on the current batch.
+    Of ``candidates`` exemplars drawn at random, the ``batch_size`` with the largest
+    ``l(theta - lr * g) - l(theta)`` are replayed, ``g`` the gradient on the current
+    batch.
 
     Args:
         memory: exemplars; each experience joins it when its training ends.
-        batch_size: exemplars replayed per iteration; None takes the strategy's batch size.
+        batch_size: exemplars replayed per iteration; None takes the strategy's batch
+            size.
         candidates: exemplars looked at per iteration.
-    Raises: ValueError if a size is below 1, or there are fewer candidates than are replayed.
-    Source: Aljundi et al. 2019, arXiv:1908.04742, section 3.1. differs from Avalanche, which leaves out every exemplar of a class that was in the
-        last batch of an experience: all of them in domain- and task-incremental learning (it
-        trains as naive does), the latest experience's in class-incremental learning.
+    Raises: ValueError if a size is below 1, or there are fewer candidates than are
+        replayed.
+    Source: Aljundi et al. 2019, arXiv:1908.04742, section 3. differs from Avalanche,
+        which leaves out every exemplar of a class that was in the last batch of an
+        experience: all of them in domain- and task-incremental learning (it trains as
+        naive does), the latest experience's in class-incremental learning.
     """
 
     def __init__(

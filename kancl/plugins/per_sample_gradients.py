@@ -1,8 +1,9 @@
-"""Sums over samples of powers of per-sample gradients, without a loop over samples.
+"""Sums over samples of powers of per-sample gradients, mostly without a loop over them.
 
-A layer ``y = phi(x) W^T`` without weight sharing has the per-sample gradient ``delta_n phi_n^T``, so ``sum_n
-|g_n|^p = (|delta|^p)^T (|phi|^p)``: one matrix product. Summing over several objectives only changes the first
-factor. Layers known here use that; parameters of any other module go through ``torch.func``.
+A layer ``y = phi(x) W^T`` without weight sharing has the per-sample gradient ``delta_n
+phi_n^T``, so ``sum_n |g_n|^p = (|delta|^p)^T (|phi|^p)``: one matrix product. Summing
+over several objectives only changes the first factor. The layers known here use that;
+parameters of any other module are worked out sample by sample: exact, and slow.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import torch
 from avalanche.models import avalanche_forward
 from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch.func import functional_call
 
 from kancl.models import KANLinear
 from kancl.plugins.quadratic_anchor import trainable
 
 Objectives = Callable[[Tensor, Tensor], Iterable[Tensor]]
-"""Of outputs (batch, n_outputs) and targets (batch,): scalars per sample, each (batch,)."""
+"""Of outputs (batch, n_outputs) and targets (batch,): scalars, each (batch,)."""
 
 ROWS = 512  # samples per forward pass
 ELEMENTS = 2**24  # largest temporary tensor
@@ -39,7 +40,8 @@ def gradient_moments(
 ) -> dict[str, Tensor]:
     """Sum ``|d objective / d parameter|^power`` over samples and objectives.
 
-    The model is in evaluation mode meanwhile; its gradients, buffers and modes stay as they were.
+    The model is in evaluation mode meanwhile; its gradients, buffers and modes stay as
+    they were.
 
     Args:
         x: inputs, samples first.
@@ -59,7 +61,7 @@ def gradient_moments(
                 batch = (x[chunk], targets[chunk], task, objectives, power)
                 _add(sums, _by_layer(model, layers, *batch))
                 if others:
-                    _add(sums, _by_vmap(model, others, *batch))
+                    _add(sums, _by_sample(model, others, *batch))
         return sums
     finally:
         for module, mode in modes.items():
@@ -69,7 +71,7 @@ def gradient_moments(
 def forward_with(
     model: nn.Module, parameters: dict[str, Tensor], x: Tensor, task: Tensor | int
 ) -> Tensor:
-    """Return the outputs that ``model`` would give with these ``parameters`` in place."""
+    """Return the outputs of ``model`` with these ``parameters`` in place of its own."""
     arguments = (x, task) if is_multi_task_module(model) else (x,)
     outputs: Tensor = functional_call(model, parameters, arguments)
     return outputs
@@ -78,7 +80,8 @@ def forward_with(
 def linear_moments(
     layer: nn.Linear, x: Tensor, delta: Tensor, power: int
 ) -> dict[str, Tensor]:
-    """Moments of a linear layer, from its inputs and the moments of its outputs' gradients.
+    """Moments of a linear layer, from its inputs and the moments of its outputs'
+    gradients.
 
     Shape: x ``(batch, in_features)``, delta ``(batch, out_features)``.
     """
@@ -117,8 +120,25 @@ def kan_moments(
     return moments
 
 
+def layer_norm_moments(
+    layer: nn.LayerNorm, x: Tensor, delta: Tensor, power: int
+) -> dict[str, Tensor]:
+    """Moments of a layer norm over the features: gains and shifts.
+
+    Shape: x and delta ``(batch, features)``.
+    """
+    moments = {}
+    if layer.weight is not None:
+        normed = nn.functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+        moments["weight"] = (delta * normed.abs() ** power).sum(0)
+    if layer.bias is not None:
+        moments["bias"] = delta.sum(0)
+    return moments
+
+
 MOMENTS: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
     nn.Linear: linear_moments,
+    nn.LayerNorm: layer_norm_moments,
     KANLinear: kan_moments,
 }
 
@@ -129,7 +149,8 @@ def _divide(
     """Find the layers whose closed form holds here, and the parameters left over.
 
     It holds for a known layer that is called once, on (batch, features), and shares no
-    parameter. One that is never called is left over if its parameters are used all the same.
+    parameter. One that is never called is left over if its parameters are used all the
+    same.
     """
     owners = Counter(
         id(p) for module in model.modules() for p in module._parameters.values()
@@ -187,7 +208,7 @@ def _by_layer(
     return moments
 
 
-def _by_vmap(
+def _by_sample(
     model: nn.Module,
     names: list[str],
     x: Tensor,
@@ -196,21 +217,18 @@ def _by_vmap(
     objectives: Objectives,
     power: int,
 ) -> dict[str, Tensor]:
-    free = {name: trainable(model)[name].detach() for name in names}
-
-    def scalars(parameters: dict[str, Tensor], row: Tensor, target: Tensor) -> Tensor:
-        outputs = forward_with(model, parameters, row.unsqueeze(0), task)
-        return torch.cat(list(objectives(outputs, target.unsqueeze(0))))
-
-    with torch.no_grad():
-        width = avalanche_forward(model, x[:1], task).shape[1]
-    size = width * sum(p.numel() for p in free.values())
-    rows = max(1, ELEMENTS // size)
+    free = {name: trainable(model)[name] for name in names}
     moments = {name: torch.zeros_like(p) for name, p in free.items()}
-    for row, target in zip(x.split(rows), targets.split(rows)):
-        per_sample = vmap(jacrev(scalars), in_dims=(None, 0, 0))(free, row, target)
-        for name, g in per_sample.items():  # (batch, n_objectives, *parameter)
-            moments[name] += (g.detach().abs() ** power).sum((0, 1))
+    for row, target in zip(x.split(1), targets.split(1)):
+        with torch.enable_grad():
+            scalars = list(objectives(avalanche_forward(model, row, task), target))
+        for scalar in scalars:
+            gradients = torch.autograd.grad(
+                scalar.sum(), list(free.values()), retain_graph=True, allow_unused=True
+            )
+            for name, gradient in zip(names, gradients):
+                if gradient is not None:
+                    moments[name] += gradient.abs() ** power
     return moments
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters by name: never a buffer, such as a spline grid."""
+    """Return the trainable parameters by name; buffers, such as grids, are none."""
     return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
 
@@ -21,11 +21,11 @@ def values(model: nn.Module) -> dict[str, Tensor]:
 class QuadraticAnchor:
     """Hold ``sum_k sum_i F_ki (theta_i - theta_ki)^2`` for any number of experiences k.
 
-    Kept as ``sum_i A_i (theta_i - m_i)^2 + c`` with ``A = sum_k F_k`` and ``m`` the mean of the
-    ``theta_k`` weighted by ``F_k``: the same function of theta, two tensors per parameter however
-    many experiences there were, and no cancellation of large terms. Parameters are
-    keyed by name. One that appears later is free until it is added; one that has grown along an axis
-    is held in its old part.
+    Kept as ``sum_i A_i (theta_i - m_i)^2 + c`` with ``A = sum_k F_k`` and ``m`` the
+    mean of the ``theta_k`` weighted by ``F_k``: the same function of theta, two tensors
+    per parameter however many experiences there were, and no cancellation of large
+    terms. Parameters are keyed by name. One that appears later is free until it is
+    added; one that has grown along an axis is held in its old part.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class QuadraticAnchor:
         to: Mapping[str, Tensor],
         decay: float = 1.0,
     ) -> None:
-        """Set the importance to ``decay * old + importance`` and the centre to ``to``."""
+        """Make the importance ``decay * old + importance``, the centre ``to``."""
         for name, new in importance.items():
             self.importance[name] = decay * self._old(name, new) + new
             self.centre[name] = to[name].clone()

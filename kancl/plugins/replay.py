@@ -26,8 +26,9 @@ class ReplayPlugin(SupervisedPlugin):
         weighting: how current and replayed loss share the step.
     Raises: ValueError if ``batch_size`` is below 1 or ``weighting`` is unknown.
     Source: Rolnick et al. 2019, arXiv:1811.11682; weights as in van de Ven et al. 2022,
-        "Three types of incremental learning". differs from Avalanche's ReplayPlugin: exemplars pass
-        through the network apart from the current batch, so both losses are known.
+        "Three types of incremental learning". differs from Avalanche's ReplayPlugin:
+        exemplars pass through the network apart from the current batch, so both losses
+        are known.
     """
 
     def __init__(

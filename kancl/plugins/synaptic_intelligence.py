@@ -15,16 +15,18 @@ from kancl.plugins.quadratic_anchor import QuadraticAnchor, trainable, values
 class SynapticIntelligencePlugin(SupervisedPlugin):
     """Hold parameters by how much their movement lowered the loss so far.
 
-    ``omega_i = -sum_steps g_i dtheta_i``; at the end of an experience ``Omega_i += omega_i /
-    (Delta_i^2 + damping)``, ``Delta_i`` the way made in it; ``loss += c sum_i Omega_i (theta_i - theta*_i)^2``,
-    ``theta*`` the latest end. ``g`` is the gradient that the step was made with, penalty included.
+    ``omega_i = -sum_steps g_i dtheta_i``; at the end of an experience ``Omega_i +=
+    omega_i / (Delta_i^2 + damping)``, ``Delta_i`` the way made in it; ``loss += c sum_i
+    Omega_i (theta_i - theta*_i)^2``, ``theta*`` the latest end. ``g`` is the gradient
+    that the step was made with, penalty included.
 
     Args:
         si_c: strength c.
         damping: keeps Omega bounded where a parameter hardly moved.
     Raises: ValueError if ``si_c`` is negative or ``damping`` is not above 0.
-    Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5; g as in van de Ven and Tolias 2019, arXiv:1904.07734. differs from
-        Avalanche, whose copies of the weights alias them on the CPU, so that its importances are 0.
+    Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5; g as in van de Ven
+        and Tolias 2019, arXiv:1904.07734. differs from Avalanche, whose copies of the
+        weights alias them on the CPU, so that its importances are 0.
     """
 
     def __init__(self, si_c: float, damping: float = 0.1) -> None:

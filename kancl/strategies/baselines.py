@@ -12,7 +12,8 @@ from kancl.strategies.setup import TrainingSetup
 def naive(setup: TrainingSetup) -> SupervisedTemplate:
     """Train on one experience after the other, with no remedy ("none", fine-tuning).
 
-    Source: the lower bound of van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's Naive.
+    Source: the lower bound of van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's
+        Naive.
     """
     return setup.build()
 
@@ -20,9 +21,11 @@ def naive(setup: TrainingSetup) -> SupervisedTemplate:
 def joint(setup: TrainingSetup) -> SupervisedTemplate:
     """Train once on the data of all experiences together: the upper bound.
 
-    Give ``train`` the whole stream; there is nothing between the experiences to measure.
+    Give ``train`` the whole stream; there is nothing between the experiences to
+    measure.
 
-    Source: "offline" in van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's JointTraining.
+    Source: "offline" in van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's
+        JointTraining.
     """
     return setup.build(JointTraining)
 
@@ -38,7 +41,7 @@ def cumulative(setup: TrainingSetup) -> SupervisedTemplate:
 def from_scratch(setup: TrainingSetup) -> SupervisedTemplate:
     """Train each experience alone, from the initial weights ("separate").
 
-    Source: the single-task reference of Lopez-Paz and Ranzato 2017, arXiv:1706.08840. differs from
-    Avalanche's: see ``FromScratchPlugin``.
+    Source: the single-task reference of Lopez-Paz and Ranzato 2017, arXiv:1706.08840.
+        differs from Avalanche's: see ``FromScratchPlugin``.
     """
     return setup.build(plugins=[FromScratchPlugin()])

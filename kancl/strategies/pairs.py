@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-REFUSED: dict[tuple[str, str], str] = {}
-"""(strategy, kind of head or of incremental learning): why not, and what to use instead."""
+from difflib import get_close_matches
+
+from kancl.strategies.registry import STRATEGIES
+
+REFUSED: dict[tuple[str, str], str] = {
+    ("der", "growing"): "the outputs it keeps lack the classes that come later; "
+    "use head=single, or strategy=er_ace or strategy=replay instead",
+    ("der", "multi"): "it asks the network for outputs without a task label; "
+    "use strategy=er_ace or strategy=replay instead",
+}
+"""(strategy, head or kind of incremental learning): why not; what to use instead."""
 
 
 def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> None:
@@ -14,11 +23,18 @@ def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> Non
         model: name of the network; no strategy refuses one.
         head: single, growing or multi.
         incremental: class, domain or task.
-    Raises: ValueError naming both sides and what to use instead.
+    Raises: ValueError naming both sides and what to use instead, or the nearest name of
+        an unknown strategy.
     """
+    if strategy not in STRATEGIES:
+        nearest = get_close_matches(strategy, STRATEGIES, n=1)
+        hint = f", did you mean {nearest[0]}?" if nearest else "."
+        names = ", ".join(STRATEGIES)
+        raise ValueError(f"strategy={strategy} is unknown{hint} There are {names}")
     for side, value in (("head", head), ("incremental", incremental)):
         reason = REFUSED.get((strategy, value))
         if reason is not None:
             raise ValueError(
-                f"strategy={strategy} can't train model={model} with {side}={value}: {reason}"
+                f"strategy={strategy} can't train model={model} with {side}={value}: "
+                f"{reason}"
             )

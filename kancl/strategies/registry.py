@@ -43,7 +43,7 @@ STRATEGIES: dict[str, Callable[..., SupervisedTemplate]] = {
     "lwf_replay": lwf_replay,
     "lwf_ewc": lwf_ewc,
 }
-"""One line each; a builder takes the setup and, keyword-only, the ``strategy.*`` options."""
+"""Builders: of the setup and, keyword-only, the ``strategy.*`` options."""
 
 
 def trains_jointly(name: str) -> bool:

@@ -29,10 +29,12 @@ def ewc(
 
     Args:
         ewc_lambda: strength.
-        fisher_labels: labels that the Fisher information is taken over: their expectation under the
-            model, one drawn from it, the true one, or the one predicted.
+        fisher_labels: labels that the Fisher information is taken over: their
+            expectation under the model, one drawn from it, the true one, or the one
+            predicted.
         fisher_samples: images drawn for it after each experience; null uses all.
-    Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3. differs from Avalanche's: see ``EWCPlugin``.
+    Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3. differs from Avalanche's:
+        see ``EWCPlugin``.
     """
     plugin = EWCPlugin(
         ewc_lambda,
@@ -48,13 +50,14 @@ def ewc_batched(
 ) -> SupervisedTemplate:
     """Avalanche's EWC: squared gradients of the mean loss of mini-batches.
 
-    ``loss += ewc_lambda sum_k sum_i G_ki (theta_i - theta_ki)^2``, ``G`` the average of (gradient of the mean loss
-    of a batch)^2. It depends on the batch size and has no 1/2: for comparison with numbers from
-    Avalanche only.
+    ``loss += ewc_lambda sum_k sum_i G_ki (theta_i - theta_ki)^2``, ``G`` the average of
+    (gradient of the mean loss of a batch)^2. It depends on the batch size and has no
+    1/2: for comparison with numbers from Avalanche only.
 
     Args:
         ewc_lambda: strength.
-    Source: Avalanche 0.6, ``EWCPlugin(mode="separate")``, unchanged; see its issue 1224.
+    Source: Avalanche 0.6, ``EWCPlugin(mode="separate")``, unchanged; see its issue
+        1224.
     """
     non_negative("ewc_lambda", ewc_lambda, "0 trains as naive does")
     return setup.build(plugins=[BatchedEWCPlugin(ewc_lambda, mode="separate")])
@@ -68,17 +71,19 @@ def online_ewc(
     fisher_labels: Literal["expected", "sampled", "true", "predicted"] = "expected",
     fisher_samples: int | None = None,
 ) -> SupervisedTemplate:
-    """Hold parameters at their latest values by a running Fisher information (online EWC).
+    """Hold parameters where they are by a running Fisher information (online EWC).
 
-    ``loss += ewc_lambda/2 sum_i gamma F*_i (theta_i - theta*_i)^2``, ``F* <- gamma F* + F`` after each experience.
+    ``loss += ewc_lambda/2 sum_i gamma F*_i (theta_i - theta*_i)^2``, ``F* <- gamma F* +
+    F`` after each experience.
 
     Args:
         ewc_lambda: strength.
         gamma: decay of past Fisher information, in [0, 1].
         fisher_labels: as in ``ewc``.
         fisher_samples: images drawn for it after each experience; null uses all.
-    Source: Schwarz et al. 2018, arXiv:1805.06370, section 4. differs from Avalanche's ``mode="online"``: exact
-        Fisher information, the factor 1/2, and gamma at its place in the loss.
+    Source: Schwarz et al. 2018, arXiv:1805.06370. differs from Avalanche's
+        ``mode="online"``: exact Fisher information, the factor 1/2, and gamma at its
+        place in the loss.
     """
     plugin = EWCPlugin(
         ewc_lambda,
@@ -93,15 +98,15 @@ def online_ewc(
 def si(
     setup: TrainingSetup, *, si_c: float = 0.1, damping: float = 0.1
 ) -> SupervisedTemplate:
-    """Hold parameters by how much their movement lowered the loss (synaptic intelligence).
+    """Hold parameters by how far they lowered the loss (synaptic intelligence, SI).
 
     ``loss += si_c sum_i Omega_i (theta_i - theta*_i)^2``.
 
     Args:
         si_c: strength.
         damping: keeps importances bounded where a parameter hardly moved.
-    Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5. differs from Avalanche's, which does
-        nothing on a CPU: see ``SynapticIntelligencePlugin``.
+    Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5. differs from
+        Avalanche's, which does nothing on a CPU: see ``SynapticIntelligencePlugin``.
     """
     return setup.build(plugins=[SynapticIntelligencePlugin(si_c, damping)])
 
@@ -113,7 +118,8 @@ def mas(setup: TrainingSetup, *, mas_lambda: float = 1.0) -> SupervisedTemplate:
 
     Args:
         mas_lambda: strength.
-    Source: Aljundi et al. 2018, arXiv:1711.09601, section 4.1. differs from Avalanche's: see ``MASPlugin``.
+    Source: Aljundi et al. 2018, arXiv:1711.09601, section 4. differs from
+        Avalanche's: see ``MASPlugin``.
     """
     return setup.build(plugins=[MASPlugin(mas_lambda)])
 
@@ -125,7 +131,8 @@ def l2_anchor(setup: TrainingSetup, *, l2_lambda: float = 1.0) -> SupervisedTemp
 
     Args:
         l2_lambda: strength.
-    Source: the "L2" control of Kirkpatrick et al. 2017, arXiv:1612.00796, fig. 2. Avalanche has none.
+    Source: the "L2" control of Kirkpatrick et al. 2017, arXiv:1612.00796, fig. 2.
+        Avalanche has none.
     """
     return setup.build(plugins=[L2AnchorPlugin(l2_lambda)])
 
@@ -140,14 +147,16 @@ def lwf(
 ) -> SupervisedTemplate:
     """Keep the outputs for past classes as they were (learning without forgetting).
 
-    ``loss += alpha KL(softmax(teacher/T) || softmax(student/T))`` on the current images.
+    ``loss += alpha KL(softmax(teacher/T) || softmax(student/T))`` on the current
+    images.
 
     Args:
         alpha: strength.
         temperature: T.
         alpha_schedule: constant, or alpha times the number of past experiences.
         student: classes of the student's softmax: old ones, or all seen.
-    Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4. differs from Avalanche's: see ``LwFPlugin``.
+    Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4. differs from Avalanche's: see
+        ``LwFPlugin``.
     """
     plugin = LwFPlugin(alpha, temperature, alpha_schedule, student)
     return setup.build(plugins=[plugin])

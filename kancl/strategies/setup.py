@@ -14,6 +14,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
 from kancl.plugins.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.quiet_evaluation import QuietEvaluationPlugin
 from kancl.plugins.tensor_loading import TensorLoadingPlugin
 
 
@@ -24,8 +25,10 @@ class TrainingSetup:
     Plugins are stateful: make a new setup, with new plugins, for each run.
 
     Args:
-        model: the network with its head, as ``kancl.models.heads.with_head`` returns it.
-        optimizer: over the parameters of ``model``; heads that grow join it by themselves.
+        model: the network with its head, as ``kancl.models.heads.with_head`` returns
+            it.
+        optimizer: over the parameters of ``model``; heads that grow join it by
+            themselves.
         criterion: loss of outputs and targets, averaged over the batch.
         batch_size: images per iteration (replayed ones come on top).
         epochs: passes over each experience; ignored when ``iterations`` is set.
@@ -67,9 +70,9 @@ class TrainingSetup:
     ) -> SupervisedTemplate:
         """Make the Avalanche strategy ``cls`` with ``plugins`` in their place.
 
-        Order of plugins: the user's, the strategy's own, optimizer state, tensor
-        loading (it swaps ``strategy.dataloader``, so it follows whoever sets it),
-        then Avalanche's evaluator, periodic evaluation and clock.
+        Order of plugins: quiet evaluation, the user's, the strategy's own, optimizer
+        state, tensor loading (it swaps ``strategy.dataloader``, so it follows whoever
+        sets it), then Avalanche's evaluator, periodic evaluation and clock.
 
         Args:
             cls: an Avalanche strategy.
@@ -85,6 +88,7 @@ class TrainingSetup:
             eval_mb_size=self.eval_batch_size,
             device=self.device,
             plugins=[
+                QuietEvaluationPlugin(),
                 *self.plugins,
                 *plugins,
                 OptimizerStatePlugin(reset=self.reset_optimizer),

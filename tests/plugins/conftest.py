@@ -10,8 +10,10 @@ from avalanche.benchmarks import (
     with_classes_timeline,
     with_task_labels,
 )
-from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.benchmarks.utils.data_attribute import DataAttribute
+from avalanche.benchmarks.utils import DataAttribute, TaskLabels
+from avalanche.benchmarks.utils.classification_dataset import (
+    TaskAwareSupervisedClassificationDataset,
+)
 from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import Naive
@@ -60,13 +62,11 @@ def points_benchmark() -> Callable[..., CLScenario]:
                 y = y + 2 * e if incremental == "class" else y
                 task = e if incremental == "task" else 0
                 datasets.append(
-                    AvalancheDataset(
+                    TaskAwareSupervisedClassificationDataset(
                         [TensorDataset(x, y)],
                         data_attributes=[
                             DataAttribute(y.tolist(), "targets"),
-                            DataAttribute(
-                                [task] * n, "targets_task_labels", use_in_getitem=True
-                            ),
+                            TaskLabels([task] * n),
                         ],
                     )
                 )

@@ -1,0 +1,129 @@
+"""What every continual-learning plugin keeps, whatever it does to the loss."""
+
+import inspect
+import pkgutil
+
+import pytest
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.supervised import Naive
+
+import kancl.plugins
+from kancl.benchmarks import split_mnist
+from kancl.models import KAN
+from kancl.models.heads import with_head
+from kancl.plugins.agem import AGEMPlugin
+from kancl.plugins.ewc import EWCPlugin
+from kancl.plugins.exemplar_memory import ExemplarMemory
+from kancl.plugins.exemplars import GroupedExemplars
+from kancl.plugins.from_scratch import FromScratchPlugin
+from kancl.plugins.gdumb import MemoryOnlyPlugin
+from kancl.plugins.l2_anchor import L2AnchorPlugin
+from kancl.plugins.lwf import LwFPlugin
+from kancl.plugins.mas import MASPlugin
+from kancl.plugins.mir import MIRPlugin
+from kancl.plugins.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.replay import ReplayPlugin
+from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
+
+FACTORIES = {
+    "agem": lambda: AGEMPlugin(ExemplarMemory(total=12)),
+    "ewc": lambda: EWCPlugin(10.0),
+    "from_scratch": FromScratchPlugin,
+    "gdumb": lambda: MemoryOnlyPlugin(GroupedExemplars(total=12)),
+    "l2_anchor": lambda: L2AnchorPlugin(1.0),
+    "lwf": LwFPlugin,
+    "mas": lambda: MASPlugin(1.0),
+    "mir": lambda: MIRPlugin(ExemplarMemory(total=12)),
+    "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
+    "replay": lambda: ReplayPlugin(ExemplarMemory(total=12)),
+    "synaptic_intelligence": lambda: SynapticIntelligencePlugin(1.0),
+}
+MEASURING = {
+    "forgetting_curve",
+    "off_grid",
+    "quiet_evaluation",
+    "recorder",
+    "tensor_loading",
+}
+"""Plugins that change no training; their own tests say what they do."""
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return split_mnist(train_samples=16, test_samples=4)
+
+
+def strategy_with(*plugins):
+    torch.manual_seed(0)
+    model = with_head(KAN([784, 4, 10]), "growing", 10)
+    return Naive(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.05),
+        train_mb_size=8,
+        eval_mb_size=8,
+        plugins=plugins,
+        evaluator=EvaluationPlugin(loggers=[BaseLogger()]),
+    )
+
+
+def test_every_plugin_file_is_under_a_contract():
+    files = {module.name for module in pkgutil.iter_modules(kancl.plugins.__path__)}
+    with_plugin = set()
+    for name in files:
+        module = __import__(f"kancl.plugins.{name}", fromlist=[name])
+        for value in vars(module).values():
+            if inspect.isclass(value) and issubclass(value, SupervisedPlugin):
+                if value.__module__ == module.__name__:
+                    with_plugin.add(name)
+    assert with_plugin - MEASURING == FACTORIES.keys()
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_plugin_contract(name, benchmark):
+    first, second = list(benchmark.train_stream)[:2]
+    plugin = FACTORIES[name]()
+    for hook, function in inspect.getmembers(plugin, inspect.ismethod):
+        if hook.startswith(("before_", "after_")):
+            kinds = {p.kind for p in inspect.signature(function).parameters.values()}
+            assert inspect.Parameter.VAR_KEYWORD in kinds, f"{hook} lacks **kwargs"
+            assert hasattr(SupervisedPlugin, hook), f"no strategy ever calls {hook}"
+    strategy = strategy_with(plugin)
+    strategy.train(first)
+    assert strategy.model.training  # as the loop left it
+    grids = {n: b.clone() for n, b in strategy.model.named_buffers() if "grid" in n}
+    strategy.eval(benchmark.test_stream[0])
+    strategy.train(second)
+    assert grids
+    for n, buffer in strategy.model.named_buffers():
+        if "grid" in n and n in grids:
+            assert torch.equal(buffer, grids[n])  # grids aren't trained
+    assert all(torch.isfinite(p).all() for p in strategy.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["ewc", "mas", "synaptic_intelligence", "l2_anchor"])
+def test_importances_see_coefficients_and_heads_but_no_grid(name, benchmark):
+    plugin = FACTORIES[name]()
+    strategy = strategy_with(plugin)
+    for experience in list(benchmark.train_stream)[:2]:
+        strategy.train(experience)
+    importance = plugin.anchor.importance
+    assert importance.keys() == {n for n, _ in strategy.model.named_parameters()}
+    assert all(i.abs().sum() > 0 for i in importance.values())
+    coefficients = [n for n in importance if n.endswith("spline_weight")]
+    assert len(coefficients) >= 3  # hidden layer, and a head per experience
+    assert not any("grid" in n for n in importance)
+
+
+@pytest.mark.parametrize("name", ["agem", "ewc", "lwf", "mas", "mir", "replay"])
+def test_first_experience_is_trained_as_naive_trains_it(name, benchmark):
+    """Nothing is known of the past then, so the loss and its gradient are untouched."""
+    models = []
+    for plugins in ([], [FACTORIES[name]()]):
+        strategy = strategy_with(*plugins)
+        strategy.train(benchmark.train_stream[0])
+        models.append(dict(strategy.model.named_parameters()))
+    for n, p in models[0].items():
+        assert torch.equal(p, models[1][n]), n

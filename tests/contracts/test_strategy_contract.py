@@ -1,0 +1,235 @@
+"""What every strategy keeps, with every network, head and kind of incremental learning.
+
+A new strategy gets all of this by its line in ``STRATEGIES``.
+"""
+
+import inspect
+
+import pytest
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.core import SupervisedPlugin
+from avalanche.evaluation.metrics import accuracy_metrics
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import EvaluationPlugin
+
+from kancl.benchmarks import split_mnist
+from kancl.models import MODELS
+from kancl.models.heads import with_head
+from kancl.strategies import STRATEGIES, TrainingSetup, check_pair, trains_jointly
+
+KINDS = {  # name: (incremental, head)
+    "class-single": ("class", "single"),
+    "class-growing": ("class", "growing"),
+    "domain": ("domain", "single"),
+    "task": ("task", "multi"),
+}
+N_EXPERIENCES, N_ITERATIONS, MEMORY = 3, 3, 12
+SMALL = {"mem_size": MEMORY, "patterns_per_experience": 6, "candidates": 10}
+
+TRAINING_STEP = [
+    "before_training_iteration",
+    "before_forward",
+    "after_forward",
+    "before_backward",
+    "after_backward",
+    "before_update",
+    "after_update",
+    "after_training_iteration",
+]
+EXPERIENCE = [
+    "before_train_dataset_adaptation",
+    "after_train_dataset_adaptation",
+    "before_training_exp",
+    "before_training_epoch",
+    *N_ITERATIONS * TRAINING_STEP,
+    "after_training_epoch",
+    "after_training_exp",
+]
+EVALUATION_STEP = [
+    "before_eval_iteration",
+    "before_eval_forward",
+    "after_eval_forward",
+    "after_eval_iteration",
+]
+EVALUATION = [
+    "before_eval_dataset_adaptation",
+    "after_eval_dataset_adaptation",
+    "before_eval_exp",
+    *EVALUATION_STEP,
+    "after_eval_exp",
+]
+
+
+def spy():
+    """A plugin that keeps the names of the hooks that are called."""
+
+    def recorder(name):
+        return lambda self, strategy, **kwargs: self.called.append(name)
+
+    hooks = [h for h in dir(SupervisedPlugin) if h.startswith(("before_", "after_"))]
+    cls = type("Spy", (SupervisedPlugin,), {hook: recorder(hook) for hook in hooks})
+    plugin = cls()
+    plugin.called = []
+    return plugin
+
+
+@pytest.fixture(scope="module")
+def benchmarks():
+    return {
+        incremental: split_mnist(
+            incremental=incremental, train_samples=24, test_samples=10
+        )
+        for incremental in ("class", "domain", "task")
+    }
+
+
+def build(name, model, kind, info, plugins=()):
+    incremental, head = KINDS[kind]
+    check_pair(name, model=model, head=head, incremental=incremental)
+    torch.manual_seed(3)
+    network = MODELS[model](info.in_features, info.n_outputs, hidden=(5,))
+    network = with_head(network, head, info.n_outputs)
+    options = inspect.signature(STRATEGIES[name]).parameters.keys() & SMALL.keys()
+    setup = TrainingSetup(
+        network,
+        torch.optim.Adam(network.parameters(), lr=0.01),
+        batch_size=8,
+        iterations=N_ITERATIONS,
+        plugins=plugins,
+        evaluator=EvaluationPlugin(
+            accuracy_metrics(experience=True), loggers=[BaseLogger()]
+        ),
+    )
+    return STRATEGIES[name](setup, **{option: SMALL[option] for option in options})
+
+
+def rounds(name, stream):
+    """What ``train`` is called with: each experience, or all of them at once."""
+    return [stream] if trains_jointly(name) else stream
+
+
+def parameters(strategy):
+    return {n: p.detach().clone() for n, p in strategy.model.named_parameters()}
+
+
+CELLS = [
+    pytest.param(name, model, kind, id=f"{name}-{model}-{kind}")
+    for name in STRATEGIES
+    for model in ("kan", "mlp")
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize("name, model, kind", CELLS)
+def test_strategy_contract(name, model, kind, benchmarks):
+    benchmark = benchmarks[KINDS[kind][0]]
+    train = list(benchmark.train_stream)[:N_EXPERIENCES]
+    test = list(benchmark.test_stream)[:N_EXPERIENCES]
+    try:
+        plugin = spy()
+        strategy = build(name, model, kind, benchmark.info, [plugin])
+    except ValueError as refusal:
+        assert f"strategy={name}" in str(refusal)
+        assert "instead" in str(refusal)
+        return
+
+    strategy.eval(test)
+    start = parameters(strategy)
+    for experiences in rounds(name, train):
+        plugin.called.clear()
+        strategy.train(experiences)
+        assert plugin.called == ["before_training", *EXPERIENCE, "after_training"]
+        plugin.called.clear()
+        metrics = strategy.eval(test)
+        n = N_EXPERIENCES
+        assert plugin.called == ["before_eval", *n * EVALUATION, "after_eval"]
+        accuracies = [v for k, v in metrics.items() if "Top1_Acc_Exp" in k]
+        assert len(accuracies) == n and all(0 <= a <= 1 for a in accuracies)
+
+    end = parameters(strategy)
+    assert all(torch.isfinite(p).all() for p in end.values())
+    moved = {n.rpartition(".")[0] for n in start if not torch.equal(end[n], start[n])}
+    assert moved == {n.rpartition(".")[0] for n in start}  # every layer, every head
+    optimized = {id(p) for g in strategy.optimizer.param_groups for p in g["params"]}
+    assert optimized == {id(p) for p in strategy.model.parameters()}
+    check_head(strategy, kind)
+
+    torch.manual_seed(0)
+    again = build(name, model, kind, benchmark.info)  # and never evaluated
+    for experiences in rounds(name, train):
+        again.train(experiences)
+    check_same(end, parameters(again))
+
+
+def check_same(ours, theirs):
+    """Same seed, same bytes; evaluation in between must not matter."""
+    common = ours.keys() & theirs.keys()
+    assert common == theirs.keys()
+    for name in common:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def check_head(strategy, kind):
+    model = strategy.model.eval()
+    x = torch.rand(4, 784)
+    if kind == "class-growing":
+        output = model(x)
+        assert output.shape == (4, 10)
+        assert (output[:, : 2 * N_EXPERIENCES] > -500).all()
+        assert (output[:, 2 * N_EXPERIENCES :] == -1000).all()
+    elif kind == "task":
+        tasks = torch.tensor([0, 1, 2, 0])
+        output = model(x, tasks)
+        assert output.shape == (4, 2)
+        for row, task in enumerate(tasks):
+            alone = model(x[row : row + 1], tasks[row : row + 1])
+            torch.testing.assert_close(output[row : row + 1], alone)
+        heads = [model(x, torch.full((4,), task)) for task in range(3)]
+        assert not torch.allclose(heads[0], heads[1])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n, b in STRATEGIES.items() if "mem_size" in inspect.signature(b).parameters],
+)
+def test_memory_is_small_and_has_no_gradient(name, benchmarks):
+    """No tensor that a strategy holds on to has a graph, none holds the whole data."""
+    benchmark = benchmarks["class"]
+    strategy = build(name, "mlp", "class-single", benchmark.info)
+    train = list(benchmark.train_stream)[:N_EXPERIENCES]
+    for experience in train:
+        strategy.train(experience)
+    held, datasets = reachable([strategy.plugins[:-3], storage(strategy)])
+    assert held or datasets
+    own = {id(p) for p in strategy.model.parameters()}
+    for tensor in held:
+        assert tensor.grad_fn is None or id(tensor) in own
+    rows = [t for t in held if t.ndim >= 2 and t[0].numel() == 784 and len(t) > 5]
+    assert all(len(t) <= MEMORY for t in rows if t.is_floating_point())
+    assert all(len(dataset) <= MEMORY for dataset in datasets)
+
+
+def storage(strategy):
+    return getattr(strategy, "storage_policy", None)
+
+
+def reachable(roots):
+    """Tensors and data sets among the attributes of ``roots``, at any depth."""
+    tensors, datasets, seen, stack = [], [], set(), list(roots)
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            tensors.append(item)
+        elif isinstance(item, AvalancheDataset):
+            datasets.append(item)  # a view by row numbers; its leaf is the benchmark's
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple, set)):
+            stack.extend(item)
+        elif type(item).__module__.startswith(("kancl.plugins", "avalanche.training")):
+            stack.extend(vars(item).values())
+    return tensors, datasets

@@ -1,0 +1,83 @@
+"""How TrainingSetup puts a strategy together."""
+
+import pytest
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.plugins.clock import Clock
+from torch import nn
+
+from kancl.benchmarks import split_mnist
+from kancl.plugins.ewc import EWCPlugin
+from kancl.plugins.tensor_loading import TensorLoadingPlugin
+from kancl.strategies import TrainingSetup
+
+
+@pytest.fixture(scope="module")
+def experiences():
+    return list(split_mnist(train_samples=20, test_samples=6).train_stream)
+
+
+def setup(**options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    return TrainingSetup(model, optimizer, batch_size=8, **options)
+
+
+def test_plugins_stand_in_the_documented_order():
+    mine, own = SupervisedPlugin(), EWCPlugin(1.0)
+    plugins = setup(plugins=[mine]).build(plugins=[own]).plugins
+    kinds = [type(plugin) for plugin in plugins]
+    assert plugins.index(mine) < plugins.index(own)
+    assert plugins.index(own) < kinds.index(TensorLoadingPlugin)
+    assert kinds.index(TensorLoadingPlugin) < kinds.index(EvaluationPlugin)
+    assert kinds[-1] is Clock
+
+
+@pytest.mark.parametrize(
+    "options, sizes",
+    [
+        ({"epochs": 2}, 2 * [8, 8, 4]),
+        ({"iterations": 5}, 5 * [8]),
+        ({"iterations": 5, "epochs": 7}, 5 * [8]),
+    ],
+)
+def test_trains_by_epochs_or_by_exactly_so_many_full_batches(
+    options, sizes, experiences
+):
+    seen = []
+
+    class Spy(SupervisedPlugin):
+        def after_forward(self, strategy, **kwargs):
+            seen.append(len(strategy.mb_y))
+
+    strategy = setup(plugins=[Spy()], **options).build()
+    strategy.train(experiences[0])
+    assert seen == sizes
+
+
+@pytest.mark.parametrize("reset, steps", [(True, [3, 3]), (False, [3, 6])])
+def test_optimizer_is_reset_or_kept(reset, steps, experiences):
+    strategy = setup(reset_optimizer=reset).build()
+    found = []
+    for experience in experiences[:2]:
+        strategy.train(experience)
+        state = strategy.optimizer.state[strategy.model[1].weight]
+        found.append(int(state["step"]))
+    assert found == steps
+
+
+def test_evaluating_draws_nothing_from_the_random_stream(experiences):
+    strategy = setup().build()
+    before = torch.random.get_rng_state()
+    strategy.eval(experiences[0])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("name", ["batch_size", "epochs", "iterations"])
+def test_refuses_counts_below_one(name):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        TrainingSetup(model, optimizer, **{name: 0})
