@@ -1,17 +1,34 @@
 """The spline network: KAN layers in a row."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kancl.models.kan_linear import KANLinear
+from kancl.splines import Outside
 
 
 class KAN(nn.Module):
-    """KAN layers in a row.
+    """KAN layers in a row; a drop-in for efficient-kan's class of the same name.
+
+    Args:
+        layers_hidden: sizes from inputs to outputs, ``[784, 64, 10]``.
+        grid_size .. grid_range: of every layer, see ``KANLinear``.
+        input_range: grid range of the first layer alone; ``None``: ``grid_range``.
+        enable_standalone_scale_spline, base, outside: of every layer as well.
+
+    Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``.
+
+    Raises: ValueError for fewer than two sizes, and as ``KANLinear`` does.
 
     Source: Liu et al. 2024, arXiv:2404.19756.
+
+    Example::
+
+        >>> import torch
+        >>> KAN([784, 64, 10])(torch.rand(32, 784)).shape
+        torch.Size([32, 10])
     """
 
     def __init__(
@@ -27,57 +44,93 @@ class KAN(nn.Module):
         grid_range: Sequence[float] = (-1, 1),
         *,
         input_range: Sequence[float] | None = None,
-        **options: Any,
+        enable_standalone_scale_spline: bool = True,
+        base: bool = True,
+        outside: Outside = "zero",
     ) -> None:
         super().__init__()
+        if len(layers_hidden) < 2:
+            raise ValueError(
+                f"layers_hidden must be at least two sizes, got {list(layers_hidden)}"
+            )
+        self.grid_size = grid_size
+        self.spline_order = spline_order
         self.in_features = layers_hidden[0]
         self.feature_dim = layers_hidden[-2]
         self._n_hidden = len(layers_hidden) - 2
-        self._options = dict(
+        self._layer_options = dict(
             grid_size=grid_size,
             spline_order=spline_order,
             scale_noise=scale_noise,
             scale_base=scale_base,
             scale_spline=scale_spline,
+            enable_standalone_scale_spline=enable_standalone_scale_spline,
             base_activation=base_activation,
             grid_eps=grid_eps,
-            **options,
+            base=base,
+            outside=outside,
         )
-        self._ranges = [input_range or grid_range] + [grid_range] * self._n_hidden
+        first_range = grid_range if input_range is None else input_range
+        self._grid_ranges = [first_range] + [grid_range] * self._n_hidden
         self.layers = nn.ModuleList(
-            KANLinear(n_in, n_out, grid_range=range_, **self._options)
+            self._layer(n_in, n_out, range_)
             for n_in, n_out, range_ in zip(
-                layers_hidden, layers_hidden[1:], self._ranges
+                layers_hidden, layers_hidden[1:], self._grid_ranges
             )
         )
 
     @property
     def head(self) -> nn.Module:
         """The last layer."""
-        return self.layers[-1]
+        return self.layers[self._n_hidden]
 
     def features(self, x: Tensor) -> Tensor:
+        """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
         for layer in self.layers[: self._n_hidden]:
             x = layer(x)
         return x
 
     def make_head(self, n_outputs: int) -> nn.Module:
-        return KANLinear(
-            self.feature_dim, n_outputs, grid_range=self._ranges[-1], **self._options
-        )
+        """A fresh last layer on ``features``."""
+        return self._layer(self.feature_dim, n_outputs, self._grid_ranges[-1])
 
     def remove_head(self) -> None:
+        """Drop the last layer for good: ``features`` goes on working."""
         self.layers = self.layers[: self._n_hidden]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+    def forward(self, x: Tensor, update_grid: bool = False) -> Tensor:
+        """Apply all layers.
 
+        Args:
+            update_grid: move every layer's grid to its inputs first.
+        """
+        for layer in self.layers:
+            if update_grid:
+                layer.update_grid(x)
+            x = layer(x)
+        return x
+
+    def regularization_loss(
+        self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
+    ) -> Tensor:
+        """Sum of the layers' losses, see ``KANLinear.regularization_loss``."""
+        losses = [
+            layer.regularization_loss(regularize_activation, regularize_entropy)
+            for layer in self.layers
+        ]
+        return torch.stack(losses).sum()
+
+    @torch.no_grad()
     def off_grid_share(self, x: Tensor) -> list[float]:
+        """For every layer, the share of its input values that lie off its grid."""
         shares = []
         for layer in self.layers:
             shares.append(layer.off_grid_share(x))
             x = layer(x)
         return shares
+
+    def _layer(self, n_in: int, n_out: int, grid_range: Sequence[float]) -> KANLinear:
+        return KANLinear(n_in, n_out, grid_range=grid_range, **self._layer_options)
 
 
 def kan(
@@ -89,13 +142,23 @@ def kan(
     grid_size: int = 5,
     degree: int = 3,
     base: bool = True,
+    outside: Outside = "zero",
+    standalone_scale: bool = False,
 ) -> KAN:
-    """KAN with a uniform grid over the inputs' range."""
+    """KAN with uniform grids; the first covers the inputs' range, the others [-1, 1].
+
+    Args:
+        hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
+        base: whether every edge has a SiLU branch beside its spline.
+        outside: what a spline does beyond its grid, see ``KANLinear``.
+        standalone_scale: one more learned factor per edge.
+    """
     return KAN(
         [in_features, *hidden, n_outputs],
         grid_size,
         degree,
         input_range=input_range,
+        enable_standalone_scale_spline=standalone_scale,
         base=base,
-        enable_standalone_scale_spline=False,
+        outside=outside,
     )

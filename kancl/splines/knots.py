@@ -79,7 +79,6 @@ def adapted_knots(
     cells = inner.diff(dim=1)  # (in_features, grid_size)
     cells = torch.maximum(cells, NARROWEST_CELL * step.unsqueeze(1))
     cells = cells * ((high - low) / cells.sum(1)).unsqueeze(1)
-    inner = low.unsqueeze(1) + torch.cat([torch.zeros_like(cells[:, :1]), cells], 1)
     inner = torch.cat([low.unsqueeze(1), low.unsqueeze(1) + cells.cumsum(1)], dim=1)
     beyond = torch.arange(1, degree + 1, dtype=x.dtype, device=x.device)
     beyond = beyond * step.unsqueeze(1)  # (in_features, degree)
