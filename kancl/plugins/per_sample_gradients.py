@@ -26,7 +26,7 @@ Objectives = Callable[[Tensor, Tensor], Iterable[Tensor]]
 """Of outputs (batch, n_outputs) and targets (batch,): scalars, each (batch,)."""
 
 ROWS = 512  # samples per forward pass
-ELEMENTS = 2**24  # largest temporary tensor
+CACHED = 2**20  # elements of a temporary tensor
 
 
 def gradient_moments(
@@ -101,7 +101,7 @@ def kan_moments(
     moments = {}
     if layer.base_weight is not None:
         moments["base_weight"] = delta.T @ layer.base_activation(x).abs() ** power
-    basis = layer.b_splines(x)  # (batch, in_features, n_basis)
+    basis = layer.b_splines(x).to(x.dtype)  # (batch, in_features, n_basis)
     coefficients = (delta.T @ (basis.abs() ** power).flatten(1)).view_as(
         layer.spline_weight
     )
@@ -111,12 +111,14 @@ def kan_moments(
     scale = layer.spline_scaler.abs() ** power  # (out_features, in_features)
     moments["spline_weight"] = coefficients * scale.unsqueeze(-1)
     edges = layer.spline_weight.permute(1, 2, 0)  # (in_features, n_basis, out_features)
-    rows = max(1, ELEMENTS // layer.spline_scaler.numel())
-    scaler = torch.zeros_like(layer.spline_scaler)
-    for b, d in zip(basis.split(rows), delta.split(rows)):
-        spline = b.transpose(0, 1) @ edges  # (in_features, batch, out_features)
-        scaler += (spline.abs_().pow_(power) * d).sum(1).T
-    moments["spline_scaler"] = scaler
+    few = max(
+        1, CACHED // delta.numel()
+    )  # inputs at a time: their splines stay in cache
+    scales = []
+    for b, w in zip(basis.transpose(0, 1).split(few), edges.split(few)):
+        spline = b @ w  # (few, batch, out_features)
+        scales.append((spline.abs_().pow_(power).mul_(delta)).sum(1))
+    moments["spline_scaler"] = torch.cat(scales).T
     return moments
 
 
