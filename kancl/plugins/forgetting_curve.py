@@ -37,10 +37,12 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         test_stream: experiences with ``dataset``, in the order of their index.
         every_iterations: training iterations between points.
         samples_per_experience: rows measured of each experience; a point's standard
-            error is at most 0.5 / sqrt of it: 0.03 for 250.
+            error is at most 0.5 / sqrt of it: 0.035 for 200.
         after_border: iterations after the start of an experience at which to measure
             as well.
-        batch_size: most samples in one forward pass.
+        batch_size: most samples in one forward pass; None: 128 on a CPU, where a KAN's
+            bases of more would leave its caches (measured: 80 against 140 microseconds
+            per sample), everything at once on a GPU.
     """
 
     def __init__(
@@ -48,10 +50,10 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         recorder: RecorderPlugin,
         test_stream: Iterable[Any],
         every_iterations: int = 50,
-        samples_per_experience: int = 250,
+        samples_per_experience: int = 200,
         *,
         after_border: Sequence[int] = (2, 5, 10, 20),
-        batch_size: int = 1024,
+        batch_size: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in [
@@ -59,7 +61,7 @@ class ForgettingCurvePlugin(SupervisedPlugin):
             ("samples_per_experience", samples_per_experience),
             ("batch_size", batch_size),
         ]:
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.recorder = recorder
         self.seconds = 0.0
@@ -122,7 +124,9 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         if isinstance(model, MultiTaskModule):
             hits = self._hits_by_head(model)
         else:
-            outputs = [model(x) for x in self._x.split(self._batch_size)]
+            on_cpu = self._x.device.type == "cpu"
+            size = self._batch_size or (128 if on_cpu else len(self._x))
+            outputs = [model(x) for x in self._x.split(size)]
             hit = torch.cat([o.argmax(1) for o in outputs]) == self._y
             hits = dict(enumerate(hit.split(self._sizes)))
         if not hits:

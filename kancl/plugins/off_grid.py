@@ -17,7 +17,8 @@ OFF_GRID = "off_grid_share_layer_"
 class OffGridPlugin(SupervisedPlugin):
     """Record, per layer, the share of input values that lie outside the layer's grid.
 
-    There a plain spline is 0 and learns nothing. Measured before training and after
+    There a plain spline is 0 and learns nothing. Several heads count as one layer, the
+    last. Measured before training and after
     each experience, on samples of all experiences. Does nothing for a network without
     ``off_grid_share`` (an MLP). Put it behind the recorder.
 
@@ -58,15 +59,29 @@ class OffGridPlugin(SupervisedPlugin):
         with self._recorder.evaluating(strategy.device):
             self._x = self._x.to(strategy.device)
             self.shares = network.off_grid_share(self._x.flatten(1))
+            heads = head_layers(strategy.model)
+            if heads:
+                features = network.features(self._x.flatten(1))
+                shares = [head.off_grid_share(features) for head in heads]
+                self.shares.append(sum(shares) / len(shares))
         for layer, share in enumerate(self.shares, start=1):
             self._recorder.add(f"{OFF_GRID}{layer}", share)
 
 
 def spline_network(model: nn.Module) -> Any | None:
-    """The network with spline layers in a model (itself, or inside its head's
-    wrapping), None if there is none.
+    """The network with spline layers in a model (itself, or what its heads stand on),
+    None if there is none.
     """
     for module in model.modules():
-        if hasattr(module, "off_grid_share"):
+        if hasattr(module, "off_grid_share") and hasattr(module, "features"):
             return module
     return None
+
+
+def head_layers(model: nn.Module) -> list[Any]:
+    """The spline layers beside the network: its growing or several heads, which
+    together count as its last layer.
+    """
+    network = spline_network(model)
+    own = set() if network is None else set(network.modules())
+    return [m for m in model.modules() if hasattr(m, "spline_weight") and m not in own]

@@ -187,11 +187,11 @@ class _Speed(ProgressColumn):
         text = f"{per_second:.0f} it/s"
         if task.total is not None:
             left = max(task.total - task.completed, 0) / per_second
-            text += f", {_duration(left)} left"
+            text += f", {duration(left)} left"
         return Text(text, style="dim")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 3600:

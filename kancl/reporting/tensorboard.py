@@ -22,9 +22,17 @@ from avalanche.evaluation.metrics import (
 from avalanche.logging import TensorboardLogger
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from matplotlib.figure import Figure
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams.api_pb2 import Status
-from tensorboard.plugins.hparams.summary import session_end_pb
+from tensorboard.plugins.hparams.metadata import (
+    PLUGIN_DATA_VERSION,
+    PLUGIN_NAME,
+    SESSION_END_INFO_TAG,
+)
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+)
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
@@ -36,7 +44,7 @@ from kancl.metrics.accuracy_matrix import (
     learning_accuracy,
 )
 from kancl.plugins.forgetting_curve import CURVE
-from kancl.plugins.off_grid import OFF_GRID, spline_network
+from kancl.plugins.off_grid import OFF_GRID, head_layers, spline_network
 from kancl.plugins.recorder import Measurement, RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
@@ -70,6 +78,10 @@ TAGS = {
     "about": "What this run is.",
 }
 """Every tag kancl writes, with its meaning."""
+
+PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
+"""A border: a line straight up and down. TensorBoard smooths over points, not over
+steps; so many equal ones leave the line upright at its default smoothing."""
 
 
 class TensorBoardPlugin(SupervisedPlugin):
@@ -129,8 +141,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         experiment, start, _ = hparams_summaries(plain, final)
         success = summary.get("status") == "completed"
         status = Status.STATUS_SUCCESS if success else Status.STATUS_FAILURE
-        for event in [experiment, start, session_end_pb(status)]:
-            main._get_file_writer().add_summary(_of_torch(event))
+        for event in [experiment, start, _session_end(status)]:
+            main._get_file_writer().add_summary(event)
         for writer in self._writers.values():
             writer.close()
         self._recorder.listeners.remove(self._listen)
@@ -183,7 +195,7 @@ class TensorBoardPlugin(SupervisedPlugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         iteration = self._recorder.iteration
         if iteration:
-            for height in (0, 1, 0):
+            for height in PULSE:
                 self._writer("borders").add_scalar(self._tag, height, iteration)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -191,7 +203,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         network = spline_network(strategy.model)
         if network is not None:
             with self._recorder.evaluating(strategy.device):
-                self._write_coefficients(network)
+                self._write_coefficients(network, head_layers(strategy.model))
                 if self._draws:
                     self._picture("edge_functions", figures.edge_functions(network))
 
@@ -228,11 +240,12 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._writer("").add_image(tag, image, at, dataformats="HWC")
 
     @torch.no_grad()
-    def _write_coefficients(self, network: Any) -> None:
-        for k, layer in enumerate(network.layers, start=1):
-            coefficients = layer.spline_weight.detach().flatten()
+    def _write_coefficients(self, network: Any, heads: list[Any]) -> None:
+        layers = [[layer] for layer in network.layers] + ([heads] if heads else [])
+        for k, parts in enumerate(layers, start=1):
+            flat = torch.cat([part.scaled_spline_weight.flatten() for part in parts])
             at = self._recorder.iteration
-            self._writer("").add_histogram(f"coefficients/layer_{k}", coefficients, at)
+            self._writer("").add_histogram(f"coefficients/layer_{k}", flat, at)
 
 
 def write_comparison(
@@ -289,6 +302,13 @@ def _plain(value: Any) -> bool | float | str:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _of_torch(event: Any) -> Summary:
-    """The event in the message class that torch's writer wants."""
-    return Summary.FromString(event.SerializeToString())
+def _session_end(status: int) -> Summary:
+    """What the hparams plugin reads a session's outcome from."""
+    data = HParamsPluginData(
+        session_end_info=SessionEndInfo(status=status), version=PLUGIN_DATA_VERSION
+    )
+    plugin = SummaryMetadata.PluginData(
+        plugin_name=PLUGIN_NAME, content=data.SerializeToString()
+    )
+    metadata = SummaryMetadata(plugin_data=plugin)
+    return Summary(value=[Summary.Value(tag=SESSION_END_INFO_TAG, metadata=metadata)])

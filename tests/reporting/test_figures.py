@@ -1,0 +1,140 @@
+"""Figures say what the numbers say."""
+
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from kancl.models import KAN
+from kancl.reporting import figures
+from kancl.reporting.colours import EXPERIENCES, experience_colour, model_colour
+from kancl.reporting.curves import Curves
+
+RUN = Curves(
+    "kan-naive",
+    (((0, 0.1), (10, 0.9), (20, 0.3)), ((0, 0.2), (10, 0.0), (20, 0.8))),
+    borders=(10, 20),
+)
+JOINT = Curves("kan-joint", RUN.points, borders=(20,), trains_jointly=True)
+
+
+def _lines(axes, colour):
+    """The data of the lines of a colour in the panel."""
+    return [
+        list(map(tuple, line.get_xydata()))
+        for line in axes.lines
+        if line.get_color() == colour
+    ]
+
+
+def test_every_experience_is_a_line_of_its_own_colour_faint_before_its_training():
+    axes = figures.forgetting_curves([RUN]).axes[0]
+    faint, strong = _lines(axes, experience_colour(1))
+    assert faint == [(0, 0.2), (10, 0.0)]
+    assert strong == [(10, 0.0), (20, 0.8)]
+    faint, strong = _lines(axes, experience_colour(0))
+    assert strong == [(0, 0.1), (10, 0.9), (20, 0.3)]
+
+
+def test_borders_stand_where_an_experience_ends():
+    axes = figures.forgetting_curves([RUN]).axes[0]
+    upright = [line for line in axes.lines if list(line.get_xdata()) == [10, 10]]
+    assert len(upright) == 1
+
+
+def test_runs_stand_side_by_side_on_one_scale():
+    figure = figures.forgetting_curves([RUN, JOINT], "Split MNIST")
+    left, right = figure.axes
+    assert [left.get_title(), right.get_title()] == ["kan-naive", "kan-joint"]
+    assert left.get_ylim() == right.get_ylim()
+
+
+def test_the_mean_on_the_seen_is_written_out():
+    axes = figures.forgetting_curves([RUN]).axes[0]
+    assert "mean of\nseen: 55 %" in [text.get_text() for text in axes.texts]
+
+
+def test_no_runs_are_refused():
+    with pytest.raises(ValueError, match="no runs"):
+        figures.forgetting_curves([])
+
+
+def test_the_matrix_shows_its_numbers_and_leaves_gaps_blank():
+    matrix = torch.tensor([[0.1, 0.2], [0.99, 0.004], [float("nan"), 0.5]])
+    axes = figures.accuracy_matrix(matrix.double(), "kan").axes[0]
+    shown = {t.get_position(): t.get_text() for t in axes.texts}
+    assert shown == {
+        (0, 0): "10",
+        (1, 0): "20",
+        (0, 1): "99",
+        (1, 1): "0",
+        (1, 2): "50",
+    }
+
+
+def test_edge_functions_are_those_of_the_strongest_edges():
+    network = KAN([4, 3, 2])
+    with torch.no_grad():
+        network.layers[0].spline_weight[1, 2] = 50.0
+        network.layers[0].spline_weight[0, 3] = -20.0
+    (axes,) = figures.edge_functions(network, 1, 2).axes
+    assert [t.get_text() for t in axes.texts][:2] == [
+        "input 2 → unit 1",
+        "input 3 → unit 0",
+    ]
+    x, y = network.layers[0].edge_functions(101)
+    first, second = (
+        line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 2
+    )
+    top = y.abs().max().item()
+    grid = (x[2] - x[2, 0]) / (x[2, -1] - x[2, 0])
+    np.testing.assert_allclose(first[:, 0], grid.detach(), atol=1e-6)
+    np.testing.assert_allclose(first[:, 1], (y[1, 2] / top).detach(), atol=1e-6)
+    np.testing.assert_allclose(second[:, 1], (y[0, 3] / top).detach(), atol=1e-6)
+
+
+def test_there_are_no_more_tiles_than_units():
+    (axes,) = figures.edge_functions(KAN([4, 3, 2]), 2, 3).axes
+    assert len([line for line in axes.lines if len(line.get_xdata()) > 2]) == 3
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_all_numbers_of_experiences_can_be_drawn(n, tmp_path):
+    points = tuple(((0, 0.1), (10 * n, 0.5)) for _ in range(n))
+    run = Curves("kan", points, tuple(range(10, 10 * n + 1, 10)))
+    figures.forgetting_curves([run]).savefig(tmp_path / "curves.png")
+    figures.accuracy_matrix(torch.rand(n + 1, n)).savefig(tmp_path / "matrix.png")
+    for name in ["curves", "matrix"]:
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 100
+
+
+def test_pixels_show_the_colours_of_the_experiences():
+    pixels = figures.as_pixels(figures.forgetting_curves([RUN]))
+    assert pixels.dtype == np.uint8
+    shown = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
+    for experience in (0, 1, 2):
+        red_green_blue = tuple(bytes.fromhex(experience_colour(experience)[1:]))
+        assert (red_green_blue in shown) == (experience < 2)
+
+
+def test_drawing_touches_no_global_state():
+    before = dict(matplotlib.rcParams)
+    n_open = None
+    if "matplotlib.pyplot" in sys.modules:
+        n_open = len(sys.modules["matplotlib.pyplot"].get_fignums())
+    assert isinstance(figures.forgetting_curves([RUN]), Figure)
+    figures.as_pixels(figures.accuracy_matrix(torch.rand(3, 2)))
+    assert dict(matplotlib.rcParams) == before
+    if n_open is not None:
+        assert len(sys.modules["matplotlib.pyplot"].get_fignums()) == n_open
+
+
+def test_colours_are_fixed_and_distinct():
+    assert len(set(EXPERIENCES)) == len(EXPERIENCES) == 10
+    assert experience_colour(10) == experience_colour(0)
+    assert model_colour("kan_local-ewc") == model_colour("kan") != model_colour("mlp")

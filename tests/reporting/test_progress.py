@@ -1,0 +1,107 @@
+"""The progress display of real runs, in a terminal and out of one."""
+
+import io
+import re
+import time
+
+import pytest
+from avalanche.training.supervised import JointTraining
+from rich.console import Console
+
+from kancl.plugins.forgetting_curve import ForgettingCurvePlugin
+from kancl.plugins.recorder import RecorderPlugin
+from kancl.reporting.progress import UPDATES_PER_SECOND, ProgressPlugin, duration
+from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
+
+
+def _run(epochs=2, n_train=64, quiet=False, **console):
+    file = io.StringIO()
+    benchmark = stream_of_digits(2, n_train=n_train)
+    recorder = RecorderPlugin(2)
+    curve = ForgettingCurvePlugin(recorder, benchmark.test_stream, 4, 64)
+    total = 2 * epochs * n_train // 16
+    bar = ProgressPlugin(
+        recorder,
+        title="mlp-naive",
+        total_iterations=total,
+        console=Console(file=file, width=120, **console),
+        quiet=quiet,
+    )
+    strategy = naive(small_mlp(), [recorder, curve, bar], epochs=epochs)
+    started = time.perf_counter()
+    with bar:
+        train_through(strategy, benchmark)
+    return file.getvalue(), recorder, time.perf_counter() - started
+
+
+def test_a_log_gets_one_plain_line_per_experience():
+    text, recorder, _ = _run(force_terminal=False)
+    first, second = text.splitlines()
+    seen = 100 * recorder.matrix[2].mean()
+    fall = 100 * (recorder.matrix[1, 0] - recorder.matrix[2, 0])
+    assert first.startswith(
+        "mlp-naive: after experience 1 of 2, 8 iterations, accuracy"
+    )
+    assert "forgetting" not in first  # there is nothing yet to forget
+    assert f"accuracy {seen:.1f} %" in second
+    assert f"forgetting {fall:.1f} %" in second
+    assert "\x1b" not in text
+
+
+def test_a_terminal_shows_where_the_run_is():
+    text, _, _ = _run(force_terminal=True)
+    plain = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text)
+    for words in [
+        "experience 1/2 epoch 1/2",
+        "experience 2/2",
+        "epoch 2/2",
+        "it/s",
+        "left",
+        "accuracy",
+        "forgetting",
+    ]:
+        assert words in plain
+    assert plain.count("after experience") == 2  # the lines that stay
+
+
+def test_it_is_drawn_a_few_times_per_second_at_most():
+    text, _, seconds = _run(force_terminal=True, epochs=20)
+    n_drawn = text.count("mlp-naive") - 2  # less the lines that stay
+    always = 2 + 2 * 2 + 2  # start, stop and each experience's begin and end
+    assert n_drawn <= UPDATES_PER_SECOND * seconds + always + 2
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_is_quiet(terminal):
+    assert _run(force_terminal=terminal, quiet=True)[0] == ""
+
+
+def test_joint_training_counts_no_experiences():
+    file = io.StringIO()
+    recorder = RecorderPlugin(2, trains_jointly=True)
+    bar = ProgressPlugin(recorder, title="joint", console=Console(file=file, width=120))
+    benchmark = stream_of_digits(2, n_train=32)
+    strategy = naive(small_mlp(), [recorder, bar], cls=JointTraining)
+    with bar:
+        strategy.train(benchmark.train_stream, eval_streams=[])
+        strategy.eval(benchmark.test_stream)
+    assert file.getvalue().startswith("joint: after all 2 experiences at once, 8 iter")
+    assert "forgetting" not in file.getvalue()
+
+
+def test_the_line_is_cleared_when_the_run_fails():
+    file = io.StringIO()
+    recorder = RecorderPlugin(2)
+    console = Console(file=file, force_terminal=True)
+    with pytest.raises(RuntimeError):
+        with ProgressPlugin(recorder, title="kan", console=console):
+            raise RuntimeError
+    assert "\x1b[?25h" in file.getvalue()  # the cursor is back
+    assert recorder.listeners == []
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(3.4, "3 s"), (59, "59 s"), (600, "10 min"), (5400, "1.5 h")]
+)
+def test_time_left_is_said_in_one_unit(seconds, text):
+    assert duration(seconds) == text
