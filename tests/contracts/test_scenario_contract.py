@@ -33,6 +33,7 @@ CASES = [
 def build(name: str, incremental: str, **options: Any) -> ImageBenchmark:
     if name != "mnist":
         options["incremental"] = incremental
+        options["n_experiences"] = 2
     return SCENARIOS[name](train_samples=40, test_samples=20, **options)
 
 
