@@ -8,14 +8,14 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.quadratic_anchor import QuadraticAnchor, values
+from kancl.plugins.quadratic_anchor import QuadraticAnchor, trainable, values
 
 
 class L2AnchorPlugin(SupervisedPlugin):
     """Add ``lambda * |theta - theta*|^2`` to the loss: all importances are 1.
 
-    ``theta*``: the trainable parameters after the latest experience; heads that did not
-    exist then are free.
+    ``theta*``: the parameters after the latest experience, of those trained so far: heads
+    of tasks still to come are free.
 
     Args:
         l2_lambda: strength.
@@ -27,12 +27,17 @@ class L2AnchorPlugin(SupervisedPlugin):
         super().__init__()
         self.l2_lambda = non_negative("l2_lambda", l2_lambda, "0 trains as naive does")
         self.anchor = QuadraticAnchor()
+        self._trained: set[str] = set()
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor:
             strategy.loss += self.l2_lambda * self.anchor.penalty(strategy.model)
 
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        parameters = trainable(strategy.model).items()
+        self._trained.update(name for name, p in parameters if p.grad is not None)
+
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         latest = values(strategy.model)
-        ones = {name: torch.ones_like(p) for name, p in latest.items()}
+        ones = {n: torch.ones_like(p) for n, p in latest.items() if n in self._trained}
         self.anchor.move(ones, to=latest, decay=0.0)

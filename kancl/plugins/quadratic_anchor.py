@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class QuadraticAnchor:
     @torch.no_grad()
     def add(self, importance: Mapping[str, Tensor], at: Mapping[str, Tensor]) -> None:
         """Add the term ``sum_i importance_i (theta_i - at_i)^2``; importances >= 0."""
-        for name, new in importance.items():
+        for name, new in self._relevant(importance):
             old = self._old(name, new)
             centre = at[name].clone()
             _part(centre, self.centre.get(name, centre)).copy_(
@@ -59,7 +59,7 @@ class QuadraticAnchor:
         decay: float = 1.0,
     ) -> None:
         """Make the importance ``decay * old + importance``, the centre ``to``."""
-        for name, new in importance.items():
+        for name, new in self._relevant(importance):
             self.importance[name] = decay * self._old(name, new) + new
             self.centre[name] = to[name].clone()
 
@@ -71,6 +71,17 @@ class QuadraticAnchor:
             drift = _part(parameters[name], importance) - self.centre[name]
             total = total + (importance * drift**2).sum()
         return total + self.constant
+
+    def _relevant(
+        self, importance: Mapping[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Leave out what never mattered, such as heads of tasks still to come.
+
+        A penalty of 0 would still give them gradients, hence weight decay.
+        """
+        for name, new in importance.items():
+            if name in self.importance or new.any():
+                yield name, new
 
     def _old(self, name: str, like: Tensor) -> Tensor:
         old = torch.zeros_like(like)

@@ -117,6 +117,27 @@ def test_importances_see_coefficients_and_heads_but_no_grid(name, benchmark):
     assert not any("grid" in n for n in importance)
 
 
+@pytest.mark.parametrize("name", ["ewc", "mas", "synaptic_intelligence", "l2_anchor"])
+def test_heads_of_tasks_to_come_are_left_alone(name):
+    """They may exist from the start; an anchor on them would keep them untrained."""
+    plugin = FACTORIES[name]()
+    tasks = split_mnist(train_samples=16, test_samples=4, incremental="task")
+    model = with_head(KAN([784, 4, 2]), "multi", 2)
+    for experience in tasks.train_stream:
+        model.adaptation(experience)
+    strategy = strategy_with(plugin)
+    strategy.model = model
+    strategy.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.5)
+    untouched = [p.detach().clone() for p in model.heads["2"].parameters()]
+    strategy.train(list(tasks.train_stream)[:2])
+    assert {n.split(".")[1] for n in plugin.anchor.importance if "heads" in n} == {
+        "0",
+        "1",
+    }
+    for now, before in zip(model.heads["2"].parameters(), untouched):
+        assert torch.equal(now, before)
+
+
 @pytest.mark.parametrize("name", ["agem", "ewc", "lwf", "mas", "mir", "replay"])
 def test_first_experience_is_trained_as_naive_trains_it(name, benchmark):
     """Nothing is known of the past then, so the loss and its gradient are untouched."""
