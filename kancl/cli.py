@@ -65,7 +65,9 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     commands = {"run": _run, "compare": _compare, "list": _list, "bench": _bench}
     if command not in commands:
-        raise ConfigError(f"there is no command {command}; {nearest(command, commands)}")
+        raise ConfigError(
+            f"there is no command {command}; {nearest(command, commands)}"
+        )
     return commands[command](rest)
 
 

@@ -31,6 +31,7 @@ class Training:
             dropped and the data reshuffled endlessly. null: go by epochs.
         batch_size: samples of the current experience per iteration.
         eval_batch_size: samples per batch when evaluating; no result depends on it.
+            null: 128 on a CPU, whose cache such a batch fits, 1000 on a GPU.
         lr_gamma: the learning rate is multiplied by this after every epoch, starting
             anew with each experience. null: it is constant.
     """
@@ -38,7 +39,7 @@ class Training:
     epochs: int = 1
     iterations: int | None = None
     batch_size: int = 128
-    eval_batch_size: int = 1000
+    eval_batch_size: int | None = None
     lr_gamma: float | None = None
 
 
@@ -80,6 +81,7 @@ class RunConfig:
         data_dir: a torchvision-layout folder; null is the MNIST in the package.
         log_dir: where run folders go.
         overwrite: repeat a run that is completed.
+        tensorboard: what events to write: all, only numbers (no pictures), or none.
         keep_model: write the trained weights as ``model.pt`` into the run folder.
     """
 
@@ -99,8 +101,8 @@ class RunConfig:
     data_dir: str | None = None
     log_dir: str = "logs"
     overwrite: bool = False
+    tensorboard: Literal["all", "numbers", "none"] = "all"
     keep_model: bool = False
-
 
     @property
     def is_matched(self) -> bool:
@@ -124,6 +126,7 @@ NOT_HASHED = (
     "data_dir",
     "log_dir",
     "overwrite",
+    "tensorboard",
     "keep_model",
     "training.eval_batch_size",
 )

@@ -58,7 +58,9 @@ def typed(mapping: Mapping[str, Any], groups: Mapping[str, Group]) -> RunConfig:
         given, default = mapping[group], RunConfig.__dataclass_fields__[field].default
         fields[field] = _value(given, key, f"{group}.{key}", _HINTS[field], default)
     for section, kind in SECTIONS.items():
-        fields[section] = _section(_mapping(mapping.get(section), section), section, kind)
+        fields[section] = _section(
+            _mapping(mapping.get(section), section), section, kind
+        )
     for key, default in _TOP.items():
         fields[key] = _value(mapping, key, key, _HINTS[key], default)
     reference = mapping.get("match_to", "kan")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,9 +108,7 @@ def build_benchmark(config: RunConfig, device: torch.device) -> ImageBenchmark:
     return benchmark
 
 
-def build_optimizer(
-    config: RunConfig, parameters: Iterable[nn.Parameter]
-) -> Optimizer:
+def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
     builder = GROUPS["optimizer"].builder(config.optimizer.name)
     optimizer: Optimizer = builder(parameters, **config.optimizer.options)
     return optimizer
@@ -194,16 +191,3 @@ class _Networks:
         for experience in self._benchmark.train_stream:
             avalanche_model_adaptation(network, experience)
         return network
-
-
-def iterations_planned(
-    config: RunConfig, benchmark: ImageBenchmark, jointly: bool
-) -> list[int]:
-    """Iterations of each training, on the data of one experience (or of all)."""
-    training = config.training
-    sizes = [len(experience.dataset) for experience in benchmark.train_stream]
-    if jointly:
-        sizes = [sum(sizes)]
-    if training.iterations is not None:
-        return [training.iterations for _ in sizes]
-    return [training.epochs * math.ceil(size / training.batch_size) for size in sizes]

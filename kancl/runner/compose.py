@@ -68,7 +68,7 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
             raise ConfigError(jobs[0].unknown[key])
     configs = [job.config() for job in jobs]
     unlike = {repr(config): config for config in configs}
-    return Request(list(unlike.values()), [o.input_line for o in hydra])
+    return Request(list(unlike.values()), [str(o.input_line) for o in hydra])
 
 
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
@@ -85,7 +85,7 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
         raise ConfigError(f"{path} is no YAML: {_first_line(error)}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"{path} holds no keys")
-    typed(OmegaConf.to_container(config), GROUPS)
+    typed(_container(config), GROUPS)
     with _hydra_tree() as tree:
         parsed = [tree.parse(text) for text in overrides]
     for override in parsed:
@@ -110,14 +110,15 @@ class _Job:
     """One run: the composed groups, and the values set on top of them."""
 
     def __init__(self, composed: DictConfig, values: Mapping[str, Any]) -> None:
-        self._config = OmegaConf.create(OmegaConf.to_container(composed))
+        self._config = OmegaConf.create(_container(composed))
         names = self._names(values)
         known = keys(GROUPS, names)
-        matched = values.get("match", composed.get("match", "none")) != "none"
+        matched = values.get("match", self._config.get("match", "none")) != "none"
         self.unknown: dict[str, str] = {}
-        reference = {"name": names["match_to"]}
-        if OmegaConf.is_dict(self._config.get("match_to")):
-            reference = OmegaConf.to_container(self._config.match_to)  # type: ignore
+        reference: dict[str, Any] = {"name": names["match_to"]}
+        kept = self._config.get("match_to")
+        if "match_to" not in values and isinstance(kept, DictConfig):
+            reference = _container(kept)
         used: list[str] = []
         for key, value in values.items():
             group, _, option = key.partition(".")
@@ -139,7 +140,7 @@ class _Job:
         for group in GROUP_NAMES:
             names[group] = self._config.get(group, {}).get("name")
         reference = values.get("match_to", self._config.get("match_to", "kan"))
-        if OmegaConf.is_dict(reference):
+        if isinstance(reference, DictConfig):
             reference = reference.get("name")
         names["match_to"] = reference
         if not isinstance(reference, str) or reference not in GROUPS["model"].builders:
@@ -149,11 +150,10 @@ class _Job:
 
     def config(self) -> RunConfig:
         try:
-            content = OmegaConf.to_container(self._config, resolve=True)
+            OmegaConf.resolve(self._config)
         except OmegaConfBaseException as error:
             raise ConfigError(_first_line(error)) from error
-        assert isinstance(content, dict)
-        return typed(content, GROUPS)
+        return typed(_container(self._config), GROUPS)
 
 
 class _Tree:
@@ -169,7 +169,7 @@ class _Tree:
 
     def parse(self, text: str) -> Override:
         try:
-            return self._parser.parse_override(text)
+            return self._parser.parse_overrides([text])[0]
         except HydraException as error:
             raise ConfigError(
                 f"cannot read {text!r}: {_first_line(error)}; an override looks like "
@@ -200,6 +200,8 @@ def _hydra_tree() -> Iterator[_Tree]:
     store = ConfigStore.instance()
     for group in GROUPS.values():
         for name in group.builders:
+            if (config_dir() / group.name / f"{name}.yaml").is_file():
+                continue
             node = {"name": name, **_plain_defaults(group, name)}
             store.store(group=group.name, name=name, node=node, provider="kancl")
     GlobalHydra.instance().clear()
@@ -228,7 +230,9 @@ def _check_form(override: Override, sweep: bool) -> None:
         raise ConfigError(f"{key} cannot be set; nearest: {group}={override.value()}")
     if override.is_sweep_override():
         if not override.is_discrete_sweep():
-            raise ConfigError(f"{override.input_line}: name the values, as a,b or range")
+            raise ConfigError(
+                f"{override.input_line}: name the values, as a,b or range"
+            )
         if not sweep:
             raise ConfigError(f"{override.input_line} asks for several runs; add -m")
 
@@ -260,13 +264,18 @@ def _unknown(key: str, names: Mapping[str, object], known: set[str]) -> str:
             if option in GROUPS[group].options(name)
         ]
         if owners:
-            return (
-                f"{key} is not a key of {group}={names[group]}, but of "
-                + ", ".join(f"{group}={name}" for name in owners)
+            return f"{key} is not a key of {group}={names[group]}, but of " + ", ".join(
+                f"{group}={name}" for name in owners
             )
         mine = [name for name in known if name.startswith(f"{group}.")]
         return f"{key} is not a key of {group}={names[group]}; {nearest(key, mine)}"
     return f"{key} is not a key; {nearest(key, known)}"
+
+
+def _container(config: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(config)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -77,7 +78,7 @@ def _launch(configs: Sequence[RunConfig], overrides: Sequence[str]) -> None:
                 run_mode=RunMode.MULTIRUN,
             )
             launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=HydraContext(hydra.config_loader, hydra.callbacks),
+                hydra_context=HydraContext(hydra.config_loader, Callbacks()),
                 task_function=partial(_job, [plain(config) for config in configs]),
                 config=master,
             )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from avalanche.training.plugins import LRSchedulerPlugin
-from avalanche.training.supervised import Cumulative
-from avalanche.training.templates import SupervisedTemplate
 from rich.console import Console
 from torch import Tensor
-from torch.optim.lr_scheduler import ExponentialLR
 
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
@@ -23,18 +18,11 @@ from kancl.metrics.accuracy_matrix import empty_matrix, summarise
 from kancl.plugins.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.off_grid import OffGridPlugin
 from kancl.plugins.recorder import Diverged, RecorderPlugin
-from kancl.reporting import ProgressPlugin, TensorBoardPlugin
-from kancl.runner.build import (
-    Parts,
-    build,
-    build_optimizer,
-    iterations_planned,
-    resolve_device,
-)
+from kancl.reporting import TensorBoardPlugin
+from kancl.runner.build import Parts, build, resolve_device
 from kancl.runner.folder import RunFolder
-from kancl.runner.registry import GROUPS
-from kancl.runner.seeding import SeedingPlugin, stream_seed
-from kancl.strategies import TrainingSetup, trains_jointly
+from kancl.runner.train import iterations_planned, train
+from kancl.strategies import trains_jointly
 
 
 def run(
@@ -74,15 +62,13 @@ def run(
         parts.benchmark.info.n_experiences,
         trains_jointly=trains_jointly(config.strategy.name),
     )
-    board = TensorBoardPlugin(
-        folder.path,
-        recorder,
-        label=f"{config.model.name}-{config.strategy.name}",
-        card=_card(summary),
-    )
     off_grid = OffGridPlugin(recorder, parts.benchmark.test_stream)
+    board = _board(config, folder, recorder, summary)
     try:
-        _train(config, parts, recorder, off_grid, board, console, quiet)
+        plugins = [*_curve(config, parts, recorder), off_grid, *board]
+        for _ in train(config, parts, recorder, plugins, None if quiet else console):
+            if off_grid.shares and not quiet:
+                _say(console, f"  values outside the grid: {_shares(off_grid.shares)}")
         summary["status"] = "completed"
     except Exception as error:
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
@@ -97,88 +83,46 @@ def run(
     folder.write_metrics(recorder.measurements)
     if config.keep_model:
         folder.write_model(parts.model)
-    board.close(_hparams(config), summary)
+    for writer in board:
+        writer.close(_hparams(config), summary)
     folder.write_summary(summary)
     if not quiet:
         _conclude(console, folder, summary)
     return summary
 
 
-def _train(
+def _board(
     config: RunConfig,
-    parts: Parts,
+    folder: RunFolder,
     recorder: RecorderPlugin,
-    off_grid: OffGridPlugin,
-    board: TensorBoardPlugin,
-    console: Console,
-    quiet: bool,
-) -> None:
-    jointly = recorder.trains_jointly
-    iterations = iterations_planned(config, parts.benchmark, jointly)
-    evaluation, training = config.evaluation, config.training
-    plugins: list[Any] = [SeedingPlugin(config.seed), recorder]
-    if evaluation.samples:
-        every = evaluation.every_iterations or math.ceil(
-            max(iterations) / evaluation.points_per_experience
+    identity: dict[str, Any],
+) -> list[TensorBoardPlugin]:
+    if config.tensorboard == "none":
+        return []
+    label = f"{config.model.name}-{config.strategy.name}"
+    return [
+        TensorBoardPlugin(
+            folder.path,
+            recorder,
+            label=label,
+            card=_card(identity),
+            figures=config.tensorboard == "all",
         )
-        plugins.append(
-            ForgettingCurvePlugin(
-                recorder, parts.benchmark.test_stream, every, evaluation.samples
-            )
-        )
-    optimizer = build_optimizer(config, parts.model.parameters())
-    if training.lr_gamma is not None:
-        scheduler = ExponentialLR(optimizer, training.lr_gamma)
-        plugins.append(LRSchedulerPlugin(scheduler, reset_scheduler=True))
-    setup = TrainingSetup(
-        model=parts.model,
-        optimizer=optimizer,
-        batch_size=training.batch_size,
-        epochs=training.epochs,
-        iterations=training.iterations,
-        eval_batch_size=training.eval_batch_size,
-        device=resolve_device(config.device),
-        plugins=[*plugins, off_grid, board],
-        reset_optimizer=config.reset_optimizer,
-        seed=stream_seed(config.seed, "strategy"),
+    ]
+
+
+def _curve(
+    config: RunConfig, parts: Parts, recorder: RecorderPlugin
+) -> list[ForgettingCurvePlugin]:
+    evaluation = config.evaluation
+    if not evaluation.samples:
+        return []
+    longest = max(iterations_planned(config, parts.benchmark))
+    every = evaluation.every_iterations or math.ceil(
+        longest / evaluation.points_per_experience
     )
-    builder = GROUPS["strategy"].builder(config.strategy.name)
-    strategy: SupervisedTemplate = builder(setup, **config.strategy.options)
-    if isinstance(strategy, Cumulative) and training.iterations is None:
-        iterations = list(itertools.accumulate(iterations))
-    progress = ProgressPlugin(
-        recorder,
-        title=f"{config.model.name}-{config.strategy.name} seed {config.seed}",
-        total_iterations=sum(iterations),
-        console=console,
-        quiet=quiet,
-    )
-    strategy.plugins.append(progress)
-    with progress:
-        for _ in _learn(strategy, parts, jointly):
-            if off_grid.shares and not quiet:
-                _say(console, f"  values outside the grid: {_shares(off_grid.shares)}")
-
-
-def _learn(
-    strategy: SupervisedTemplate, parts: Parts, jointly: bool
-) -> Iterator[None]:
-    """Evaluate; train and evaluate on one experience after the other, pausing there.
-
-    A growing head has no outputs before training, so nothing to evaluate.
-    """
-    benchmark = parts.benchmark
-    streams = [benchmark.test_stream]
-    if "validation" in benchmark.streams:
-        streams.append(benchmark.streams["validation"])
-    if parts.head != "growing":
-        for stream in streams:
-            strategy.eval(stream)
-    for part in [benchmark.train_stream] if jointly else benchmark.train_stream:
-        strategy.train(part)
-        for stream in streams:
-            strategy.eval(stream)
-        yield
+    stream = parts.benchmark.test_stream
+    return [ForgettingCurvePlugin(recorder, stream, every, evaluation.samples)]
 
 
 def _validation_matrix(recorder: RecorderPlugin) -> Tensor:
@@ -256,7 +200,9 @@ def _conclude(console: Console, folder: RunFolder, summary: dict[str, Any]) -> N
 
 
 def _shares(shares: Sequence[float]) -> str:
-    return ", ".join(f"layer {k} {share:.1%}" for k, share in enumerate(shares, start=1))
+    return ", ".join(
+        f"layer {k} {share:.1%}" for k, share in enumerate(shares, start=1)
+    )
 
 
 def _say(console: Console, text: str) -> None:

@@ -1,0 +1,103 @@
+"""Train a network on one experience after the other, by the strategy configured."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+
+from avalanche.training.plugins import LRSchedulerPlugin, SupervisedPlugin
+from avalanche.training.supervised import Cumulative
+from avalanche.training.templates import SupervisedTemplate
+from rich.console import Console
+from torch.optim.lr_scheduler import ExponentialLR
+
+from kancl.benchmarks import ImageBenchmark
+from kancl.config import RunConfig
+from kancl.plugins.recorder import RecorderPlugin
+from kancl.reporting import ProgressPlugin
+from kancl.runner.build import Parts, build_optimizer, resolve_device
+from kancl.runner.registry import GROUPS
+from kancl.runner.seeding import SeedingPlugin, stream_seed
+from kancl.strategies import TrainingSetup, trains_jointly
+
+
+def train(
+    config: RunConfig,
+    parts: Parts,
+    recorder: RecorderPlugin,
+    plugins: Sequence[SupervisedPlugin],
+    console: Console | None,
+) -> Iterator[None]:
+    """Evaluate; train and evaluate on one experience after the other, pausing there.
+
+    A growing head has no outputs before training, so nothing to evaluate.
+
+    Args:
+        plugins: what observes the training, beside the recorder.
+        console: for the progress display; None shows none.
+    """
+    strategy = _strategy(config, parts, [recorder, *plugins])
+    benchmark = parts.benchmark
+    streams = [benchmark.test_stream]
+    if "validation" in benchmark.streams:
+        streams.append(benchmark.streams["validation"])
+    iterations = iterations_planned(config, benchmark)
+    if isinstance(strategy, Cumulative) and config.training.iterations is None:
+        iterations = list(itertools.accumulate(iterations))
+    progress: ProgressPlugin | nullcontext[None] = nullcontext()
+    if console is not None:
+        title = f"{config.model.name}-{config.strategy.name} seed {config.seed}"
+        progress = ProgressPlugin(
+            recorder, title=title, total_iterations=sum(iterations), console=console
+        )
+        strategy.plugins.append(progress)
+    with progress:
+        if parts.head != "growing":
+            for stream in streams:
+                strategy.eval(stream)
+        stream = benchmark.train_stream
+        for part in [stream] if recorder.trains_jointly else stream:
+            strategy.train(part)
+            for evaluated in streams:
+                strategy.eval(evaluated)
+            yield
+
+
+def iterations_planned(config: RunConfig, benchmark: ImageBenchmark) -> list[int]:
+    """Iterations of each training, on the data of one experience (or of all)."""
+    training = config.training
+    sizes = [len(experience.dataset) for experience in benchmark.train_stream]
+    if trains_jointly(config.strategy.name):
+        sizes = [sum(sizes)]
+    if training.iterations is not None:
+        return [training.iterations for _ in sizes]
+    return [training.epochs * math.ceil(size / training.batch_size) for size in sizes]
+
+
+def _strategy(
+    config: RunConfig, parts: Parts, observers: Sequence[SupervisedPlugin]
+) -> SupervisedTemplate:
+    training, device = config.training, resolve_device(config.device)
+    optimizer = build_optimizer(config, parts.model.parameters())
+    plugins: list[SupervisedPlugin] = [SeedingPlugin(config.seed), *observers]
+    if training.lr_gamma is not None:
+        scheduler = ExponentialLR(optimizer, training.lr_gamma)
+        plugins.append(LRSchedulerPlugin(scheduler, reset_scheduler=True))
+    setup = TrainingSetup(
+        model=parts.model,
+        optimizer=optimizer,
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        iterations=training.iterations,
+        eval_batch_size=training.eval_batch_size
+        or (128 if device.type == "cpu" else 1000),
+        device=device,
+        plugins=plugins,
+        reset_optimizer=config.reset_optimizer,
+        seed=stream_seed(config.seed, "strategy"),
+    )
+    builder = GROUPS["strategy"].builder(config.strategy.name)
+    strategy: SupervisedTemplate = builder(setup, **config.strategy.options)
+    return strategy

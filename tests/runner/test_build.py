@@ -1,0 +1,84 @@
+"""Networks of matched size, with the heads that a scenario wants."""
+
+from __future__ import annotations
+
+import pytest
+from avalanche.models.utils import avalanche_model_adaptation
+
+from kancl.models.cost import n_parameters
+from kancl.runner import build, read_request
+from kancl.runner.build import Parts
+from kancl.runner.seeding import stream_seed
+
+SAMPLES = ("scenario.train_samples=40", "scenario.test_samples=10", "device=cpu")
+
+
+def parts(*overrides: str) -> Parts:
+    (config,) = read_request([*SAMPLES, *overrides], sweep=False).configs
+    return build(config)
+
+
+@pytest.mark.parametrize("incremental", ["class", "domain", "task"])
+def test_a_matched_mlp_has_as_many_parameters_in_the_end(incremental: str) -> None:
+    made = parts("model=mlp", "match=params", f"scenario.incremental={incremental}")
+    assert made.reference is not None and made.reference.hidden == (64,)
+    assert made.size.n_parameters == pytest.approx(
+        made.reference.n_parameters, rel=0.005
+    )
+    for experience in made.benchmark.train_stream:
+        avalanche_model_adaptation(made.model, experience)
+    assert n_parameters(made.model) == made.size.n_parameters
+    assert len(made.size.hidden) == 2  # its own depth
+
+
+def test_all_heads_of_a_growing_model_are_counted() -> None:
+    growing = parts("model=mlp", "match=params", "scenario.head=growing")
+    single = parts("model=mlp", "match=params", "scenario.head=single")
+    assert growing.size == single.size
+
+
+def test_the_heads_of_all_tasks_are_counted_the_flops_of_one() -> None:
+    task = parts("model=mlp", "scenario.incremental=task").size
+    domain = parts("model=mlp", "scenario.incremental=domain").size
+    assert task.n_parameters == domain.n_parameters + 4 * (400 * 2 + 2)
+    assert task.flops == domain.flops
+
+
+def test_flops_and_width_match_as_well() -> None:
+    made = parts("model=mlp", "match=flops", "model.hidden=[1]", "match_to.hidden=[20]")
+    assert made.reference is not None and made.reference.hidden == (20,)
+    assert made.size.flops == pytest.approx(made.reference.flops, rel=0.01)
+    made = parts("model=mlp", "match=width", "match_to.hidden=[30,20]")
+    assert made.size.hidden == (30, 20)
+
+
+def test_a_kan_can_match_an_mlp() -> None:
+    made = parts("match=params", "match_to=mlp", "match_to.hidden=[50]")
+    assert made.reference is not None and made.reference.name == "mlp"
+    width = 784 + 10
+    per_unit = made.size.n_parameters / made.size.hidden[0]
+    assert abs(made.size.n_parameters - (50 * width + 60)) <= per_unit / 2 + 1
+
+
+def test_the_reference_itself_keeps_its_widths() -> None:
+    made = parts("match=params", "model.hidden=[9]")
+    assert made.reference is None and made.size.hidden == (9,)
+
+
+@pytest.mark.parametrize(
+    ("normalize", "low", "high"), [("none", 0, 1), ("unit", -1, 1), ("standard", -1, 3)]
+)
+def test_the_first_grid_covers_the_scaled_inputs(
+    normalize: str, low: float, high: float
+) -> None:
+    made = parts("model.hidden=[3]", f"scenario.normalize={normalize}")
+    x = made.benchmark.train_stream[0].dataset[0][0]
+    assert x.min() >= low and x.max() <= high and x.max() > 0.9
+    share = made.model.network.off_grid_share(x.flatten()[None])[0]
+    assert share == 0.0
+
+
+def test_streams_differ_by_name_and_seed() -> None:
+    seeds = {stream_seed(s, name, k) for s in (0, 1) for name in "ab" for k in (0, 1)}
+    assert len(seeds) == 8 and all(0 <= s < 2**32 for s in seeds)
+    assert stream_seed(1, "a") == stream_seed(1, "a")

@@ -1,0 +1,274 @@
+"""Real small runs: what they write, that they repeat to the byte, and how they fail."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+
+from kancl.runner.folder import environment
+from kancl.strategies import STRATEGIES, TrainingSetup
+
+MakeRun = Callable[..., tuple[dict[str, Any], Path]]
+BYTES = ("accuracy_matrix.csv", "metrics.csv", "model.pt", "config.yaml")
+
+
+def read_matrix(folder: Path, name: str = "accuracy_matrix.csv") -> list[list[float]]:
+    with (folder / name).open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return [[float(cell or "nan") for cell in row[1:]] for row in rows]
+
+
+def test_the_run_folder(make_run: MakeRun, tmp_path: Path) -> None:
+    summary, folder = make_run("keep_model=true", "tensorboard=numbers")
+    assert folder.parent == tmp_path / "split_mnist-class" / "kan-naive"
+    assert folder.name.startswith("seed0-") and len(folder.name) == 6 + 8
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert names - events == {
+        "config.yaml",
+        "env.json",
+        "accuracy_matrix.csv",
+        "metrics.csv",
+        "summary.json",
+        "model.pt",
+    }
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert (
+        summary["status"] == "completed" and summary["scenario"] == "split_mnist-class"
+    )
+    assert summary["n_iterations"] == 5 * 3  # 48 images in batches of 16
+    assert summary["undefined"] == {}
+    r = read_matrix(folder)
+    assert [len(row) for row in r] == [5] * 6
+    n = range(5)
+    assert summary["average_accuracy"] == pytest.approx(sum(r[5]) / 5)
+    assert summary["learning_accuracy"] == pytest.approx(
+        sum(r[j + 1][j] for j in n) / 5
+    )
+    falls = [max(r[i][j] for i in range(1, 5)) - r[5][j] for j in range(4)]
+    assert summary["forgetting"] == pytest.approx(sum(falls) / 4)
+    state = torch.load(folder / "model.pt", weights_only=True)
+    assert sum(v.numel() for k, v in state.items() if "grid" not in k) == (
+        summary["n_parameters"]
+    )
+    assert summary["hidden"] == [4] and summary["off_grid_share"][0] == 0.0
+    assert len(summary["off_grid_share"]) == 2
+
+
+def test_the_series_hold_the_matrix(make_run: MakeRun) -> None:
+    summary, folder = make_run()
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    matrix = read_matrix(folder)
+    for j in range(5):
+        column = [
+            float(row["value"])
+            for row in rows
+            if row["name"] == "test_accuracy" and row["experience"] == str(j)
+        ]
+        assert column == [row[j] for row in matrix]
+    names = {row["name"] for row in rows}
+    assert {"curve_accuracy", "batch_loss", "off_grid_share_layer_1"} <= names
+    assert max(int(row["iteration"]) for row in rows) == summary["n_iterations"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=kan", "strategy=naive"],
+        ["model=mlp", "model.dropout=0.5", "training.epochs=2"],
+        [
+            "model=mlp",
+            "strategy=replay",
+            "strategy.mem_size=30",
+            "scenario.head=growing",
+        ],
+        ["strategy=ewc", "scenario.incremental=task", "training.iterations=5"],
+    ],
+)
+def test_same_seed_same_bytes(
+    make_run: MakeRun, tmp_path: Path, overrides: list[str]
+) -> None:
+    words = [*overrides, "keep_model=true", "scenario.n_experiences=2"]
+    _, first = make_run(*words, log_dir=tmp_path / "a")
+    torch.manual_seed(123)  # what came before does not matter
+    _, second = make_run(*words, log_dir=tmp_path / "b")
+    _, other = make_run(*words, "seed=1", log_dir=tmp_path / "b")
+    assert first.name == second.name
+    for name in BYTES[:3]:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+        assert (first / name).read_bytes() != (other / name).read_bytes(), name
+
+
+class _Witness(SupervisedPlugin):
+    """Remembers which images and labels were trained on, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[torch.Tensor] = []
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        places = torch.arange(784.0)  # a sum alone would not see a permutation
+        self.batches.append(
+            torch.cat([strategy.mb_x.flatten(1) @ places, strategy.mb_y])
+        )
+
+
+@pytest.fixture
+def witnesses() -> Iterator[list[_Witness]]:
+    made: list[_Witness] = []
+    naive = STRATEGIES["naive"]
+
+    def witnessed(setup: TrainingSetup) -> SupervisedTemplate:
+        made.append(_Witness())
+        return setup.build(plugins=[made[-1]])
+
+    STRATEGIES["naive"] = witnessed
+    yield made
+    STRATEGIES["naive"] = naive
+
+
+def test_models_of_one_seed_see_the_same_batches(
+    make_run: MakeRun, witnesses: list[_Witness]
+) -> None:
+    words = ["training.epochs=2", "scenario.class_order=random", "seed=3"]
+    make_run("model=kan", *words)
+    make_run("model=mlp", "model.hidden=[7,7]", *words)
+    make_run("model=mlp", "model.dropout=0.5", *words)  # draws numbers while training
+    make_run("model=mlp", *words, "seed=4")
+    kan, mlp, dropped, other = (torch.cat(w.batches) for w in witnesses)
+    assert torch.equal(kan, mlp) and torch.equal(kan, dropped)
+    assert not torch.equal(kan, other)
+
+
+def test_pairing_holds_over_permutations_and_reshuffles(
+    make_run: MakeRun, witnesses: list[_Witness]
+) -> None:
+    words = ["scenario=permuted_mnist", "scenario.n_experiences=2", "seed=3"]
+    words += ["scenario.permute_first=true", "training.iterations=8"]  # 3 in an epoch
+    make_run("model=kan", *words)
+    make_run("model=mlp", "model.dropout=0.5", *words)
+    kan, mlp = (torch.cat(w.batches) for w in witnesses)
+    assert len(kan) == 2 * 8 * (16 + 16) and torch.equal(kan, mlp)
+
+
+def test_a_completed_run_is_skipped_and_overwritten_on_demand(
+    make_run: MakeRun,
+) -> None:
+    summary, folder = make_run("scenario.n_experiences=2")
+    (folder / "metrics.csv").write_text("mark")
+    assert make_run("scenario.n_experiences=2", "device=auto")[0] == summary
+    assert (folder / "metrics.csv").read_text() == "mark"
+    again, _ = make_run("scenario.n_experiences=2", "overwrite=true")
+    assert (folder / "metrics.csv").read_text() != "mark"
+    assert again["average_accuracy"] == summary["average_accuracy"]
+
+
+def test_a_diverged_run_is_marked_and_made_again(make_run: MakeRun) -> None:
+    words = ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30", "tensorboard=numbers"]
+    summary, folder = make_run(*words)
+    assert summary["status"] == "diverged" and "Diverged" in summary["error"]
+    assert summary["average_accuracy"] is None
+    assert "was not measured" in summary["undefined"]["average_accuracy"]
+    assert "Traceback" in (folder / "error.txt").read_text()
+    assert len(read_matrix(folder)) == 6 and not math.isnan(read_matrix(folder)[0][0])
+    (folder / "error.txt").unlink()
+    make_run(*words)
+    assert (folder / "error.txt").exists()
+
+
+def test_a_failed_run_keeps_its_traceback(make_run: MakeRun) -> None:
+    def broken(setup: TrainingSetup) -> SupervisedTemplate:
+        class Broken(SupervisedPlugin):
+            def after_update(self, strategy: Any, **kwargs: Any) -> None:
+                raise RuntimeError("the plugin broke")
+
+        return setup.build(plugins=[Broken()])
+
+    naive = STRATEGIES["naive"]
+    STRATEGIES["naive"] = broken
+    try:
+        summary, folder = make_run()
+    finally:
+        STRATEGIES["naive"] = naive
+    assert summary["status"] == "failed"
+    assert summary["error"] == "RuntimeError: the plugin broke"
+    assert "the plugin broke" in (folder / "error.txt").read_text()
+    summary, folder = make_run()
+    assert summary["status"] == "completed" and not (folder / "error.txt").exists()
+
+
+def test_joint_trains_once_and_says_what_is_undefined(make_run: MakeRun) -> None:
+    summary, folder = make_run("strategy=joint", "training.iterations=6")
+    assert summary["n_iterations"] == 6
+    matrix = read_matrix(folder)
+    measured = [not any(map(math.isnan, row)) for row in matrix]
+    assert measured == [True, False, False, False, False, True]
+    assert (
+        summary["forgetting"] is None
+        and "jointly" in summary["undefined"]["forgetting"]
+    )
+
+
+@pytest.mark.parametrize("incremental", ["class", "domain", "task"])
+@pytest.mark.parametrize("model", ["kan", "mlp"])
+def test_validation_is_measured_beside_the_test(
+    make_run: MakeRun, model: str, incremental: str
+) -> None:
+    summary, folder = make_run(
+        f"model={model}",
+        f"scenario.incremental={incremental}",
+        "scenario.validation=0.01",
+        "scenario.n_experiences=2",
+    )
+    test, validation = (
+        read_matrix(folder, name)
+        for name in ("accuracy_matrix.csv", "validation_matrix.csv")
+    )
+    assert len(validation) == len(test) == 3 and validation != test
+    assert not any(math.isnan(value) for row in test + validation for value in row)
+    assert summary["validation_accuracy"] == pytest.approx(sum(validation[-1]) / 2)
+
+
+def test_a_growing_head_has_no_row_before_training(make_run: MakeRun) -> None:
+    summary, folder = make_run("scenario.head=growing")
+    matrix = read_matrix(folder)
+    assert all(map(math.isnan, matrix[0])) and matrix[1][1:] == [0.0] * 4
+    assert summary["forward_transfer"] is None and summary["forgetting"] is not None
+    single, _ = make_run("scenario.head=single")
+    assert summary["n_parameters"] == single["n_parameters"]
+    assert summary["flops"] == single["flops"]
+
+
+def test_learning_rate_decay_starts_anew_with_each_experience(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+
+    def spy(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    make_run(
+        *"model=mlp optimizer=sgd optimizer.lr=0.1 training.lr_gamma=0.5".split(),
+        *"training.epochs=3 training.batch_size=48 scenario.n_experiences=2".split(),
+    )
+    assert rates == [0.1, 0.05, 0.025] * 2
+
+
+def test_environment_tells_no_names() -> None:
+    found = environment(torch.device("cpu"))
+    assert set(found) >= {"kancl", "commit", "python", "torch", "avalanche", "threads"}
+    assert not any("/" in str(value) for value in found.values())

@@ -1,0 +1,174 @@
+"""The command, in process and as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kancl import __version__
+from kancl.cli import main
+
+SMALL = [
+    "scenario.train_samples=48",
+    "scenario.test_samples=20",
+    "scenario.n_experiences=2",
+    "training.batch_size=16",
+    "evaluation.samples=10",
+    "evaluation.points_per_experience=2",
+    "tensorboard=none",
+    "match_to.hidden=[4]",
+]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def summaries() -> list[dict[str, object]]:
+    found = sorted(Path("logs").glob("*/*/*/summary.json"))
+    return [json.loads(path.read_text()) for path in found]
+
+
+def test_run_writes_under_log_dir_only(capsys: Capture, tmp_path: Path) -> None:
+    assert main(["run", "model.hidden=[4]", *SMALL[:-1]]) == 0
+    assert os.getcwd() == str(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    assert [path.name for path in Path("logs").iterdir()] == ["split_mnist-class"]
+    out = capsys.readouterr().out
+    assert "hidden [4], " in out and "parameters" in out and "FLOPs per sample" in out
+    assert "values outside the grid: layer 1 0.0%, layer 2 " in out
+    assert "tensorboard --logdir logs" in out and "run folder: logs/" in out
+    assert "\x1b" not in out and "\r" not in out  # no terminal, no control codes
+    assert main(["run", "model.hidden=[4]", *SMALL[:-1], "-q"]) == 0
+    assert "skipped" not in capsys.readouterr().out
+
+
+def test_compare_lays_kan_beside_mlp(capsys: Capture) -> None:
+    assert main(["compare", *SMALL, "model.hidden=[4]", "seed=0,1"]) == 0
+    out = capsys.readouterr().out
+    assert "KAN - MLP" in out and "(matched to)" in out
+    (folder,) = Path("logs/comparisons").iterdir()
+    assert {path.name.split(".")[0] for path in folder.iterdir()} == {
+        "comparison",
+        "forgetting_curves",
+        "events",
+    }
+    runs = summaries()
+    assert [run["model"] for run in runs] == ["kan", "kan", "mlp", "mlp"]
+    sizes = [run["n_parameters"] for run in runs]
+    assert sizes[0] == pytest.approx(sizes[2], rel=0.05)
+    capsys.readouterr()
+    assert main(["compare", *SMALL, "model.hidden=[4]", "seed=0,1"]) == 0
+    assert capsys.readouterr().out.count("completed before, skipped") == 4
+
+
+def test_a_sweep_with_a_diverged_run_goes_on_and_says_so(capsys: Capture) -> None:
+    sweep = ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30,1e-2", "model.hidden=[3]"]
+    assert main(["run", "-m", *sweep, *SMALL[:-1]]) == 1
+    assert {run["status"] for run in summaries()} == {"diverged", "completed"}
+    out = capsys.readouterr().out
+    assert "diverged: Diverged" in out and "error.txt" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "modle=mlp"], "nearest: model"),
+        (["run", "strategy=ewk"], "there is no strategy=ewk; nearest: ewc"),
+        (["run", "training.epochs=two"], "training.epochs takes int, not two"),
+        (["run", "model=kan,mlp"], "add -m"),
+        (["run", "--epochs", "3"], "--epochs is no option; keys are set as key=value"),
+        (["run", "-m", "seed=1,2", "scenario.n_experiences=2,3"], "n_experiences=3"),
+        (["run", "-m", "model=kan,mlp", "model.dropout=0.1,1.2"], "dropout"),
+        (["run", "-m", "strategy=naive,der", "scenario.incremental=task"], "der"),
+        (["run", "--from", "nowhere"], "takes a run folder"),
+        (["run", "--from", "nowhere", "-m"], "does not go with -m"),
+        (["run", "-m", "hydra/launcher=joblob", "seed=1,2"], "hydra/launcher"),
+        (["compare", "strategy=nave"], "nearest: naive"),
+        (["rum"], "there is no command rum; nearest: run"),
+        (["list", "model", "strategy", "optimisers"], "nearest: optimizers"),
+        (["bench", "layer"], "nearest: layers"),
+        (["bench"], "layers"),
+    ],
+)
+def test_wrong_input_is_one_clear_line_and_nothing_is_written(
+    capsys: Capture, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("kancl: ") and says in error
+    assert len(error.strip().split("\n")) <= 2 and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_from_repeats_a_run(capsys: Capture) -> None:
+    assert main(["run", "model.hidden=[4]", *SMALL[:-1]]) == 0
+    (folder,) = Path("logs").glob("*/*/*")
+    before = (folder / "metrics.csv").read_bytes()
+    assert main(["run", "--from", str(folder)]) == 0
+    assert "completed before, skipped" in capsys.readouterr().out
+    assert main(["run", "--from", str(folder), "overwrite=true"]) == 0
+    assert (folder / "metrics.csv").read_bytes() == before
+    assert main(["run", "--from", str(folder), "seed=1"]) == 0
+    assert len(summaries()) == 2
+
+
+def test_list_shows_every_option_with_its_default(capsys: Capture) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "split_mnist    Split MNIST:",
+        "scenario.incremental=class  (class|domain|task)",
+        "model.hidden=[64]  (list of int)",
+        "strategy.ewc_lambda=",
+        "optimizer.lr=0.001  (float)",
+        "training.iterations=null",
+        "overwrite=false",
+        "hydra/launcher=basic",
+    ):
+        assert line in out
+    assert main(["list", "optimizers"]) == 0
+    assert "model=" not in capsys.readouterr().out
+
+
+def test_help_and_version(capsys: Capture) -> None:
+    assert main([]) == main(["--help"]) == main(["--version"]) == 0
+    out = capsys.readouterr().out
+    assert "kancl run" in out and f"kancl {__version__}" in out
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--help"])
+    assert end.value.code == 0 and "match=params" in capsys.readouterr().out
+
+
+def test_python_m_kancl_and_the_exit_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kancl", "run", "sed=3"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "kancl: sed is not a key; nearest: seed\n"
+
+
+def test_a_sweep_through_a_launcher_of_hydra(capsys: Capture) -> None:
+    words = ["model.hidden=[4]", *SMALL[:-1], "seed=0,1"]
+    assert main(["run", "-m", "hydra/launcher=basic", *words]) == 0
+    assert [run["seed"] for run in summaries()] == [0, 1]
+    written = {path.name for path in Path("logs").iterdir()}
+    assert written == {"split_mnist-class", "comparisons"}
+    assert main(["run", "-m", "hydra/launcher=basic", *words]) == 0
+    assert capsys.readouterr().out.count("completed before, skipped") == 2
+
+
+def test_a_sweep_in_parallel_by_joblib() -> None:
+    pytest.importorskip(
+        "hydra_plugins.hydra_joblib_launcher", reason="no hydra-joblib-launcher here"
+    )
+    words = ["model.hidden=[4]", *SMALL[:-1], "seed=0,1", "hydra/launcher=joblib"]
+    assert main(["run", "-m", "hydra.launcher.n_jobs=2", *words]) == 0
+    assert [run["status"] for run in summaries()] == ["completed"] * 2
