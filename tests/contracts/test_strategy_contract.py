@@ -24,7 +24,8 @@ KINDS = {  # name: (incremental, head)
     "domain": ("domain", "single"),
     "task": ("task", "multi"),
 }
-N_EXPERIENCES, N_ITERATIONS, MEMORY = 3, 3, 12
+TINY = {"kan": {"hidden": (4,), "grid_size": 2, "degree": 2}, "mlp": {"hidden": (5,)}}
+N_EXPERIENCES, N_ITERATIONS, MEMORY = 3, 2, 12
 SMALL = {"mem_size": MEMORY, "patterns_per_experience": 6, "candidates": 10}
 
 TRAINING_STEP = [
@@ -78,7 +79,7 @@ def spy():
 def benchmarks():
     return {
         incremental: split_mnist(
-            incremental=incremental, train_samples=24, test_samples=10
+            incremental=incremental, train_samples=16, test_samples=6
         )
         for incremental in ("class", "domain", "task")
     }
@@ -88,7 +89,7 @@ def build(name, model, kind, info, plugins=()):
     incremental, head = KINDS[kind]
     check_pair(name, model=model, head=head, incremental=incremental)
     torch.manual_seed(3)
-    network = MODELS[model](info.in_features, info.n_outputs, hidden=(5,))
+    network = MODELS[model](info.in_features, info.n_outputs, **TINY[model])
     network = with_head(network, head, info.n_outputs)
     options = inspect.signature(STRATEGIES[name]).parameters.keys() & SMALL.keys()
     setup = TrainingSetup(
