@@ -39,6 +39,10 @@ def test_a_script_compares_kan_and_mlp(
     assert all(run["scenario"].startswith(path.stem) for run in found)
     out = capsys.readouterr().out
     assert "KAN - MLP" in out and "tensorboard --logdir" in out
+    if path.stem == "mnist":
+        assert "epoch 1/1, train accuracy" in out and "learning rate 1.0e-03" in out
+        for question in ("fewer epochs?", "accuracies close?", "them overfits?"):
+            assert question in out
 
 
 def test_a_script_takes_overrides(

@@ -45,18 +45,21 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The forgetting curve measured while training.
+    """What is measured while training.
 
     Args:
         points_per_experience: how often each experience measures all of them.
         every_iterations: measure every n iterations instead. null: by the points.
         samples: test samples of each experience that the curve is measured on (the
             accuracy matrix always uses all of them); 0: no curve.
+        each_epoch: evaluate the whole training data and the validation data (the test
+            data, if none are held out) after every epoch, for learning curves.
     """
 
     points_per_experience: int = 20
     every_iterations: int | None = None
     samples: int = 250
+    each_epoch: bool = False
 
 
 @dataclass(frozen=True)

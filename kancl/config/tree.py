@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import kancl
-
 
 def config_dir() -> Path:
     """``configs/`` of a checkout, or the copy inside an installed package."""
-    package = Path(kancl.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "config.yaml").is_file():
             return folder

@@ -1,6 +1,7 @@
 """Avalanche plugins, one per file."""
 
 from kancl.plugins.agem import AGEMPlugin
+from kancl.plugins.epoch_evaluation import EpochEvaluationPlugin
 from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.exemplar_memory import ExemplarMemory
 from kancl.plugins.exemplars import GroupedExemplars

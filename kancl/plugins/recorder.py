@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -132,6 +133,13 @@ class RecorderPlugin(SupervisedPlugin):
             if m.name == name and m.experience == experience
         ]
         return [i for i, _ in rows], [v for _, v in rows]
+
+    def latest(self) -> list[Measurement]:
+        """What was measured at the current iteration."""
+        rows = takewhile(
+            lambda m: m.iteration == self.iteration, reversed(self.measurements)
+        )
+        return list(rows)[::-1]
 
     @contextmanager
     def evaluating(self, device: torch.device) -> Iterator[None]:

@@ -1,5 +1,10 @@
 """What a reader sees: TensorBoard, progress, tables, figures."""
 
+from kancl.reporting.convergence import (
+    Epochs,
+    convergence_answers,
+    convergence_table,
+)
 from kancl.reporting.curves import Curves
 from kancl.reporting.figures import accuracy_matrix, edge_functions, forgetting_curves
 from kancl.reporting.progress import ProgressPlugin
@@ -21,11 +26,14 @@ from kancl.reporting.tensorboard import (
 __all__ = [
     "TAGS",
     "Curves",
+    "Epochs",
     "ProgressPlugin",
     "TensorBoardPlugin",
     "accuracy_matrix",
     "comparison_markdown",
     "comparison_table",
+    "convergence_answers",
+    "convergence_table",
     "dashboard_url",
     "edge_functions",
     "forgetting_curves",

@@ -1,5 +1,6 @@
 """One progress display per run, a few plain lines where the output is no terminal."""
 
+import math
 import time
 from types import TracebackType
 from typing import Any
@@ -24,8 +25,10 @@ UPDATES_PER_SECOND = 8
 class ProgressPlugin(SupervisedPlugin):
     """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting.
 
-    In a terminal: one line that is redrawn a few times per second. Elsewhere: one line
-    per experience. Quiet: nothing. Use it around the run, behind the recorder among the
+    In a terminal: one line that is redrawn a few times per second. Everywhere: one line
+    per experience, and per epoch where whole streams are evaluated after each. Where
+    nothing can be forgotten, loss and learning rate take forgetting's place. Quiet:
+    nothing. Use it around the run, behind the recorder among the
     plugins::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
@@ -57,6 +60,8 @@ class ProgressPlugin(SupervisedPlugin):
         self._live: Progress | None = None
         self._total = total_iterations
         self._epoch = 0
+        self._learning_rate = math.nan
+        self._loss = math.nan
         self._next = 0.0
         self._started = time.perf_counter()
         self._accuracy: dict[int, float] = {}
@@ -99,6 +104,8 @@ class ProgressPlugin(SupervisedPlugin):
             if m.experience < self._recorder.n_seen(m.iteration):
                 best = self._best.get(m.experience, 0.0)
                 self._best[m.experience] = max(best, m.value)
+        elif m.name == "batch_loss":
+            self._loss = m.value
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._epoch = 0
@@ -106,6 +113,24 @@ class ProgressPlugin(SupervisedPlugin):
 
     def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         self._epoch += 1
+        self._learning_rate = strategy.optimizer.param_groups[0]["lr"]
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        evaluated = {
+            m.name: m.value
+            for m in self._recorder.latest()
+            if m.name.endswith(("_loss", "_accuracy"))
+            if m.experience is not None and not m.name.startswith(("batch_", "curve_"))
+        }
+        if not evaluated or self._recorder.n_experiences > 1 or self._quiet:
+            return
+        words = [f"{self._title}: epoch {self._epoch}/{strategy.train_epochs}"]
+        for name, value in evaluated.items():
+            stream, _, what = name.rpartition("_")
+            shown = f"{value:.4f}" if what == "loss" else f"{100 * value:.2f} %"
+            words.append(f"{stream} {what} {shown}")
+        words.append(f"learning rate {self._learning_rate:.1e}")
+        self._console.print(", ".join(words), highlight=False, soft_wrap=True)
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         if self._live is not None and time.perf_counter() >= self._next:
@@ -145,7 +170,9 @@ class ProgressPlugin(SupervisedPlugin):
             return ""
         score = f"accuracy {100 * sum(seen) / len(seen):.1f} %"
         falls = [self._best[k] - self._accuracy[k] for k in range(n_seen - 1)]
-        if falls and not self._recorder.trains_jointly:
+        if self._recorder.trains_jointly or self._recorder.n_experiences == 1:
+            return f"{score} loss {self._loss:.3f} lr {self._learning_rate:.1e}"
+        if falls:
             score += f" forgetting {100 * sum(falls) / len(falls):.1f} %"
         return score
 

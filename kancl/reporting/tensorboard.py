@@ -169,7 +169,9 @@ class TensorBoardPlugin(SupervisedPlugin):
             stream, _, what = m.name.rpartition("_")
             if stream == "batch":
                 self._scalar(f"training/{what}", m.value)
-            elif what in ("loss", "accuracy") and stream != "test":
+            elif what in ("loss", "accuracy") and (
+                stream != "test" or self._recorder.in_training
+            ):
                 run = stream
                 if self._recorder.n_experiences > 1 and m.experience is not None:
                     run = f"{stream}_experience_{m.experience + 1}"

@@ -14,7 +14,10 @@ from kancl.config import RunConfig
 from kancl.plugins.recorder import Measurement
 from kancl.reporting import (
     Curves,
+    Epochs,
     comparison_markdown,
+    convergence_answers,
+    convergence_table,
     dashboard_url,
     forgetting_curves,
     show_comparison,
@@ -39,6 +42,7 @@ def carry_out(
         lines.append(f"run folder: {folders[0]}")
     else:
         show_comparison(summaries, console)
+        _show_convergence(request.configs, summaries, folders, console)
         folder = _write_comparison(request.configs, summaries, folders)
         lines.append(f"figure and table: {folder}")
     log_dir = request.configs[0].log_dir
@@ -76,10 +80,34 @@ def _write_comparison(
     return folder
 
 
+def _show_convergence(
+    configs: Sequence[RunConfig],
+    summaries: Summaries,
+    folders: Sequence[Path],
+    console: Console,
+) -> None:
+    """Learning curves laid side by side, where one experience was evaluated by epoch."""
+    runs: dict[str, Epochs] = {}
+    for config, summary, folder in zip(configs, summaries, folders):
+        if config.evaluation.each_epoch and summary["n_experiences"] == 1:
+            if summary["status"] == "completed" and summary["model"] not in runs:
+                label = summary["model"]
+                runs[label] = Epochs.from_measurements(_measurements(folder), label)
+    if runs:
+        console.print(convergence_table(list(runs.values())))
+    if {"kan", "mlp"} <= runs.keys():
+        for answer in convergence_answers(runs["kan"], runs["mlp"]):
+            console.print(answer, highlight=False, soft_wrap=True, markup=False)
+
+
 def _curves(folder: Path, summary: dict[str, Any]) -> Curves:
     label = f"{summary['model']}-{summary['strategy']}"
+    return Curves.from_measurements(_measurements(folder), label)
+
+
+def _measurements(folder: Path) -> list[Measurement]:
     with (folder / "metrics.csv").open(newline="") as file:
-        measurements = [
+        return [
             Measurement(
                 int(row["iteration"]),
                 int(row["experience"]) if row["experience"] else None,
@@ -88,4 +116,3 @@ def _curves(folder: Path, summary: dict[str, Any]) -> Curves:
             )
             for row in csv.DictReader(file)
         ]
-    return Curves.from_measurements(measurements, label)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from kancl.benchmarks import ImageBenchmark
 from kancl.config import RunConfig
+from kancl.plugins.epoch_evaluation import EpochEvaluationPlugin
 from kancl.plugins.recorder import RecorderPlugin
 from kancl.reporting import ProgressPlugin
 from kancl.runner.build import Parts, build_optimizer, resolve_device
@@ -38,11 +39,15 @@ def train(
         plugins: what observes the training, beside the recorder.
         console: for the progress display; None shows none.
     """
-    strategy = _strategy(config, parts, [recorder, *plugins])
     benchmark = parts.benchmark
     streams = [benchmark.test_stream]
     if "validation" in benchmark.streams:
         streams.append(benchmark.streams["validation"])
+    observers = [recorder, *plugins]
+    if config.evaluation.each_epoch:
+        curves = EpochEvaluationPlugin([benchmark.train_stream, streams[-1]])
+        observers.append(curves)
+    strategy = _strategy(config, parts, observers)
     iterations = iterations_planned(config, benchmark)
     if isinstance(strategy, Cumulative) and config.training.iterations is None:
         iterations = list(itertools.accumulate(iterations))

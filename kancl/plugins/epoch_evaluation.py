@@ -1,0 +1,25 @@
+"""Evaluation after every epoch, for learning curves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from avalanche.training.plugins import SupervisedPlugin
+
+
+class EpochEvaluationPlugin(SupervisedPlugin):
+    """Evaluate streams after every training epoch.
+
+    Avalanche's ``eval_every=1`` does it before training too, which takes as long as an
+    epoch when the training stream is among them.
+
+    Args:
+        streams: the training stream and one that is not trained on, say.
+    """
+
+    def __init__(self, streams: Sequence[Any]) -> None:
+        super().__init__()
+        self._streams = streams
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        for stream in self._streams:
+            strategy.eval(stream)
