@@ -151,7 +151,11 @@ def _process(*command: str) -> Iterator[None]:
 
 if __name__ == "__main__":
     log_dir, picture, where, *_ = [*sys.argv[1:], "#timeseries"]
-    with tensorboard(Path(log_dir)) as address, browser() as page:
+    with tensorboard(Path(log_dir)) as address, browser(1060, 760) as page:
         page.open(f"{address}/{where}")
+        buttons = "[...document.querySelectorAll('button')]"
+        settings = f"{buttons}.find(b => b.innerText.includes('Settings'))"
+        page.wait(f"{settings} || !location.hash.includes('timeseries')")
+        page.ask(f"{settings}?.click()")  # closes the panel on the right
         time.sleep(8)  # charts are drawn some time after the page says it is loaded
         Path(picture).write_bytes(page.photograph())
