@@ -126,13 +126,15 @@ def _curve(
 
 
 def _validation_matrix(recorder: RecorderPlugin) -> Tensor:
+    """As the accuracy matrix, read off the series: at the end of each training."""
     matrix = empty_matrix(recorder.n_experiences)
+    rows = [0, len(matrix) - 1] if recorder.trains_jointly else range(len(matrix))
+    row_at = dict(zip([0, *recorder.borders], rows))
     for experience in range(recorder.n_experiences):
         series = recorder.series("validation_accuracy", experience)
         for iteration, accuracy in zip(*series):
-            row = sum(border <= iteration for border in recorder.borders)
-            row = len(matrix) - 1 if row and recorder.trains_jointly else row
-            matrix[row, experience] = accuracy
+            if iteration in row_at:
+                matrix[row_at[iteration], experience] = accuracy
     return matrix
 
 

@@ -240,6 +240,14 @@ def test_validation_is_measured_beside_the_test(
     assert summary["validation_accuracy"] == pytest.approx(sum(validation[-1]) / 2)
 
 
+def test_evaluating_each_epoch_changes_no_matrix(make_run: MakeRun) -> None:
+    words = ["scenario.validation=0.01", "scenario.n_experiences=2", "training.epochs=2"]
+    _, plain = make_run(*words)
+    _, each = make_run(*words, "evaluation.each_epoch=true")
+    for name in ("accuracy_matrix.csv", "validation_matrix.csv"):
+        assert read_matrix(plain, name) == read_matrix(each, name)
+
+
 def test_a_growing_head_has_no_row_before_training(make_run: MakeRun) -> None:
     summary, folder = make_run("scenario.head=growing")
     matrix = read_matrix(folder)
