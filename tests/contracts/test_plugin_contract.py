@@ -42,6 +42,7 @@ FACTORIES = {
     "synaptic_intelligence": lambda: SynapticIntelligencePlugin(1.0),
 }
 MEASURING = {
+    "epoch_evaluation",
     "forgetting_curve",
     "off_grid",
     "quiet_evaluation",
