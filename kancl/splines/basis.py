@@ -74,7 +74,9 @@ def cox_de_boor(
     basis = ((x >= starts) & (x < stops)).to(x.dtype)  # (..., in_features, n_cells)
     for k in range(1, degree + 1):
         span = knots[..., k:] - knots[..., :-k]  # t_{i+k} - t_i
-        inverse = torch.where(span > 0, 1 / span.clamp(min=torch.finfo(x.dtype).tiny), 0)
+        inverse = torch.where(
+            span > 0, 1 / span.clamp(min=torch.finfo(x.dtype).tiny), 0
+        )
         rising = (x - knots[..., : -k - 1]) * inverse[..., :-1] * basis[..., :-1]
         falling = (knots[..., k + 1 :] - x) * inverse[..., 1:] * basis[..., 1:]
         basis = rising + falling

@@ -89,6 +89,4 @@ def adapted_knots(
     value = x[0]
     shift = (value - old_high).clamp(min=0) + (value - old_low).clamp(max=0)
     constant = x.amax(0) == x.amin(0)
-    return torch.where(
-        constant.unsqueeze(1), knots + shift.unsqueeze(1), adapted
-    )
+    return torch.where(constant.unsqueeze(1), knots + shift.unsqueeze(1), adapted)

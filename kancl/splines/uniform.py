@@ -6,12 +6,18 @@ sum of truncated powers of the *local* coordinate, at most ``(d+1)/2`` of them, 
 nothing cancels however fine the grid.
 """
 
+from collections.abc import Iterator
 from math import comb, factorial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from kancl.splines.basis import Outside
+
+MANY_VALUES = 2**13  # above, memory traffic costs more than calls of operators
+BLOCK = 2**15  # values at a time
 
 
 def uniform_basis(
@@ -24,8 +30,9 @@ def uniform_basis(
 ) -> Tensor:
     """All basis functions at ``x`` on a uniform grid over ``[low, high]``.
 
-    Index and local coordinate are computed in float64, since ``(x - low)/h`` in float32
-    loses all digits that a fine grid needs; values in at least float32.
+    Cell and local coordinate are computed in float64, since ``(x - low)/h`` in float32
+    loses the digits that a fine grid needs; values in at least float32. Derivatives of
+    all orders are exact, at knots those from the right.
 
     Args:
         low, high: ends of the grid, one value per feature.
@@ -33,70 +40,178 @@ def uniform_basis(
     Shape: ``(batch, in_features)`` -> ``(batch, in_features, grid_size + degree)``.
     """
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    n_basis = grid_size + degree
     low = low.double()
-    position = (x.double() - low) * (grid_size / (high.double() - low))  # cells
-    cell = position.detach().floor().nan_to_num(0).clamp(0, grid_size - 1)
-    # In [0, 1) on the grid, below 0 or from 1 on outside of it.
-    local = (position - cell).to(dtype).reshape(-1)  # (batch * in_features,)
-    inside = local if outside == "zero" else local.clamp(0, 1)
-    slot = torch.arange(degree + 1, device=x.device).unsqueeze(1)
-    values = cardinal(inside + ((degree - 1) / 2 - slot).to(dtype), degree)
+    # In cells: 0 at the grid's first knot, grid_size at its last.
+    position = x.to(torch.float64, copy=True).sub_(low)
+    position.mul_(grid_size / (high.double() - low))
+    if outside == "zero":
+        return _DenseBasis.apply(position, grid_size, degree, 0, False, dtype)
+    inside = position.clamp(0, grid_size)
+    basis = _DenseBasis.apply(inside, grid_size, degree, 0, True, dtype)
     if outside == "linear":
-        values = values + (local - inside) * _end_slopes(local, degree)
-    # One flat scatter: (degree + 1, batch * in_features) values to their columns.
-    row = torch.arange(local.shape[0], device=x.device) * n_basis
-    column = cell.long().reshape(-1) + row + slot
-    basis = values.new_zeros(local.shape[0] * n_basis)
-    basis = basis.scatter_(0, column.reshape(-1), values.reshape(-1))
-    return basis.view(*x.shape, n_basis)
+        ends = inside.detach()
+        slope = _DenseBasis.apply(ends, grid_size, degree, 1, True, dtype)
+        basis = basis + (position - inside).to(dtype).unsqueeze(-1) * slope
+    return basis
 
 
-def cardinal(v: Tensor, degree: int) -> Tensor:
-    """The centred cardinal B-spline, ``1/d! sum_k (-1)^k C(d+1,k) (r-k-|v|)_+^d``.
+class _DenseBasis(Function):
+    """A derivative of all bases by their position; its own derivative is the next one.
 
-    ``r = (d+1)/2`` is half its support. Derivatives of every order are those from the
-    right, at the knots too, as for half-open cells.
+    Saves the position alone, and evaluates again when going backward.
+    """
+
+    @staticmethod
+    def forward(
+        position: Tensor,
+        grid_size: int,
+        degree: int,
+        derivative: int,
+        closed: bool,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        return _dense(position, grid_size, degree, derivative, closed, dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        position, *ctx.options = inputs
+        ctx.save_for_backward(position)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if not ctx.needs_input_grad[0]:
+            return (None,) * 6
+        (position,) = ctx.saved_tensors
+        grid_size, degree, derivative, closed, dtype = ctx.options
+        slope = _DenseBasis.apply(
+            position, grid_size, degree, derivative + 1, closed, dtype
+        )
+        along = (grad * slope).sum(-1)  # (batch, in_features)
+        return along.to(position.dtype), None, None, None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int, ...], position: Tensor, *options: Any
+    ) -> tuple[Tensor, int]:
+        # Every value is on its own: one more batch dimension changes nothing.
+        return _DenseBasis.apply(position.movedim(in_dims[0], 0), *options), 0
+
+
+def _dense(
+    position: Tensor,
+    grid_size: int,
+    degree: int,
+    derivative: int,
+    closed: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The values of ``_DenseBasis``: those that are not 0, scattered into zeros.
+
+    Args:
+        position: in cells.
+        closed: the last cell includes the grid's end, nothing lies beyond it.
+    Shape: ``(batch, in_features)`` -> ``(batch, in_features, grid_size + degree)``.
+    """
+    n_basis = grid_size + degree
+    flat = position.reshape(-1)
+    basis = torch.zeros(len(flat) * n_basis, dtype=dtype, device=position.device)
+    options = grid_size, degree, derivative, closed
+    if derivative > degree:
+        pass
+    elif torch.compiler.is_compiling() or len(flat) <= MANY_VALUES:
+        _scatter_values(basis, flat, *options)
+    else:
+        # A block at a time, whose temporaries stay in the cache.
+        for i in range(0, len(flat), BLOCK):
+            block = flat[i : i + BLOCK]
+            part = basis[i * n_basis : (i + len(block)) * n_basis]
+            _scatter_values(part, block, *options)
+    return basis.view(*position.shape, n_basis)
+
+
+def _scatter_values(
+    basis: Tensor,
+    position: Tensor,
+    grid_size: int,
+    degree: int,
+    derivative: int,
+    closed: bool,
+) -> None:
+    """Write the values that are not 0 into ``basis``, ``(n_values * n_basis,)``."""
+    start = position.floor()
+    cell = start.nan_to_num(0).clamp_(0, grid_size - 1)
+    if derivative == degree:  # constant in a cell: take it from the middle
+        position = (cell if closed else start) + 0.5
+    # In [0, 1] on the grid, below 0 or above 1 outside of it.
+    local = (position - cell).to(basis.dtype)
+    n_basis = grid_size + degree
+    column = cell.long()
+    column += torch.arange(0, len(column) * n_basis, n_basis, device=column.device)
+    # A value lives in bases cell + slot, slot = 0..degree.
+    if torch.compiler.is_compiling() or len(local) <= MANY_VALUES:
+        slots = torch.arange(degree + 1, device=local.device).unsqueeze(1)
+        centred = local + ((degree - 1) / 2 - slots).to(local.dtype)
+        values = cardinal(centred, degree, derivative)
+        basis.scatter_(0, (column + slots).view(-1), values.view(-1))
+        return
+    if degree == 3 and derivative == 0 and _all_inside(local):
+        values_of_slots = cubic_pieces(local)
+    else:
+        values_of_slots = (
+            cardinal(local + ((degree - 1) / 2 - slot), degree, derivative)
+            for slot in range(degree + 1)
+        )
+    for slot, values in enumerate(values_of_slots):
+        if slot:
+            column += 1
+        basis.scatter_(0, column, values)
+
+
+def _all_inside(local: Tensor) -> bool:
+    """Whether no value lies off the grid; not asked on a GPU, which would wait."""
+    return local.device.type == "cpu" and bool(((local >= 0) & (local <= 1)).all())
+
+
+def cubic_pieces(u: Tensor) -> Iterator[Tensor]:
+    """The four cubics that are not 0 in a cell, at ``u`` in [0, 1] of it.
+
+    ``(1-u)^3/6``, ``2/3 - u^2 (1 - u/2)``, and these two mirrored.
+    """
+    w = 1 - u
+    yield (w * w).mul_(w).div_(6)
+    yield (u * u).mul_(u * 0.5 - 1).add_(2 / 3)
+    yield (w * w).mul_(w * 0.5 - 1).add_(2 / 3)
+    yield (u * u).mul_(u).div_(6)
+
+
+def cardinal(v: Tensor, degree: int, derivative: int = 0) -> Tensor:
+    """The centred cardinal B-spline or a derivative of it, at most the ``degree``-th.
+
+    ``M_d(v) = 1/d! sum_k (-1)^k C(d+1,k) (r-k-|v|)_+^d``, with ``r = (d+1)/2`` half its
+    support. The ``degree``-th derivative is asked for between knots only. Autograd does
+    not reach through.
 
     Source: Schoenberg 1946, Quarterly of Applied Mathematics 4, 45-99.
     """
-    radius = (degree + 1) / 2
-    if v.requires_grad:
-        distance = v * torch.where(v < 0, -1.0, 1.0).to(v.dtype)
-    else:
-        distance = v.abs()
+    distance = v.abs()
+    power = degree - derivative
     total = None
     for k in range(degree // 2 + 1):
-        reach = radius - k
-        if v.requires_grad:
-            beyond = (v < -reach) | (v >= reach)  # False for NaN, which so goes on
-            power = (reach - distance).masked_fill(beyond, 0) ** degree
+        reach = (degree + 1) / 2 - k
+        if power:
+            term = (reach - distance).clamp_(min=0).pow_(power)
         else:
-            power = (reach - distance).clamp_(min=0).pow_(degree)
-        factor = (-1) ** k * comb(degree + 1, k) / factorial(degree)
-        total = power * factor if total is None else total.add(power, alpha=factor)
+            term = (distance < reach).to(v.dtype)
+        factor = (-1) ** k * comb(degree + 1, k) / factorial(power)
+        total = term.mul_(factor) if total is None else total.add_(term, alpha=factor)
     assert total is not None
-    return total
+    return total.mul_(v.sign().neg_()) if derivative % 2 else total
 
 
 def second_moment(degree: int) -> float:
     """``E sum_g B_g(x)^2`` for ``x`` uniform on the grid: ``M_{2d+1}(0)``.
 
-    2/3, 11/20, 151/315, ... for degree 1, 2, 3: the variance of a spline with
+    2/3, 11/20, 151/315, ... for degree 1, 2, 3: the mean square of a spline with
     independent coefficients of variance 1.
     """
     return float(cardinal(torch.zeros((), dtype=torch.float64), 2 * degree + 1))
-
-
-def _end_slopes(local: Tensor, degree: int) -> Tensor:
-    """Slopes of the ``degree + 1`` live bases at the nearer end, per cell width."""
-    lower = [1.0]  # values of degree 0..d-1 at the left end of a cell
-    for k in range(1, degree):
-        padded = [0.0, *lower, 0.0]
-        lower = [
-            ((k - j) * padded[j] + (1 + j) * padded[j + 1]) / k for j in range(k + 1)
-        ]
-    left, right = [0.0, *lower, 0.0], [0.0, *reversed(lower), 0.0]
-    at_left = local.new_tensor([left[j] - left[j + 1] for j in range(degree + 1)])
-    at_right = local.new_tensor([right[j] - right[j + 1] for j in range(degree + 1)])
-    return torch.where(local < 0, at_left.unsqueeze(1), at_right.unsqueeze(1))
