@@ -280,3 +280,20 @@ def test_environment_tells_no_names() -> None:
     found = environment(torch.device("cpu"))
     assert set(found) >= {"kancl", "commit", "python", "torch", "avalanche", "threads"}
     assert not any("/" in str(value) for value in found.values())
+
+
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "der"])
+def test_every_strategy_runs_with_a_head_per_experience(
+    make_run: MakeRun, strategy: str
+) -> None:
+    """The heads are there before training, unlike in the strategies' own contract."""
+    summary, folder = make_run(
+        f"strategy={strategy}",
+        "scenario.incremental=task",
+        "scenario.n_experiences=2",
+        "model=mlp",
+        "evaluation.samples=0",
+    )
+    assert summary["status"] == "completed", summary
+    matrix = read_matrix(folder)
+    assert not any(map(math.isnan, matrix[0] + matrix[-1]))
