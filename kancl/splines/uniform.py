@@ -114,17 +114,17 @@ def _dense(
     """
     n_basis = grid_size + degree
     flat = position.reshape(-1)
-    basis = torch.zeros(len(flat) * n_basis, dtype=dtype, device=position.device)
+    basis = torch.zeros(flat.shape[0] * n_basis, dtype=dtype, device=position.device)
     options = grid_size, degree, derivative, closed
     if derivative > degree:
         pass
-    elif torch.compiler.is_compiling() or len(flat) <= MANY_VALUES:
+    elif torch.compiler.is_compiling() or flat.shape[0] <= MANY_VALUES:
         _scatter_values(basis, flat, *options)
     else:
         # A block at a time, whose temporaries stay in the cache.
-        for i in range(0, len(flat), BLOCK):
+        for i in range(0, flat.shape[0], BLOCK):
             block = flat[i : i + BLOCK]
-            part = basis[i * n_basis : (i + len(block)) * n_basis]
+            part = basis[i * n_basis : (i + block.shape[0]) * n_basis]
             _scatter_values(part, block, *options)
     return basis.view(*position.shape, n_basis)
 
@@ -146,9 +146,9 @@ def _scatter_values(
     local = (position - cell).to(basis.dtype)
     n_basis = grid_size + degree
     column = cell.long()
-    column += torch.arange(0, len(column) * n_basis, n_basis, device=column.device)
+    column += torch.arange(0, column.shape[0] * n_basis, n_basis, device=column.device)
     # A value lives in bases cell + slot, slot = 0..degree.
-    if torch.compiler.is_compiling() or len(local) <= MANY_VALUES:
+    if torch.compiler.is_compiling() or local.shape[0] <= MANY_VALUES:
         slots = torch.arange(degree + 1, device=local.device).unsqueeze(1)
         centred = local + ((degree - 1) / 2 - slots).to(local.dtype)
         values = cardinal(centred, degree, derivative)
