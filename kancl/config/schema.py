@@ -56,9 +56,9 @@ class Evaluation:
             data, if none are held out) after every epoch, for learning curves.
     """
 
-    points_per_experience: int = 20
+    points_per_experience: int = 10
     every_iterations: int | None = None
-    samples: int = 250
+    samples: int = 200
     each_epoch: bool = False
 
 
