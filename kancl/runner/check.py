@@ -24,8 +24,9 @@ def check(configs: Sequence[RunConfig]) -> None:
     # runs that differ in these only are built alike
     alike = dict(seed=0, device="cpu", evaluation=Evaluation(), overwrite=False)
     configs = [replace(config, **alike) for config in configs]  # type: ignore[arg-type]
+    unlike = {repr(config): config for config in configs}
     benchmarks: dict[str, ImageBenchmark] = {}
-    for config in {repr(config): config for config in configs}.values():
+    for _, config in sorted(unlike.items()):  # those of one scenario together
         scenario = repr((config.scenario, config.data_dir))
         if scenario not in benchmarks:
             benchmarks = {scenario: _benchmark(config)}
@@ -46,6 +47,8 @@ def _check_one(config: RunConfig, benchmark: ImageBenchmark) -> None:
             "training.lr_gamma counts epochs, so it needs training.epochs, not "
             "training.iterations"
         )
+    if training.lr_gamma is not None and training.lr_gamma <= 0:
+        raise ConfigError(f"training.lr_gamma={training.lr_gamma} must be above 0")
     model: nn.Module = build(config, benchmark).model
     try:
         setup = TrainingSetup(

@@ -183,6 +183,7 @@ CANNOT_WORK = [
     (["strategy=ewc", "strategy.ewc_lambda=-1"], "ewc_lambda"),
     (["strategy=der", "scenario.incremental=task"], "strategy=der"),
     (["training.lr_gamma=.5", "training.iterations=5"], "training.lr_gamma"),
+    (["training.lr_gamma=-1"], "training.lr_gamma=-1.0 must be above 0"),
     (["match=params", "model=mlp", "match_to.hidden=[1]", "match_to.degree=9"], "9"),
     (["data_dir=/nowhere/at/all"], "/nowhere/at/all"),
 ]

@@ -241,7 +241,11 @@ def test_validation_is_measured_beside_the_test(
 
 
 def test_evaluating_each_epoch_changes_no_matrix(make_run: MakeRun) -> None:
-    words = ["scenario.validation=0.01", "scenario.n_experiences=2", "training.epochs=2"]
+    words = [
+        "scenario.validation=0.01",
+        "scenario.n_experiences=2",
+        "training.epochs=2",
+    ]
     _, plain = make_run(*words)
     _, each = make_run(*words, "evaluation.each_epoch=true")
     for name in ("accuracy_matrix.csv", "validation_matrix.csv"):
