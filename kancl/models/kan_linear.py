@@ -8,19 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
     Outside,
+    Refit,
     adapted_knots,
     check_outside,
     fit_coefficients,
     grid_ends,
     is_uniform,
-    refit_matrix,
+    refit,
     second_moment,
     spline_basis,
     uniform_basis,
     uniform_knots,
 )
+
+# Largest change of a feature's functions when the grid moves, of their size.
+GRID_TOLERANCE = 0.01
 
 
 class KANLinear(nn.Module):
@@ -101,6 +106,7 @@ class KANLinear(nn.Module):
         if not 0 <= grid_eps <= 1:
             raise ValueError(f"grid_eps is a share from 0 to 1, got {grid_eps}")
         check_outside(outside)
+        keep_freed_memory()
         self.in_features = in_features
         self.out_features = out_features
         self.grid_size = grid_size
@@ -191,11 +197,14 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> None:
-        """Move the knots to where the data are, and keep the function.
+        """Move the knots towards where the data are, as far as the functions stay.
 
-        Knots are those of ``adapted_knots``; coefficients become the best fit to the
-        present function on the samples and, with equal weight, all over the new grid.
-        Parameters and grid change in place, so optimizers keep working.
+        The aim are the knots of ``adapted_knots``. With as many coefficients as before a
+        spline on other knots can't be quite the same: each feature's knots go the whole
+        way, a half, a quarter, an eighth, or stay, the first that changes its functions
+        by at most ``GRID_TOLERANCE`` of their root mean square, on the samples and all
+        over the new grid alike. Features with samples off the present grid go the whole
+        way. Parameters and grid change in place, so that optimizers keep working.
 
         Args:
             margin: how far the grid reaches beyond the smallest and largest sample.
@@ -204,32 +213,47 @@ class KANLinear(nn.Module):
         """
         self._check_input(x, 2)
         if not bool(torch.isfinite(x).all()):
-            raise ValueError(
-                "update_grid needs finite samples, got NaN or infinite ones"
-            )
-        degree = self.spline_order
-        knots = adapted_knots(x, self.grid, degree, self.grid_eps, margin)
-        knots = knots.to(self.grid.dtype)
-        uniform = is_uniform(knots, degree)
-        low, high = grid_ends(knots.double(), degree)
-        n_even = 16 * self.grid_size
-        share = torch.linspace(0, 1, n_even, dtype=low.dtype, device=low.device)
-        even = low + share.unsqueeze(1) * (high - low)  # (n_even, in_features)
-        even_weight = torch.full_like(share, 1 / n_even)
-        weight = torch.full_like(x[:, 0], 1 / len(x), dtype=low.dtype)
-        refit = refit_matrix(
-            lambda points: self._bases(points, self.grid.double(), self.uniform),
-            lambda points: self._bases(points, knots.double(), uniform),
-            torch.cat([x.double(), even]),
-            torch.cat([weight, even_weight]),
-        )
+            raise ValueError("update_grid needs finite samples, got NaN or inf")
+        x, present = x.double(), self.grid.double()
+        aim = adapted_knots(x, present, self.spline_order, self.grid_eps, margin)
+        low, high = grid_ends(present, self.spline_order)
+        off_grid = (x.amin(0) < low) | (x.amax(0) > high)
+        scaled = self.scaled_spline_weight
+        knots = present.clone()
+        matrix = torch.eye(scaled.shape[-1], dtype=x.dtype, device=x.device)
+        matrix = matrix.repeat(self.in_features, 1, 1)
+        todo = torch.ones_like(off_grid)
+        for share in (1.0, 0.5, 0.25, 0.125):
+            # Rounded as the grid will be, so that the fit is to the knots in use.
+            tried = (present + share * (aim - present)).to(self.grid.dtype).double()
+            fit = self._refit(x, present, tried)
+            fine = fit.relative_change(scaled) <= GRID_TOLERANCE
+            accepted = todo & (fine | off_grid)
+            knots[accepted], matrix[accepted] = tried[accepted], fit.matrix[accepted]
+            todo &= ~accepted
+            if not bool(todo.any()):
+                break
         # The same map for every output, so that a scaler per edge needs no undoing.
-        coefficients = torch.einsum(
-            "inm,oim->oin", refit, self.spline_weight.to(refit.dtype)
-        )
-        self.spline_weight.copy_(coefficients)
+        weight = self.spline_weight.to(matrix.dtype)
+        self.spline_weight.copy_(torch.einsum("inm,oim->oin", matrix, weight))
         self.grid.copy_(knots)
-        self.uniform = uniform
+        self.uniform = is_uniform(self.grid, self.spline_order)
+
+    def _refit(self, x: Tensor, present: Tensor, knots: Tensor) -> Refit:
+        """From the present knots to others, over samples and, equally, the new grid."""
+        uniform = is_uniform(knots.to(self.grid.dtype), self.spline_order)
+        low, high = grid_ends(knots, self.spline_order)
+        share = torch.linspace(0, 1, 16 * self.grid_size, device=x.device).to(x.dtype)
+        even = low + share.unsqueeze(1) * (high - low)  # (n_even, in_features)
+        weights = [
+            torch.full_like(points[:, 0], 1 / len(points)) for points in (x, even)
+        ]
+        return refit(
+            lambda points: self._bases(points, present, self.uniform),
+            lambda points: self._bases(points, knots, uniform),
+            torch.cat([x, even]),
+            torch.cat(weights),
+        )
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kancl.models.memory import keep_freed_memory
+
 
 class MLP(nn.Module):
     """Linear layers with ReLU, and dropout, between them.
@@ -35,6 +37,7 @@ class MLP(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        keep_freed_memory()
         self.layers = nn.ModuleList(
             nn.Linear(n_in, n_out) for n_in, n_out in zip(layers, layers[1:])
         )

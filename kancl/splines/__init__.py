@@ -1,19 +1,20 @@
 """B-splines in torch: knots, bases, fitting. Functions on tensors, no state."""
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
-from kancl.splines.fitting import fit_coefficients, refit_matrix
+from kancl.splines.fitting import Refit, fit_coefficients, refit
 from kancl.splines.knots import adapted_knots, grid_ends, is_uniform, uniform_knots
 from kancl.splines.uniform import second_moment, uniform_basis
 
 __all__ = [
     "Outside",
+    "Refit",
     "adapted_knots",
     "check_outside",
     "cox_de_boor",
     "fit_coefficients",
     "grid_ends",
     "is_uniform",
-    "refit_matrix",
+    "refit",
     "second_moment",
     "spline_basis",
     "uniform_basis",
