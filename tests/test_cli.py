@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -147,12 +147,14 @@ def test_help_and_version(capsys: Capture) -> None:
     assert end.value.code == 0 and "match=params" in capsys.readouterr().out
 
 
-def test_python_m_kancl_and_the_exit_code() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "kancl", "run", "sed=3"], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "kancl: sed is not a key; nearest: seed\n"
+def test_python_m_kancl_and_the_exit_code(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kancl", "run", "sed=3"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("kancl", run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "kancl: sed is not a key; nearest: seed\n")
 
 
 def test_a_sweep_through_a_launcher_of_hydra(capsys: Capture) -> None:
