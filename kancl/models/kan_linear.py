@@ -27,6 +27,8 @@ from kancl.splines import (
 # Largest change of a feature's functions when the grid moves, of their size.
 GRID_TOLERANCE = 0.01
 
+SMALLEST = 1e-30  # far below any share; its inverse and logarithm are finite
+
 
 class KANLinear(nn.Module):
     """Learn one univariate function per input-output edge and sum them.
@@ -265,8 +267,8 @@ class KANLinear(nn.Module):
         """
         size = self.spline_weight.abs().mean(-1)  # (out_features, in_features)
         total = size.sum()
-        share = size / total.clamp(min=torch.finfo(size.dtype).tiny)
-        entropy = -torch.xlogy(share, share).sum()
+        share = size / total.clamp(min=SMALLEST)
+        entropy = -(share * share.clamp(min=SMALLEST).log()).sum()
         return regularize_activation * total + regularize_entropy * entropy
 
     def off_grid_share(self, x: Tensor) -> float:

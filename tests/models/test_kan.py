@@ -1,0 +1,166 @@
+"""KANs: made of their layers, compatible with efficient-kan."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kancl import KAN, KANLinear
+from kancl.bench.layers import load_efficient_kan
+from kancl.models import kan
+
+GOLDEN = Path(__file__).parent / "data" / "efficient_kan.pt"
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    """Weights, inputs and outputs written by efficient-kan's KAN([6, 5, 3])."""
+    return torch.load(GOLDEN, weights_only=True)
+
+
+@pytest.mark.parametrize("when", ["fresh", "after_update_grid"])
+@pytest.mark.parametrize("scaler", [True, False])
+def test_efficient_kan_weights_give_its_outputs(
+    golden: dict[str, Any], when: str, scaler: bool
+) -> None:
+    expected = golden[when]
+    network = KAN([6, 5, 3], enable_standalone_scale_spline=scaler)
+    network.load_state_dict(expected["state"])
+    x = golden["x"].clone().requires_grad_()
+    y = network(x)
+    torch.testing.assert_close(y, expected["y"], rtol=1e-5, atol=1e-5)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x)
+    torch.testing.assert_close(
+        gradient, expected["input_gradient"], rtol=1e-4, atol=1e-4
+    )
+    assert network.layers[0].uniform == (when == "fresh")
+    if scaler:
+        loss = network.regularization_loss()
+        torch.testing.assert_close(loss, expected["regularization_loss"])
+
+
+def test_state_dict_is_efficient_kans(golden: dict[str, Any]) -> None:
+    ours = KAN([6, 5, 3]).state_dict()
+    theirs = golden["fresh"]["state"]
+    assert set(ours) == set(theirs)
+    for name, tensor in theirs.items():
+        assert ours[name].shape == tensor.shape
+        assert ours[name].dtype == tensor.dtype
+    torch.testing.assert_close(ours["layers.0.grid"], theirs["layers.0.grid"])
+
+
+def test_against_a_checkout_of_efficient_kan() -> None:
+    checkout = os.environ.get("KANCL_EFFICIENT_KAN")
+    if not checkout:
+        pytest.skip("KANCL_EFFICIENT_KAN names no checkout of efficient-kan")
+    theirs = load_efficient_kan(checkout)([784, 64, 10])
+    ours = KAN([784, 64, 10])
+    ours.load_state_dict(theirs.state_dict())
+    for x in (torch.rand(64, 784) * 2 - 1, torch.randn(64, 784) * 3):
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+    back = load_efficient_kan(checkout)([784, 64, 10])
+    back.load_state_dict(ours.state_dict())
+
+
+def test_positional_arguments_are_those_of_efficient_kan() -> None:
+    network = KAN([3, 2], 7, 2, 0.3, 0.5, 0.25, nn.Tanh, 0.1, [0, 2])
+    layer = KANLinear(3, 2, 7, 2, 0.3, 0.5, 0.25, False, nn.Tanh, 0.1, [0, 2])
+    for made in (network.layers[0], layer):
+        assert (made.grid_size, made.spline_order, made.grid_eps) == (7, 2, 0.1)
+        assert (made.scale_noise, made.scale_base, made.scale_spline) == (
+            0.3,
+            0.5,
+            0.25,
+        )
+        assert isinstance(made.base_activation, nn.Tanh)
+        assert made.grid[0, 2] == 0 and made.grid[0, -3] == 2
+    assert layer.spline_scaler is None
+
+
+def test_forward_with_update_grid_moves_every_layer() -> None:
+    network = KAN([4, 3, 2])
+    grids = [layer.grid.clone() for layer in network.layers]
+    x = torch.rand(100, 4) * 0.5
+    y = network(x, update_grid=True)
+    for layer, grid in zip(network.layers, grids):
+        assert not torch.equal(layer.grid, grid)
+    torch.testing.assert_close(network(x), y)
+
+
+def test_network_is_its_layers() -> None:
+    network = KAN([4, 3, 5, 2])
+    x = torch.rand(6, 4)
+    first, second, last = network.layers
+    torch.testing.assert_close(network(x), last(second(first(x))))
+    torch.testing.assert_close(network.features(x), second(first(x)))
+    assert network.head is last
+    assert (network.in_features, network.feature_dim) == (4, 5)
+    head = network.make_head(9)
+    assert head(network.features(x)).shape == (6, 9)
+    network.remove_head()
+    assert network.features(x).shape == (6, 5)
+    assert len(list(network.parameters())) == 2 * 3
+
+
+def test_input_range_is_the_first_layers_alone() -> None:
+    network = KAN([4, 3, 2], grid_range=(-2, 2), input_range=(0, 1))
+    ends = [(float(la.grid[0, 3]), float(la.grid[0, -4])) for la in network.layers]
+    assert ends == [(0, 1), (-2, 2)]
+    assert float(network.make_head(3).grid[0, 3]) == -2
+
+
+def test_off_grid_share_of_every_layer() -> None:
+    network = KAN([2, 3, 2], input_range=(0, 1))
+    x = torch.tensor([[0.5, 2.0], [0.1, 0.2]])
+    shares = network.off_grid_share(x)
+    assert shares[0] == 0.25
+    hidden = network.features(x)
+    assert shares[1] == pytest.approx(float((hidden.abs() > 1).double().mean()))
+
+
+def test_too_few_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"two sizes, got \[784\]"):
+        KAN([784])
+
+
+@pytest.mark.parametrize("outside", ["zero", "linear"])
+def test_builder(outside: Any) -> None:
+    network = kan(
+        20,
+        3,
+        input_range=(-1, 4),
+        hidden=(6, 5),
+        grid_size=7,
+        degree=2,
+        base=False,
+        outside=outside,
+    )
+    sizes = [(la.in_features, la.out_features) for la in network.layers]
+    assert sizes == [(20, 6), (6, 5), (5, 3)]
+    first = network.layers[0]
+    assert (first.grid_size, first.spline_order, first.outside) == (7, 2, outside)
+    assert (float(first.grid[0, 2]), float(first.grid[0, -3])) == (-1, 4)
+    assert set(network.state_dict()) == {
+        f"layers.{i}.{name}" for i in range(3) for name in ("spline_weight", "grid")
+    }
+
+
+def test_learns_a_function_of_two_variables() -> None:
+    network = KAN([2, 5, 1])
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+
+    def target(x: Tensor) -> Tensor:
+        return (torch.sin(3 * x[:, :1]) + x[:, 1:] ** 2).tanh()
+
+    for _ in range(300):
+        x = torch.rand(128, 2) * 2 - 1
+        loss = (network(x) - target(x)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    x = torch.rand(500, 2) * 2 - 1
+    error = (network(x) - target(x)).detach().square().mean()
+    assert float(error / target(x).var()) < 0.01
