@@ -6,6 +6,7 @@ sum of truncated powers of the *local* coordinate, at most ``(d+1)/2`` of them, 
 nothing cancels however fine the grid.
 """
 
+import inspect
 from collections.abc import Iterator
 from math import comb, factorial
 from typing import Any
@@ -45,14 +46,26 @@ def uniform_basis(
     position = x.to(torch.float64, copy=True).sub_(low)
     position.mul_(grid_size / (high.double() - low))
     if outside == "zero":
-        return _DenseBasis.apply(position, grid_size, degree, 0, False, dtype)
+        return _evaluate(position, grid_size, degree, 0, False, dtype)
     inside = position.clamp(0, grid_size)
-    basis = _DenseBasis.apply(inside, grid_size, degree, 0, True, dtype)
+    basis = _evaluate(inside, grid_size, degree, 0, True, dtype)
     if outside == "linear":
         ends = inside.detach()
-        slope = _DenseBasis.apply(ends, grid_size, degree, 1, True, dtype)
+        slope = _evaluate(ends, grid_size, degree, 1, True, dtype)
         basis = basis + (position - inside).to(dtype).unsqueeze(-1) * slope
     return basis
+
+
+def _evaluate(position: Tensor, *options: Any) -> Tensor:
+    """``_DenseBasis``, or only its values where nobody can ask for a derivative."""
+    if (
+        torch.compiler.is_compiling()
+        or (position.requires_grad and torch.is_grad_enabled())
+        or torch._C._are_functorch_transforms_active()
+    ):
+        found: Tensor = _DenseBasis.apply(position, *options)
+        return found
+    return _dense(position, *options)
 
 
 class _DenseBasis(Function):
@@ -83,9 +96,7 @@ class _DenseBasis(Function):
             return (None,) * 6
         (position,) = ctx.saved_tensors
         grid_size, degree, derivative, closed, dtype = ctx.options
-        slope = _DenseBasis.apply(
-            position, grid_size, degree, derivative + 1, closed, dtype
-        )
+        slope = _evaluate(position, grid_size, degree, derivative + 1, closed, dtype)
         along = (grad * slope).sum(-1)  # (batch, in_features)
         return along.to(position.dtype), None, None, None, None, None
 
@@ -95,6 +106,12 @@ class _DenseBasis(Function):
     ) -> tuple[Tensor, int]:
         # Every value is on its own: one more batch dimension changes nothing.
         return _DenseBasis.apply(position.movedim(in_dims[0], 0), *options), 0
+
+
+# `apply` looks the signature up each time, which costs more than small bases do.
+_DenseBasis.forward.__signature__ = inspect.signature(  # type: ignore[attr-defined]
+    _DenseBasis.forward
+)
 
 
 def _dense(
@@ -138,38 +155,41 @@ def _scatter_values(
     closed: bool,
 ) -> None:
     """Write the values that are not 0 into ``basis``, ``(n_values * n_basis,)``."""
+    n_basis = grid_size + degree
+    first = torch.arange(
+        0, position.shape[0] * n_basis, n_basis, device=position.device
+    )
+    if degree == 3 and derivative == 0 and _few_passes_suffice(position, grid_size):
+        column = position.long().clamp_(max=grid_size - 1)
+        local = (position - column).to(basis.dtype)
+        column += first
+        for slot, values in enumerate(cubic_pieces(local)):
+            basis.scatter_(0, column if slot == 0 else column.add_(1), values)
+        return
     start = position.floor()
     cell = start.nan_to_num(0).clamp_(0, grid_size - 1)
     if derivative == degree:  # constant in a cell: take it from the middle
         position = (cell if closed else start) + 0.5
     # In [0, 1] on the grid, below 0 or above 1 outside of it.
     local = (position - cell).to(basis.dtype)
-    n_basis = grid_size + degree
-    column = cell.long()
-    column += torch.arange(0, column.shape[0] * n_basis, n_basis, device=column.device)
+    column = cell.long().add_(first)
     # A value lives in bases cell + slot, slot = 0..degree.
-    if torch.compiler.is_compiling() or local.shape[0] <= MANY_VALUES:
-        slots = torch.arange(degree + 1, device=local.device).unsqueeze(1)
-        centred = local + ((degree - 1) / 2 - slots).to(local.dtype)
+    slots = torch.arange(degree + 1, device=position.device).unsqueeze(1)
+    few = torch.compiler.is_compiling() or position.shape[0] <= MANY_VALUES
+    for some in [slots] if few else slots.split(1):
+        centred = local + ((degree - 1) / 2 - some).to(local.dtype)
         values = cardinal(centred, degree, derivative)
-        basis.scatter_(0, (column + slots).view(-1), values.view(-1))
-        return
-    if degree == 3 and derivative == 0 and _all_inside(local):
-        values_of_slots = cubic_pieces(local)
-    else:
-        values_of_slots = (
-            cardinal(local + ((degree - 1) / 2 - slot), degree, derivative)
-            for slot in range(degree + 1)
-        )
-    for slot, values in enumerate(values_of_slots):
-        if slot:
-            column += 1
-        basis.scatter_(0, column, values)
+        basis.scatter_(0, (column + some).view(-1), values.view(-1))
 
 
-def _all_inside(local: Tensor) -> bool:
-    """Whether no value lies off the grid; not asked on a GPU, which would wait."""
-    return local.device.type == "cpu" and bool(((local >= 0) & (local <= 1)).all())
+def _few_passes_suffice(position: Tensor, grid_size: int) -> bool:
+    """Whether there are many values, none off the grid; not asked on a GPU, to wait."""
+    if torch.compiler.is_compiling() or position.device.type != "cpu":
+        return False
+    if position.shape[0] <= MANY_VALUES:
+        return False
+    low, high = position.aminmax()
+    return bool(low >= 0) and bool(high <= grid_size)  # False for NaN
 
 
 def cubic_pieces(u: Tensor) -> Iterator[Tensor]:
