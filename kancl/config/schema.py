@@ -80,7 +80,9 @@ class RunConfig:
         seed: one number for initialisation, class order, permutations, batches and
             buffers, each with a random stream of its own.
         device: auto is cuda where there is one.
-        threads: CPU threads of torch; null leaves torch's default.
+        threads: CPU threads of torch; null leaves torch's default. The order of sums,
+            so every last bit, depends on it: with 1, machines with more or fewer cores
+            agree, and runs side by side do not wait for each other's threads.
         data_dir: a torchvision-layout folder; null is the MNIST in the package.
         log_dir: where run folders go.
         overwrite: repeat a run that is completed.
@@ -100,7 +102,7 @@ class RunConfig:
     match_to: Choice = Choice("kan", {})
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
+    threads: int | None = 1
     data_dir: str | None = None
     log_dir: str = "logs"
     overwrite: bool = False

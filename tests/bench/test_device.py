@@ -17,7 +17,7 @@ def test_every_check_holds_on_the_cpu(
     assert main(["--device", "cpu", "--small", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())
     bounded = [check for check, _, holds in rows if holds]
-    assert len(bounded) == 9 + 2 + 2 + 8  # equality, gradients, bytes, strategies
+    assert len(bounded) == 9 + 2 + 2 + 4  # equality, gradients, bytes, strategies
     assert "FAILED" not in capsys.readouterr().out
 
 
