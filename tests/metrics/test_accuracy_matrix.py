@@ -129,7 +129,9 @@ def test_a_full_summary_has_every_metric():
 
 
 def test_nothing_measured_is_said_for_every_metric():
-    assert all(v is None for k, v in summarise(empty_matrix(3)).items() if k != "undefined")
+    assert all(
+        v is None for k, v in summarise(empty_matrix(3)).items() if k != "undefined"
+    )
 
 
 @pytest.mark.parametrize(

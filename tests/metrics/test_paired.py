@@ -16,9 +16,7 @@ def test_the_interval_is_that_of_the_differences():
     mlp = {0: 0.20, 1: 0.45, 2: 0.68, 9: 0.01}
     d = paired_difference(kan, mlp)
     # differences 0.10, 0.05, 0.12 of the shared seeds 0, 1, 2; mean 0.09
-    low, high = stats.t.interval(
-        0.95, 2, loc=0.09, scale=stats.sem([0.10, 0.05, 0.12])
-    )
+    low, high = stats.t.interval(0.95, 2, loc=0.09, scale=stats.sem([0.10, 0.05, 0.12]))
     assert d.n_pairs == 3
     assert d.mean == pytest.approx(0.09)
     assert d.half_width == pytest.approx((high - low) / 2)
