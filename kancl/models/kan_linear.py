@@ -47,9 +47,9 @@ class KANLinear(nn.Module):
             deviation that it gives an output, for inputs on the grid.
         scale_base: multiplies the base weights of a fresh layer, which are uniform
             within ``1/sqrt(in_features)`` for 1, as in ``torch.nn.Linear``.
-        scale_spline: multiplies the spline part of a fresh layer, and is what
-            ``spline_scaler`` starts from where there is one.
-        enable_standalone_scale_spline: one more learned factor per edge.
+        scale_spline: multiplies the spline part of a fresh layer.
+        enable_standalone_scale_spline: one more learned factor per edge, redundant but
+            a brake on the splines' steps: starts from ``in_features^(-1/4)``.
         base_activation: class of the base branch's activation.
         grid_eps: share of equal spacing, against quantiles, in ``update_grid``.
         grid_range: ends of the grid, the same for all inputs.
@@ -144,11 +144,13 @@ class KANLinear(nn.Module):
                 bound = self.scale_base / math.sqrt(self.in_features)
                 self.base_weight.uniform_(-bound, bound)
             moment = self.in_features * second_moment(self.spline_order)
-            deviation = self.scale_noise / math.sqrt(moment)
-            if self.spline_scaler is None:
-                deviation *= self.scale_spline
-            else:
-                self.spline_scaler.fill_(self.scale_spline)
+            deviation = self.scale_spline * self.scale_noise / math.sqrt(moment)
+            if self.spline_scaler is not None:
+                # A step of a coefficient moves the function by so much less: with 1 in
+                # place of it, all inputs' steps add up to jumps (lower accuracy).
+                factor = self.in_features**-0.25
+                self.spline_scaler.fill_(factor)
+                deviation /= factor
             self.spline_weight.normal_(0, deviation)
 
     @property
