@@ -41,6 +41,7 @@ def test_a_script_compares_kan_and_mlp(
     assert "KAN - MLP" in out and "tensorboard --logdir" in out
     if path.stem == "mnist":
         assert "epoch 1/1, train accuracy" in out and "learning rate 1.0e-03" in out
+        assert "validation\u2026" not in out and "epochs to" in out
         for question in ("fewer epochs?", "accuracies close?", "them overfits?"):
             assert question in out
 

@@ -11,6 +11,7 @@ from kancl.reporting.progress import ProgressPlugin
 from kancl.reporting.tables import (
     comparison_markdown,
     comparison_table,
+    fitting_console,
     run_table,
     show_comparison,
     show_run,
@@ -36,6 +37,7 @@ __all__ = [
     "convergence_table",
     "dashboard_url",
     "edge_functions",
+    "fitting_console",
     "forgetting_curves",
     "run_table",
     "show_comparison",

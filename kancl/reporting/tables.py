@@ -108,7 +108,7 @@ def show_comparison(
     """Print the comparison and its notes; in a narrow terminal as two tables, what was
     learned and what it cost.
     """
-    console = _fitting(console)
+    console = fitting_console(console)
     whole = comparison_table(summaries)
     unbounded = console.options.update(max_width=10_000)
     if Measurement.get(console, unbounded, whole).maximum <= console.width:
@@ -122,10 +122,10 @@ def show_comparison(
 
 def show_run(summary: Summary, console: Console | None = None) -> None:
     """Print the table of one run."""
-    _fitting(console).print(run_table(summary))
+    fitting_console(console).print(run_table(summary))
 
 
-def _fitting(console: Console | None) -> Console:
+def fitting_console(console: Console | None) -> Console:
     """A console that cuts nothing off where the output is no terminal."""
     console = console or Console()
     if console.is_terminal:

@@ -19,6 +19,7 @@ from kancl.reporting import (
     convergence_answers,
     convergence_table,
     dashboard_url,
+    fitting_console,
     forgetting_curves,
     show_comparison,
     show_run,
@@ -94,7 +95,7 @@ def _show_convergence(
                 label = summary["model"]
                 runs[label] = Epochs.from_measurements(_measurements(folder), label)
     if runs:
-        console.print(convergence_table(list(runs.values())))
+        fitting_console(console).print(convergence_table(list(runs.values())))
     if {"kan", "mlp"} <= runs.keys():
         for answer in convergence_answers(runs["kan"], runs["mlp"]):
             console.print(answer, highlight=False, soft_wrap=True, markup=False)
