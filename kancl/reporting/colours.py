@@ -1,4 +1,4 @@
-"""One fixed colour per experience, one per model, told apart by the colour-blind too.
+"""One fixed colour per experience, told apart by the colour-blind too.
 
 Source: Okabe & Ito 2008, "Color universal design"; Tol 2021, SRON/EPS/TN/09-002.
 """
@@ -15,15 +15,9 @@ EXPERIENCES = (
     "#332288",
     "#44AA99",
 )
-MODELS = {"kan": "#0072B2", "mlp": "#D55E00"}
 INK, FAINT = "#222222", "#9A9A9A"
 
 
 def experience_colour(experience: int) -> str:
     """The colour of an experience (0-based); they repeat after ten."""
     return EXPERIENCES[experience % len(EXPERIENCES)]
-
-
-def model_colour(model: str) -> str:
-    """The colour of a model by its name, dark for one that has none of its own."""
-    return MODELS.get(model.split("-")[0].split("_")[0].lower(), INK)

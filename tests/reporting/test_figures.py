@@ -11,7 +11,7 @@ from PIL import Image
 
 from kancl.models import KAN
 from kancl.reporting import figures
-from kancl.reporting.colours import EXPERIENCES, experience_colour, model_colour
+from kancl.reporting.colours import EXPERIENCES, experience_colour
 from kancl.reporting.curves import Curves
 
 RUN = Curves(
@@ -137,4 +137,3 @@ def test_drawing_touches_no_global_state():
 def test_colours_are_fixed_and_distinct():
     assert len(set(EXPERIENCES)) == len(EXPERIENCES) == 10
     assert experience_colour(10) == experience_colour(0)
-    assert model_colour("kan_local-ewc") == model_colour("kan") != model_colour("mlp")
