@@ -2,10 +2,12 @@
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
 from kancl.splines.fitting import Refit, fit_coefficients, refit
+from kancl.splines.insertion import Insertion, growth, insertion_matrix, refinement
 from kancl.splines.knots import adapted_knots, grid_ends, is_uniform, uniform_knots
 from kancl.splines.uniform import second_moment, uniform_basis
 
 __all__ = [
+    "Insertion",
     "Outside",
     "Refit",
     "adapted_knots",
@@ -13,7 +15,10 @@ __all__ = [
     "cox_de_boor",
     "fit_coefficients",
     "grid_ends",
+    "growth",
+    "insertion_matrix",
     "is_uniform",
+    "refinement",
     "refit",
     "second_moment",
     "spline_basis",
