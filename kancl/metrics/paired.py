@@ -1,23 +1,77 @@
-"""The difference of two models, paired over seeds, with its confidence interval."""
+"""The difference of two models, paired over seeds, and how sure it is."""
 
-import math
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import mean, stdev
+from functools import cached_property
+from statistics import fmean
 from typing import Any
+
+from kancl.metrics import statistics
+from kancl.metrics.statistics import Interval
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean of paired differences.
+    """Paired differences; what is said of them is computed when asked for.
 
     Args:
-        half_width: of the 95 % t-interval; None for a single pair, which has none.
+        values: one per seed that both have, in the order of ``seeds``.
     """
 
-    mean: float
-    half_width: float | None
-    n_pairs: int
+    seeds: tuple[Any, ...]
+    values: tuple[float, ...]
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """95 %, by Student's t; None for a single pair, which has none."""
+        return statistics.t_interval(self.values)
+
+    @property
+    def half_width(self) -> float | None:
+        return None if self.interval is None else self.interval.half_width
+
+    @cached_property
+    def bootstrap(self) -> Interval | None:
+        """95 %, bias-corrected and accelerated bootstrap; None for a single pair."""
+        return statistics.bootstrap_interval(self.values)
+
+    @cached_property
+    def p_t(self) -> float | None:
+        """Of Student's paired test; None where the differences have no spread."""
+        return statistics.t_test(self.values)
+
+    @cached_property
+    def p_permutation(self) -> float:
+        """Of the exact paired permutation test."""
+        return statistics.permutation_test(self.values)
+
+    @cached_property
+    def p_wilcoxon(self) -> float:
+        """Of the exact signed-rank test."""
+        return statistics.wilcoxon_test(self.values)
+
+    @property
+    def smallest_p(self) -> float:
+        """That an exact paired test of so many pairs can reach."""
+        return statistics.smallest_p(self.n_pairs)
+
+    @property
+    def cohens_dz(self) -> float | None:
+        return statistics.cohens_dz(self.values)
+
+    @property
+    def hedges_gz(self) -> float | None:
+        return statistics.hedges_gz(self.values)
 
 
 def paired_difference(
@@ -28,42 +82,7 @@ def paired_difference(
     Runs of the same seed saw the same class order, permutations and batches, so the
     interval is that of the differences, not of the two means.
     """
-    differences = [a[seed] - b[seed] for seed in a if seed in b]
-    n = len(differences)
-    if n == 0:
+    seeds = tuple(seed for seed in a if seed in b)
+    if not seeds:
         return None
-    half = None if n == 1 else t_quantile(n - 1) * stdev(differences) / math.sqrt(n)
-    return Difference(mean(differences), half, n)
-
-
-def t_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t distribution, found by bisection."""
-    if degrees < 1:
-        raise ValueError(f"degrees of freedom must be at least 1, got {degrees}")
-    low, high = 0.0, 13.0
-    while high - low > 1e-10:
-        middle = (low + high) / 2
-        low, high = (low, middle) if _t_cdf(middle, degrees) > 0.975 else (middle, high)
-    return low
-
-
-def _t_cdf(t: float, degrees: int) -> float:
-    """Student's distribution function for whole degrees of freedom.
-
-    Source: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4.
-    """
-    theta = math.atan(t / math.sqrt(degrees))
-    sine, cosine = math.sin(theta), math.cos(theta)
-    if degrees % 2:
-        term, total = cosine, (cosine if degrees > 1 else 0.0)
-        for k in range(3, degrees - 1, 2):
-            term *= cosine**2 * (k - 1) / k
-            total += term
-        inside = 2 / math.pi * (theta + sine * total)
-    else:
-        term = total = 1.0
-        for k in range(2, degrees - 1, 2):
-            term *= cosine**2 * (k - 1) / k
-            total += term
-        inside = sine * total
-    return 0.5 + inside / 2
+    return Difference(seeds, tuple(a[seed] - b[seed] for seed in seeds))

@@ -1,0 +1,189 @@
+"""Statistics of a few seeds: intervals, paired tests, Holm's correction, effect sizes.
+
+All of them are about one number per seed: a metric, or the difference of two models that
+saw the same experiences and batches. That the model makes no difference means that each
+difference could as well have had the other sign; the exact tests count those signs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+ALPHA = 1 - CONFIDENCE
+EXACT_UP_TO = 20
+"""Pairs up to which all ``2^n`` signs are counted, a million."""
+N_RESAMPLES = 9999
+
+
+class Interval(NamedTuple):
+    """A confidence interval of 95 %."""
+
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def t_quantile(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t distribution."""
+    if degrees < 1:
+        raise ValueError(f"degrees of freedom must be at least 1, got {degrees}")
+    return float(stats.t.ppf(1 - ALPHA / 2, degrees))
+
+
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Of the mean, ``m ± t s / sqrt(n)``; None for a single value."""
+    n = _count(values)
+    if n == 1:
+        return None
+    half = t_quantile(n - 1) * stdev(values) / math.sqrt(n)
+    return Interval(mean(values) - half, mean(values) + half)
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+    """Of the mean, bias-corrected and accelerated; None for a single value.
+
+    With fewer than about ten values it is too narrow: it knows no spread beyond theirs.
+
+    Source: Efron 1987, "Better bootstrap confidence intervals"; SciPy's.
+    """
+    n = _count(values)
+    if n == 1:
+        return None
+    if len(set(values)) == 1:  # no spread, which BCa divides by
+        return Interval(values[0], values[0])
+    result = stats.bootstrap(
+        (np.asarray(values, dtype=float),),
+        np.mean,
+        n_resamples=N_RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    )
+    interval = result.confidence_interval
+    return Interval(float(interval.low), float(interval.high))
+
+
+def t_test(differences: Sequence[float]) -> float | None:
+    """Two-sided p of Student's paired test; None for one pair, or where all pairs
+    differ by the same: without spread there is no t.
+    """
+    n = _count(differences)
+    if n == 1 or _spread(differences) == 0:
+        return None
+    t = mean(differences) / (stdev(differences) / math.sqrt(n))
+    return float(2 * stats.t.sf(abs(t), n - 1))
+
+
+def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
+    """Two-sided p of the paired permutation test, exact up to 20 pairs.
+
+    The share of all ``2^n`` ways to exchange the two models within pairs whose mean is
+    at least as far from 0 as the one observed. Beyond, 99,999 random ways are counted,
+    the observed among them.
+    """
+    n = _count(differences)
+    d = np.asarray(differences, dtype=float)
+    observed = abs(d.sum()) * (1 - 1e-12)  # sums in another order differ by rounding
+    if n <= EXACT_UP_TO:
+        sums = np.zeros(1)
+        for difference in d:
+            sums = np.concatenate([sums + difference, sums - difference])  # (2^k,)
+        return float((np.abs(sums) >= observed).mean())
+    rng = np.random.default_rng(seed)
+    signs = rng.integers(0, 2, size=(10 * N_RESAMPLES, n)) * 2 - 1
+    count = int((np.abs(signs @ d) >= observed).sum())
+    return (count + 1) / (10 * N_RESAMPLES + 1)
+
+
+def wilcoxon_test(differences: Sequence[float]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test, ties and all; pairs that do not
+    differ are left out. Exact up to 20 pairs, as the permutation test of signed ranks.
+
+    Source: Wilcoxon 1945; Pratt & Gibbons 1981 (ties).
+    """
+    _count(differences)
+    d = np.asarray([x for x in differences if x != 0], dtype=float)
+    if not len(d):
+        return 1.0
+    return permutation_test((np.sign(d) * stats.rankdata(np.abs(d))).tolist())
+
+
+def smallest_p(n_pairs: int) -> float:
+    """The smallest p that exact paired tests can reach: ``2 / 2^n``."""
+    if n_pairs < 1:
+        raise ValueError(f"n_pairs must be at least 1, got {n_pairs}")
+    return 2.0 ** (1 - n_pairs)
+
+
+def pairs_needed(alpha: float = ALPHA) -> int:
+    """Pairs from which an exact paired test can reach ``p < alpha``: 6 for 0.05."""
+    return next(n for n in range(1, 1000) if smallest_p(n) < alpha)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, corrected for being so many; their order is kept.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    for p in p_values:
+        if not 0 <= p <= 1:
+            raise ValueError(f"p-values lie between 0 and 1, got {p}")
+    m, corrected, largest = len(p_values), [0.0] * len(p_values), 0.0
+    for rank, k in enumerate(sorted(range(m), key=lambda k: p_values[k])):
+        largest = max(largest, min(1.0, (m - rank) * p_values[k]))
+        corrected[k] = largest
+    return corrected
+
+
+def cohens_dz(differences: Sequence[float]) -> float | None:
+    """Paired effect size, the mean difference in units of the differences' standard
+    deviation; None where they have none.
+
+    Source: Cohen 1988, section 2.3.5; Lakens 2013, equation 6.
+    """
+    if _count(differences) == 1 or _spread(differences) == 0:
+        return None
+    return mean(differences) / stdev(differences)
+
+
+def hedges_gz(differences: Sequence[float]) -> float | None:
+    """Cohen's d_z without its upward bias in small samples.
+
+    ``J(m) = gamma(m/2) / (sqrt(m/2) gamma((m-1)/2))`` with ``m = n - 1``.
+
+    Source: Hedges 1981, equation 6e.
+    """
+    d_z = cohens_dz(differences)
+    m = len(differences) - 1
+    if d_z is None or m < 2:  # J(1) = 0: of two pairs, nothing can be said
+        return None
+    log_j = math.lgamma(m / 2) - math.lgamma((m - 1) / 2) - math.log(m / 2) / 2
+    return math.exp(log_j) * d_z
+
+
+def _count(values: Sequence[float]) -> int:
+    if not len(values):
+        raise ValueError("a statistic needs at least one value, got none")
+    for value in values:
+        if not math.isfinite(value):
+            raise ValueError(f"a statistic needs finite values, got {value}")
+    return len(values)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation, 0 where it is rounding alone."""
+    spread = stdev(values)
+    return 0.0 if spread <= 1e-12 * max(map(abs, values)) else spread
