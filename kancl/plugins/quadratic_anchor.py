@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from kancl.splines import Insertion
+
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the trainable parameters by name; buffers, such as grids, are none."""
@@ -62,6 +64,17 @@ class QuadraticAnchor:
         for name, new in self._relevant(importance):
             self.importance[name] = decay * self._old(name, new) + new
             self.centre[name] = to[name].clone()
+
+    @torch.no_grad()
+    def carry(self, name: str, insertion: Insertion) -> None:
+        """Take along the spline coefficients ``name`` whose grid has changed.
+
+        The centre stays the same function; each importance is divided among the
+        coefficients that its own became.
+        """
+        if name in self.importance:
+            self.centre[name] = insertion.values(self.centre[name])
+            self.importance[name] = insertion.shares(self.importance[name])
 
     def penalty(self, model: nn.Module) -> Tensor:
         """Return the sum at the present parameters of ``model``, differentiable."""

@@ -2,7 +2,13 @@
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
 from kancl.splines.fitting import Refit, fit_coefficients, refit
-from kancl.splines.insertion import Insertion, growth, insertion_matrix, refinement
+from kancl.splines.insertion import (
+    Insertion,
+    cells_to_reach,
+    growth,
+    insertion_matrix,
+    refinement,
+)
 from kancl.splines.knots import adapted_knots, grid_ends, is_uniform, uniform_knots
 from kancl.splines.uniform import second_moment, uniform_basis
 
@@ -11,6 +17,7 @@ __all__ = [
     "Outside",
     "Refit",
     "adapted_knots",
+    "cells_to_reach",
     "check_outside",
     "cox_de_boor",
     "fit_coefficients",

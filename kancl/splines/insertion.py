@@ -151,6 +151,33 @@ def growth(
     return Insertion(new, insertion_matrix(old, new, degree, outside))
 
 
+def cells_to_reach(
+    knots: Tensor, degree: int, low: float, high: float, outside: Outside
+) -> tuple[int, int]:
+    """How many cells ``growth`` must add so that every feature's grid covers a range.
+
+    Args:
+        knots: those in use, ``(in_features, n_knots)``.
+    """
+    old, _ = _in_use(knots, degree)
+    mirrored = -old.flip(1)
+    left, right = (
+        _cells_below(each, degree, end, outside)
+        for each, end in ((old, low), (mirrored, -high))
+    )
+    return left, right
+
+
+def _cells_below(knots: Tensor, degree: int, low: float, outside: Outside) -> int:
+    # With "zero" the knots beyond the end are in use: growth goes through them first.
+    first = 0 if outside == "zero" else degree
+    passed = (knots[:, first : degree + 1] > low + 1e-9).sum(1)
+    width = knots[:, first + 1] - knots[:, first]
+    further = ((knots[:, first] - low) / width - 1e-9).ceil()
+    n = torch.where(knots[:, first] > low, further + degree - first, passed)
+    return max(0, int(n.max()))
+
+
 def insertion_matrix(
     old: Tensor, new: Tensor, degree: int, outside: Outside = "zero"
 ) -> Tensor:

@@ -1,0 +1,112 @@
+"""Finer and wider grids for a layer in training, its function unchanged."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from kancl.models.kan_linear import KANLinear
+from kancl.splines import (
+    Insertion,
+    cells_to_reach,
+    grid_ends,
+    growth,
+    refinement,
+    uniform_knots,
+)
+
+MOVES = {"exp_avg", "momentum_buffer", "grad_avg"}
+SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum"}
+"""What torch's optimizers call their state."""
+
+
+def refine(
+    layer: KANLinear, factor: int = 2, optimizer: Optimizer | None = None
+) -> Insertion:
+    """Split every cell of the grid into ``factor`` equal ones, in place.
+
+    The layer's function stays what it was, on the grid and outside of it; the splines'
+    fading beyond the grid (``outside="zero"``) is kept by a wider grid. The parameter
+    stays the same object.
+
+    Args:
+        optimizer: has its state of the coefficients carried along: moves by the
+            coefficients' own map, second moments as means over the parents.
+    Returns: the map, for whatever else belongs to the coefficients: ``values`` for past
+        coefficients, ``shares`` for occupancies and importances.
+    Raises: ValueError if ``factor`` is below 1, or for an optimizer's state that has no
+        rule.
+    """
+    insertion = refinement(_knots(layer), layer.spline_order, factor, layer.outside)
+    return _apply(layer, insertion, optimizer)
+
+
+def grow(
+    layer: KANLinear, low: float, high: float, optimizer: Optimizer | None = None
+) -> Insertion:
+    """Add cells until every feature's grid covers ``[low, high]``, in place.
+
+    Cells are as wide as those at the ends; the grid is never made smaller. The layer's
+    function stays what it was everywhere. Uniform grids stay uniform, hence fast, but
+    for policies whose kink at the old end needs a repeated knot: ``clamp`` above degree
+    1, ``linear`` above degree 2.
+
+    Args, Returns, Raises: as ``refine``.
+    """
+    degree, outside = layer.spline_order, layer.outside
+    knots = _knots(layer)
+    n_left, n_right = cells_to_reach(knots, degree, low, high, outside)
+    insertion = growth(knots, degree, n_left, n_right, outside)
+    return _apply(layer, insertion, optimizer)
+
+
+def _knots(layer: KANLinear) -> Tensor:
+    """The knots as the layer takes them: of a uniform grid it reads the ends only."""
+    if not layer.uniform:
+        return layer.grid
+    low, high = grid_ends(layer.grid.double(), layer.spline_order)
+    return uniform_knots(low, high, layer.grid_size, layer.spline_order)
+
+
+@torch.no_grad()
+def _apply(
+    layer: KANLinear, insertion: Insertion, optimizer: Optimizer | None
+) -> Insertion:
+    weight = layer.spline_weight
+    old_shape = weight.shape
+    carried = _carried_state(weight, insertion, optimizer)
+    state = layer.state_dict()
+    state["grid"] = insertion.knots.to(layer.grid.dtype)
+    state["spline_weight"] = insertion.values(weight)
+    layer.load_state_dict(state)
+    if weight.shape != old_shape:
+        weight.grad = None
+    for key, value in carried.items():
+        assert optimizer is not None
+        # In the memory layout of the parameter, as fused optimizers want it.
+        optimizer.state[weight][key] = torch.empty_like(weight).copy_(value)
+    return insertion
+
+
+def _carried_state(
+    weight: Tensor, insertion: Insertion, optimizer: Optimizer | None
+) -> dict[str, Tensor]:
+    """The new state of the coefficients; other state (a count of steps) stays."""
+    carried = {}
+    state: dict[str, Any] = {} if optimizer is None else optimizer.state.get(weight, {})
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.shape != weight.shape:
+            continue
+        if key in MOVES:
+            carried[key] = insertion.values(value)
+        elif key in SECOND_MOMENTS:
+            carried[key] = insertion.second_moments(value)
+        else:
+            raise ValueError(
+                f"optimizer state {key!r} of {type(optimizer).__name__} has no rule for "
+                "a changed grid; known are "
+                f"{', '.join(sorted(MOVES | SECOND_MOMENTS))}. Empty the optimizer's "
+                "state first (optimizer.state.clear())"
+            )
+    return carried
