@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kancl.models.kan_linear import KANLinear
+from kancl.models.kan_linear import EFFICIENT_KAN, Implementation, KANLinear
 from kancl.splines import Outside
 
 
@@ -17,7 +17,8 @@ class KAN(nn.Module):
         layers_hidden: sizes from inputs to outputs, ``[784, 64, 10]``.
         grid_size .. grid_range: of every layer, see ``KANLinear``.
         input_range: grid range of the first layer alone; ``None``: ``grid_range``.
-        enable_standalone_scale_spline, base, outside: of every layer as well.
+        enable_standalone_scale_spline, base, outside, implementation: of every layer.
+        input_anchor, anchor: of the first layer, and of all others; see ``KANLinear``.
 
     Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``.
 
@@ -44,10 +45,13 @@ class KAN(nn.Module):
         grid_eps: float = 0.02,
         grid_range: Sequence[float] = (-1, 1),
         *,
-        input_range: Sequence[float] | None = None,
+        input_range: Sequence[float] | Tensor | None = None,
         enable_standalone_scale_spline: bool = True,
         base: bool = True,
         outside: Outside = "zero",
+        input_anchor: float | Tensor | None = None,
+        anchor: float | None = None,
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
         if len(layers_hidden) < 2:
@@ -70,14 +74,15 @@ class KAN(nn.Module):
             grid_eps=grid_eps,
             base=base,
             outside=outside,
+            implementation=implementation,
         )
         first_range = grid_range if input_range is None else input_range
-        self._grid_ranges = [first_range] + [grid_range] * self._n_hidden
+        first = dict(grid_range=first_range, anchor=input_anchor)
+        others = dict(grid_range=grid_range, anchor=anchor)
+        self._grids: list[dict[str, Any]] = [first] + [others] * self._n_hidden
         self.layers = nn.ModuleList(
-            self._layer(n_in, n_out, range_)
-            for n_in, n_out, range_ in zip(
-                layers_hidden, layers_hidden[1:], self._grid_ranges
-            )
+            KANLinear(n_in, n_out, **grid, **self._layer_options)
+            for n_in, n_out, grid in zip(layers_hidden, layers_hidden[1:], self._grids)
         )
 
     @property
@@ -93,7 +98,9 @@ class KAN(nn.Module):
 
     def make_head(self, n_outputs: int) -> nn.Module:
         """A fresh last layer on ``features``."""
-        return self._layer(self.feature_dim, n_outputs, self._grid_ranges[-1])
+        return KANLinear(
+            self.feature_dim, n_outputs, **self._grids[-1], **self._layer_options
+        )
 
     def remove_head(self) -> None:
         """Drop the last layer for good: ``features`` goes on working."""
@@ -130,12 +137,27 @@ class KAN(nn.Module):
             x = layer(x)
         return shares
 
+    def efficient_kan_state_dict(self) -> dict[str, Tensor]:
+        """The state under efficient-kan's names and in its shapes, for its class.
+
+        Raises: ValueError if bases are anchored or warped, which it doesn't know.
+        """
+        state = self.state_dict()
+        beyond = [name for name in state if name.endswith((".anchor", ".warp"))]
+        if beyond:
+            raise ValueError(f"efficient-kan has no {beyond[0]}: its splines differ")
+        theirs = {}
+        for name, tensor in state.items():
+            path, _, ours = name.rpartition(".")
+            order = (2, 0, 1) if ours == "coefficients" else (1, 0)
+            if ours in EFFICIENT_KAN:
+                tensor = tensor.permute(order).contiguous()
+            theirs[f"{path}.{EFFICIENT_KAN.get(ours, ours)}"] = tensor
+        return theirs
+
     @property
     def _kan_layers(self) -> Iterator[KANLinear]:
         return cast(Iterator[KANLinear], iter(self.layers))
-
-    def _layer(self, n_in: int, n_out: int, grid_range: Sequence[float]) -> KANLinear:
-        return KANLinear(n_in, n_out, grid_range=grid_range, **self._layer_options)
 
 
 def kan(
@@ -150,6 +172,8 @@ def kan(
     base: bool = True,
     outside: Outside = "zero",
     standalone_scale: bool = False,
+    anchored: bool = False,
+    implementation: Implementation = "auto",
 ) -> KAN:
     """KAN with uniform grids; the first covers the inputs' range.
 
@@ -161,6 +185,9 @@ def kan(
         base: whether every edge has a SiLU branch beside its spline.
         outside: what a spline does beyond its grid, see ``KANLinear``.
         standalone_scale: one more learned factor per edge.
+        anchored: whether splines are 0 at the background, the low end of the inputs'
+            range, and hidden ones at 0, and learn nothing there.
+        implementation: how splines are summed, see ``KANLinear``.
     """
     return KAN(
         [in_features, *hidden, n_outputs],
@@ -171,4 +198,7 @@ def kan(
         enable_standalone_scale_spline=standalone_scale,
         base=base,
         outside=outside,
+        input_anchor=input_range[0] if anchored else None,
+        anchor=0.0 if anchored else None,
+        implementation=implementation,
     )

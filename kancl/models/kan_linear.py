@@ -2,43 +2,55 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
     Outside,
     Refit,
+    UniformGrid,
     adapted_knots,
     check_outside,
+    dense_spline_sum,
     fit_coefficients,
+    grid_basis,
     grid_ends,
     is_uniform,
+    quantile_warp,
     refit,
     second_moment,
+    sparse_spline_sum,
     spline_basis,
+    takes_sparse,
     uniform_basis,
     uniform_knots,
+    warped,
+    why_not_sparse,
 )
+
+Implementation = Literal["auto", "reference", "dense", "sparse"]
 
 # Largest change of a feature's functions when the grid moves, of their size.
 GRID_TOLERANCE = 0.01
 
 SMALLEST = 1e-30  # far below any share; its inverse and logarithm are finite
 
+EFFICIENT_KAN = {"coefficients": "spline_weight", "edge_scale": "spline_scaler"}
+
 
 class KANLinear(nn.Module):
     """Learn one univariate function per input-output edge and sum them.
 
     ``y_o = sum_i (base_weight[o,i]*silu(x_i)
-    + spline_scaler[o,i] * sum_g spline_weight[o,i,g]*B_g(x_i))``
+    + edge_scale[i,o] * sum_g coefficients[i,g,o]*B_g(x_i))``
 
-    Arguments, attributes and ``state_dict`` are those of efficient-kan's class of the
-    same name; those after ``grid_range`` are new. On a uniform grid the bases come in
-    closed form; on any other (after ``update_grid``, or loaded) by Cox-de Boor.
+    Takes the arguments and the ``state_dict`` of efficient-kan's class of the same name;
+    arguments after ``grid_range`` are new. Splines are one contiguous parameter, an
+    input's coefficients together, as the fast paths want it; ``spline_weight`` and
+    ``spline_scaler`` show them in efficient-kan's order.
 
     Args:
         grid_size: intervals on ``grid_range``; ``grid_size + spline_order`` bases.
@@ -52,13 +64,19 @@ class KANLinear(nn.Module):
             a brake on the splines' steps: starts from ``in_features^(-1/4)``.
         base_activation: class of the base branch's activation.
         grid_eps: share of equal spacing, against quantiles, in ``update_grid``.
-        grid_range: ends of the grid, the same for all inputs.
+        grid_range: ends of the grid, the same for all inputs, or ``(in_features, 2)``.
         base: whether there is a base branch.
         outside: beyond the grid the splines decay to 0 within ``spline_order`` cells
             (``zero``), keep their end value (``clamp``) or go straight on (``linear``).
+        anchor: an input value, or one per input, at which every edge's spline is 0 and
+            learns nothing: ``B_g(x) - B_g(anchor)`` takes the place of ``B_g(x)``.
+        implementation: how the splines are summed; all agree within rounding.
+            ``reference``: Cox-de Boor, any knots. ``dense``: closed form, one matrix
+            product over all bases. ``sparse``: live bases only, on a CPU, degree 1 to 3.
+            ``auto``: the fastest that is possible.
     Shape: ``(..., in_features)`` -> ``(..., out_features)``, dtype kept.
     Raises: ValueError if a size is below 1, the degree is not 1 to 5, ``grid_range``
-        does not increase or ``outside`` is no policy.
+        does not increase, ``outside`` is no policy, or the implementation can't do it.
     Source: Liu et al. 2024, arXiv:2404.19756; arguments: efficient-kan (Blealtan).
         Differs: ``update_grid`` keeps the function; starts from closed-form moments.
 
@@ -68,9 +86,11 @@ class KANLinear(nn.Module):
     """
 
     grid: Tensor
+    anchor: Tensor | None
+    warp: Tensor | None
     base_weight: nn.Parameter | None
-    spline_scaler: nn.Parameter | None
-    uniform: bool  # whether `grid` is equally spaced: selects the fast path
+    edge_scale: nn.Parameter | None
+    uniform: bool  # whether `grid` is equally spaced: the closed forms hold
 
     def __init__(
         self,
@@ -84,10 +104,12 @@ class KANLinear(nn.Module):
         enable_standalone_scale_spline: bool = True,
         base_activation: Callable[[], nn.Module] = nn.SiLU,
         grid_eps: float = 0.02,
-        grid_range: Sequence[float] = (-1, 1),
+        grid_range: Sequence[float] | Tensor = (-1, 1),
         *,
         base: bool = True,
         outside: Outside = "zero",
+        anchor: float | Tensor | None = None,
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
         sizes = {
@@ -102,12 +124,20 @@ class KANLinear(nn.Module):
             raise ValueError(
                 f"spline_order is the degree, 1 to 5 (3 = cubic), got {spline_order}"
             )
-        low, high = grid_range
-        if not low < high:
-            raise ValueError(f"grid_range must increase, got {tuple(grid_range)}")
         if not 0 <= grid_eps <= 1:
             raise ValueError(f"grid_eps is a share from 0 to 1, got {grid_eps}")
         check_outside(outside)
+        if implementation not in get_args(Implementation):
+            raise ValueError(
+                f"implementation must be one of {get_args(Implementation)}, "
+                f"got {implementation!r}"
+            )
+        obstacle = why_not_sparse(grid_size, spline_order)
+        if implementation == "sparse" and obstacle:
+            raise ValueError(
+                f"implementation='sparse' is not possible: {obstacle}; 'auto' takes "
+                f"what is"
+            )
         keep_freed_memory()
         self.in_features = in_features
         self.out_features = out_features
@@ -119,17 +149,28 @@ class KANLinear(nn.Module):
         self.enable_standalone_scale_spline = enable_standalone_scale_spline
         self.grid_eps = grid_eps
         self.outside: Outside = outside
+        self.implementation: Implementation = implementation
 
-        knots = uniform_knots(low, high, grid_size, spline_order)
+        low, high = _ends(grid_range, in_features)
         dtype = torch.get_default_dtype()
-        self.register_buffer("grid", knots.to(dtype).repeat(in_features, 1))
+        knots = uniform_knots(low, high, grid_size, spline_order)
+        self.register_buffer("grid", knots.to(dtype).contiguous())
         self.uniform = True
+        anchors = None if anchor is None else _per_feature(anchor, in_features, dtype)
+        self.register_buffer("anchor", anchors)
+        self.register_buffer("warp", None)
         self.base_activation = base_activation()
-        edges = (out_features, in_features)
-        self.base_weight = nn.Parameter(torch.empty(edges)) if base else None
-        self.spline_weight = nn.Parameter(torch.empty(*edges, grid_size + spline_order))
-        self.spline_scaler = (
-            nn.Parameter(torch.empty(edges)) if enable_standalone_scale_spline else None
+        self.base_weight = (
+            nn.Parameter(torch.empty(out_features, in_features)) if base else None
+        )
+        n_basis = grid_size + spline_order
+        self.coefficients = nn.Parameter(
+            torch.empty(in_features, n_basis, out_features)
+        )
+        self.edge_scale = (
+            nn.Parameter(torch.empty(in_features, out_features))
+            if enable_standalone_scale_spline
+            else None
         )
         self.reset_parameters()
 
@@ -145,26 +186,30 @@ class KANLinear(nn.Module):
                 self.base_weight.uniform_(-bound, bound)
             moment = self.in_features * second_moment(self.spline_order)
             deviation = self.scale_spline * self.scale_noise / math.sqrt(moment)
-            if self.spline_scaler is not None:
+            if self.edge_scale is not None:
                 # A step of a coefficient moves the function by so much less: with 1 in
                 # place of it, all inputs' steps add up to jumps (lower accuracy).
                 factor = self.in_features**-0.25
-                self.spline_scaler.fill_(factor)
+                self.edge_scale.fill_(factor)
                 deviation /= factor
-            self.spline_weight.normal_(0, deviation)
+            self.coefficients.normal_(0, deviation)
 
     @property
-    def scaled_spline_weight(self) -> Tensor:
-        """The coefficients in use, ``(out_features, in_features, n_basis)``."""
-        weight, scaler = self.spline_weight, self.spline_scaler
-        if scaler is None:
-            return weight
-        if weight.is_cuda or torch.is_autocast_enabled("cpu"):
-            return weight * scaler.unsqueeze(-1)
-        # The same, four times faster on a CPU, where broadcasting along a last dimension
-        # as short as this one is slow.
-        repeated = scaler.reshape(-1, 1) @ weight.new_ones(1, weight.shape[-1])
-        return weight * repeated.view_as(weight)
+    def scaled_coefficients(self) -> Tensor:
+        """The coefficients in use, ``(in_features, n_basis, out_features)``."""
+        if self.edge_scale is None:
+            return self.coefficients
+        return self.coefficients * self.edge_scale.unsqueeze(1)
+
+    @property
+    def spline_weight(self) -> Tensor:
+        """``coefficients`` as ``(out_features, in_features, n_basis)``: a view."""
+        return self.coefficients.permute(2, 0, 1)
+
+    @property
+    def spline_scaler(self) -> Tensor | None:
+        """``edge_scale`` as ``(out_features, in_features)``: a view."""
+        return None if self.edge_scale is None else self.edge_scale.T
 
     def b_splines(self, x: Tensor) -> Tensor:
         """All bases at ``x``, outside the grid by policy; at least float32.
@@ -172,19 +217,38 @@ class KANLinear(nn.Module):
         Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
         """
         self._check_input(x, 2)
-        return self._bases(x, self.grid, self.uniform)
+        if self.uniform:
+            return grid_basis(*self._on_grid(x))
+        return self._reference_basis(x)
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_input(x)
         rows = x.reshape(-1, self.in_features)
-        bases = self._bases(rows, self.grid, self.uniform)
-        y = F.linear(
-            bases.flatten(1).to(x.dtype),  # (batch, in_features * n_basis)
-            self.scaled_spline_weight.flatten(1),
-        )
+        y = self._splines(rows)
         if self.base_weight is not None:
-            y = y + F.linear(self.base_activation(rows), self.base_weight)
+            y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
         return y.reshape(*x.shape[:-1], self.out_features)
+
+    def warp_grid(self, x: Tensor, uniform_share: float = 0.2) -> None:
+        """Let the grid follow the samples: cells between quantiles, atoms set apart.
+
+        Changes the functions, so call it before training. The ends of the grid stay.
+
+        Args:
+            uniform_share: 1 leaves the cells equally wide, towards 0 they hold the same
+                number of samples each. See ``quantile_warp``.
+        Shape: ``(n, in_features)``.
+        Raises: ValueError if the knots were moved before, or as ``quantile_warp`` does.
+        """
+        self._check_input(x, 2)
+        if not self.uniform:
+            raise ValueError(
+                "warp_grid needs a uniform grid, and this one was moved (update_grid): "
+                "warp a fresh layer"
+            )
+        low, high = grid_ends(self.grid, self.spline_order)
+        table = quantile_warp(x, low, high, self.grid_size, uniform_share)
+        self.warp = table.to(self.grid.dtype)
 
     def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
         """Coefficients of the curves through (or nearest to) given points.
@@ -197,7 +261,7 @@ class KANLinear(nn.Module):
         if y.shape != expected:
             raise ValueError(f"expected y of shape {expected}, got {tuple(y.shape)}")
         bases = self.b_splines(x).transpose(0, 1)  # (in_features, n, n_basis)
-        return fit_coefficients(bases, y.transpose(0, 1)).permute(2, 0, 1).contiguous()
+        return fit_coefficients(bases, y.transpose(0, 1)).permute(2, 0, 1)
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> None:
@@ -213,16 +277,21 @@ class KANLinear(nn.Module):
         Args:
             margin: how far the grid reaches beyond the smallest and largest sample.
         Shape: ``(batch, in_features)``.
-        Raises: ValueError if ``x`` has another shape or is not finite.
+        Raises: ValueError if ``x`` has another shape or is not finite, or the grid is
+            warped.
         """
         self._check_input(x, 2)
+        if self.warp is not None:
+            raise ValueError(
+                "update_grid moves knots, but this grid is warped: it stays"
+            )
         if not bool(torch.isfinite(x).all()):
             raise ValueError("update_grid needs finite samples, got NaN or inf")
         x, present = x.double(), self.grid.double()
         aim = adapted_knots(x, present, self.spline_order, self.grid_eps, margin)
         low, high = grid_ends(present, self.spline_order)
         off_grid = (x.amin(0) < low) | (x.amax(0) > high)
-        scaled = self.scaled_spline_weight
+        scaled = self.scaled_coefficients.permute(2, 0, 1)
         knots = present.clone()
         matrix = torch.eye(scaled.shape[-1], dtype=x.dtype, device=x.device)
         matrix = matrix.repeat(self.in_features, 1, 1)
@@ -238,8 +307,7 @@ class KANLinear(nn.Module):
             if not bool(todo.any()):
                 break
         # The same map for every output, so that a scaler per edge needs no undoing.
-        weight = self.spline_weight.to(matrix.dtype)
-        self.spline_weight.copy_(torch.einsum("inm,oim->oin", matrix, weight))
+        self.coefficients.copy_(matrix @ self.coefficients.to(matrix.dtype))
         self.grid.copy_(knots)
         self.uniform = is_uniform(self.grid, self.spline_order)
 
@@ -267,7 +335,7 @@ class KANLinear(nn.Module):
         As in efficient-kan: the mean magnitude of an edge's coefficients stands for
         that of its function over the data. An edge that is exactly 0 adds nothing.
         """
-        size = self.spline_weight.abs().mean(-1)  # (out_features, in_features)
+        size = self.coefficients.abs().mean(1)  # (in_features, out_features)
         total = size.sum()
         share = size / total.clamp(min=SMALLEST)
         entropy = -(share * share.clamp(min=SMALLEST).log()).sum()
@@ -291,8 +359,8 @@ class KANLinear(nn.Module):
         share = torch.linspace(0, 1, n_points, dtype=low.dtype, device=low.device)
         x = low + share * (high - low)
         bases = self.b_splines(x.T).to(low.dtype)  # (n_points, in_features, n_basis)
-        weight = self.scaled_spline_weight.to(low.dtype)
-        y = torch.einsum("nig,oig->oin", bases, weight)
+        weight = self.scaled_coefficients.to(low.dtype)
+        y = torch.einsum("nig,igo->oin", bases, weight)
         if self.base_weight is not None:
             y = y + self.base_weight.unsqueeze(-1) * self.base_activation(x)
         return x, y
@@ -301,8 +369,62 @@ class KANLinear(nn.Module):
         return (
             f"{self.in_features}, {self.out_features}, grid_size={self.grid_size}, "
             f"spline_order={self.spline_order}, base={self.base_weight is not None}, "
-            f"outside={self.outside!r}, uniform={self.uniform}"
+            f"outside={self.outside!r}, anchored={self.anchor is not None}, "
+            f"uniform={self.uniform}, warped={self.warp is not None}, "
+            f"implementation={self.implementation!r}"
         )
+
+    def _splines(self, x: Tensor) -> Tensor:
+        """The sum over all edges' splines, by the implementation chosen.
+
+        Shape: ``(batch, in_features)`` -> ``(batch, out_features)``.
+        """
+        if not self.uniform or self.implementation == "reference":
+            if self.implementation not in ("auto", "reference"):
+                raise ValueError(
+                    f"implementation={self.implementation!r} needs a uniform grid, and "
+                    f"this one was moved: choose 'auto' or 'reference'"
+                )
+            basis = self._reference_basis(x).to(self.coefficients.dtype)
+            return basis.flatten(1) @ self.scaled_coefficients.flatten(0, 1)
+        x, grid = self._on_grid(x)
+        splines = self.coefficients, self.edge_scale, grid
+        if self.implementation != "dense" and self._sparse_possible(x):
+            return sparse_spline_sum(x, *splines)
+        return dense_spline_sum(x, *splines)
+
+    def _sparse_possible(self, x: Tensor) -> bool:
+        return (
+            takes_sparse(x, self.coefficients)
+            and why_not_sparse(self.grid_size, self.spline_order) is None
+        )
+
+    def _on_grid(self, x: Tensor) -> tuple[Tensor, UniformGrid]:
+        """``x`` and the uniform grid that it is to be evaluated on, warp applied."""
+        low, high = grid_ends(self.grid, self.spline_order)
+        anchor = self.anchor
+        if self.warp is not None:
+            if anchor is not None:
+                anchor = warped(anchor.unsqueeze(0), low, high, self.warp).squeeze(0)
+            x = warped(x, low, high, self.warp)
+            low, high = torch.zeros_like(low), torch.full_like(high, self.grid_size)
+        size, degree = self.grid_size, self.spline_order
+        return x, UniformGrid(low, high, size, degree, self.outside, anchor)
+
+    def _reference_basis(self, x: Tensor) -> Tensor:
+        """``b_splines``, by Cox-de Boor on whatever knots."""
+        knots, anchor = self.grid, self.anchor
+        if self.warp is not None:
+            x, grid = self._on_grid(x)
+            knots, anchor = (
+                uniform_knots(grid.low, grid.high, grid.size, grid.degree),
+                grid.anchor,
+            )
+        basis = self._bases(x, knots, False)
+        if anchor is None:
+            return basis
+        at_anchor = self._bases(anchor.to(x.dtype).unsqueeze(0), knots, False)
+        return torch.where((x == anchor).unsqueeze(-1), 0, basis - at_anchor)
 
     def _bases(self, x: Tensor, knots: Tensor, uniform: bool) -> Tensor:
         """The fast path if ``knots`` are equally spaced, else the reference."""
@@ -332,12 +454,14 @@ class KANLinear(nn.Module):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "KANLinear":
-        # Knots keep float32 when the weights go to half precision: rounded to bfloat16
-        # they would be other knots.
-        knots = self.grid
+        # The grid keeps float32 when the weights go to half precision: rounded to
+        # bfloat16 it would be another one.
+        before = dict(self._buffers)
         super()._apply(fn, recurse)
-        if self.grid.is_floating_point() and self.grid.dtype.itemsize < 4:
-            self.grid = knots.to(self.grid.device)
+        for name, buffer in before.items():
+            now = self._buffers[name]
+            if buffer is not None and now is not None and now.dtype.itemsize < 4:
+                self._buffers[name] = buffer.to(now.device)
         return self
 
     def _load_from_state_dict(
@@ -350,27 +474,34 @@ class KANLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Take a state of another grid size, and one with or without scaler."""
+        """Take efficient-kan's, another grid size, and one with or without scale."""
+        for ours, theirs in EFFICIENT_KAN.items():
+            tensor = state_dict.pop(prefix + theirs, None)
+            if tensor is not None:
+                order = (1, 2, 0) if tensor.dim() == 3 else (1, 0)
+                state_dict[prefix + ours] = tensor.permute(order)
         knots = state_dict.get(f"{prefix}grid")
-        weight = state_dict.get(f"{prefix}spline_weight")
-        scaler = state_dict.get(f"{prefix}spline_scaler")
-        if knots is not None and weight is not None:
-            n_basis = weight.shape[-1]
+        coefficients = state_dict.get(f"{prefix}coefficients")
+        scale = state_dict.get(f"{prefix}edge_scale")
+        if knots is not None and coefficients is not None:
+            n_basis = coefficients.shape[1]
             degree = knots.shape[-1] - 1 - n_basis
             if degree != self.spline_order:
                 error_msgs.append(
-                    f"{prefix or 'state_dict: '}grid and spline_weight are those of "
-                    f"degree {degree}, this layer has degree {self.spline_order}: build "
-                    f"it with spline_order={degree}"
+                    f"{prefix or 'state_dict: '}grid and splines are those of degree "
+                    f"{degree}, this layer has degree {self.spline_order}: build it "
+                    f"with spline_order={degree}"
                 )
                 return
             if n_basis - degree != self.grid_size:
                 self._resize_grid(n_basis - degree)
-            if scaler is not None and self.spline_scaler is None:
-                state_dict[f"{prefix}spline_weight"] = weight * scaler.unsqueeze(-1)
-                del state_dict[f"{prefix}spline_scaler"]
-            if scaler is None and self.spline_scaler is not None:
-                state_dict[f"{prefix}spline_scaler"] = torch.ones_like(weight[..., 0])
+            if scale is not None and self.edge_scale is None:
+                state_dict[f"{prefix}coefficients"] = coefficients * scale.unsqueeze(1)
+                del state_dict[f"{prefix}edge_scale"]
+            if scale is None and self.edge_scale is not None:
+                state_dict[f"{prefix}edge_scale"] = torch.ones_like(coefficients[:, 0])
+        warp = state_dict.get(f"{prefix}warp")
+        self.warp = None if warp is None else self.grid.new_empty(warp.shape)
         super()._load_from_state_dict(
             state_dict,
             prefix,
@@ -388,7 +519,37 @@ class KANLinear(nn.Module):
         degree = self.spline_order
         self.grid_size = grid_size
         self.grid = self.grid.new_empty(self.in_features, grid_size + 2 * degree + 1)
-        weight = self.spline_weight.data
-        self.spline_weight.data = weight.new_empty(
-            *weight.shape[:2], grid_size + degree
+        present = self.coefficients.data
+        self.coefficients.data = present.new_empty(
+            self.in_features, grid_size + degree, self.out_features
         )
+
+
+def _ends(
+    grid_range: Sequence[float] | Tensor, in_features: int
+) -> tuple[Tensor, Tensor]:
+    """Both ends of every feature's grid, ``(in_features,)`` float64."""
+    ends = torch.as_tensor(grid_range, dtype=torch.float64)
+    if ends.shape not in ((2,), (in_features, 2)):
+        raise ValueError(
+            f"grid_range is a pair (low, high) or one per input ({in_features}, 2), "
+            f"got shape {tuple(ends.shape)}"
+        )
+    low, high = ends.expand(in_features, 2).unbind(1)
+    wrong = ~(low < high)
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"grid_range must increase, got ({float(low[first])}, {float(high[first])})"
+        )
+    return low, high
+
+
+def _per_feature(value: float | Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
+    values = torch.as_tensor(value, dtype=dtype)
+    if values.shape not in ((), (in_features,)):
+        raise ValueError(
+            f"anchor is one number or one per input ({in_features}), got shape "
+            f"{tuple(values.shape)}"
+        )
+    return values.expand(in_features).clone()

@@ -84,4 +84,4 @@ def head_layers(model: nn.Module) -> list[Any]:
     """
     network = spline_network(model)
     own = set() if network is None else set(network.modules())
-    return [m for m in model.modules() if hasattr(m, "spline_weight") and m not in own]
+    return [m for m in model.modules() if hasattr(m, "coefficients") and m not in own]

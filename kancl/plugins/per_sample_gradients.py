@@ -102,23 +102,20 @@ def kan_moments(
     if layer.base_weight is not None:
         moments["base_weight"] = delta.T @ layer.base_activation(x).abs() ** power
     basis = layer.b_splines(x).to(x.dtype)  # (batch, in_features, n_basis)
-    coefficients = (delta.T @ (basis.abs() ** power).flatten(1)).view_as(
-        layer.spline_weight
-    )
-    if layer.spline_scaler is None:
-        moments["spline_weight"] = coefficients
+    powers = (basis.abs() ** power).flatten(1)
+    coefficients = (powers.T @ delta).view_as(layer.coefficients)
+    if layer.edge_scale is None:
+        moments["coefficients"] = coefficients
         return moments
-    scale = layer.spline_scaler.abs() ** power  # (out_features, in_features)
-    moments["spline_weight"] = coefficients * scale.unsqueeze(-1)
-    edges = layer.spline_weight.permute(1, 2, 0)  # (in_features, n_basis, out_features)
-    few = max(
-        1, CACHED // delta.numel()
-    )  # inputs at a time: their splines stay in cache
+    scale = layer.edge_scale.abs() ** power  # (in_features, out_features)
+    moments["coefficients"] = coefficients * scale.unsqueeze(1)
+    # A few inputs at a time, so that their splines stay in the cache.
+    few = max(1, CACHED // delta.numel())
     scales = []
-    for b, w in zip(basis.transpose(0, 1).split(few), edges.split(few)):
+    for b, w in zip(basis.transpose(0, 1).split(few), layer.coefficients.split(few)):
         spline = b @ w  # (few, batch, out_features)
         scales.append((spline.abs_().pow_(power).mul_(delta)).sum(1))
-    moments["spline_scaler"] = torch.cat(scales).T
+    moments["edge_scale"] = torch.cat(scales)
     return moments
 
 

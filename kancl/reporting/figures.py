@@ -139,7 +139,7 @@ def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
     """
     layer = network.layers[0]
     x, y = (values.detach().cpu() for values in layer.edge_functions(101))
-    norms = layer.scaled_spline_weight.detach().cpu().norm(dim=-1)  # (out, in)
+    norms = layer.scaled_coefficients.detach().cpu().norm(dim=1).T  # (out, in)
     strongest = norms.max(dim=1)
     n_shown = min(n_rows * n_columns, len(norms))
     outputs = strongest.values.topk(n_shown).indices.tolist()

@@ -245,7 +245,7 @@ class TensorBoardPlugin(SupervisedPlugin):
     def _write_coefficients(self, network: Any, heads: list[Any]) -> None:
         layers = [[layer] for layer in network.layers] + ([heads] if heads else [])
         for k, parts in enumerate(layers, start=1):
-            flat = torch.cat([part.scaled_spline_weight.flatten() for part in parts])
+            flat = torch.cat([part.scaled_coefficients.flatten() for part in parts])
             at = self._recorder.iteration
             self._writer("").add_histogram(f"coefficients/layer_{k}", flat, at)
 

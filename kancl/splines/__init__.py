@@ -1,6 +1,7 @@
 """B-splines in torch: knots, bases, fitting. Functions on tensors, no state."""
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
+from kancl.splines.dense import dense_spline_sum, grid_basis
 from kancl.splines.fitting import Refit, fit_coefficients, refit
 from kancl.splines.insertion import (
     Insertion,
@@ -10,25 +11,35 @@ from kancl.splines.insertion import (
     refinement,
 )
 from kancl.splines.knots import adapted_knots, grid_ends, is_uniform, uniform_knots
-from kancl.splines.uniform import second_moment, uniform_basis
+from kancl.splines.sparse import sparse_spline_sum, takes_sparse, why_not_sparse
+from kancl.splines.uniform import UniformGrid, second_moment, uniform_basis
+from kancl.splines.warp import quantile_warp, warped
 
 __all__ = [
     "Insertion",
     "Outside",
     "Refit",
+    "UniformGrid",
     "adapted_knots",
     "cells_to_reach",
     "check_outside",
     "cox_de_boor",
+    "dense_spline_sum",
     "fit_coefficients",
+    "grid_basis",
     "grid_ends",
     "growth",
     "insertion_matrix",
     "is_uniform",
+    "quantile_warp",
     "refinement",
     "refit",
     "second_moment",
+    "sparse_spline_sum",
     "spline_basis",
+    "takes_sparse",
     "uniform_basis",
     "uniform_knots",
+    "warped",
+    "why_not_sparse",
 ]

@@ -37,12 +37,21 @@ def spline_basis(
         first, last = knots[..., 0], knots[..., -1]
         return cox_de_boor(torch.clamp(x, first, last), knots, degree)
     low, high = grid_ends(knots, degree)
-    inside = torch.clamp(x, low, high)
+    inside = nearest_inside(x, low, high)
     basis = cox_de_boor(inside, knots, degree, extend_ends=True)
     if outside == "linear":
         slope = basis_slope(inside.detach(), knots, degree)
         basis = basis + (x - inside).unsqueeze(-1) * slope
     return basis
+
+
+def nearest_inside(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    """``x`` moved to the nearest end if outside; an end itself counts as inside.
+
+    ``torch.clamp`` has a gradient of 0 or 1 there, depending on torch's version.
+    """
+    ends = [torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in (low, high)]
+    return torch.where(x < ends[0], ends[0], torch.where(x > ends[1], ends[1], x))
 
 
 def cox_de_boor(

@@ -9,16 +9,34 @@ nothing cancels however fine the grid.
 import inspect
 from collections.abc import Iterator
 from math import comb, factorial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kancl.splines.basis import Outside
+from kancl.splines.basis import Outside, nearest_inside
 
 MANY_VALUES = 2**13  # above, memory traffic costs more than calls of operators
 BLOCK = 2**15  # values at a time
+
+
+class UniformGrid(NamedTuple):
+    """Equally spaced knots per feature, and what goes with them.
+
+    Args:
+        low, high: ends of the grid, ``(in_features,)``.
+        size: intervals; ``size + degree`` bases.
+        outside: policy outside the grid, as for ``spline_basis``.
+        anchor: where every basis is shifted to 0, ``(in_features,)``; ``None``: not.
+    """
+
+    low: Tensor
+    high: Tensor
+    size: int
+    degree: int
+    outside: Outside = "zero"
+    anchor: Tensor | None = None
 
 
 def uniform_basis(
@@ -47,7 +65,7 @@ def uniform_basis(
     position.mul_(grid_size / (high.double() - low))
     if outside == "zero":
         return _evaluate(position, grid_size, degree, 0, False, dtype)
-    inside = position.clamp(0, grid_size)
+    inside = nearest_inside(position, 0, grid_size)
     basis = _evaluate(inside, grid_size, degree, 0, True, dtype)
     if outside == "linear":
         ends = inside.detach()

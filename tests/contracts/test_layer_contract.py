@@ -27,7 +27,7 @@ LAYERS = {
 def make(name: str) -> KANLinear:
     options = {"grid_size": 4, **LAYERS[name]}
     layer = KANLinear(3, 2, **options)  # type: ignore[arg-type]
-    nn.init.normal_(layer.spline_weight)
+    nn.init.normal_(layer.coefficients)
     if name == "uneven":
         layer.update_grid(torch.rand(200, 3) ** 2)
         assert not layer.uniform
@@ -50,8 +50,8 @@ def summed_by_hand(layer: KANLinear, x: Tensor) -> Tensor:
     y = torch.zeros(len(x), layer.out_features, dtype=x.dtype)
     for o in range(layer.out_features):
         for i in range(layer.in_features):
-            scale = 1 if layer.spline_scaler is None else layer.spline_scaler[o, i]
-            y[:, o] += scale * (basis[:, i] @ layer.spline_weight[o, i])
+            scale = 1 if layer.edge_scale is None else layer.edge_scale[i, o]
+            y[:, o] += scale * (basis[:, i] @ layer.coefficients[i, :, o])
             if layer.base_weight is not None:
                 y[:, o] += layer.base_weight[o, i] * layer.base_activation(x[:, i])
     return y
@@ -114,7 +114,7 @@ def test_state_dict_is_complete(layer: KANLinear, x: Tensor, request: object) ->
         2,
         layer.grid_size,
         layer.spline_order,
-        enable_standalone_scale_spline=layer.spline_scaler is not None,
+        enable_standalone_scale_spline=layer.edge_scale is not None,
         base_activation=type(layer.base_activation),
         base=layer.base_weight is not None,
         outside=layer.outside,
@@ -130,16 +130,16 @@ def test_state_dict_of_another_grid_size(layer: KANLinear, x: Tensor) -> None:
         2,
         layer.grid_size + 6,
         layer.spline_order,
-        enable_standalone_scale_spline=layer.spline_scaler is not None,
+        enable_standalone_scale_spline=layer.edge_scale is not None,
         base_activation=type(layer.base_activation),
         base=layer.base_weight is not None,
         outside=layer.outside,
     )
-    parameter = other.spline_weight
+    parameter = other.coefficients
     other.load_state_dict(layer.state_dict())
     assert torch.equal(other(x), layer(x))
     assert other.grid_size == layer.grid_size
-    assert other.spline_weight is parameter  # optimizers hold the same tensor
+    assert other.coefficients is parameter  # optimizers hold the same tensor
 
 
 def test_compiles_to_one_graph(layer: KANLinear, x: Tensor) -> None:

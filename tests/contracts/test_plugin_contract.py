@@ -113,7 +113,7 @@ def test_importances_see_coefficients_and_heads_but_no_grid(name, benchmark):
     importance = plugin.anchor.importance
     assert importance.keys() == {n for n, _ in strategy.model.named_parameters()}
     assert all(i.abs().sum() > 0 for i in importance.values())
-    coefficients = [n for n in importance if n.endswith("spline_weight")]
+    coefficients = [n for n in importance if n.endswith("coefficients")]
     assert len(coefficients) >= 3  # hidden layer, and a head per experience
     assert not any("grid" in n for n in importance)
 

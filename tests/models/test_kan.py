@@ -42,14 +42,18 @@ def test_efficient_kan_weights_give_its_outputs(
         torch.testing.assert_close(loss, expected["regularization_loss"])
 
 
-def test_state_dict_is_efficient_kans(golden: dict[str, Any]) -> None:
-    ours = KAN([6, 5, 3]).state_dict()
+def test_state_dict_for_efficient_kan(golden: dict[str, Any]) -> None:
+    network = KAN([6, 5, 3])
     theirs = golden["fresh"]["state"]
+    network.load_state_dict(theirs)
+    ours = network.efficient_kan_state_dict()
     assert set(ours) == set(theirs)
     for name, tensor in theirs.items():
         assert ours[name].shape == tensor.shape
         assert ours[name].dtype == tensor.dtype
-    torch.testing.assert_close(ours["layers.0.grid"], theirs["layers.0.grid"])
+        torch.testing.assert_close(ours[name], tensor)
+    with pytest.raises(ValueError, match=r"has no layers\.0\.anchor"):
+        KAN([6, 5, 3], input_anchor=0.0).efficient_kan_state_dict()
 
 
 def test_against_a_checkout_of_efficient_kan() -> None:
@@ -62,7 +66,7 @@ def test_against_a_checkout_of_efficient_kan() -> None:
     for x in (torch.rand(64, 784) * 2 - 1, torch.randn(64, 784) * 3):
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
     back = load_efficient_kan(checkout)([784, 64, 10])
-    back.load_state_dict(ours.state_dict())
+    back.load_state_dict(ours.efficient_kan_state_dict())
 
 
 def test_positional_arguments_are_those_of_efficient_kan() -> None:
@@ -144,7 +148,7 @@ def test_builder(outside: Any) -> None:
     assert (first.grid_size, first.spline_order, first.outside) == (7, 2, outside)
     assert (float(first.grid[0, 2]), float(first.grid[0, -3])) == (-1, 4)
     assert set(network.state_dict()) == {
-        f"layers.{i}.{name}" for i in range(3) for name in ("spline_weight", "grid")
+        f"layers.{i}.{name}" for i in range(3) for name in ("coefficients", "grid")
     }
 
 

@@ -14,7 +14,7 @@ from kancl.splines import grid_ends
 
 def splines_only(**options: object) -> KANLinear:
     layer = KANLinear(6, 5, base=False, **options)  # type: ignore[arg-type]
-    nn.init.normal_(layer.spline_weight)
+    nn.init.normal_(layer.coefficients)
     return layer
 
 
@@ -31,7 +31,7 @@ def test_update_grid_keeps_the_function(
 ) -> None:
     layer = splines_only(grid_size=grid_size, enable_standalone_scale_spline=scaler)
     if scaler:
-        nn.init.normal_(layer.spline_scaler)
+        nn.init.normal_(layer.edge_scale)
     x = torch.rand(500, 6) * 2 - 1
     if data == "squared":
         x = x.square()
@@ -78,10 +78,10 @@ def test_update_grid_reaches_data_off_the_grid() -> None:
 
 def test_update_grid_changes_in_place() -> None:
     layer = splines_only()
-    tensors = [layer.grid, layer.spline_weight]
+    tensors = [layer.grid, layer.coefficients]
     pointers = [t.data_ptr() for t in tensors]
     layer.update_grid(torch.rand(100, 6))
-    assert [t.data_ptr() for t in (layer.grid, layer.spline_weight)] == pointers
+    assert [t.data_ptr() for t in (layer.grid, layer.coefficients)] == pointers
 
 
 def test_update_grid_refuses_what_is_not_finite() -> None:
@@ -148,11 +148,11 @@ def test_regularization_loss_by_hand() -> None:
     entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     loss = layer.regularization_loss(2.0, 3.0)
     assert float(loss.detach()) == pytest.approx(2 * 4 + 3 * entropy, rel=1e-6)
-    nn.init.zeros_(layer.spline_weight)
+    nn.init.zeros_(layer.coefficients)
     loss = layer.regularization_loss()
     loss.backward()
     assert float(loss.detach()) == 0.0
-    assert not bool(layer.spline_weight.grad.isnan().any())
+    assert not bool(layer.coefficients.grad.isnan().any())
 
 
 def test_off_grid_share_by_hand() -> None:

@@ -1,0 +1,43 @@
+"""Spline sums as one matrix product over all bases, in closed form: the dense path."""
+
+import torch
+from torch import Tensor
+
+from kancl.splines.uniform import UniformGrid, uniform_basis
+
+
+def grid_basis(x: Tensor, grid: UniformGrid) -> Tensor:
+    """All bases of a uniform grid at ``x``, less their values at its anchor.
+
+    At the anchor itself they are exactly 0.
+
+    Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
+    """
+    options = grid.low, grid.high, grid.size, grid.degree, grid.outside
+    basis = uniform_basis(x, *options)
+    if grid.anchor is None:
+        return basis
+    anchor = grid.anchor.to(x.dtype)
+    basis = basis - uniform_basis(anchor.unsqueeze(0), *options)
+    # Not left to the subtraction: rounding may differ between batch sizes.
+    return torch.where((x == anchor).unsqueeze(-1), _without_value(basis), basis)
+
+
+def dense_spline_sum(
+    x: Tensor, coefficients: Tensor, scale: Tensor | None, grid: UniformGrid
+) -> Tensor:
+    """``y_o = sum_i scale_io sum_g coefficients_igo B_g(x_i)``.
+
+    Shape: x ``(batch, in_features)``, coefficients ``(in_features, n_basis,
+        out_features)``, scale ``(in_features, out_features)`` -> ``(batch,
+        out_features)``.
+    """
+    basis = grid_basis(x, grid).to(coefficients.dtype)
+    if scale is not None:
+        coefficients = coefficients * scale.unsqueeze(1)
+    return basis.flatten(1) @ coefficients.flatten(0, 1)
+
+
+def _without_value(basis: Tensor) -> Tensor:
+    """Exactly 0, with the derivatives of ``basis``."""
+    return basis - basis.detach()

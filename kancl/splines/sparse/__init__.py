@@ -1,0 +1,9 @@
+"""Spline sums on a CPU that touch only the coefficients of live bases."""
+
+from kancl.splines.sparse.function import (
+    sparse_spline_sum,
+    takes_sparse,
+    why_not_sparse,
+)
+
+__all__ = ["sparse_spline_sum", "takes_sparse", "why_not_sparse"]

@@ -1,0 +1,204 @@
+"""The sparse path as an operation of autograd."""
+
+import importlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import Parameter
+
+from kancl.splines.dense import dense_spline_sum
+from kancl.splines.uniform import UniformGrid
+
+HIGHEST_DEGREE = 3
+FEWEST_BASES = 4
+COLUMNS = 16  # the kernels read gradients of outputs in blocks of so many
+WORTH_A_THREAD = 2**20  # multiplications
+
+_logger = logging.getLogger(__name__)
+
+
+def why_not_sparse(grid_size: int, degree: int) -> str | None:
+    """What keeps splines of this kind, or this machine, from the sparse path."""
+    if degree > HIGHEST_DEGREE:
+        return f"degree is {degree}, the sparse path takes 1 to {HIGHEST_DEGREE}"
+    if grid_size + degree < FEWEST_BASES:
+        return (
+            f"grid_size + degree is {grid_size + degree}, the sparse path needs at "
+            f"least {FEWEST_BASES} bases"
+        )
+    if _kernels() is None:
+        return "Numba is missing or can't compile here (pip install numba)"
+    return None
+
+
+def takes_sparse(x: Tensor, coefficients: Tensor) -> bool:
+    """Whether these tensors are ordinary ones on a CPU, of one floating dtype.
+
+    Tracing, function transforms, autocast and half precision are for the dense path.
+    """
+    return (
+        x.device.type == "cpu"
+        and coefficients.device.type == "cpu"
+        and coefficients.dtype in (torch.float32, torch.float64)
+        and x.dtype in (coefficients.dtype, torch.float64)
+        and type(x) in (Tensor, Parameter)
+        and type(coefficients) in (Tensor, Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def sparse_spline_sum(
+    x: Tensor, coefficients: Tensor, scale: Tensor | None, grid: UniformGrid
+) -> Tensor:
+    """``y_o = sum_i scale_io sum_g coefficients_igo B_g(x_i)``, live bases only.
+
+    Per value ``degree + 1`` rows of ``coefficients`` are read, whatever the grid size.
+    Backward keeps ``x`` and evaluates again. A second derivative goes the dense way.
+
+    Shape: x ``(batch, in_features)``, coefficients ``(in_features, n_basis,
+        out_features)``, scale ``(in_features, out_features)`` -> ``(batch,
+        out_features)``.
+    """
+    y: Tensor = _SparseSplineSum.apply(x, coefficients, scale, grid)
+    return y
+
+
+class _SparseSplineSum(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        coefficients: Tensor,
+        scale: Tensor | None,
+        grid: UniformGrid,
+    ) -> Tensor:
+        ctx.save_for_backward(x, coefficients, scale)
+        ctx.grid = grid
+        weights, scales = _array(coefficients), _array_or_none(scale, coefficients)
+        y = coefficients.new_zeros(x.shape[0], coefficients.shape[2])
+        spline_sum = _kernels().spline_sum
+        arguments = *_located(x, grid), _anchor(grid), *_kind(grid)
+
+        def part(start: int, stop: int) -> None:
+            spline_sum(*arguments, weights, scales, y.numpy(), start, stop)
+
+        _in_parts(part, x.shape[0], x.numel() * y.shape[1])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, coefficients, scale = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # someone wants to differentiate again
+            return (
+                *_differentiable(x, coefficients, scale, ctx.grid, grad, needed),
+                None,
+            )
+        work = x.numel() * grad.shape[1]
+        located, kind = _located(x, ctx.grid), _kind(ctx.grid)
+        weights, scales = _array(coefficients), _array_or_none(scale, coefficients)
+        columns = -(-grad.shape[1] // COLUMNS) * COLUMNS
+        padded = torch.nn.functional.pad(grad, (0, columns - grad.shape[1]))
+        grads = _array(padded)
+        of_x = of_coefficients = of_scale = None
+        if needed[0]:
+            of_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+            kernel = _kernels().input_gradient
+            fixed = *located, *kind, weights, scales, grads, of_x.numpy()
+            _in_parts(lambda a, b: kernel(*fixed, a, b), x.shape[1], work)
+        if needed[1] or needed[2]:
+            of_coefficients = torch.empty(coefficients.shape, dtype=coefficients.dtype)
+            if scale is not None:
+                of_scale = torch.zeros(scale.shape, dtype=scale.dtype)
+            kernel = _kernels().coefficient_gradient
+            fixed = (
+                *located,
+                _anchor(ctx.grid),
+                *kind,
+                weights,
+                scales,
+                grads,
+                of_coefficients.numpy(),
+                _array_or_none(of_scale, coefficients),
+            )
+            _in_parts(lambda a, b: kernel(*fixed, a, b), x.shape[1], work)
+        return of_x, of_coefficients, of_scale, None
+
+
+def _differentiable(
+    x: Tensor,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    grid: UniformGrid,
+    grad: Tensor,
+    needed: tuple[bool, ...],
+) -> list[Tensor | None]:
+    inputs = [x, coefficients, scale]
+    wanted = [t for t, need in zip(inputs, needed) if need and t is not None]
+    y = dense_spline_sum(x, coefficients, scale, grid)
+    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+    return [next(found) if need else None for need in needed]
+
+
+@cache
+def _kernels() -> Any:
+    """The module of kernels; ``None``, and one line in the log, where it can't be."""
+    try:
+        return importlib.import_module("kancl.splines.sparse.kernels")
+    except (ImportError, RuntimeError) as error:
+        _logger.warning(
+            "The sparse spline path is off, splines take the dense path, which is "
+            "slower: %s",
+            error,
+        )
+        return None
+
+
+@cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n, thread_name_prefix="kancl-splines")
+
+
+def _in_parts(do: Callable[[int, int], None], n: int, work: int) -> None:
+    """``do(start, stop)`` for all of ``0 .. n``, on as many threads as torch has.
+
+    No result depends on how many there are.
+    """
+    n_threads = min(torch.get_num_threads(), n, work // WORTH_A_THREAD)
+    if n_threads <= 1:
+        do(0, n)
+        return
+    ends = [n * k // n_threads for k in range(n_threads + 1)]
+    list(_threads(n_threads).map(do, ends, ends[1:]))
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()
+
+
+def _array_or_none(tensor: Tensor | None, like: Tensor) -> Any:
+    """An array without elements stands for ``None``."""
+    return _array(like.new_empty(0, 0) if tensor is None else tensor)
+
+
+def _located(x: Tensor, grid: UniformGrid) -> tuple[Any, Any, Any]:
+    low = grid.low.double()
+    cells = grid.size / (grid.high.double() - low)
+    return _array(x), _array(low), _array(cells)
+
+
+def _anchor(grid: UniformGrid) -> Any:
+    anchor = grid.low.new_empty(0) if grid.anchor is None else grid.anchor
+    return _array(anchor.double())
+
+
+def _kind(grid: UniformGrid) -> tuple[int, int, int]:
+    return grid.size, grid.degree, ("zero", "clamp", "linear").index(grid.outside)
