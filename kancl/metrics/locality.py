@@ -1,8 +1,9 @@
 """Why something was forgotten: occupancy, overlap, drift, conflict, inference.
 
 Functions on tensors of one layer: ``bases`` are ``(n_samples, in_features, n_basis)``,
-as ``KANLinear.b_splines`` gives them, coefficients ``(out_features, in_features,
-n_basis)``. A linear layer is the case ``n_basis = 1``, its inputs being the bases.
+as ``KANLinear.b_splines`` gives them, coefficients ``(in_features, n_basis,
+out_features)``, as ``KANLinear.scaled_coefficients``. A linear layer is the case
+``n_basis = 1``, its inputs being the bases.
 """
 
 from collections.abc import Sequence
@@ -140,11 +141,11 @@ def overlap_matrix(
 
 def drift_per_knot(before: Tensor, after: Tensor) -> Tensor:
     """``|c_after - c_before|`` over the outputs, ``(in_features, n_basis)``."""
-    return (after - before).norm(dim=0)
+    return (after - before).norm(dim=-1)
 
 
 def drift_bound(occupancy: Occupancy, before: Tensor, after: Tensor) -> Tensor:
-    """``sum_pg o_pg |change of c_qpg|``: no output drifts more, on average.
+    """``sum_pg o_pg |change of c_pgq|``: no output drifts more, on average.
 
     For one layer, ``E |change of f_q(x)|`` over the samples of the occupancy is at most
     this, whatever happened since; 0 exactly if nothing occupied has moved.
@@ -152,7 +153,7 @@ def drift_bound(occupancy: Occupancy, before: Tensor, after: Tensor) -> Tensor:
     Shape: coefficients as above -> ``(out_features,)``.
     """
     change = (after - before).abs().to(occupancy.mean.dtype)
-    return torch.einsum("ig,oig->o", occupancy.mean, change)
+    return torch.einsum("ig,igo->o", occupancy.mean, change)
 
 
 def output_drift(before: Tensor, after: Tensor) -> Tensor:
@@ -167,7 +168,7 @@ def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
         visited: by any sample since ``before``, ``(in_features, n_basis)``; take
             ``Occupancy.visited(threshold=0)``.
     """
-    moved = (after - before).abs().masked_fill(visited, 0)
+    moved = (after - before).abs().masked_fill(visited.unsqueeze(-1), 0)
     return float(moved.max())
 
 

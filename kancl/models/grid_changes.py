@@ -39,7 +39,7 @@ def refine(
         rule.
     """
     insertion = refinement(_knots(layer), layer.spline_order, factor, layer.outside)
-    return _apply(layer, insertion, optimizer)
+    return _apply(layer, insertion, optimizer, factor)
 
 
 def grow(
@@ -52,8 +52,14 @@ def grow(
     for policies whose kink at the old end needs a repeated knot: ``clamp`` above degree
     1, ``linear`` above degree 2.
 
-    Args, Returns, Raises: as ``refine``.
+    Args, Returns: as ``refine``.
+    Raises: ValueError as ``refine`` does, and for a warped grid.
     """
+    if layer.warp is not None:
+        raise ValueError(
+            "a warp ends with its grid, so a warped grid can't grow: give it the whole "
+            "range from the start (grid_range), or don't warp it"
+        )
     degree, outside = layer.spline_order, layer.outside
     knots = _knots(layer)
     n_left, n_right = cells_to_reach(knots, degree, low, high, outside)
@@ -62,41 +68,57 @@ def grow(
 
 
 def _knots(layer: KANLinear) -> Tensor:
-    """The knots as the layer takes them: of a uniform grid it reads the ends only."""
+    """The knots as the layer takes them: of a uniform grid it reads the ends only, and
+    behind a warp there are cells to count instead of inputs.
+    """
     if not layer.uniform:
         return layer.grid
     low, high = grid_ends(layer.grid.double(), layer.spline_order)
+    if layer.warp is not None:
+        low, high = torch.zeros_like(low), torch.full_like(high, layer.grid_size)
     return uniform_knots(low, high, layer.grid_size, layer.spline_order)
 
 
 @torch.no_grad()
 def _apply(
-    layer: KANLinear, insertion: Insertion, optimizer: Optimizer | None
+    layer: KANLinear,
+    insertion: Insertion,
+    optimizer: Optimizer | None,
+    factor: int = 1,
 ) -> Insertion:
-    weight = layer.spline_weight
-    old_shape = weight.shape
-    carried = _carried_state(weight, insertion, optimizer)
+    coefficients = layer.coefficients
+    carried = _carried_state(coefficients, insertion, optimizer)
     state = layer.state_dict()
+    state["coefficients"] = insertion.values(coefficients)
     state["grid"] = insertion.knots.to(layer.grid.dtype)
-    state["spline_weight"] = insertion.values(weight)
+    if layer.warp is not None:
+        # The grid's ends stay where they are: `zero` has cells beyond them now.
+        degree = layer.spline_order
+        grid_size = state["coefficients"].shape[1] - degree
+        beyond = (grid_size - factor * layer.grid_size) / 2
+        state["warp"] = factor * layer.warp + beyond
+        low, high = grid_ends(layer.grid.double(), degree)
+        state["grid"] = uniform_knots(low, high, grid_size, degree)
+    resized = state["coefficients"].shape != coefficients.shape
     layer.load_state_dict(state)
-    if weight.shape != old_shape:
-        weight.grad = None
+    if resized:
+        coefficients.grad = None
     for key, value in carried.items():
         assert optimizer is not None
-        # In the memory layout of the parameter, as fused optimizers want it.
-        optimizer.state[weight][key] = torch.empty_like(weight).copy_(value)
+        optimizer.state[coefficients][key] = value
     return insertion
 
 
 def _carried_state(
-    weight: Tensor, insertion: Insertion, optimizer: Optimizer | None
+    coefficients: Tensor, insertion: Insertion, optimizer: Optimizer | None
 ) -> dict[str, Tensor]:
     """The new state of the coefficients; other state (a count of steps) stays."""
     carried = {}
-    state: dict[str, Any] = {} if optimizer is None else optimizer.state.get(weight, {})
+    state: dict[str, Any] = (
+        {} if optimizer is None else optimizer.state.get(coefficients, {})
+    )
     for key, value in state.items():
-        if not isinstance(value, Tensor) or value.shape != weight.shape:
+        if not isinstance(value, Tensor) or value.shape != coefficients.shape:
             continue
         if key in MOVES:
             carried[key] = insertion.values(value)

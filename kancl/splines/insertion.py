@@ -49,7 +49,8 @@ class Insertion:
 
         Momentum is a move: the step it makes changes the function as it would have.
 
-        Shape: ``(..., in_features, n_old)`` -> ``(..., in_features, n_new)``.
+        Shape: ``(in_features, n_old)`` or ``(in_features, n_old, out_features)`` -> the
+            same with ``n_new``.
         """
         return self._apply(self.matrix, old)
 
@@ -85,7 +86,7 @@ class Insertion:
 
     def _apply(self, matrix: Tensor, old: Tensor) -> Tensor:
         matrix = matrix.to(old.device)
-        new = torch.einsum("inm,...im->...in", matrix, old.to(matrix.dtype))
+        new = torch.einsum("inm,im...->in...", matrix, old.to(matrix.dtype))
         return new.to(old.dtype)
 
 

@@ -137,10 +137,10 @@ def test_outputs_never_drift_more_than_the_bound(
     layer = KANLinear(3, 2, grid_size, degree, base=False, outside=outside).double()
     x = width * torch.randn(n, 3, dtype=torch.float64)
     with torch.no_grad():
-        before, y = layer.scaled_spline_weight.clone(), layer(x)
+        before, y = layer.scaled_coefficients.clone(), layer(x)
         moved = before + size * torch.randn_like(before)
         moved[torch.rand_like(before) < 0.5] = 0
-        after = torch.einsum("nig,oig->no", layer.b_splines(x), moved)
+        after = torch.einsum("nig,igo->no", layer.b_splines(x), moved)
     bound = drift_bound(Occupancy.of(layer.b_splines(x)), before, moved)
     drift = output_drift(y, after)
     assert (drift <= bound * (1 + 1e-9) + 1e-12).all()
@@ -150,11 +150,11 @@ def test_the_bound_is_reached_and_zero_exactly_off_the_occupied():
     layer = layer_on_unit_interval(base=False)
     x = torch.rand(50, 2) / 2
     occupancy = Occupancy.of(layer.b_splines(x))
-    before = layer.scaled_spline_weight.detach()
+    before = layer.scaled_coefficients.detach()
     raised = before + 0.7  # every output moves up by 2 inputs * 0.7
     bound = drift_bound(occupancy, before, raised)
     torch.testing.assert_close(bound, torch.full((3,), 1.4).double())
-    elsewhere = before + (~occupancy.visited(0)).float()
+    elsewhere = before + (~occupancy.visited(0)).float().unsqueeze(-1)
     assert torch.equal(
         drift_bound(occupancy, before, elsewhere), torch.zeros(3).double()
     )
@@ -162,7 +162,7 @@ def test_the_bound_is_reached_and_zero_exactly_off_the_occupied():
 
 
 def test_drift_per_knot():
-    before, after = torch.zeros(2, 1, 2), torch.tensor([[[3.0, 0.0]], [[4.0, 1.0]]])
+    before, after = torch.zeros(1, 2, 2), torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])
     assert drift_per_knot(before, after).tolist() == [[5.0, 1.0]]
 
 
@@ -178,7 +178,7 @@ def test_drift_per_knot():
 def test_stock_optimizers_leak_but_for_plain_sgd(optimizer, leaks):
     """Momentum and decay move what an experience never visits."""
     layer = layer_on_unit_interval(enable_standalone_scale_spline=False)
-    nn.init.normal_(layer.spline_weight)
+    nn.init.normal_(layer.coefficients)
     stepping = optimizer(layer.parameters())
 
     def train(low, n_steps=5):
@@ -190,11 +190,11 @@ def test_stock_optimizers_leak_but_for_plain_sgd(optimizer, leaks):
         return Occupancy.of(layer.b_splines(x)).visited(0)
 
     train(0.6)
-    before = layer.scaled_spline_weight.detach().clone()
+    before = layer.scaled_coefficients.detach().clone()
     x = torch.linspace(0, 0.3, 500).unsqueeze(1).expand(-1, 2)
     visited = Occupancy.of(layer.b_splines(x)).visited(0)
     train(0.0)
-    after = layer.scaled_spline_weight.detach()
+    after = layer.scaled_coefficients.detach()
     assert (leak(visited, before, after) > 0) == leaks
     assert leak(visited & False, before, after) > 0
 

@@ -25,7 +25,7 @@ OPTIMIZERS: dict[str, Any] = {
 
 def layer_with(degree: int = 3, **options: Any) -> KANLinear:
     layer = KANLinear(3, 2, 5, degree, **options)
-    nn.init.normal_(layer.spline_weight)
+    nn.init.normal_(layer.coefficients)
     return layer
 
 
@@ -71,12 +71,12 @@ def test_refining_keeps_a_float32_layer_to_1e6(
     )
     x = dense_sample()
     before, rounded = function(layer, x), layer(x)
-    parameter = layer.spline_weight
+    parameter = layer.coefficients
     refine(layer, factor)
     size = max(1, float(before.abs().max()))
     assert (function(layer, x) - before).abs().max() < 1e-6 * size
     assert (layer(x) - rounded).abs().max() < 2e-6 * size
-    assert layer.uniform and layer.spline_weight is parameter
+    assert layer.uniform and layer.coefficients is parameter
     wider = 2 * degree * (factor - 1) if outside == "zero" else 0
     assert layer.grid_size == 5 * factor + wider
 
@@ -97,6 +97,25 @@ def test_growing_keeps_a_float32_layer_to_1e6(
     assert layer.off_grid_share(torch.tensor([[1 + right - 1e-4] * 3])) == 0
     if outside == "zero":
         assert layer.uniform
+
+
+@pytest.mark.parametrize("outside", POLICIES)
+def test_anchored_warped_and_per_feature_grids(outside: Any) -> None:
+    ranges = torch.tensor([[-1.0, 1.0], [0.0, 0.3], [-3.0, 2.0]])
+    layer = layer_with(outside=outside, anchor=0.1, grid_range=ranges).double()
+    x = dense_sample().double()
+    before = layer(x)
+    size = before.detach().abs().max()
+    grow(layer, -1.1, 1.5)
+    assert (layer(x) - before).abs().max() < 1e-12 * size
+    layer = layer_with(outside=outside, anchor=0.1, grid_range=ranges).double()
+    layer.warp_grid(torch.randn(300, 3).double().square())
+    before = layer(x)
+    refine(layer, 3)
+    assert (layer(x) - before).abs().max() < 1e-12 * size
+    assert layer.uniform
+    with pytest.raises(ValueError, match="a warped grid can't grow"):
+        grow(layer, -4, 4)
 
 
 @pytest.mark.parametrize("outside", POLICIES)
@@ -146,10 +165,10 @@ def test_training_goes_on_without_a_jump(name: str, how: str) -> None:
     expected = OPTIMIZERS[name](twin.parameters())
     expected.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     changed(layer, optimizer, how)
-    assert layer.spline_weight.shape != twin.spline_weight.shape
-    for value in optimizer.state[layer.spline_weight].values():
+    assert layer.coefficients.shape != twin.coefficients.shape
+    for value in optimizer.state[layer.coefficients].values():
         if isinstance(value, Tensor) and value.dim():
-            assert value.stride() == layer.spline_weight.stride()
+            assert value.stride() == layer.coefficients.stride()
     found = train(layer, optimizer, 12, seed=1)
     usual = train(twin, expected, 12, seed=1)
     assert found[0] == pytest.approx(usual[0], rel=1e-5)
@@ -192,8 +211,8 @@ def test_an_anchor_goes_along() -> None:
     ones = {name: torch.full_like(p, 2.0) for name, p in centre.items()}
     anchor.move(ones, to=centre)
     with torch.no_grad():
-        layer.spline_weight += 0.3  # a drift that all coefficients share
+        layer.coefficients += 0.3  # a drift that all coefficients share
     before = anchor.penalty(layer)
-    anchor.carry("spline_weight", grow(layer, -1.2, 1.2))
-    anchor.carry("spline_weight", refine(layer, 2))
+    anchor.carry("coefficients", grow(layer, -1.2, 1.2))
+    anchor.carry("coefficients", refine(layer, 2))
     torch.testing.assert_close(anchor.penalty(layer), before)

@@ -170,8 +170,8 @@ def test_shares_add_up_and_are_right_for_even_samples(
 ) -> None:
     knots = uniform_knots(torch.tensor([0.0]), 1.0, grid_size, degree)
     insertion = refinement(knots, degree, factor, "zero")
-    old = torch.rand(3, 1, grid_size + degree, dtype=torch.float64)
-    torch.testing.assert_close(insertion.shares(old).sum(-1), old.sum(-1))
+    old = torch.rand(1, grid_size + degree, 3, dtype=torch.float64)
+    torch.testing.assert_close(insertion.shares(old).sum(1), old.sum(1))
     even = torch.full((1, grid_size + degree), 0.6, dtype=torch.float64)
     found = insertion.shares(even)[0]
     expected = 0.6 * insertion.matrix[0].sum(-1) / factor
@@ -181,10 +181,10 @@ def test_shares_add_up_and_are_right_for_even_samples(
 def test_second_moments_keep_steps_where_parents_agree() -> None:
     knots = uniform_knots(torch.tensor([0.0]), 1.0, 5, 3)
     insertion = refinement(knots, 3, 2, "clamp")
-    m, v = torch.randn(4, 1, 8), torch.full((4, 1, 8), 0.25)
+    m, v = torch.randn(1, 8, 4), torch.full((1, 8, 4), 0.25)
     step = insertion.values(m) / insertion.second_moments(v).sqrt()
     torch.testing.assert_close(step, insertion.values(m / v.sqrt()))
-    uneven = torch.rand(4, 1, 8)
+    uneven = torch.rand(1, 8, 4)
     found = insertion.second_moments(uneven)
     assert uneven.min() <= found.min() and found.max() <= uneven.max()
 
@@ -192,11 +192,11 @@ def test_second_moments_keep_steps_where_parents_agree() -> None:
 def test_new_ground_starts_from_the_edges_mean_second_moment() -> None:
     knots = uniform_knots(torch.tensor([0.0]), 1.0, 4, 2)
     insertion = growth(knots, 2, 3, 0, "zero")
-    v = torch.rand(5, 1, 6)
+    v = torch.rand(1, 6, 5)
     found = insertion.second_moments(v)
-    torch.testing.assert_close(found[..., 3:], v)
-    torch.testing.assert_close(found[..., :3], v.mean(-1, keepdim=True).expand(5, 1, 3))
-    assert insertion.values(v)[..., :3].abs().max() == 0
+    torch.testing.assert_close(found[:, 3:], v)
+    torch.testing.assert_close(found[:, :3], v.mean(1, keepdim=True).expand(1, 3, 5))
+    assert insertion.values(v)[:, :3].abs().max() == 0
 
 
 def test_what_new_knots_cannot_hold_is_refused() -> None:
