@@ -1,9 +1,10 @@
 """Loaders that fetch a whole batch by index, in the very order of Avalanche's own.
 
 Avalanche's loaders decide what a batch holds (task-balanced, current beside replayed
-data, ...) with samplers that draw from torch's generator. These samplers are kept, and so
-is torch's ``DataLoader`` around them: the random stream, hence every batch, stays equal.
-Only the way from indices to tensors is another: no Python per sample, no collating.
+data, ...) with samplers that draw from torch's generator. These samplers are kept, and
+what torch's ``DataLoader`` draws around them: the random stream, hence every batch, stays
+equal. Only the way from indices to tensors is another: no Python per sample, no
+collating, and where one sampler decides alone, its order is taken at once.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from avalanche.benchmarks.utils.data_loader import (
     MultiDatasetDataLoader,
     MultiDatasetSampler,
 )
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
     DataLoader,
     Dataset,
     RandomSampler,
+    SequentialSampler,
 )
 
 from kancl.data.rows import FoundRows, find_rows
@@ -44,6 +48,43 @@ def _ready(batch: list[Any]) -> list[Any]:
     return batch
 
 
+def _batches(
+    found: FoundRows, sampler: MultiDatasetSampler, generator: torch.Generator | None
+) -> Iterator[list[Any]]:
+    """What a DataLoader with this batch sampler and generator would give."""
+    torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
+    if len(sampler.samplers) == 1 and _decides_ahead(sampler.samplers[0], generator):
+        indices = _order_at_once(sampler.samplers[0], sampler.never_ending)
+    else:
+        indices = (torch.from_numpy(np.array(batch)) for batch in sampler)
+    for index in indices:
+        yield found.batch(index)
+
+
+def _decides_ahead(sampler: Any, generator: torch.Generator | None) -> bool:
+    """Whether all draws that a batch sampler makes in a pass follow from its first.
+
+    Then nothing else can draw in between, and the whole order may be taken at the start.
+    """
+    if type(sampler) is not BatchSampler:
+        return False
+    inner = sampler.sampler
+    if type(inner) is RandomSampler:
+        return inner.generator is generator
+    return type(inner) is SequentialSampler
+
+
+def _order_at_once(sampler: BatchSampler, never_ending: bool) -> Iterator[Tensor]:
+    """The indices of each batch; pass after pass if it never ends."""
+    while True:
+        order = np.fromiter(sampler.sampler, np.int64)
+        if sampler.drop_last:
+            order = order[: len(sampler) * sampler.batch_size]
+        yield from torch.from_numpy(order).split(sampler.batch_size)
+        if not never_ending:
+            return
+
+
 class WholeBatchLoader:
     """Iterate an Avalanche loader's batches, each fetched at once.
 
@@ -53,7 +94,7 @@ class WholeBatchLoader:
 
     def __init__(self, loader: MultiDatasetDataLoader, found: FoundRows) -> None:
         self._loader = loader
-        self._batches = _Batches(found)
+        self._found = found
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -73,13 +114,7 @@ class WholeBatchLoader:
             oversample_small_datasets=loader.oversample_small_datasets,
             never_ending=loader.never_ending,
         )
-        generator = loader.loader_kwargs.get("generator")
-        yield from DataLoader(
-            self._batches,
-            batch_sampler=sampler,
-            collate_fn=_ready,
-            generator=generator,
-        )
+        yield from _batches(self._found, sampler, loader.loader_kwargs.get("generator"))
 
 
 class EndlessLoader:
@@ -120,16 +155,16 @@ class EndlessLoader:
         ]
         sampler = MultiDatasetSampler(self._datasets, samplers, never_ending=True)
         if self._found is not None:
-            data: Dataset = _Batches(self._found)
-            collate_fn = _ready
+            batches = _batches(self._found, sampler, generator)
         else:
-            data = ConcatDataset(self._datasets)
-            collate_fn = self._collate_fn
-        batches = iter(
-            DataLoader(
-                data, batch_sampler=sampler, collate_fn=collate_fn, generator=generator
+            batches = iter(
+                DataLoader(
+                    ConcatDataset(self._datasets),
+                    batch_sampler=sampler,
+                    collate_fn=self._collate_fn,
+                    generator=generator,
+                )
             )
-        )
         for _ in range(self._iterations):
             yield next(batches)
 

@@ -105,7 +105,9 @@ class FoundRows:
 
     def batch(self, indices: Sequence[int] | Tensor) -> list[Any]:
         """``[x, y, task_labels, ...]`` of these samples, as collating them would give."""
-        index = torch.as_tensor(indices, device=self.rows.device)
+        if not isinstance(indices, Tensor):
+            indices = torch.from_numpy(np.array(indices, dtype=np.int64))
+        index = indices.to(self.rows.device)
         orders = self.orders
         if isinstance(orders, Tensor):
             orders = orders.index_select(0, index)
@@ -116,7 +118,7 @@ class FoundRows:
         if self.task_labels is not None:
             batch.append(self.task_labels.index_select(0, index))
         for attribute in self.others:
-            batch.append(default_collate([attribute[int(i)] for i in indices]))
+            batch.append(default_collate([attribute[i] for i in indices.tolist()]))
         return batch
 
 

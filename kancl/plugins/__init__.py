@@ -10,6 +10,7 @@ from kancl.plugins.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.from_scratch import FromScratchPlugin
 from kancl.plugins.gdumb import MemoryOnlyPlugin
 from kancl.plugins.l2_anchor import L2AnchorPlugin
+from kancl.plugins.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.lwf import LwFPlugin
 from kancl.plugins.mas import MASPlugin
 from kancl.plugins.mir import MIRPlugin

@@ -95,10 +95,8 @@ class RecorderPlugin(SupervisedPlugin):
         self.in_training = False
         """Whether ``strategy.train`` is under way, also while it evaluates."""
         self._clock = _Stopwatch()
-        self._loss_sum: Tensor | float = 0.0
-        self._n_correct: Tensor | int = 0
-        self._n_samples = 0
-        self._n_batches = 0
+        self._losses: list[Tensor] = []  # on the device, since the last row
+        self._hits: list[Tensor] = []
         self._evaluated: list[tuple[str, int, Tensor, int]] = []
         self._eval_sums: Tensor | None = None
         self._n_evaluated = 0
@@ -162,18 +160,13 @@ class RecorderPlugin(SupervisedPlugin):
         self.train_seconds += self._clock.lap(strategy.device)
         self.in_training = False
 
-    @torch.no_grad()
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self.iteration += 1
-        self._loss_sum = (
-            self._loss_sum + strategy.loss.detach().sum()
-        )  # Avalanche's is (1,)
-        self._n_batches += 1
+        self._losses.append(strategy.loss.detach())
         output, target = strategy.mb_output, strategy.mb_y
-        if output.shape[0] == len(target):
-            self._n_correct = self._n_correct + (output.argmax(1) == target).sum()
-            self._n_samples += len(target)
-        if self._n_batches >= self._every:
+        if len(output) == len(target):
+            self._hits.append(output.argmax(1) == target)
+        if len(self._losses) >= self._every:
             self._write_batches(strategy)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -184,22 +177,18 @@ class RecorderPlugin(SupervisedPlugin):
         )
 
     def _write_batches(self, strategy: Any) -> None:
-        if not self._n_batches:
+        if not self._losses:
             return
-        sums = torch.stack(
-            [
-                torch.as_tensor(self._loss_sum, device=strategy.device).double(),
-                torch.as_tensor(self._n_correct, device=strategy.device).double(),
-            ]
-        )
-        loss_sum, n_correct = sums.tolist()  # the one wait for the device
-        loss, n_samples = loss_sum / self._n_batches, self._n_samples
-        self._loss_sum, self._n_correct = 0.0, 0
-        self._n_batches = self._n_samples = 0
+        losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
+        means = [losses.double().mean()]
+        if self._hits:
+            means.append(torch.cat(self._hits).double().mean())
+        self._losses, self._hits = [], []
+        loss, *accuracy = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
         self.add("batch_loss", loss, experience)
-        if n_samples:
-            self.add("batch_accuracy", n_correct / n_samples, experience)
+        for value in accuracy:
+            self.add("batch_accuracy", value, experience)
         _check_finite(loss, f"training loss by iteration {self.iteration}")
 
     # evaluation

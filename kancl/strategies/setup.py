@@ -13,9 +13,11 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
+from kancl.plugins.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.optimizer_state import OptimizerStatePlugin
 from kancl.plugins.quiet_evaluation import QuietEvaluationPlugin
 from kancl.plugins.tensor_loading import TensorLoadingPlugin
+from kancl.strategies.direct_hooks import DirectHooks
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,15 @@ class TrainingSetup:
 
         Order of plugins: quiet evaluation, the user's, the strategy's own, optimizer
         state, tensor loading (it swaps ``strategy.dataloader``, so it follows whoever
-        sets it), then Avalanche's evaluator, periodic evaluation and clock.
+        sets it), then Avalanche's evaluator, periodic evaluation and clock. Those with
+        nothing to do at a hook are not called there (``DirectHooks``).
 
         Args:
             cls: an Avalanche strategy.
             plugins: the strategy's own plugins.
             options: further keyword arguments of ``cls``.
         """
-        return cls(
+        strategy = cls(
             model=self.model,
             optimizer=self.optimizer,
             criterion=self.criterion,
@@ -94,6 +97,8 @@ class TrainingSetup:
                 OptimizerStatePlugin(reset=self.reset_optimizer),
                 TensorLoadingPlugin(iterations=self.iterations),
             ],
-            evaluator=self.evaluator or EvaluationPlugin(loggers=[BaseLogger()]),
+            evaluator=self.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()]),
             **options,
         )
+        DirectHooks(strategy)
+        return strategy

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kancl.bench.data_path import main, measure
+from kancl.bench.data_path import Cost, main, measure
 
 
 def test_every_side_is_timed_and_learns() -> None:
@@ -27,3 +27,8 @@ def test_the_table_gives_ratios_to_the_bare_loop(
     assert lines[0].split()[:4] == ["median", "s", "x", "bare"]
     assert lines[1].startswith("bare PyTorch loop")
     assert " 1.00 " in lines[1]
+
+
+def test_ratios_pair_the_turns() -> None:
+    ours, bare = Cost("ours", [2.0, 9.0, 3.0], 0.2), Cost("bare", [1.0, 3.0, 2.0], 0.2)
+    assert ours.times(bare) == 2.0

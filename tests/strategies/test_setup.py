@@ -3,12 +3,12 @@
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
-from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.plugins.clock import Clock
 from torch import nn
 
 from kancl.benchmarks import split_mnist
 from kancl.plugins.ewc import EWCPlugin
+from kancl.plugins.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.tensor_loading import TensorLoadingPlugin
 from kancl.strategies import TrainingSetup
 
@@ -31,7 +31,7 @@ def test_plugins_stand_in_the_documented_order():
     kinds = [type(plugin) for plugin in plugins]
     assert plugins.index(mine) < plugins.index(own)
     assert plugins.index(own) < kinds.index(TensorLoadingPlugin)
-    assert kinds.index(TensorLoadingPlugin) < kinds.index(EvaluationPlugin)
+    assert kinds.index(TensorLoadingPlugin) < kinds.index(LazyEvaluationPlugin)
     assert kinds[-1] is Clock
 
 
