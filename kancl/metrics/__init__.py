@@ -10,6 +10,7 @@ from kancl.metrics.accuracy_matrix import (
     forgetting,
     forward_transfer,
     learning_accuracy,
+    matrix_from_series,
     summarise,
 )
 from kancl.metrics.seen_accuracy import SeenExperiencesAccuracy
@@ -25,5 +26,6 @@ __all__ = [
     "forgetting",
     "forward_transfer",
     "learning_accuracy",
+    "matrix_from_series",
     "summarise",
 ]

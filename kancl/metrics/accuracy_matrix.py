@@ -10,6 +10,7 @@ Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840 (transfer); Chaudhry et al. 2
 arXiv:1801.10112 (forgetting).
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 import torch
@@ -26,6 +27,29 @@ def empty_matrix(n_experiences: int) -> Tensor:
         raise ValueError(f"n_experiences must be at least 1, got {n_experiences}")
     shape = (n_experiences + 1, n_experiences)
     return torch.full(shape, float("nan"), dtype=torch.float64)
+
+
+def matrix_from_series(
+    series: Mapping[int, Iterable[tuple[int, float]]],
+    borders: Sequence[int],
+    n_experiences: int,
+    trains_jointly: bool = False,
+) -> Tensor:
+    """The accuracy matrix ``(N + 1, N)`` that a run's raw series amount to.
+
+    Args:
+        series: per experience (0-based), ``(iteration, accuracy)`` of evaluations.
+        borders: iterations at which each experience trained so far ended.
+        trains_jointly: the run was trained once, on all experiences.
+    """
+    matrix = empty_matrix(n_experiences)
+    rows = [0, n_experiences] if trains_jointly else range(n_experiences + 1)
+    row_at = dict(zip([0, *borders], rows))
+    for experience, points in series.items():
+        for iteration, accuracy in points:
+            if iteration in row_at and 0 <= experience < n_experiences:
+                matrix[row_at[iteration], experience] = accuracy
+    return matrix
 
 
 def average_accuracy(matrix: Tensor) -> float:

@@ -16,6 +16,17 @@ EXPERIENCES = (
     "#44AA99",
 )
 INK, FAINT = "#222222", "#9A9A9A"
+CELL_INK = "#212121"
+"""On a pale cell. Unlike ``INK`` it stays dark where a page turns INK light."""
+
+KAN, MLP, OTHER = "#0072B2", "#D55E00", "#777777"
+
+
+def model_colour(model: str) -> str:
+    """One colour for every KAN, one for every MLP."""
+    if model.startswith("kan"):
+        return KAN
+    return MLP if model.startswith("mlp") else OTHER
 
 
 def experience_colour(experience: int) -> str:

@@ -1,27 +1,38 @@
-"""Forgetting curves read off a run's measurements."""
+"""Forgetting curves read off a run's measurements, and their mean over seeds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from kancl.metrics.statistics import t_interval
 from kancl.plugins.forgetting_curve import CURVE
 from kancl.plugins.recorder import Measurement
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Accuracy on every experience against training iterations, for one run.
+    """Accuracy on every experience against training iterations, for one run or the mean
+    of several.
 
     Args:
         label: the run, say ``"kan-naive"``.
         points: per experience, its ``(iteration, accuracy)`` points.
         borders: iterations at which each experience trained so far ended.
         trains_jointly: all experiences are learned from the first iteration on.
+        n_seeds: runs of which this is the mean.
+        bands: per experience, ``(iteration, low, high)`` of the 95 % t-interval of the
+            mean; none for a single run.
+        seen_band: the same of the mean over the experiences begun, see ``seen``.
     """
 
     label: str
     points: tuple[tuple[tuple[int, float], ...], ...]
     borders: tuple[int, ...]
     trains_jointly: bool = False
+    n_seeds: int = 1
+    bands: tuple[tuple[tuple[int, float, float], ...], ...] = ()
+    seen_band: tuple[tuple[int, float, float], ...] = ()
 
     @classmethod
     def from_measurements(
@@ -31,17 +42,15 @@ class Curves:
 
         Raises: ValueError if no curve was measured.
         """
+        measurements = list(measurements)
         points: dict[int, list[tuple[int, float]]] = {}
-        ends: dict[int | None, int] = {}
         for m in measurements:
             if m.name == CURVE and m.experience is not None:
                 points.setdefault(m.experience, []).append((m.iteration, m.value))
-            elif m.name == "batch_loss":
-                ends[m.experience] = m.iteration
         if not points:
             raise ValueError(f"run {label!r} has no {CURVE} measurements")
         everything = tuple(tuple(points.get(k, ())) for k in range(max(points) + 1))
-        return cls(label, everything, tuple(sorted(ends.values())), None in ends)
+        return cls(label, everything, *training_ends(measurements))
 
     @property
     def n_experiences(self) -> int:
@@ -90,3 +99,68 @@ class Curves:
             for it, at in sorted(values.items())
             if len(at) == n_begun[it]
         ]
+
+
+def training_ends(measurements: Iterable[Measurement]) -> tuple[tuple[int, ...], bool]:
+    """Iterations at which each training ended, and whether it was on all experiences
+    at once.
+    """
+    ends = {m.experience: m.iteration for m in measurements if m.name == "batch_loss"}
+    return tuple(sorted(ends.values())), None in ends
+
+
+def mean_curves(runs: Sequence[Curves], label: str) -> Curves:
+    """The mean of several seeds' curves with its band, point by point.
+
+    Where experiences are of unequal size from seed to seed, every run's iterations are
+    stretched so that its borders fall on those of the first.
+
+    Raises: ValueError without runs, or for runs of unlike experiences.
+    """
+    if not runs:
+        raise ValueError("no runs to average")
+    first = runs[0]
+    kinds = {(r.n_experiences, len(r.borders), r.trains_jointly) for r in runs}
+    if len(kinds) > 1:
+        raise ValueError(f"{label}: the runs have unlike numbers of experiences")
+    points, bands = [], []
+    for k, line in enumerate(first.points):
+        at = [iteration for iteration, _ in line]
+        columns = [_stretched(r.points[k], r, first, at) for r in runs]
+        points.append(tuple(zip(at, np.mean(columns, axis=0).tolist())))
+        bands.append(_band(at, columns))
+    seen = [it for it, _ in first.seen()]
+    columns = [_stretched(r.seen(), r, first, seen) for r in runs]
+    return Curves(
+        label,
+        tuple(points),
+        first.borders,
+        first.trains_jointly,
+        len(runs),
+        tuple(bands) if len(runs) > 1 else (),
+        _band(seen, columns),
+    )
+
+
+def _stretched(
+    line: Sequence[tuple[int, float]], run: Curves, onto: Curves, at: Sequence[int]
+) -> np.ndarray:
+    """A line's values at the iterations ``at`` of another run, ``(len(at),)``."""
+    iterations = np.interp(
+        [it for it, _ in line], [0, *run.borders], [0, *onto.borders]
+    )
+    return np.interp(at, iterations, [value for _, value in line])
+
+
+def _band(
+    at: Sequence[int], columns: Sequence[np.ndarray]
+) -> tuple[tuple[int, float, float], ...]:
+    """The interval of the mean, which no accuracy's can leave [0, 1]."""
+    if len(columns) < 2:
+        return ()
+    band = []
+    for iteration, values in zip(at, np.transpose(columns).tolist()):
+        interval = t_interval(values)
+        assert interval is not None
+        band.append((iteration, max(interval.low, 0.0), min(interval.high, 1.0)))
+    return tuple(band)

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kancl.reporting.colours import FAINT, INK, experience_colour
+from kancl.reporting.colours import CELL_INK, FAINT, INK, experience_colour
 from kancl.reporting.curves import Curves
 
 
@@ -21,7 +21,8 @@ def forgetting_curves(runs: Sequence[Curves], title: str = "") -> Figure:
 
     The coloured strip on top says which experience is in training, and is the legend.
     What lies before an experience's own training is drawn faint; the dashed line is
-    the mean over the experiences seen so far.
+    the mean over the experiences seen so far. Means of several seeds have the band of
+    their 95 % interval.
     """
     if not runs:
         raise ValueError("no runs to draw")
@@ -44,6 +45,11 @@ def _forgetting_panel(axes: Axes, run: Curves) -> None:
         before, since = run.split(k)
         axes.plot(*_xy(before), color=colour, linewidth=1, alpha=0.3, zorder=1)
         axes.plot(*_xy(since), color=colour, linewidth=1.8, zorder=3)
+        start = run.starts(k)
+        if run.bands and start is not None:
+            band = [point for point in run.bands[k] if point[0] >= start]
+            at, low, high = zip(*band)
+            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.plot(
         *_xy(run.seen()), color=INK, linewidth=1.1, linestyle=(0, (4, 2)), zorder=4
     )
@@ -57,8 +63,9 @@ def _forgetting_panel(axes: Axes, run: Curves) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("training iterations", color=INK, fontsize=10)
-    axes.set_title(run.label, color=INK, fontsize=11, fontweight="bold", pad=20)
-    _quiet(axes)
+    title = run.label if run.n_seeds == 1 else f"{run.label}, {run.n_seeds} seeds"
+    axes.set_title(title, color=INK, fontsize=11, fontweight="bold", pad=20)
+    quiet(axes)
 
 
 def _training_strip(axes: Axes, run: Curves, end: int) -> None:
@@ -95,27 +102,44 @@ def _training_strip(axes: Axes, run: Curves, end: int) -> None:
         )
 
 
-def accuracy_matrix(matrix: Tensor, label: str = "") -> Figure:
+def accuracy_matrix(
+    matrix: Tensor, label: str = "", spread: Tensor | None = None
+) -> Figure:
     """The accuracy matrix as a heat map with numbers in percent.
 
     Rows: after how many experiences, row 0 before training; columns: the experience
     tested. A frame marks each experience just after its training; blank: not measured.
+
+    Args:
+        spread: standard deviations over seeds, of the matrix' shape, written below the
+            means.
     """
     n_rows, n = matrix.shape
     side = 0.46 if n <= 12 else 0.46 * 12 / n
     size = (1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6))
     figure = Figure(figsize=size, layout="constrained", dpi=150)
     axes = figure.subplots()
-    axes.imshow(matrix.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    edges = np.arange(n_rows + 1) - 0.5  # cells are centred on whole numbers
+    cells = axes.pcolormesh(
+        edges[:-1], edges, matrix.numpy(), cmap="Blues", vmin=0, vmax=1
+    )
+    cells.set(edgecolor="face", linewidth=0.4)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
     for i in range(n_rows):
         for j in range(n):
             value = matrix[i, j].item()
-            if value == value:
-                ink = "white" if value > 0.6 else INK
-                weight = "bold" if i == j + 1 else "normal"
-                style: dict[str, Any] = {"color": ink, "fontweight": weight}
-                number = f"{100 * value:.0f}"
-                axes.text(j, i, number, ha="center", va="center", fontsize=8, **style)
+            if value != value:
+                continue
+            style: dict[str, Any] = {"color": "white" if value > 0.6 else CELL_INK}
+            style |= {"ha": "center", "va": "center"}
+            weight = "bold" if i == j + 1 else "normal"
+            lift = 0 if spread is None else 0.14
+            number = f"{100 * value:.0f}"
+            axes.text(j, i - lift, number, fontsize=8, fontweight=weight, **style)
+            if spread is not None:
+                number = f"± {100 * spread[i, j].item():.0f}"
+                axes.text(j, i + 0.24, number, fontsize=5.5, **style)
     for k in range(n):
         frame = [(k - 0.5, k + 0.5), (k + 0.5, k + 0.5), (k + 0.5, k + 1.5)]
         frame += [(k - 0.5, k + 1.5), (k - 0.5, k + 0.5)]
@@ -124,8 +148,9 @@ def accuracy_matrix(matrix: Tensor, label: str = "") -> Figure:
     axes.set_yticks(range(n_rows), ["before", *(str(k + 1) for k in range(n))])
     axes.set_xlabel("tested on experience", fontsize=9, color=INK)
     axes.set_ylabel("trained on experiences up to", fontsize=9, color=INK)
-    axes.set_title(f"{label}: accuracy, %" if label else "accuracy, %", fontsize=10)
-    _quiet(axes, frame=False)
+    title = "accuracy, %" if spread is None else "accuracy, % ± sd"
+    axes.set_title(f"{label}: {title}" if label else title, fontsize=10, color=INK)
+    quiet(axes, frame=False)
     return figure
 
 
@@ -180,7 +205,8 @@ def _xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _quiet(axes: Axes, frame: bool = True) -> None:
+def quiet(axes: Axes, frame: bool = True) -> None:
+    """Take away the ink that says nothing."""
     for side in ["top", "right"] if frame else ["top", "right", "left", "bottom"]:
         axes.spines[side].set_visible(False)
     for side in ["left", "bottom"]:

@@ -169,7 +169,7 @@ def _comparison(
                 _difference_cell(d, c) if c.compared else ""
                 for d, c in zip(found, columns)
             ]
-            name = f"{_title(kan)} - {_title(mlp)}"
+            name = f"{model_title(kan)} - {model_title(mlp)}"
             group = (scenario, name, strategy)
             differences.append([*group[shown], str(n_pairs), *cells])
     return titles, rows, differences
@@ -190,7 +190,8 @@ def _pairs(groups: Mapping[tuple[str, ...], Any]) -> list[tuple[str, str, str, s
     ]
 
 
-def _title(model: str) -> str:
+def model_title(model: str) -> str:
+    """``KAN`` for ``kan``."""
     return model.replace("kan", "KAN", 1).replace("mlp", "MLP", 1)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
-from kancl.metrics.accuracy_matrix import empty_matrix, summarise
+from kancl.metrics.accuracy_matrix import matrix_from_series, summarise
 from kancl.plugins.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.off_grid import OffGridPlugin
 from kancl.plugins.recorder import Diverged, RecorderPlugin
@@ -127,15 +127,9 @@ def _curve(
 
 def _validation_matrix(recorder: RecorderPlugin) -> Tensor:
     """As the accuracy matrix, read off the series: at the end of each training."""
-    matrix = empty_matrix(recorder.n_experiences)
-    rows = [0, len(matrix) - 1] if recorder.trains_jointly else range(len(matrix))
-    row_at = dict(zip([0, *recorder.borders], rows))
-    for experience in range(recorder.n_experiences):
-        series = recorder.series("validation_accuracy", experience)
-        for iteration, accuracy in zip(*series):
-            if iteration in row_at:
-                matrix[row_at[iteration], experience] = accuracy
-    return matrix
+    n = recorder.n_experiences
+    series = {k: zip(*recorder.series("validation_accuracy", k)) for k in range(n)}
+    return matrix_from_series(series, recorder.borders, n, recorder.trains_jointly)
 
 
 def _identity(config: RunConfig, parts: Parts) -> dict[str, Any]:

@@ -1,1 +1,21 @@
 """A report of run folders: what they show, how sure it is, and what it cost."""
+
+from kancl.reporting.report.collect import Run, find_runs, read_measurements, read_run
+from kancl.reporting.report.groups import Benchmark, Side, benchmarks
+from kancl.reporting.report.verdicts import Comparison, compare, headline
+from kancl.reporting.report.write import Report, write_report
+
+__all__ = [
+    "Benchmark",
+    "Comparison",
+    "Report",
+    "Run",
+    "Side",
+    "benchmarks",
+    "compare",
+    "find_runs",
+    "headline",
+    "read_measurements",
+    "read_run",
+    "write_report",
+]

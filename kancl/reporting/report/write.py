@@ -1,0 +1,54 @@
+"""Write the report: one page, its tables, and TensorBoard runs over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kancl.reporting.report import tables
+from kancl.reporting.report.collect import Run
+from kancl.reporting.report.groups import Benchmark, benchmarks
+from kancl.reporting.report.page import page
+from kancl.reporting.report.verdicts import Comparison, compare
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and what it says.
+
+    Args:
+        page: the HTML file.
+    """
+
+    page: Path
+    runs: Sequence[Run]
+    compared: Sequence[tuple[Benchmark, Sequence[Comparison]]]
+
+
+def write_report(runs: Sequence[Run], folder: Path | str) -> Report:
+    """Write ``report.html`` with its tables into a folder.
+
+    Raises: ValueError without any run.
+    """
+    if not runs:
+        raise ValueError("no runs to report on")
+    folder = Path(folder)
+    compared = [(benchmark, compare(benchmark)) for benchmark in benchmarks(runs)]
+    folder.mkdir(parents=True, exist_ok=True)
+    sheets = {
+        "results": [tables.results(b) for b, _ in compared],
+        "comparison": [tables.comparison(b, c) for b, c in compared if c],
+        "cost": [tables.cost(b) for b, _ in compared],
+    }
+    for name, parts in sheets.items():
+        if parts:
+            (folder / f"{name}.md").write_text("\n".join(p.markdown() for p in parts))
+            (folder / f"{name}.tex").write_text("\n".join(p.latex() for p in parts))
+    groups = [benchmark for benchmark, _ in compared]
+    (folder / "results.csv").write_text(tables.results_csv(groups))
+    (folder / "comparison.csv").write_text(tables.comparison_csv(compared))
+    (folder / "runs.csv").write_text(tables.runs_csv(groups))
+    written = folder / "report.html"
+    written.write_text(page(runs, compared))
+    return Report(written, runs, compared)
