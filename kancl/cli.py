@@ -18,8 +18,9 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl run -m [key=a,b ...]     a sweep over several values, and its comparison
   kancl compare [key=value ...]  KAN and MLP of equal size: -m model=kan,mlp match=params
   kancl run --from FOLDER        the run of a run folder again
+  kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
   kancl list [GROUP]             scenarios, models, strategies, optimizers, settings
-  kancl bench layers|data|device how fast they are, on this machine
+  kancl bench layers|data|runs|device  how fast they are, on this machine
 
 examples:
   kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
@@ -40,7 +41,19 @@ joblib (or ray, submitit_slurm), if installed, runs a sweep in parallel.
 
 All keys and their defaults: kancl list
 """
-BENCHES = ("layers", "data", "device")
+REPORT_HELP = """\
+Read run folders (those in and below each PATH; logs, if none is said) and write
+report.html, which needs no network, its tables as Markdown, LaTeX and CSV, and
+TensorBoard runs with the mean and the 95 % band over seeds. Metrics are recomputed from
+the raw series; nothing is trained. Runs that failed or diverged are counted and shown.
+"""
+BENCHES = {
+    "layers": "layers",
+    "data": "data_path",
+    "runs": "runs",
+    "device": "device",
+}
+"""Name: the module in ``kancl.bench``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +80,8 @@ def _dispatch(arguments: list[str]) -> int:
     if command == "--version":
         print(f"kancl {__version__}")
         return 0
-    commands = {"run": _run, "compare": _compare, "list": _list, "bench": _bench}
+    commands = {"run": _run, "compare": _compare, "report": _report}
+    commands |= {"list": _list, "bench": _bench}
     if command not in commands:
         raise ConfigError(
             f"there is no command {command}; {nearest(command, commands)}"
@@ -105,6 +119,32 @@ def _run(arguments: list[str]) -> int:
 
 def _compare(arguments: list[str]) -> int:
     return _run(["-m", "model=kan,mlp", "match=params", *arguments])
+
+
+def _report(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "kancl report",
+        description=REPORT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
+    parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
+    options = parser.parse_args(arguments)
+    from kancl.reporting.report import find_runs, headline, write_report
+
+    try:
+        runs = find_runs(options.paths)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    report = write_report(runs, options.out or f"{options.paths[0]}/report")
+    for benchmark, comparisons in report.compared:
+        print(f"{benchmark.title}: {headline(comparisons)}")
+    lost = sum(not run.completed for run in runs)
+    print(f"{len(runs)} runs, {lost} without a result")
+    print(f"report: {report.page}")
+    if report.tensorboard:
+        print(f"tensorboard --logdir {report.page.parent / 'tensorboard'}")
+    return 0
 
 
 def exit_code(summaries: Sequence[dict[str, object]]) -> int:
@@ -155,5 +195,5 @@ def _bench(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in BENCHES:
         name = arguments[0] if arguments else ""
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
+    module = importlib.import_module(f"kancl.bench.{BENCHES[arguments[0]]}")
     return int(module.main(arguments[1:]) or 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from kancl.config import RunConfig
-from kancl.plugins.recorder import Measurement
 from kancl.reporting import (
     Curves,
     Epochs,
@@ -24,6 +22,12 @@ from kancl.reporting import (
     show_comparison,
     show_run,
     write_comparison,
+)
+from kancl.reporting.report import (
+    benchmarks,
+    read_measurements,
+    read_run,
+    write_over_seeds,
 )
 from kancl.runner.compose import Request
 from kancl.runner.folder import RunFolder
@@ -77,8 +81,19 @@ def _write_comparison(
         for left in folder.glob("events.out.*"):
             left.unlink()
         write_comparison(folder, curves)
+        if configs[0].tensorboard != "none":
+            _write_over_seeds(folder / "over_seeds", configs, folders)
         forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
     return folder
+
+
+def _write_over_seeds(
+    folder: Path, configs: Sequence[RunConfig], folders: Sequence[Path]
+) -> None:
+    """Means and bands in TensorBoard, of what several seeds were run of."""
+    groups = benchmarks([read_run(path) for path in folders])
+    pictures = configs[0].tensorboard == "all"
+    write_over_seeds(folder, groups, pictures=pictures)
 
 
 def _show_convergence(
@@ -93,7 +108,7 @@ def _show_convergence(
         if config.evaluation.each_epoch and summary["n_experiences"] == 1:
             if summary["status"] == "completed" and summary["model"] not in runs:
                 label = summary["model"]
-                runs[label] = Epochs.from_measurements(_measurements(folder), label)
+                runs[label] = Epochs.from_measurements(read_measurements(folder), label)
     if runs:
         fitting_console(console).print(convergence_table(list(runs.values())))
     if {"kan", "mlp"} <= runs.keys():
@@ -103,17 +118,4 @@ def _show_convergence(
 
 def _curves(folder: Path, summary: dict[str, Any]) -> Curves:
     label = f"{summary['model']}-{summary['strategy']}"
-    return Curves.from_measurements(_measurements(folder), label)
-
-
-def _measurements(folder: Path) -> list[Measurement]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [
-            Measurement(
-                int(row["iteration"]),
-                int(row["experience"]) if row["experience"] else None,
-                row["name"],
-                float(row["value"] or "nan"),
-            )
-            for row in csv.DictReader(file)
-        ]
+    return Curves.from_measurements(read_measurements(folder), label)

@@ -2,10 +2,12 @@
 
 from kancl.reporting.report.collect import Run, find_runs, read_measurements, read_run
 from kancl.reporting.report.groups import Benchmark, Side, benchmarks
+from kancl.reporting.report.tensorboard import OVER_SEEDS, write_over_seeds
 from kancl.reporting.report.verdicts import Comparison, compare, headline
 from kancl.reporting.report.write import Report, write_report
 
 __all__ = [
+    "OVER_SEEDS",
     "Benchmark",
     "Comparison",
     "Report",
@@ -17,5 +19,6 @@ __all__ = [
     "headline",
     "read_measurements",
     "read_run",
+    "write_over_seeds",
     "write_report",
 ]

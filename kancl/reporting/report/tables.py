@@ -91,14 +91,14 @@ def comparison(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> Sheet
         cells = (c.strategy, c.verdict, str(c.n_pairs), *differences, *tests)
         rows.append((c.title, *cells))
     head = ("sides", "strategy", "verdict", "pairs", *COMPARED.values())
-    head += ("p: t", "Holm", "permutation", "Wilcoxon", "Hedges' g_z")
+    head += ("p: t", "Holm", "permutation", "Wilcoxon", "g_z")
     sides = {row[0] for row in rows}
     name = f"{benchmark.title}: KAN - MLP"
     if len(sides) == 1:
         name = f"{benchmark.title}: {rows[0][0]}"
         head, rows = head[1:], [row[1:] for row in rows]
     caption = (
-        f"{name}, points [95 % t-interval]; tests and effect size are of forgetting"
+        f"{name}, points [95 % t-interval]; p-values and Hedges' g_z are of forgetting"
     )
     return Sheet(caption, head, tuple(rows), head.index("pairs"))
 

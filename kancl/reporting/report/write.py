@@ -10,6 +10,7 @@ from kancl.reporting.report import tables
 from kancl.reporting.report.collect import Run
 from kancl.reporting.report.groups import Benchmark, benchmarks
 from kancl.reporting.report.page import page
+from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.verdicts import Comparison, compare
 
 
@@ -19,15 +20,17 @@ class Report:
 
     Args:
         page: the HTML file.
+        tensorboard: runs over seeds.
     """
 
     page: Path
+    tensorboard: Sequence[Path]
     runs: Sequence[Run]
     compared: Sequence[tuple[Benchmark, Sequence[Comparison]]]
 
 
 def write_report(runs: Sequence[Run], folder: Path | str) -> Report:
-    """Write ``report.html`` with its tables into a folder.
+    """Write ``report.html``, its tables and TensorBoard runs over seeds into a folder.
 
     Raises: ValueError without any run.
     """
@@ -51,4 +54,5 @@ def write_report(runs: Sequence[Run], folder: Path | str) -> Report:
     (folder / "runs.csv").write_text(tables.runs_csv(groups))
     written = folder / "report.html"
     written.write_text(page(runs, compared))
-    return Report(written, runs, compared)
+    over_seeds = write_over_seeds(folder / "tensorboard", groups)
+    return Report(written, over_seeds, runs, compared)
