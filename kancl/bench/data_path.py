@@ -17,24 +17,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from avalanche.benchmarks.classic import SplitMNIST
 from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
 from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
+from kancl.bench.stock import stock_split_mnist, torchvision_folder
 from kancl.benchmarks import ImageBenchmark, split_mnist
-from kancl.data.images import load_images
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
 from kancl.plugins.recorder import RecorderPlugin
@@ -97,7 +93,8 @@ def measure(
         ),
     }
     if train_samples is None and test_samples is None:
-        stock = _stock_split_mnist()
+        with torchvision_folder() as folder:
+            stock = stock_split_mnist(folder)
         sides["stock Avalanche"] = lambda net: _stock(net, stock, batch_size, device)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     accuracy = {}
@@ -199,25 +196,6 @@ def _train_and_evaluate(learner: Any, benchmark: Any) -> None:
     for experience in benchmark.train_stream:
         learner.train(experience)
         learner.eval(benchmark.test_stream)
-
-
-def _stock_split_mnist() -> Any:
-    """Avalanche's own Split MNIST, over the files that come with kancl."""
-    mnist = load_images()
-    files = {
-        "train-images-idx3-ubyte": mnist.train_images,
-        "train-labels-idx1-ubyte": mnist.train_labels,
-        "t10k-images-idx3-ubyte": mnist.test_images,
-        "t10k-labels-idx1-ubyte": mnist.test_labels,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder, "MNIST", "raw")
-        raw.mkdir(parents=True)
-        for name, values in files.items():
-            sizes = np.array([0x0800 + values.dim(), *values.shape], dtype=">u4")
-            content = values.to(torch.uint8).numpy().tobytes()
-            (raw / name).write_bytes(sizes.tobytes() + content)
-        return SplitMNIST(5, fixed_class_order=list(range(10)), dataset_root=folder)
 
 
 def _wait(device: str) -> None:

@@ -8,7 +8,9 @@ in all charts and switch its smoothing off, which would smear the borders.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -83,6 +85,9 @@ PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """A border: a line straight up and down. TensorBoard smooths over points, not over
 steps; so many equal ones leave the line upright at its default smoothing."""
 
+PICTURES_SECONDS = 0.5
+"""What drawing the pictures takes, about."""
+
 
 class TensorBoardPlugin(SupervisedPlugin):
     """Write a run's events into ``folder`` while it is trained.
@@ -94,7 +99,10 @@ class TensorBoardPlugin(SupervisedPlugin):
         folder: of the run; sub-runs become folders in it.
         label: ``"<model>-<strategy>"``; runs of the same label share a chart.
         card: Markdown that says what the run is: parameters, protocol.
-        figures: draw pictures after each experience (about 0.3 s each time).
+        figures: draw pictures.
+        picture_share: largest share of the time so far that drawing may take; pictures
+            that would take more are left to a later experience. The last one always has
+            them; 1: all have.
     """
 
     def __init__(
@@ -105,12 +113,16 @@ class TensorBoardPlugin(SupervisedPlugin):
         label: str,
         card: str = "",
         figures: bool = True,
+        picture_share: float = 1.0,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.label = label
         self._recorder = recorder
         self._draws = figures
+        self._started = time.perf_counter()
+        self._picture_share = picture_share
+        self._drawing_seconds = 0.0
         self._writers: dict[str, SummaryWriter] = {}
         self._tag = f"{EVERY_EXPERIENCE}/{label}"
         self._curve_point: dict[int, float] = {}
@@ -206,8 +218,10 @@ class TensorBoardPlugin(SupervisedPlugin):
         if network is not None:
             with self._recorder.evaluating(strategy.device):
                 self._write_coefficients(network, head_layers(strategy.model))
-                if self._draws:
-                    self._picture("edge_functions", figures.edge_functions(network))
+                if self._may_draw():
+                    with self._drawing():
+                        edges = figures.edge_functions(network)
+                        self._picture("edge_functions", edges)
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder = self._recorder
@@ -221,14 +235,33 @@ class TensorBoardPlugin(SupervisedPlugin):
             )
             self._metric("forgetting/learning_accuracy", learning_accuracy, part)
             self._metric("forgetting/forgetting", forgetting, part)
-        if self._draws:
-            matrix = figures.accuracy_matrix(recorder.matrix, self.label)
-            self._picture("accuracy_matrix", matrix)
-            if any(m.name == CURVE for m in recorder.measurements):
-                curves = Curves.from_measurements(recorder.measurements, self.label)
-                self._picture("forgetting_curves", figures.forgetting_curves([curves]))
+        if self._may_draw():
+            with self._drawing():
+                self._draw_accuracies()
         for writer in self._writers.values():
             writer.flush()
+
+    def _may_draw(self) -> bool:
+        seconds = time.perf_counter() - self._started
+        enough = (
+            self._drawing_seconds + PICTURES_SECONDS <= self._picture_share * seconds
+        )
+        last = self._recorder.n_trained == self._recorder.n_experiences
+        return self._draws and (last or enough or self._picture_share == 1)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._drawing_seconds += time.perf_counter() - start
+
+    def _draw_accuracies(self) -> None:
+        recorder = self._recorder
+        matrix = figures.accuracy_matrix(recorder.matrix, self.label)
+        self._picture("accuracy_matrix", matrix)
+        if any(m.name == CURVE for m in recorder.measurements):
+            curves = Curves.from_measurements(recorder.measurements, self.label)
+            self._picture("forgetting_curves", figures.forgetting_curves([curves]))
 
     def _metric(self, tag: str, metric: Any, *arguments: Any) -> None:
         try:

@@ -44,7 +44,9 @@ def small_kan(head="single", n_outputs=10):
     return with_head(kan(784, n_outputs, hidden=(16,)), head, n_outputs)
 
 
-def recorded_run(folder, model, label="kan-naive", n=5, figures=True, **options):
+def recorded_run(
+    folder, model, label="kan-naive", n=5, figures=True, picture_share=1.0, **options
+):
     """Train through a small stream with everything attached; its recorder."""
     benchmark = stream_of_digits(n, n_train=64, **options)
     recorder = RecorderPlugin(n, every_iterations=4)
@@ -54,7 +56,12 @@ def recorded_run(folder, model, label="kan-naive", n=5, figures=True, **options)
         OffGridPlugin(recorder, benchmark.test_stream),
     ]
     board = TensorBoardPlugin(
-        folder, recorder, label=label, card="A *small* run.", figures=figures
+        folder,
+        recorder,
+        label=label,
+        card="A *small* run.",
+        figures=figures,
+        picture_share=picture_share,
     )
     train_through(naive(model, [*plugins, board]), benchmark)
     board.close(HPARAMS, summarise(recorder.matrix) | {"status": "completed"})
@@ -149,6 +156,14 @@ def test_pictures_can_be_looked_at_after_each_experience(main, name, n_pictures)
         with Image.open(io.BytesIO(event.encoded_image_string)) as image:
             assert min(image.size) > 100
             assert len(set(image.convert("L").tobytes())) > 10  # not blank
+
+
+def test_pictures_that_would_take_too_long_wait_for_the_last_experience(tmp_path):
+    recorder = recorded_run(tmp_path, small_kan(), n=2, picture_share=0.0)
+    main = read(tmp_path)
+    for name in ("accuracy_matrix", "forgetting_curves", "edge_functions"):
+        (event,) = main.Images(f"picture/{name}")
+        assert event.step == recorder.iteration == recorder.borders[-1]
 
 
 def test_coefficients_have_histograms_of_their_number(main):

@@ -1,0 +1,83 @@
+"""The bench of whole runs makes like runs on both sides, and a table of them."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from kancl.bench.runs import Runs, bench_runs, main
+from kancl.bench.stock import stock_split_mnist, torchvision_folder
+from kancl.data.images import load_images
+from kancl.data.rows import as_tensors
+from kancl.models import KAN
+
+EFFICIENT_KAN = """
+from kancl.models import KAN as Layers
+
+class KAN(Layers):
+    def __init__(self, layers, enable_standalone_scale_spline):
+        assert enable_standalone_scale_spline is False
+        super().__init__(layers, grid_size=2)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder laid out like efficient-kan, with a smaller network in it."""
+    path = tmp_path / "checkout" / "src" / "efficient_kan" / "kan.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(EFFICIENT_KAN)
+    return tmp_path / "checkout"
+
+
+def test_ratios_pair_the_turns() -> None:
+    ours, theirs = Runs("kancl", "mlp", 1), Runs("Avalanche", "mlp", 1)
+    ours.seconds, theirs.seconds = [1.0, 2.0, 4.0], [3.0, 4.0, 20.0]
+    assert ours.times_faster_than(theirs) == 3.0
+    assert ours.median == 2.0
+
+
+def test_the_stock_benchmark_has_the_images_of_the_package() -> None:
+    with torchvision_folder(train_samples=3, test_samples=2) as folder:
+        benchmark = stock_split_mnist(folder, train_transform=None)
+        x, y, _ = as_tensors(benchmark.train_stream[1].dataset)
+    mnist = load_images()
+    first = [torch.nonzero(mnist.train_labels == c).flatten()[:3] for c in (2, 3)]
+    rows = torch.cat(first).sort().values
+    assert sorted(y.tolist()) == [2, 2, 2, 3, 3, 3]
+    expected = mnist.train_images[rows].float() / 255
+    assert {tuple(image.flatten().tolist()) for image in x} == {
+        tuple(image.flatten().tolist()) for image in expected
+    }
+
+
+@pytest.mark.slow
+def test_every_side_runs_and_stands_in_the_table(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "runs.csv"
+    small = ["--samples", "10", "--repeats", "1", "--csv", str(path)]
+    assert main([*small, "--efficient-kan", str(checkout)]) == 0
+    header, *rows = csv.reader(path.read_text().splitlines())
+    sides = [tuple(row[:2]) for row in rows]
+    assert sides == [
+        ("kancl", "kan"),
+        ("Avalanche + efficient-kan", "kan"),
+        ("kancl", "mlp"),
+        ("Avalanche", "mlp"),
+    ]
+    figures = [dict(zip(header, row)) for row in rows]
+    assert figures[2]["parameters"] == figures[3]["parameters"]
+    small_kan = sum(p.numel() for p in KAN([784, 64, 10], grid_size=2).parameters())
+    assert int(figures[1]["parameters"]) == small_kan
+    for row in figures:
+        assert float(row["median seconds"]) > 0
+        assert 0 <= float(row["accuracy %"]) <= 100
+    assert [row["times kancl's"] for row in figures][::2] == ["1.00", "1.00"]
+    assert "median seconds" in capsys.readouterr().out
+
+
+def test_a_folder_without_efficient_kan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kan.py is missing"):
+        bench_runs(tmp_path)
