@@ -16,6 +16,21 @@ def n_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def n_active_parameters(model: nn.Module) -> int:
+    """Trainable parameters that the output for one sample depends on.
+
+    Of the ``grid_size + degree`` coefficients of an edge, ``degree + 1`` have a basis
+    that is not 0 there; a layer whose bases are anchored needs those of the anchor too.
+    """
+    layers = [m for m in model.modules() if isinstance(m, KANLinear)]
+    idle = sum(
+        layer.in_features * layer.out_features * _n_idle(layer)
+        for layer in layers
+        if layer.coefficients.requires_grad
+    )
+    return n_parameters(model) - idle
+
+
 def forward_flops(model: nn.Module) -> int:
     """Floating-point operations of one sample's forward pass."""
     return sum(
@@ -29,6 +44,12 @@ def forward_flops(model: nn.Module) -> int:
 def training_flops(model: nn.Module) -> int:
     """Forward and backward of one sample: 3 forward passes, by custom."""
     return 3 * forward_flops(model)
+
+
+def _n_idle(layer: KANLinear) -> int:
+    """Coefficients of an edge whose bases are 0 at an input."""
+    n_basis, alive = layer.coefficients.shape[1], layer.spline_order + 1
+    return max(0, n_basis - alive * (1 if layer.anchor is None else 2))
 
 
 def _linear(layer: nn.Linear) -> int:

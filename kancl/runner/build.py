@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from kancl.benchmarks import ImageBenchmark
 from kancl.config import Choice, ConfigError, RunConfig
-from kancl.models.cost import forward_flops, n_parameters
+from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.models.heads import with_head
 from kancl.models.matching import match_hidden
 from kancl.runner.registry import GROUPS
@@ -29,12 +29,14 @@ class Size:
     Args:
         hidden: widths of its hidden layers.
         n_parameters: with the heads of all experiences.
+        n_active_parameters: that one sample's output depends on, through one head.
         flops: of a forward pass of one sample, through one head.
     """
 
     name: str
     hidden: tuple[int, ...]
     n_parameters: int
+    n_active_parameters: int
     flops: int
 
 
@@ -154,6 +156,7 @@ class _Networks:
             choice.name,
             tuple(choice.options.get("hidden", ())),
             n_parameters(self.grown(choice)),
+            n_active_parameters(self._plain(choice)),
             forward_flops(self._plain(choice)),
         )
 

@@ -21,7 +21,7 @@ from kancl.plugins.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.runner.build import Parts, build, resolve_device
 from kancl.runner.folder import RunFolder
-from kancl.runner.train import iterations_planned, train
+from kancl.runner.train import HELD, iterations_planned, train
 from kancl.strategies import trains_jointly
 
 
@@ -57,6 +57,8 @@ def run(
     if not quiet:
         _introduce(console, folder, parts)
     folder.start(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     summary = {**_identity(config, parts), "status": "failed"}
     recorder = RecorderPlugin(
         parts.benchmark.info.n_experiences,
@@ -75,6 +77,7 @@ def run(
         summary["error"] = f"{type(error).__name__}: {error}"
         folder.write_error(traceback.format_exc())
     summary |= _results(recorder, off_grid)
+    summary |= _cost(config, parts, recorder, device)
     folder.write_matrix(recorder.matrix)
     if config.scenario.options.get("validation"):
         validation = _validation_matrix(recorder)
@@ -107,6 +110,7 @@ def _board(
             label=label,
             card=_card(identity),
             figures=config.tensorboard == "all",
+            picture_share=0.1,
         )
     ]
 
@@ -147,6 +151,7 @@ def _identity(config: RunConfig, parts: Parts) -> dict[str, Any]:
         "match": config.match,
         "matched_to": asdict(parts.reference) if parts.reference else None,
         "n_parameters": parts.size.n_parameters,
+        "n_active_parameters": parts.size.n_active_parameters,
         "flops": parts.size.flops,
     }
 
@@ -159,6 +164,28 @@ def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any
         "train_seconds": recorder.train_seconds,
         "eval_seconds": recorder.eval_seconds,
         "off_grid_share": list(off_grid.shares) or None,
+    }
+
+
+def _cost(
+    config: RunConfig, parts: Parts, recorder: RecorderPlugin, device: torch.device
+) -> dict[str, Any]:
+    """What it took; None where it cannot be told.
+
+    The peak of memory is the GPU's; that of a process on a CPU is no run's own.
+    """
+    _, held = recorder.series(HELD)
+    on_gpu = device.type == "cuda"
+    return {
+        # of the current experiences' samples: what a strategy adds is not counted
+        "training_flops": 3
+        * parts.size.flops
+        * recorder.iteration
+        * config.training.batch_size,
+        "peak_memory_bytes": (
+            torch.cuda.max_memory_allocated(device) if on_gpu else None
+        ),
+        "strategy_bytes": int(held[-1]) if held else None,
     }
 
 

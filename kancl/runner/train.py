@@ -22,6 +22,10 @@ from kancl.runner.build import Parts, build_optimizer, resolve_device
 from kancl.runner.registry import GROUPS
 from kancl.runner.seeding import SeedingPlugin, stream_seed
 from kancl.strategies import TrainingSetup, trains_jointly
+from kancl.strategies.held_memory import held_bytes
+
+HELD = "strategy_bytes"
+"""Name of the measurements of what a strategy holds, after each experience."""
 
 
 def train(
@@ -58,6 +62,7 @@ def train(
             recorder, title=title, total_iterations=sum(iterations), console=console
         )
         strategy.plugins.append(progress)
+        observers.append(progress)
     with progress:
         if parts.head != "growing":
             for stream in streams:
@@ -65,6 +70,7 @@ def train(
         stream = benchmark.train_stream
         for part in [stream] if recorder.trains_jointly else stream:
             strategy.train(part)
+            recorder.add(HELD, held_bytes(strategy, observers))
             for evaluated in streams:
                 strategy.eval(evaluated)
             yield
