@@ -13,6 +13,14 @@ REFUSED: dict[tuple[str, str], str] = {
     "use strategy=er_ace or strategy=replay instead",
 }
 """(strategy, head or kind of incremental learning): why not; what to use instead."""
+REFUSED_MODELS: dict[tuple[str, str], str] = {
+    (
+        "spline_bayes",
+        "mlp",
+    ): "it has no bases to take densities from; use model=kan, or "
+    "strategy=nearest_mean or strategy=ridge_readout instead",
+}
+"""(strategy, model): why not; what to use instead."""
 
 
 def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> None:
@@ -20,7 +28,7 @@ def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> Non
 
     Args:
         strategy: its name in ``STRATEGIES``.
-        model: name of the network; no strategy refuses one.
+        model: name of the network.
         head: single, growing or multi.
         incremental: class, domain or task.
     Raises: ValueError naming both sides and what to use instead, or the nearest name of
@@ -31,6 +39,9 @@ def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> Non
         hint = f", did you mean {nearest[0]}?" if nearest else "."
         names = ", ".join(STRATEGIES)
         raise ValueError(f"strategy={strategy} is unknown{hint} There are {names}")
+    reason = REFUSED_MODELS.get((strategy, model))
+    if reason is not None:
+        raise ValueError(f"strategy={strategy} can't serve model={model}: {reason}")
     for side, value in (("head", head), ("incremental", incremental)):
         reason = REFUSED.get((strategy, value))
         if reason is not None:

@@ -8,6 +8,8 @@ from avalanche.training.templates import SupervisedTemplate
 
 from kancl.strategies.baselines import cumulative, from_scratch, joint, naive
 from kancl.strategies.combinations import ewc_replay, lwf_ewc, lwf_replay, si_replay
+from kancl.strategies.locality import labels_trick
+from kancl.strategies.readouts import nearest_mean, ridge_readout, spline_bayes
 from kancl.strategies.regularization import (
     ewc,
     ewc_batched,
@@ -42,6 +44,10 @@ STRATEGIES: dict[str, Callable[..., SupervisedTemplate]] = {
     "si_replay": si_replay,
     "lwf_replay": lwf_replay,
     "lwf_ewc": lwf_ewc,
+    "labels_trick": labels_trick,
+    "ridge_readout": ridge_readout,
+    "nearest_mean": nearest_mean,
+    "spline_bayes": spline_bayes,
 }
 """Builders: of the setup and, keyword-only, the ``strategy.*`` options."""
 
@@ -49,3 +55,8 @@ STRATEGIES: dict[str, Callable[..., SupervisedTemplate]] = {
 def trains_jointly(name: str) -> bool:
     """Whether the strategy trains once on the whole stream, not once per experience."""
     return STRATEGIES[name] is joint
+
+
+def trains_last_layer_only(name: str) -> bool:
+    """Whether the strategy leaves all layers but the last as they were initialised."""
+    return STRATEGIES[name] in (ridge_readout, nearest_mean, spline_bayes)

@@ -14,7 +14,9 @@ import kancl.plugins
 from kancl.benchmarks import split_mnist
 from kancl.models import KAN
 from kancl.models.heads import with_head
+from kancl.models.readouts import ridge_weights
 from kancl.plugins.agem import AGEMPlugin
+from kancl.plugins.closed_form_readout import ClosedFormReadoutPlugin
 from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.exemplar_memory import ExemplarMemory
 from kancl.plugins.exemplars import GroupedExemplars
@@ -30,6 +32,9 @@ from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
 
 FACTORIES = {
     "agem": lambda: AGEMPlugin(ExemplarMemory(total=12)),
+    "closed_form_readout": lambda: ClosedFormReadoutPlugin(
+        lambda layer, sums: ridge_weights(sums, 1e-3), gram=True
+    ),
     "ewc": lambda: EWCPlugin(10.0),
     "from_scratch": FromScratchPlugin,
     "gdumb": lambda: MemoryOnlyPlugin(GroupedExemplars(total=12)),
@@ -41,6 +46,8 @@ FACTORIES = {
     "replay": lambda: ReplayPlugin(ExemplarMemory(total=12)),
     "synaptic_intelligence": lambda: SynapticIntelligencePlugin(1.0),
 }
+WITHOUT_EDGE_SCALE = {"closed_form_readout"}
+"""Plugins that want features common to all outputs of a layer."""
 MEASURING = {
     "epoch_evaluation",
     "forgetting_curve",
@@ -57,9 +64,10 @@ def benchmark():
     return split_mnist(train_samples=16, test_samples=4)
 
 
-def strategy_with(*plugins):
+def strategy_with(*plugins, scale=True):
     torch.manual_seed(0)
-    model = with_head(KAN([784, 4, 10]), "growing", 10)
+    network = KAN([784, 4, 10], enable_standalone_scale_spline=scale)
+    model = with_head(network, "growing", 10)
     return Naive(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.05),
@@ -91,7 +99,7 @@ def test_plugin_contract(name, benchmark):
             kinds = {p.kind for p in inspect.signature(function).parameters.values()}
             assert inspect.Parameter.VAR_KEYWORD in kinds, f"{hook} lacks **kwargs"
             assert hasattr(SupervisedPlugin, hook), f"no strategy ever calls {hook}"
-    strategy = strategy_with(plugin)
+    strategy = strategy_with(plugin, scale=name not in WITHOUT_EDGE_SCALE)
     strategy.train(first)
     assert strategy.model.training  # as the loop left it
     grids = {n: b.clone() for n, b in strategy.model.named_buffers() if "grid" in n}

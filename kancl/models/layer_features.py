@@ -1,0 +1,101 @@
+"""A layer as a linear map of its features, ``y = features(x) @ weights``.
+
+The features of a linear layer are its inputs, and a 1 for the bias; those of a KAN
+layer its bases, and its base activations. Whatever is done with features and weights as
+matrices serves both: closed-form readouts, second moments of features.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kancl.models.kan_linear import KANLinear
+
+
+def has_features(module: nn.Module) -> bool:
+    """Whether ``layer_features`` knows this kind of layer."""
+    return type(module) in (KANLinear, nn.Linear)
+
+
+def layer_features(layer: nn.Module, x: Tensor) -> Tensor:
+    """The layer's features at ``x``.
+
+    Shape: ``(batch, in_features)`` -> ``(batch, n_features)``.
+    Raises: ValueError for another kind of layer, or a factor per edge: its features
+        would depend on the output.
+    """
+    _parts(layer)
+    if isinstance(layer, KANLinear):
+        bases = layer.b_splines(x).to(x.dtype).flatten(1)
+        if layer.base_weight is None:
+            return bases
+        return torch.cat([bases, layer.base_activation(x)], 1)
+    if layer.bias is None:
+        return x
+    return torch.cat([x, x.new_ones(len(x), 1)], 1)
+
+
+def weight_rows(
+    layer: nn.Module, of: Callable[[nn.Parameter], Tensor]
+) -> dict[str, Tensor]:
+    """By parameter name, its rows of the weights' matrix, as views.
+
+    Args:
+        of: the parameter itself, its gradient, or another tensor of its shape.
+    Shape: each ``(n_rows, out_features)``, in the order of ``layer_features``.
+    """
+    return {n: rows(of(getattr(layer, n))) for n, rows in _parts(layer).items()}
+
+
+@torch.no_grad()
+def set_weights(layer: nn.Module, weights: Tensor) -> None:
+    """Write ``(n_features, out_features)`` weights into the layer's parameters."""
+    views = weight_rows(layer, lambda p: p.data).values()
+    for view, part in zip(views, weights.split([len(view) for view in views])):
+        view.copy_(part)
+
+
+def constant_weights(layer: Any) -> Tensor:
+    """Weights with which the features add up to 1 at every ``x``, ``(n_features,)``.
+
+    The bias's; or all bases' alike, which add up to 1 on the grid.
+
+    Raises: ValueError for a layer that has no constant.
+    """
+    anchored = isinstance(layer, KANLinear) and layer.anchor is not None
+    rows = weight_rows(layer, lambda p: p.data)
+    shares = {"bias": 1.0, "coefficients": 1 / layer.in_features}
+    if anchored or not shares.keys() & rows.keys():
+        raise ValueError(
+            "the layer's features have no constant among them (no bias, or anchored "
+            f"splines): {layer}; take model.anchored=false or another model instead"
+        )
+    parts = [torch.full((len(r),), shares.get(n, 0.0)) for n, r in rows.items()]
+    return torch.cat(parts)
+
+
+def _parts(layer: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
+    if isinstance(layer, KANLinear):
+        if layer.edge_scale is not None:
+            raise ValueError(
+                "a KAN layer with a factor per edge has no features common to its "
+                "outputs; set model.standalone_scale=false instead"
+            )
+        parts: dict[str, Callable[[Tensor], Tensor]] = {
+            "coefficients": lambda c: c.view(-1, c.shape[-1])
+        }
+        return parts | (
+            {} if layer.base_weight is None else {"base_weight": _transpose}
+        )
+    if not has_features(layer):
+        raise ValueError(
+            f"features are known of KANLinear and Linear layers, got {type(layer).__name__}"
+        )
+    bias = {} if layer.bias is None else {"bias": lambda b: b.view(1, -1)}
+    return {"weight": _transpose} | bias
+
+
+def _transpose(weight: Tensor) -> Tensor:
+    return weight.T

@@ -1,0 +1,128 @@
+"""Linear classifiers in closed form, from sums over samples: no order, no forgetting.
+
+``outputs = features @ weights``; the sums commute, so the order of experiences shows in
+the last bits only.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+BATCH = 1024  # rows per product: adding to a gram matrix costs as much as a product
+
+
+class FeatureSums:
+    """All that the classifiers here need to know of the samples so far.
+
+    ``moment = sum phi(x) onehot(y)^T``, ``gram = sum phi phi^T``, in float64.
+
+    Args:
+        gram: whether to keep it; it is ``n_features^2`` numbers.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        *,
+        gram: bool,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self._moment = zeros((n_features, n_classes))
+        self._n_samples = zeros((n_classes,))
+        self._gram = zeros((n_features, n_features)) if gram else None
+        self._pending: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, features: Tensor, targets: Tensor) -> None:
+        """Take ``(n, n_features)`` and their classes ``(n,)`` into account."""
+        self._pending.append((features, targets))
+        if sum(len(targets) for _, targets in self._pending) >= BATCH:
+            self._take_pending()
+
+    @property
+    def moment(self) -> Tensor:
+        """``(n_features, n_classes)``."""
+        self._take_pending()
+        return self._moment
+
+    @property
+    def n_samples(self) -> Tensor:
+        """Of each class, ``(n_classes,)``."""
+        self._take_pending()
+        return self._n_samples
+
+    @property
+    def gram(self) -> Tensor:
+        """``(n_features, n_features)``."""
+        assert self._gram is not None, "made without gram"
+        self._take_pending()
+        return self._gram
+
+    def _take_pending(self) -> None:
+        if not self._pending:
+            return
+        features = torch.cat([features for features, _ in self._pending])
+        targets = torch.cat([targets for _, targets in self._pending])
+        self._pending.clear()
+        one_hot = torch.nn.functional.one_hot(targets, len(self._n_samples))
+        self._moment += features.T @ one_hot.to(features.dtype)
+        self._n_samples += one_hot.sum(0)
+        if self._gram is not None:
+            self._gram += features.T @ features
+
+
+def ridge_weights(sums: FeatureSums, ridge: float) -> Tensor:
+    """Least squares on one-hot targets, large weights penalised.
+
+    ``W = (gram + ridge * mean(diag gram) * I)^-1 moment``
+
+    Args:
+        ridge: strength, of the features' mean sum of squares.
+    Shape: ``(n_features, n_classes)``.
+    Source: McDonnell et al. 2023, arXiv:2307.02251 (RanPAC), for ridge regression on
+        random features against forgetting.
+    """
+    gram = sums.gram
+    penalised = gram.clone()
+    penalised.diagonal().add_(ridge * gram.diagonal().mean().clamp(min=1e-300))
+    factor = torch.linalg.cholesky(penalised)
+    return torch.cholesky_solve(sums.moment, factor)
+
+
+def nearest_mean_weights(sums: FeatureSums, constant: Tensor) -> Tensor:
+    """The class whose mean features are nearest: ``phi . mu_c - |mu_c|^2 / 2``.
+
+    Args:
+        constant: weights with which the features add up to 1, ``(n_features,)``.
+    Shape: ``(n_features, n_classes)``.
+    Source: Mensink et al. 2013, IEEE TPAMI 35, 2624-2637.
+    """
+    means = sums.moment / sums.n_samples.clamp(min=1)
+    return means - constant.to(means).unsqueeze(1) * means.square().sum(0) / 2
+
+
+def spline_bayes_weights(
+    sums: FeatureSums, in_features: int, smoothing: float, constant: Tensor
+) -> Tensor:
+    """Naive Bayes whose densities are the classes' occupancies of the bases.
+
+    ``1/P (log p(c) + sum_pg B_g(x_p) log P(g|p,c) / P(g|p))``, ``P(g|p,c)`` the share
+    of basis g in input p's occupancy by class c: categorical naive Bayes with soft
+    counts, and a sum of splines again. That of all classes, and the number P of inputs
+    (which are far from independent), change no ranking: they keep outputs near 0.
+
+    Args:
+        in_features: inputs p; the features are their bases and nothing else.
+        smoothing: added to every soft count.
+        constant: weights with which the features add up to 1, ``(n_features,)``.
+    Shape: ``(n_features, n_classes)``.
+    """
+    counts = (sums.moment + smoothing).unflatten(0, (in_features, -1))
+    share = counts / counts.sum(1, keepdim=True)
+    pooled = counts.sum(2, keepdim=True) / counts.sum((1, 2)).view(-1, 1, 1)
+    evidence = (share / pooled).log().flatten(0, 1)
+    prior = sums.n_samples / sums.n_samples.sum().clamp(min=1)
+    log_prior = constant.to(evidence).unsqueeze(1) * prior.clamp(min=1e-300).log()
+    return (evidence + log_prior) / in_features
