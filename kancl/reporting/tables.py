@@ -36,12 +36,27 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _count(value: float) -> str:
+def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.1f}"
+def seconds(value: float) -> str:
+    return f"{value:,.1f}"
+
+
+def prefixed(value: float) -> str:
+    """Three digits and a prefix: 264,768 is 265 k."""
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{value / 10**power:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def size(n_bytes: float) -> str:
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if n_bytes >= 2**power:
+            return f"{n_bytes / 2**power:.1f} {unit}"
+    return f"{n_bytes:.0f} B"
 
 
 COLUMNS = (
@@ -49,9 +64,14 @@ COLUMNS = (
     Column("learning_accuracy", "learning\naccuracy %", _percent, compared=True),
     Column("forgetting", "forgetting\n%", _percent, compared=True),
     Column("backward_transfer", "backward\ntransfer %", _percent, compared=True),
-    Column("n_parameters", "parameters", _count),
-    Column("flops", "FLOPs per\nsample", _count),
-    Column("train_seconds", "training\nseconds", _seconds),
+    Column("n_parameters", "parameters", count),
+    Column("n_active_parameters", "active\nper sample", count),
+    Column("flops", "FLOPs per\nsample", count),
+    Column("training_flops", "training\nFLOPs", prefixed),
+    Column("train_seconds", "training\nseconds", seconds),
+    Column("iterations_per_second", "iterations\n/ second", count),
+    Column("peak_memory_bytes", "peak\nmemory", size),
+    Column("strategy_bytes", "held by\nstrategy", size),
 )
 N_METRICS = 4  # the first of them; the others are what it cost
 UNDEFINED = "n/a"
@@ -105,19 +125,30 @@ def comparison_markdown(summaries: Sequence[Summary]) -> str:
 def show_comparison(
     summaries: Sequence[Summary], console: Console | None = None
 ) -> None:
-    """Print the comparison and its notes; in a narrow terminal as two tables, what was
-    learned and what it cost.
+    """Print the comparison and its notes; in a narrow terminal as several tables, what
+    was learned and what it cost.
     """
     console = fitting_console(console)
-    whole = comparison_table(summaries)
-    unbounded = console.options.update(max_width=10_000)
-    if Measurement.get(console, unbounded, whole).maximum <= console.width:
-        console.print(whole)
+    if _fits(console, summaries, COLUMNS):
+        console.print(comparison_table(summaries))
     else:
-        for columns in [COLUMNS[:N_METRICS], COLUMNS[N_METRICS:]]:
+        blocks = [list(COLUMNS[:N_METRICS]), []]
+        for column in _used(summaries, COLUMNS[N_METRICS:]):
+            if not _fits(console, summaries, [*blocks[-1], column]):
+                blocks.append([])
+            blocks[-1].append(column)
+        for columns in filter(None, blocks):
             console.print(comparison_table(summaries, columns))
     for note in _notes(summaries):
         console.print(note, style="dim", highlight=False)
+
+
+def _fits(
+    console: Console, summaries: Sequence[Summary], columns: Sequence[Column]
+) -> bool:
+    unbounded = console.options.update(max_width=10_000)
+    table = comparison_table(summaries, columns)
+    return Measurement.get(console, unbounded, table).maximum <= console.width
 
 
 def show_run(summary: Summary, console: Console | None = None) -> None:
@@ -154,11 +185,9 @@ def _comparison(
     rows = []
     for group, runs in groups.items():
         done = [s for s in runs if s["status"] == "completed"]
-        count = (
-            str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
-        )
+        n = str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
         cells = [_mean_cell(done, column) for column in columns]
-        rows.append([*group[shown], count, *cells])
+        rows.append([*group[shown], n, *cells])
     differences = []
     for scenario, kan, mlp, strategy in _pairs(groups):
         a, b = groups[scenario, kan, strategy], groups[scenario, mlp, strategy]

@@ -170,23 +170,22 @@ def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any
 def _cost(
     config: RunConfig, parts: Parts, recorder: RecorderPlugin, device: torch.device
 ) -> dict[str, Any]:
-    """What it took; None where it cannot be told.
+    """What it took, where it can be told.
 
-    The peak of memory is the GPU's; that of a process on a CPU is no run's own.
+    The peak of memory is the GPU's; that of a process on a CPU is no run's own. FLOPs
+    are of the current experiences' samples: what a strategy adds is not counted.
     """
+    n_samples = recorder.iteration * config.training.batch_size
+    cost: dict[str, Any] = {"training_flops": 3 * parts.size.flops * n_samples}
+    if recorder.train_seconds:
+        rate = recorder.iteration / recorder.train_seconds
+        cost["iterations_per_second"] = rate
+    if device.type == "cuda":
+        cost["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     _, held = recorder.series(HELD)
-    on_gpu = device.type == "cuda"
-    return {
-        # of the current experiences' samples: what a strategy adds is not counted
-        "training_flops": 3
-        * parts.size.flops
-        * recorder.iteration
-        * config.training.batch_size,
-        "peak_memory_bytes": (
-            torch.cuda.max_memory_allocated(device) if on_gpu else None
-        ),
-        "strategy_bytes": int(held[-1]) if held else None,
-    }
+    if held:
+        cost["strategy_bytes"] = int(held[-1])
+    return cost
 
 
 def _hparams(config: RunConfig) -> dict[str, Any]:

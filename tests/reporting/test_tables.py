@@ -183,3 +183,23 @@ def test_one_run_shows_its_status_and_reasons():
     text = file.getvalue()
     assert "completed" in text
     assert "n/a (a single experience)" in text
+
+
+def test_every_cost_that_was_recorded_is_in_the_table():
+    cost = {
+        "n_active_parameters": 254_080,
+        "training_flops": 1.53e11,
+        "iterations_per_second": 71.6,
+        "peak_memory_bytes": 3 * 2**30,
+        "strategy_bytes": 1536,
+    }
+    row = _rows(comparison_markdown([_summary(**cost), _summary("mlp", **cost)]))[0]
+    assert row["active per sample"] == "254,080"
+    assert row["training FLOPs"] == "153 G"
+    assert row["iterations / second"] == "72"
+    assert row["peak memory"] == "3.0 GiB"
+    assert row["held by strategy"] == "1.5 KiB"
+    text = _print([_summary(**cost)], force_terminal=True, width=80)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text)
+    assert max(len(line) for line in plain.splitlines()) <= 80
+    assert "254,080" in plain and "1.5 KiB" in plain and "…" not in plain

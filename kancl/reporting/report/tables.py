@@ -14,7 +14,7 @@ from kancl.metrics.paired import Difference
 from kancl.metrics.statistics import bootstrap_interval, t_interval
 from kancl.reporting.report.groups import Benchmark, Side
 from kancl.reporting.report.verdicts import COMPARED, Comparison, points
-from kancl.reporting.tables import UNDEFINED
+from kancl.reporting.tables import UNDEFINED, count, prefixed, seconds, size
 
 NOT_RECORDED = "not recorded"
 
@@ -65,8 +65,8 @@ def results(benchmark: Benchmark) -> Sheet:
     rows = []
     for side in benchmark.sides:
         cells = [_estimate(side.by_seed(metric)) for metric in METRICS]
-        cost = [_first(side, "n_parameters", _count)]
-        cost.append(_mean(side, "train_seconds", _seconds))
+        cost = [_first(side, "n_parameters", count)]
+        cost.append(_mean(side, "train_seconds", seconds))
         rows.append((*_words(benchmark, side), _runs(side), *cells, *cost))
     head = (*_word_titles(benchmark), "runs", *names, "parameters", "training s")
     caption = f"{benchmark.title}: results, mean ± half of the 95 % t-interval"
@@ -106,16 +106,16 @@ def comparison(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> Sheet
 def cost(benchmark: Benchmark) -> Sheet:
     """What it took, a row per side."""
     columns: list[tuple[str, Callable[[Side], str]]] = [
-        ("parameters", lambda s: _first(s, "n_parameters", _count)),
-        ("active per sample", lambda s: _first(s, "n_active_parameters", _count)),
-        ("FLOPs forward", lambda s: _first(s, "flops", _si)),
-        ("FLOPs training", lambda s: _mean(s, "training_flops", _si)),
-        ("iterations", lambda s: _mean(s, "n_iterations", _count)),
+        ("parameters", lambda s: _first(s, "n_parameters", count)),
+        ("active per sample", lambda s: _first(s, "n_active_parameters", count)),
+        ("FLOPs forward", lambda s: _first(s, "flops", prefixed)),
+        ("FLOPs training", lambda s: _mean(s, "training_flops", prefixed)),
+        ("iterations", lambda s: _mean(s, "n_iterations", count)),
         ("iterations / s", _iterations_per_second),
-        ("training s", lambda s: _mean(s, "train_seconds", _seconds)),
-        ("evaluation s", lambda s: _mean(s, "eval_seconds", _seconds)),
-        ("peak memory", lambda s: _most(s, "peak_memory_bytes", _bytes)),
-        ("held by strategy", lambda s: _most(s, "strategy_bytes", _bytes)),
+        ("training s", lambda s: _mean(s, "train_seconds", seconds)),
+        ("evaluation s", lambda s: _mean(s, "eval_seconds", seconds)),
+        ("peak memory", lambda s: _most(s, "peak_memory_bytes", size)),
+        ("held by strategy", lambda s: _most(s, "strategy_bytes", size)),
     ]
     rows = [
         (*_words(benchmark, side), *(show(side) for _, show in columns))
@@ -240,33 +240,10 @@ def _most(side: Side, key: str, show: Callable[[float], str]) -> str:
 
 
 def _iterations_per_second(side: Side) -> str:
-    iterations, seconds = side.numbers("n_iterations"), side.numbers("train_seconds")
-    if not iterations or not sum(seconds):
+    iterations, took = side.numbers("n_iterations"), side.numbers("train_seconds")
+    if not iterations or not sum(took):
         return NOT_RECORDED
-    return _count(sum(iterations) / sum(seconds))
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:,.1f}"
-
-
-def _si(value: float) -> str:
-    """Three digits and a prefix: 264,768 is 265 k."""
-    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if value >= 10**power:
-            return f"{value / 10**power:.3g} {prefix}"
-    return f"{value:.3g}"
-
-
-def _bytes(value: float) -> str:
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if value >= 2**power:
-            return f"{value / 2**power:.1f} {unit}"
-    return f"{value:.0f} B"
+    return count(sum(iterations) / sum(took))
 
 
 def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -1,0 +1,100 @@
+"""Run folders as the runner writes them, with outcomes planted instead of trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kancl.metrics.accuracy_matrix import empty_matrix, summarise
+from kancl.runner import RunFolder, read_request
+
+N = 3
+ITERATIONS = 10
+Outcome = Callable[[Any], tuple[float, float]]
+
+
+def planted(learned: float, kept: float) -> torch.Tensor:
+    """The matrix of a run that learns every experience to ``learned`` and keeps
+    ``kept`` of it, ``(N + 1, N)``.
+    """
+    matrix = empty_matrix(N)
+    for row in range(N + 1):
+        for column in range(N):
+            if row <= column:
+                matrix[row, column] = 0.1
+            else:
+                matrix[row, column] = learned if row == column + 1 else kept
+    for k in range(N):
+        matrix[k + 1, k] = learned
+    return matrix
+
+
+def measurements(matrix: torch.Tensor) -> Iterator[tuple[int, int | None, str, float]]:
+    """The series that belong to the matrix: evaluations, curves and training."""
+    for row, accuracies in enumerate(matrix.tolist()):
+        iteration = row * ITERATIONS
+        if row:
+            yield iteration, row - 1, "batch_loss", 0.5
+            for k, accuracy in enumerate(accuracies):
+                yield iteration - 5, k, "curve_accuracy", accuracy
+        for k, accuracy in enumerate(accuracies):
+            yield iteration, k, "curve_accuracy", accuracy
+            yield iteration, k, "test_accuracy", accuracy
+            yield iteration, k, "test_loss", 1.0
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Callable[..., list[Path]]:
+    """``plant("model=kan,mlp", "seed=range(5)", outcome=f)``: a folder per run.
+
+    ``outcome(config)`` gives (learned, kept); a status instead of them ends the run so.
+    """
+
+    def make(
+        *overrides: str, outcome: Callable[[Any], Any], log_dir: Path = tmp_path
+    ) -> list[Path]:
+        words = ["scenario.n_experiences=3", f"log_dir='{log_dir}'", *overrides]
+        return [
+            write(config, outcome(config))
+            for config in read_request(words, sweep=True).configs
+        ]
+
+    return make
+
+
+def write(config: Any, outcome: Any) -> Path:
+    folder = RunFolder(config)
+    folder.start(torch.device("cpu"))
+    summary: dict[str, Any] = {
+        "scenario": f"{config.scenario.name}-class",
+        "n_experiences": N,
+        "model": config.model.name,
+        "strategy": config.strategy.name,
+        "seed": config.seed,
+        "hidden": [16],
+        "n_parameters": 1000 if config.model.name == "kan" else 1010,
+        "flops": 2000,
+    }
+    if isinstance(outcome, str):
+        if outcome != "unfinished":
+            summary |= {"status": outcome, "error": "Diverged: the loss is nan"}
+            folder.write_summary(summary)
+        return folder.path
+    matrix = planted(*outcome)
+    folder.write_matrix(matrix)
+    folder.write_metrics(measurements(matrix))
+    summary |= {"status": "completed", **summarise(matrix)}
+    summary |= {"n_iterations": N * ITERATIONS, "train_seconds": 2.0}
+    folder.write_summary(summary)
+    return folder.path
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Change keys of a run's summary."""
+    path = folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
