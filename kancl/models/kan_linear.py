@@ -156,6 +156,7 @@ class KANLinear(nn.Module):
         knots = uniform_knots(low, high, grid_size, spline_order)
         self.register_buffer("grid", knots.to(dtype).contiguous())
         self.uniform = True
+        self._known: tuple[UniformGrid, list[tuple[Tensor, int]]] | None = None
         anchors = None if anchor is None else _per_feature(anchor, in_features, dtype)
         self.register_buffer("anchor", anchors)
         self.register_buffer("warp", None)
@@ -217,9 +218,10 @@ class KANLinear(nn.Module):
         Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
         """
         self._check_input(x, 2)
+        dtype = torch.promote_types(x.dtype, torch.float32)
         if self.uniform:
-            return grid_basis(*self._on_grid(x))
-        return self._reference_basis(x)
+            return grid_basis(*self._on_grid(x)).to(dtype)
+        return self._reference_basis(x).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_input(x)
@@ -401,15 +403,33 @@ class KANLinear(nn.Module):
 
     def _on_grid(self, x: Tensor) -> tuple[Tensor, UniformGrid]:
         """``x`` and the uniform grid that it is to be evaluated on, warp applied."""
+        if self.warp is not None:
+            low, high = grid_ends(self.grid, self.spline_order)
+            x = warped(x, low, high, self.warp)
+        buffers = [b for b in (self.grid, self.anchor, self.warp) if b is not None]
+        if torch.compiler.is_compiling() or any(b.is_inference() for b in buffers):
+            return x, self._uniform_grid()
+        # Kept while the buffers stay: making it anew takes as long as a small layer.
+        if self._known is not None:
+            grid, known = self._known
+            if len(known) == len(buffers) and all(
+                b is c and b._version == version
+                for b, (c, version) in zip(buffers, known)
+            ):
+                return x, grid
+        grid = self._uniform_grid()
+        self._known = grid, [(b, b._version) for b in buffers]
+        return x, grid
+
+    def _uniform_grid(self) -> UniformGrid:
         low, high = grid_ends(self.grid, self.spline_order)
         anchor = self.anchor
         if self.warp is not None:
             if anchor is not None:
                 anchor = warped(anchor.unsqueeze(0), low, high, self.warp).squeeze(0)
-            x = warped(x, low, high, self.warp)
             low, high = torch.zeros_like(low), torch.full_like(high, self.grid_size)
         size, degree = self.grid_size, self.spline_order
-        return x, UniformGrid(low, high, size, degree, self.outside, anchor)
+        return UniformGrid(low, high, size, degree, self.outside, anchor)
 
     def _reference_basis(self, x: Tensor) -> Tensor:
         """``b_splines``, by Cox-de Boor on whatever knots."""
@@ -439,6 +459,9 @@ class KANLinear(nn.Module):
         return spline_basis(
             x.to(dtype), knots.to(dtype), self.spline_order, self.outside
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": None}
 
     def _check_input(self, x: Tensor, n_dimensions: int | None = None) -> None:
         if n_dimensions is not None and x.dim() != n_dimensions:

@@ -9,7 +9,8 @@ nothing cancels however fine the grid.
 import inspect
 from collections.abc import Iterator
 from math import comb, factorial
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ MANY_VALUES = 2**13  # above, memory traffic costs more than calls of operators
 BLOCK = 2**15  # values at a time
 
 
-class UniformGrid(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class UniformGrid:
     """Equally spaced knots per feature, and what goes with them.
 
     Args:

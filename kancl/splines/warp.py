@@ -41,8 +41,9 @@ def quantile_warp(
 ) -> Tensor:
     """A warp that gives each cell the same share of the samples, atoms set apart.
 
-    A value that makes up ``ATOM`` of a feature's samples or more, such as a constant
-    background, gets no share of the cells. A feature without other values is not warped.
+    A feature's commonest value, such as a constant background, gets no share of the cells
+    if it makes up ``ATOM`` of the samples or more. A feature without other values is not
+    warped.
 
     Args:
         x: samples.
@@ -58,10 +59,11 @@ def quantile_warp(
         raise ValueError("a warp is fitted on finite samples, got NaN or inf")
     low, high = low.double(), high.double()
     nodes = (x.double() - low) * (resolution / (high - low))
-    nodes = nodes.round().clamp(0, resolution).long().T  # (in_features, n)
-    counts = torch.zeros(len(nodes), resolution + 1, dtype=low.dtype, device=x.device)
-    counts.scatter_add_(1, nodes, torch.ones_like(nodes, dtype=low.dtype))
-    counts[counts >= ATOM * len(x)] = 0
+    nodes = nodes.round().clamp(0, resolution).long()  # (n, in_features)
+    same = (x == x.mode(0).values).double()
+    weights = 1 - same * (same.mean(0) >= ATOM)  # 0 for the samples of an atom
+    counts = weights.new_zeros(x.shape[1], resolution + 1)
+    counts.scatter_add_(1, nodes.T, weights.T)
     # A node's samples belong half to the interval on either side.
     halves = counts / 2
     halves[:, 0], halves[:, -1] = counts[:, 0], counts[:, -1]

@@ -20,6 +20,9 @@ LAYERS = {
     "no_scaler": dict(enable_standalone_scale_spline=False),
     "one_cell": dict(grid_size=1),
     "uneven": {},  # after update_grid: the reference path
+    "per_input": dict(grid_range=torch.tensor([[-1.0, 1], [0, 2], [-3, -1]])),
+    "anchored": dict(anchor=torch.tensor([0.1, -1, 5])),
+    "warped": dict(anchor=0.1, outside="linear"),
     "tanh": dict(base_activation=nn.Tanh, grid_range=(0, 3), grid_size=64),
 }
 
@@ -31,7 +34,25 @@ def make(name: str) -> KANLinear:
     if name == "uneven":
         layer.update_grid(torch.rand(200, 3) ** 2)
         assert not layer.uniform
+    if name == "warped":
+        layer.warp_grid(torch.rand(200, 3) ** 2)
+        assert layer.warp is not None and layer.uniform
     return layer
+
+
+def twin(layer: KANLinear, grid_size: int) -> KANLinear:
+    """A fresh layer of the same kind."""
+    return KANLinear(
+        3,
+        2,
+        grid_size,
+        layer.spline_order,
+        enable_standalone_scale_spline=layer.edge_scale is not None,
+        base_activation=type(layer.base_activation),
+        base=layer.base_weight is not None,
+        outside=layer.outside,
+        anchor=None if layer.anchor is None else 0.0,
+    )
 
 
 @pytest.fixture(params=sorted(LAYERS))
@@ -109,32 +130,14 @@ def test_state_dict_is_complete(layer: KANLinear, x: Tensor, request: object) ->
     file = io.BytesIO()
     torch.save(layer.state_dict(), file)
     file.seek(0)
-    fresh = KANLinear(
-        3,
-        2,
-        layer.grid_size,
-        layer.spline_order,
-        enable_standalone_scale_spline=layer.edge_scale is not None,
-        base_activation=type(layer.base_activation),
-        base=layer.base_weight is not None,
-        outside=layer.outside,
-    )
+    fresh = twin(layer, layer.grid_size)
     fresh.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(fresh(x), layer(x))
     assert fresh.uniform == layer.uniform
 
 
 def test_state_dict_of_another_grid_size(layer: KANLinear, x: Tensor) -> None:
-    other = KANLinear(
-        3,
-        2,
-        layer.grid_size + 6,
-        layer.spline_order,
-        enable_standalone_scale_spline=layer.edge_scale is not None,
-        base_activation=type(layer.base_activation),
-        base=layer.base_weight is not None,
-        outside=layer.outside,
-    )
+    other = twin(layer, layer.grid_size + 6)
     parameter = other.coefficients
     other.load_state_dict(layer.state_dict())
     assert torch.equal(other(x), layer(x))

@@ -4,7 +4,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from kancl.splines.uniform import UniformGrid
 
 HIGHEST_DEGREE = 3
 FEWEST_BASES = 4
-COLUMNS = 16  # the kernels read gradients of outputs in blocks of so many
+BLOCK = 16  # the kernels read gradients of outputs in blocks of so many columns
 WORTH_A_THREAD = 2**20  # multiplications
 
 _logger = logging.getLogger(__name__)
@@ -85,12 +85,8 @@ class _SparseSplineSum(Function):
         weights, scales = _array(coefficients), _array_or_none(scale, coefficients)
         y = coefficients.new_zeros(x.shape[0], coefficients.shape[2])
         spline_sum = _kernels().spline_sum
-        arguments = *_located(x, grid), _anchor(grid), *_kind(grid)
-
-        def part(start: int, stop: int) -> None:
-            spline_sum(*arguments, weights, scales, y.numpy(), start, stop)
-
-        _in_parts(part, x.shape[0], x.numel() * y.shape[1])
+        fixed = _array(x), *_constants(grid), weights, scales, y.numpy()
+        _in_parts(spline_sum, fixed, x.shape[0], x.numel() * y.shape[1])
         return y
 
     @staticmethod
@@ -103,33 +99,23 @@ class _SparseSplineSum(Function):
                 None,
             )
         work = x.numel() * grad.shape[1]
-        located, kind = _located(x, ctx.grid), _kind(ctx.grid)
+        given = _array(x), *_constants(ctx.grid)
         weights, scales = _array(coefficients), _array_or_none(scale, coefficients)
-        columns = -(-grad.shape[1] // COLUMNS) * COLUMNS
-        padded = torch.nn.functional.pad(grad, (0, columns - grad.shape[1]))
-        grads = _array(padded)
+        grads = _array(_in_blocks(grad))
         of_x = of_coefficients = of_scale = None
         if needed[0]:
             of_x = torch.empty_like(x, memory_format=torch.contiguous_format)
             kernel = _kernels().input_gradient
-            fixed = *located, *kind, weights, scales, grads, of_x.numpy()
-            _in_parts(lambda a, b: kernel(*fixed, a, b), x.shape[1], work)
+            fixed = *given, weights, scales, grads, of_x.numpy()
+            _in_parts(kernel, fixed, x.shape[1], work)
         if needed[1] or needed[2]:
             of_coefficients = torch.empty(coefficients.shape, dtype=coefficients.dtype)
             if scale is not None:
                 of_scale = torch.zeros(scale.shape, dtype=scale.dtype)
             kernel = _kernels().coefficient_gradient
-            fixed = (
-                *located,
-                _anchor(ctx.grid),
-                *kind,
-                weights,
-                scales,
-                grads,
-                of_coefficients.numpy(),
-                _array_or_none(of_scale, coefficients),
-            )
-            _in_parts(lambda a, b: kernel(*fixed, a, b), x.shape[1], work)
+            results = of_coefficients.numpy(), _array_or_none(of_scale, coefficients)
+            fixed = *given, weights, scales, grads, *results
+            _in_parts(kernel, fixed, x.shape[1], work)
         return of_x, of_coefficients, of_scale, None
 
 
@@ -167,17 +153,42 @@ def _threads(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n, thread_name_prefix="kancl-splines")
 
 
-def _in_parts(do: Callable[[int, int], None], n: int, work: int) -> None:
-    """``do(start, stop)`` for all of ``0 .. n``, on as many threads as torch has.
+def _in_parts(
+    kernel: Callable[..., None], fixed: tuple[Any, ...], n: int, work: int
+) -> None:
+    """``kernel(*fixed, start, stop)`` for all of ``0 .. n``, on torch's many threads.
 
     No result depends on how many there are.
     """
     n_threads = min(torch.get_num_threads(), n, work // WORTH_A_THREAD)
     if n_threads <= 1:
-        do(0, n)
+        kernel(*fixed, 0, n)
         return
     ends = [n * k // n_threads for k in range(n_threads + 1)]
-    list(_threads(n_threads).map(do, ends, ends[1:]))
+    parts = _threads(n_threads).map(partial(kernel, *fixed), ends, ends[1:])
+    list(parts)  # waits, and raises what they raised
+
+
+def _in_blocks(grad: Tensor) -> Tensor:
+    """``(batch, n_outputs)`` -> ``(n_blocks, batch, BLOCK)``, filled up with zeros."""
+    missing = -grad.shape[1] % BLOCK
+    if missing:
+        grad = torch.nn.functional.pad(grad, (0, missing))
+    return grad.reshape(len(grad), -1, BLOCK).transpose(0, 1)
+
+
+def _constants(grid: UniformGrid) -> tuple[Any, ...]:
+    """What the kernels want to know of the grid, worked out once for each."""
+    known: tuple[Any, ...] | None = grid.__dict__.get("_constants")
+    if known is None:
+        low = grid.low.double()
+        cells = grid.size / (grid.high.double() - low)
+        anchor = grid.low.new_empty(0) if grid.anchor is None else grid.anchor
+        arrays = [_array(tensor.double()) for tensor in (low, cells, anchor)]
+        outside = ("zero", "clamp", "linear").index(grid.outside)
+        known = *arrays, grid.size, grid.degree, outside
+        grid.__dict__["_constants"] = known
+    return known
 
 
 def _array(tensor: Tensor) -> Any:
@@ -187,18 +198,3 @@ def _array(tensor: Tensor) -> Any:
 def _array_or_none(tensor: Tensor | None, like: Tensor) -> Any:
     """An array without elements stands for ``None``."""
     return _array(like.new_empty(0, 0) if tensor is None else tensor)
-
-
-def _located(x: Tensor, grid: UniformGrid) -> tuple[Any, Any, Any]:
-    low = grid.low.double()
-    cells = grid.size / (grid.high.double() - low)
-    return _array(x), _array(low), _array(cells)
-
-
-def _anchor(grid: UniformGrid) -> Any:
-    anchor = grid.low.new_empty(0) if grid.anchor is None else grid.anchor
-    return _array(anchor.double())
-
-
-def _kind(grid: UniformGrid) -> tuple[int, int, int]:
-    return grid.size, grid.degree, ("zero", "clamp", "linear").index(grid.outside)

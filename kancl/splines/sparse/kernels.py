@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from kancl.splines.sparse.simd import (
+    LANES,
     add,
     load,
     multiply,
@@ -26,7 +27,10 @@ from kancl.splines.sparse.simd import (
 )
 
 LIVE = 4  # rows that are read for a value; the highest degree is one less
-INPUTS = 4  # that share one pass over the gradient of the outputs
+BLOCK = 16  # columns of the outputs' gradient that are worked on together
+CACHED = 4096  # outputs at a time, that stay in the fastest cache
+TOGETHER = 16  # inputs that pass over them in turn
+INPUTS = 4  # inputs that pass over a block of the outputs' gradient in turn
 ZERO, CLAMP, LINEAR = 0, 1, 2  # policies outside the grid
 
 OPTIONS: dict[str, Any] = dict(
@@ -38,53 +42,50 @@ OPTIONS: dict[str, Any] = dict(
 )
 
 
-@njit(**OPTIONS)
+@njit(forceinline=True, **OPTIONS)
 def _pieces(u, degree, values, k, shift):  # type: ignore[no-untyped-def]
     """The ``degree + 1`` polynomials of a cell at ``u`` in [0, 1] of it."""
-    one = values.dtype.type(1)
-    half = values.dtype.type(0.5)
+    one, half = values.dtype.type(1), values.dtype.type(0.5)
     w = one - u
     if degree == 3:
-        sixth = values.dtype.type(1 / 6)
-        values[k, shift] = w * w * w * sixth
-        values[k, shift + 1] = values.dtype.type(2 / 3) + u * u * (u * half - one)
-        values[k, shift + 2] = values.dtype.type(2 / 3) + w * w * (w * half - one)
-        values[k, shift + 3] = u * u * u * sixth
+        sixth, two_thirds = values.dtype.type(1 / 6), values.dtype.type(2 / 3)
+        values[shift, k] = w * w * w * sixth
+        values[shift + 1, k] = two_thirds + u * u * (u * half - one)
+        values[shift + 2, k] = two_thirds + w * w * (w * half - one)
+        values[shift + 3, k] = u * u * u * sixth
     elif degree == 2:
-        values[k, shift] = w * w * half
-        values[k, shift + 1] = half + u * w
-        values[k, shift + 2] = u * u * half
+        values[shift, k] = w * w * half
+        values[shift + 1, k] = half + u * w
+        values[shift + 2, k] = u * u * half
     else:
-        values[k, shift] = w
-        values[k, shift + 1] = u
+        values[shift, k] = w
+        values[shift + 1, k] = u
 
 
-@njit(**OPTIONS)
+@njit(forceinline=True, **OPTIONS)
 def _slopes(u, degree, values, k, shift):  # type: ignore[no-untyped-def]
     """Their derivatives, per cell."""
-    one = values.dtype.type(1)
-    half = values.dtype.type(0.5)
-    two = values.dtype.type(2)
+    one, half = values.dtype.type(1), values.dtype.type(0.5)
     w = one - u
     if degree == 3:
-        values[k, shift] = -w * w * half
-        values[k, shift + 1] = u * (u * (one + half) - two)
-        values[k, shift + 2] = w * (two - w * (one + half))
-        values[k, shift + 3] = u * u * half
+        values[shift, k] = -w * w * half
+        values[shift + 1, k] = u * (u * (one + half) - (one + one))
+        values[shift + 2, k] = w * ((one + one) - w * (one + half))
+        values[shift + 3, k] = u * u * half
     elif degree == 2:
-        values[k, shift] = -w
-        values[k, shift + 1] = w - u
-        values[k, shift + 2] = u
+        values[shift, k] = -w
+        values[shift + 1, k] = w - u
+        values[shift + 2, k] = u
     else:
-        values[k, shift] = -one
-        values[k, shift + 1] = one
+        values[shift, k] = -one
+        values[shift + 1, k] = one
 
 
 @njit(**OPTIONS)
 def _locate(  # type: ignore[no-untyped-def]
     position, size, degree, outside, slope, values, k
 ):
-    """Fill ``values[k]``, of the ``LIVE`` rows from the returned one on.
+    """Fill ``values[:, k]``, of the ``LIVE`` rows from the returned one on.
 
     Args:
         position: in cells from the grid's low end.
@@ -95,44 +96,147 @@ def _locate(  # type: ignore[no-untyped-def]
     inside = position
     if outside != ZERO:
         inside = min(max(position, 0.0), float(size))
+    values[:, k] = 0
     if inside >= 0 and (inside < size or (outside != ZERO and inside <= size)):
         cell = min(int(inside), size - 1)
         row = min(cell, last)
-        if degree < LIVE - 1:
-            values[k] = 0
+        u = kind(inside - cell)
         if slope:
-            _slopes(kind(inside - cell), degree, values, k, cell - row)
+            _slopes(u, degree, values, k, cell - row)
         else:
-            _pieces(kind(inside - cell), degree, values, k, cell - row)
-        if outside == ZERO or inside == position:
-            return row
-        if outside == CLAMP:
-            if slope:
-                values[k] = 0
-        elif not slope:  # straight on from the end
+            _pieces(u, degree, values, k, cell - row)
+        if inside != position and outside == CLAMP and slope:
+            values[:, k] = 0
+        if inside != position and outside == LINEAR and not slope:
             beyond = kind(position - inside)
-            ends = np.zeros((1, LIVE), values.dtype)
-            _slopes(kind(inside - cell), degree, ends, 0, cell - row)
-            for j in range(LIVE):
-                values[k, j] += beyond * ends[0, j]
+            ends = np.zeros((LIVE, 1), values.dtype)
+            _slopes(u, degree, ends, 0, cell - row)
+            for m in range(LIVE):
+                values[m, k] += beyond * ends[m, 0]
         return row
-    values[k] = 0
-    if position > -degree and position < size + degree:
+    if position >= -degree and position < size + degree:
         # The bases that reach beyond the grid: of the cell's, those which exist.
         cell = int(np.floor(position))
         row = min(max(cell, 0), last)
-        all_of_cell = np.zeros((1, LIVE), values.dtype)
+        of_cell = np.zeros((LIVE, 1), values.dtype)
         if slope:
-            _slopes(kind(position - cell), degree, all_of_cell, 0, 0)
+            _slopes(kind(position - cell), degree, of_cell, 0, 0)
         else:
-            _pieces(kind(position - cell), degree, all_of_cell, 0, 0)
-        for j in range(degree + 1):
-            if 0 <= cell + j - row < LIVE and 0 <= cell + j < size + degree:
-                values[k, cell + j - row] = all_of_cell[0, j]
+            _pieces(kind(position - cell), degree, of_cell, 0, 0)
+        for m in range(degree + 1):
+            if 0 <= cell + m - row < LIVE and 0 <= cell + m < size + degree:
+                values[cell + m - row, k] = of_cell[m, 0]
         return row
     if position != position:
-        values[k] = np.nan
+        values[:, k] = np.nan
     return 0
+
+
+@njit(**OPTIONS)
+def _locate_all(  # type: ignore[no-untyped-def]
+    x, i, low, cells, anchor, size, degree, outside, slope, start, stop, found
+):
+    """``_locate`` for the samples start to stop of an input, but those at its anchor.
+
+    Args:
+        found: from ``_room``, to be filled.
+    Returns: how many there are.
+    """
+    positions, samples, rows, values = found
+    n = 0
+    least, most = np.inf, -np.inf
+    for b in range(start, stop):
+        if anchor.size and x[b, i] == anchor[i]:
+            continue
+        position = (np.float64(x[b, i]) - low[i]) * cells[i]
+        positions[n] = position
+        samples[n] = b
+        least = min(least, position) if position == position else -np.inf
+        most = max(most, position)
+        n += 1
+    if degree == 3 and least >= 0 and most < size:  # nearly always, and vectorised
+        for k in range(n):
+            rows[k] = np.int32(positions[k])
+            u = values.dtype.type(positions[k] - rows[k])
+            if slope:
+                _slopes(u, 3, values, k, 0)
+            else:
+                _pieces(u, 3, values, k, 0)
+    else:
+        for k in range(n):
+            rows[k] = _locate(positions[k], size, degree, outside, slope, values, k)
+    return n
+
+
+@njit(**OPTIONS)
+def _room(n, kind):  # type: ignore[no-untyped-def]
+    """Positions in cells, samples, first rows and values, ``n`` of each."""
+    positions, samples = np.empty(n, np.float64), np.empty(n, np.int32)
+    return positions, samples, np.empty(n, np.int32), np.empty((LIVE, n), kind)
+
+
+@njit(**OPTIONS)
+def _at_anchor(  # type: ignore[no-untyped-def]
+    i, low, cells, anchor, size, degree, outside, values
+):
+    """``_locate`` at the anchor of an input, into the first of ``values``."""
+    position = (anchor[i] - low[i]) * cells[i]
+    return _locate(position, size, degree, outside, False, values, 0)
+
+
+@njit(**OPTIONS)
+def _spline_values(coefficients, scale, i, row, values, out):  # type: ignore[no-untyped-def]
+    """All splines of an input, at the first of ``values``, into ``out``."""
+    for o in range(coefficients.shape[2]):
+        value = values[0, 0] * coefficients[i, row, o]
+        for m in range(1, LIVE):
+            value += values[m, 0] * coefficients[i, row + m, o]
+        out[o] = value * scale[i, o] if scale.size else value
+
+
+@njit(**OPTIONS)
+def _add_splines(coefficients, scale, i, n, found, y):  # type: ignore[no-untyped-def]
+    """Add all splines of an input to ``y``, at the ``n`` places found."""
+    _, samples, rows, values = found
+    n_basis, n_outputs = coefficients.shape[1:]
+    whole = n_outputs - n_outputs % LANES
+    weights, scales, outputs = (
+        coefficients.reshape(-1),
+        scale.reshape(-1),
+        y.reshape(-1),
+    )
+    for k in range(n):
+        v0, v1 = splat(values[0, k]), splat(values[1, k])
+        v2, v3 = splat(values[2, k]), splat(values[3, k])
+        w0 = (i * n_basis + rows[k]) * n_outputs
+        w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
+        out = np.int64(samples[k]) * n_outputs
+        if scale.size:
+            for o in range(0, whole, LANES):
+                value = multiply(v0, load(weights, w0 + o))
+                value = multiply_add(v1, load(weights, w1 + o), value)
+                value = multiply_add(v2, load(weights, w2 + o), value)
+                value = multiply_add(v3, load(weights, w3 + o), value)
+                s = load(scales, i * n_outputs + o)
+                value = multiply_add(s, value, load(outputs, out + o))
+                store(outputs, out + o, value)
+        else:
+            for o in range(0, whole, LANES):
+                value = load(outputs, out + o)
+                value = multiply_add(v0, load(weights, w0 + o), value)
+                value = multiply_add(v1, load(weights, w1 + o), value)
+                value = multiply_add(v2, load(weights, w2 + o), value)
+                value = multiply_add(v3, load(weights, w3 + o), value)
+                store(outputs, out + o, value)
+        if whole < n_outputs:
+            for o in range(whole, n_outputs):
+                part = (
+                    values[0, k] * weights[w0 + o]
+                    + values[1, k] * weights[w1 + o]
+                    + values[2, k] * weights[w2 + o]
+                    + values[3, k] * weights[w3 + o]
+                )
+                outputs[out + o] += part * scale[i, o] if scale.size else part
 
 
 @njit(**OPTIONS)
@@ -140,66 +244,53 @@ def spline_sum(  # type: ignore[no-untyped-def]
     x, low, cells, anchor, size, degree, outside, coefficients, scale, y, start, stop
 ):
     """Add ``sum_i scale_io sum_g c_igo B_g(x_bi)`` to ``y``, samples start to stop."""
-    n_inputs, n_basis, n_outputs = coefficients.shape
-    whole = n_outputs - n_outputs % 8
-    rows = np.empty(stop - start, np.int64)
-    values = np.empty((stop - start, LIVE), coefficients.dtype)
-    samples = np.empty(stop - start, np.int64)
-    at_anchor = np.empty((1, LIVE), coefficients.dtype)
-    anchored = np.zeros(n_outputs, coefficients.dtype)  # the spline's value there
-    weights = coefficients.reshape(-1)
-    outputs = y.reshape(-1)
-    scales = scale.reshape(-1)
-    for i in range(n_inputs):
-        n = 0
+    n_inputs, _, n_outputs = coefficients.shape
+    few = max(CACHED // n_outputs, 16)  # samples
+    found = _room(few, coefficients.dtype)
+    at_anchor = np.empty((LIVE, 1), coefficients.dtype)
+    anchored = np.empty((TOGETHER, n_outputs), coefficients.dtype)
+    for first in range(0, n_inputs, TOGETHER):
+        last = min(first + TOGETHER, n_inputs)
         if anchor.size:
-            position = (anchor[i] - low[i]) * cells[i]
-            row = _locate(position, size, degree, outside, False, at_anchor, 0)
-            for o in range(n_outputs):
-                value = at_anchor[0, 0] * coefficients[i, row, o]
-                for j in range(1, LIVE):
-                    value += at_anchor[0, j] * coefficients[i, row + j, o]
-                anchored[o] = value * scale[i, o] if scale.size else value
-        for b in range(start, stop):
-            if anchor.size and x[b, i] == anchor[i]:
-                continue
-            position = (np.float64(x[b, i]) - low[i]) * cells[i]
-            row = _locate(position, size, degree, outside, False, values, n)
-            rows[n] = (i * n_basis + row) * n_outputs
-            samples[n] = b * n_outputs
-            n += 1
-        for k in range(n):
-            v0, v1 = splat(values[k, 0]), splat(values[k, 1])
-            v2, v3 = splat(values[k, 2]), splat(values[k, 3])
-            w0 = rows[k]
-            w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
-            out = samples[k]
-            for o in range(0, whole, 8):
-                if scale.size:
-                    value = multiply(v0, load(weights, w0 + o))
-                    value = multiply_add(v1, load(weights, w1 + o), value)
-                    value = multiply_add(v2, load(weights, w2 + o), value)
-                    value = multiply_add(v3, load(weights, w3 + o), value)
-                    s = load(scales, i * n_outputs + o)
-                    value = multiply_add(s, value, load(outputs, out + o))
-                else:
-                    value = load(outputs, out + o)
-                    value = multiply_add(v0, load(weights, w0 + o), value)
-                    value = multiply_add(v1, load(weights, w1 + o), value)
-                    value = multiply_add(v2, load(weights, w2 + o), value)
-                    value = multiply_add(v3, load(weights, w3 + o), value)
-                store(outputs, out + o, value)
-            for o in range(whole, n_outputs):
-                part = (
-                    values[k, 0] * weights[w0 + o]
-                    + values[k, 1] * weights[w1 + o]
-                    + values[k, 2] * weights[w2 + o]
-                    + values[k, 3] * weights[w3 + o]
+            for i in range(first, last):
+                row = _at_anchor(
+                    i, low, cells, anchor, size, degree, outside, at_anchor
                 )
-                outputs[out + o] += part * scale[i, o] if scale.size else part
-            if anchor.size:
-                for o in range(n_outputs):
-                    outputs[out + o] -= anchored[o]
+                _spline_values(
+                    coefficients, scale, i, row, at_anchor, anchored[i - first]
+                )
+        for a in range(start, stop, few):
+            b = min(a + few, stop)
+            for i in range(first, last):
+                n = _locate_all(
+                    x, i, low, cells, anchor, size, degree, outside, False, a, b, found
+                )
+                _add_splines(coefficients, scale, i, n, found, y)
+                if anchor.size:
+                    for k in range(n):
+                        for o in range(n_outputs):
+                            y[found[1][k], o] -= anchored[i - first, o]
+
+
+@njit(**OPTIONS)
+def _sort_by_row(n, found, ends, samples, values):  # type: ignore[no-untyped-def]
+    """Bring the ``n`` places found into the order of their rows.
+
+    Args:
+        ends: of every row's places among the sorted ones, to be filled.
+    """
+    ends[:] = 0
+    for k in range(n):
+        ends[found[2][k] + 1] += 1
+    for row in range(1, len(ends) - 1):
+        ends[row + 1] += ends[row]
+    for k in range(n):
+        row = found[2][k]
+        place = ends[row]
+        ends[row] = place + 1
+        samples[place] = found[1][k]
+        for m in range(LIVE):
+            values[place, m] = found[3][m, k]
 
 
 @njit(**OPTIONS)
@@ -225,58 +316,40 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     ``LIVE`` rows at hand stay in registers, and every row is written once.
 
     Args:
-        grad_y: ``(batch, columns)``, zeros in columns ``out_features`` and more, whose
-            number is a multiple of 16.
+        grad_y: ``(n_blocks, batch, BLOCK)``, zeros in columns that don't exist.
         start, stop: inputs.
     """
     batch = x.shape[0]
     n_basis, n_outputs = coefficients.shape[1:]
-    columns = grad_y.shape[1]
     n_rows = n_basis - LIVE + 1  # to start from
-    zero = splat(coefficients.dtype.type(0))
     kind = coefficients.dtype
-    unsorted, unsorted_rows = np.empty((batch, LIVE), kind), np.empty(batch, np.int64)
-    unsorted_samples = np.empty(batch, np.int64)
+    zero = splat(coefficients.dtype.type(0))
+    found = _room(batch, kind)
     values = np.empty((INPUTS, batch, LIVE), kind)
-    samples = np.empty((INPUTS, batch), np.int64)
+    samples = np.empty((INPUTS, batch), np.int32)
     ends = np.empty((INPUTS, n_rows + 1), np.int64)
-    at_anchor, anchor_row = np.empty((INPUTS, LIVE), kind), np.empty(INPUTS, np.int64)
-    block = np.empty(16, kind)
-    grads = grad_y.reshape(-1)
-    weights = coefficients.reshape(-1)
-    results = gradient.reshape(-1)
-    scales = scale.reshape(-1)
+    at_anchor, anchor_row = np.empty((INPUTS, LIVE, 1), kind), np.empty(
+        INPUTS, np.int64
+    )
+    block = np.empty(BLOCK, kind)
+    grads, weights = grad_y.reshape(-1), coefficients.reshape(-1)
+    results, scales = gradient.reshape(-1), scale.reshape(-1)
     for first in range(start, stop, INPUTS):
         n_inputs = min(INPUTS, stop - first)
         for j in range(n_inputs):
             i = first + j
             if anchor.size:
-                position = (anchor[i] - low[i]) * cells[i]
-                anchor_row[j] = _locate(
-                    position, size, degree, outside, False, at_anchor, j
+                anchor_row[j] = _at_anchor(
+                    i, low, cells, anchor, size, degree, outside, at_anchor[j]
                 )
-            n = 0
-            ends[j] = 0
-            for b in range(batch):
-                if anchor.size and x[b, i] == anchor[i]:
-                    continue
-                position = (np.float64(x[b, i]) - low[i]) * cells[i]
-                row = _locate(position, size, degree, outside, False, unsorted, n)
-                unsorted_rows[n] = row
-                unsorted_samples[n] = b * columns
-                ends[j, row + 1] += 1
-                n += 1
-            for row in range(1, n_rows):
-                ends[j, row + 1] += ends[j, row]
-            for k in range(n):
-                row = unsorted_rows[k]
-                place = ends[j, row]
-                ends[j, row] = place + 1
-                samples[j, place] = unsorted_samples[k]
-                for m in range(LIVE):
-                    values[j, place, m] = unsorted[k, m]
-        for o in range(0, columns, 16):
-            full = o + 16 <= n_outputs
+            n = _locate_all(
+                x, i, low, cells, anchor, size, degree, outside, False, 0, batch, found
+            )
+            _sort_by_row(n, found, ends[j], samples[j], values[j])
+        for number in range(grad_y.shape[0]):
+            o = number * BLOCK
+            full = o + BLOCK <= n_outputs
+            width = min(BLOCK, n_outputs - o)
             for j in range(n_inputs):
                 i = first + j
                 a0, a1, a2, a3 = zero, zero, zero, zero
@@ -287,8 +360,8 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                 for row in range(n_basis):
                     end = ends[j, min(row, n_rows - 1)]
                     while k < end:
-                        at = samples[j, k] + o
-                        grad_a, grad_b = load(grads, at), load(grads, at + 8)
+                        at = (number * batch + np.int64(samples[j, k])) * BLOCK
+                        grad_a, grad_b = load(grads, at), load(grads, at + LANES)
                         v = splat(values[j, k, 0])
                         a0, b0 = multiply_add(v, grad_a, a0), multiply_add(
                             v, grad_b, b0
@@ -311,17 +384,18 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                     at = (i * n_basis + row) * n_outputs + o
                     if full and scale.size:
                         scale_a = multiply_add(a0, load(weights, at), scale_a)
-                        scale_b = multiply_add(b0, load(weights, at + 8), scale_b)
+                        scale_b = multiply_add(b0, load(weights, at + LANES), scale_b)
                         s = i * n_outputs + o
                         store(results, at, multiply(a0, load(scales, s)))
-                        store(results, at + 8, multiply(b0, load(scales, s + 8)))
+                        s += LANES
+                        store(results, at + LANES, multiply(b0, load(scales, s)))
                     elif full:
                         store(results, at, a0)
-                        store(results, at + 8, b0)
+                        store(results, at + LANES, b0)
                     else:
                         store(block, 0, a0)
-                        store(block, 8, b0)
-                        for m in range(n_outputs - o):
+                        store(block, LANES, b0)
+                        for m in range(width):
                             if scale.size:
                                 results[at + m] = block[m] * scale[i, o + m]
                                 scale_gradient[i, o + m] += block[m] * weights[at + m]
@@ -329,19 +403,18 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                                 results[at + m] = block[m]
                     a0, a1, a2, a3 = a1, a2, a3, zero
                     b0, b1, b2, b3 = b1, b2, b3, zero
-                width = min(16, n_outputs - o)
                 if full and scale.size:
                     store(block, 0, scale_a)
-                    store(block, 8, scale_b)
+                    store(block, LANES, scale_b)
                     for m in range(width):
                         scale_gradient[i, o + m] = block[m]
                 if anchor.size and k:
                     store(block, 0, all_a)
-                    store(block, 8, all_b)
+                    store(block, LANES, all_b)
                     for q in range(LIVE):
                         at = (i * n_basis + anchor_row[j] + q) * n_outputs + o
                         for m in range(width):
-                            part = at_anchor[j, q] * block[m]
+                            part = at_anchor[j, q, 0] * block[m]
                             if scale.size:
                                 scale_gradient[i, o + m] -= part * weights[at + m]
                                 part *= scale[i, o + m]
@@ -353,6 +426,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
     x,
     low,
     cells,
+    anchor,
     size,
     degree,
     outside,
@@ -370,41 +444,44 @@ def input_gradient(  # type: ignore[no-untyped-def]
     """
     batch = x.shape[0]
     n_basis, n_outputs = coefficients.shape[1:]
-    columns = grad_y.shape[1]
-    whole = n_outputs - n_outputs % 8
-    values = np.empty((batch, LIVE), coefficients.dtype)
-    rows = np.empty(batch, np.int64)
-    grads = grad_y.reshape(-1)
-    weights = coefficients.reshape(-1)
-    scales = scale.reshape(-1)
+    whole = n_outputs - n_outputs % LANES
+    found = _room(batch, coefficients.dtype)
+    rows, values = found[2], found[3]
+    nowhere = anchor[:0]  # the slope at an anchor is as it would be without
+    grads, weights, scales = (
+        grad_y.reshape(-1),
+        coefficients.reshape(-1),
+        scale.reshape(-1),
+    )
     zero = splat(coefficients.dtype.type(0))
     for i in range(start, stop):
+        _locate_all(
+            x, i, low, cells, nowhere, size, degree, outside, True, 0, batch, found
+        )
         for b in range(batch):
-            position = (np.float64(x[b, i]) - low[i]) * cells[i]
-            rows[b] = _locate(position, size, degree, outside, True, values, b)
-        for b in range(batch):
-            v0, v1 = splat(values[b, 0]), splat(values[b, 1])
-            v2, v3 = splat(values[b, 2]), splat(values[b, 3])
+            v0, v1 = splat(values[0, b]), splat(values[1, b])
+            v2, v3 = splat(values[2, b]), splat(values[3, b])
             w0 = (i * n_basis + rows[b]) * n_outputs
             w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
             sums = zero
-            for o in range(0, whole, 8):
+            for o in range(0, whole, LANES):
                 slope = multiply(v0, load(weights, w0 + o))
                 slope = multiply_add(v1, load(weights, w1 + o), slope)
                 slope = multiply_add(v2, load(weights, w2 + o), slope)
                 slope = multiply_add(v3, load(weights, w3 + o), slope)
                 if scale.size:
                     slope = multiply(slope, load(scales, i * n_outputs + o))
-                sums = multiply_add(slope, load(grads, b * columns + o), sums)
+                at = (o // BLOCK * batch + b) * BLOCK + o % BLOCK
+                sums = multiply_add(slope, load(grads, at), sums)
             result = total(sums)
             for o in range(whole, n_outputs):
                 part = (
-                    values[b, 0] * weights[w0 + o]
-                    + values[b, 1] * weights[w1 + o]
-                    + values[b, 2] * weights[w2 + o]
-                    + values[b, 3] * weights[w3 + o]
+                    values[0, b] * weights[w0 + o]
+                    + values[1, b] * weights[w1 + o]
+                    + values[2, b] * weights[w2 + o]
+                    + values[3, b] * weights[w3 + o]
                 )
                 if scale.size:
                     part *= scale[i, o]
-                result += part * grad_y[b, o]
+                result += part * grad_y[o // BLOCK, b, o % BLOCK]
             gradient[b, i] = result * cells[i]
