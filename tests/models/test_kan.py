@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl import KAN, KANLinear
-from kancl.bench.layers import load_efficient_kan
+from kancl.bench.others import load_efficient_kan
 from kancl.models import kan
 
 GOLDEN = Path(__file__).parent / "data" / "efficient_kan.pt"
