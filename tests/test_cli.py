@@ -69,6 +69,37 @@ def test_compare_lays_kan_beside_mlp(capsys: Capture) -> None:
     assert capsys.readouterr().out.count("completed before, skipped") == 4
 
 
+def test_a_sweep_of_several_seeds_ends_with_means_and_bands(capsys: Capture) -> None:
+    words = [*SMALL, "model.hidden=[4]", "tensorboard=numbers", "seed=0,1"]
+    assert main(["run", "-q", "-m", "model=kan,mlp", *words]) == 0
+    (folder,) = Path("logs/comparisons").glob("*/over_seeds/split-mnist-class*")
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {
+        "experience_1",
+        "experience_2",
+        "kan-naive",
+        "mlp-naive",
+    }
+
+
+def test_report_of_real_runs(capsys: Capture) -> None:
+    sweep = ["model=kan,mlp", "model.hidden=[4]", "seed=0,1", *SMALL]
+    assert main(["run", "-q", "-m", *sweep]) == 0
+    assert main(["run", "-q", *SMALL[:-1], "optimizer=sgd", "optimizer.lr=1e30"]) == 1
+    capsys.readouterr()
+    assert main(["report"]) == 0
+    out = capsys.readouterr().out
+    assert "Split MNIST, class-incremental: too few seeds to tell (2)" in out
+    assert "5 runs, 1 without a result" in out
+    assert "report: logs/report/report.html" in out
+    assert "tensorboard --logdir logs/report/tensorboard" in out
+    text = Path("logs/report/report.html").read_text()
+    assert "5 runs: 4 completed, 1 diverged." in text
+    assert main(["report", "logs", "--out", "elsewhere"]) == 0  # its own is no run
+    assert Path("elsewhere/report.html").read_text() == text
+    assert main(["report", str(next(Path("logs").glob("*/kan-naive/seed1-*")))]) == 0
+    assert "no KAN and MLP" in capsys.readouterr().out
+
+
 def test_a_sweep_with_a_diverged_run_goes_on_and_says_so(capsys: Capture) -> None:
     sweep = ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30,1e-2", "model.hidden=[3]"]
     assert main(["run", "-m", *sweep, *SMALL[:-1]]) == 1
@@ -96,6 +127,9 @@ def test_a_sweep_with_a_diverged_run_goes_on_and_says_so(capsys: Capture) -> Non
         (["list", "model", "strategy", "optimisers"], "nearest: optimizers"),
         (["bench", "layer"], "nearest: layers"),
         (["bench"], "layers"),
+        (["report"], "there is no logs"),
+        (["report", "nowhere"], "there is no nowhere"),
+        (["report", "."], "no run folder in ."),
     ],
 )
 def test_wrong_input_is_one_clear_line_and_nothing_is_written(

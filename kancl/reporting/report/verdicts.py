@@ -108,13 +108,15 @@ class Comparison:
             f"forgetting {points(difference)} points, n = {difference.n_pairs}, "
             f"{self.sizes}"
         )
+        finding = self.finding("forgetting")
         interval = difference.interval
-        if interval and interval.excludes_zero():
-            if self.finding("forgetting") == "not shown":
-                text += (
-                    "; the interval leaves 0 out, the tests do not (Holm, "
-                    f"{self.n_tests['forgetting']} comparisons)"
-                )
+        if finding == "not shown" and interval and interval.excludes_zero():
+            text += (
+                "; the interval leaves 0 out, the tests do not (Holm, "
+                f"{self.n_tests['forgetting']} comparisons)"
+            )
+        if finding in ("lower", "higher") and difference.n_pairs < pairs_needed():
+            text += "; by Student's test alone, too few pairs for an exact one"
         return text
 
     @property

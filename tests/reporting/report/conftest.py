@@ -12,10 +12,11 @@ import torch
 
 from kancl.metrics.accuracy_matrix import empty_matrix, summarise
 from kancl.runner import RunFolder, read_request
+from tests.runner.conftest import make_run  # noqa: F401  (a fixture)
 
 N = 3
 ITERATIONS = 10
-Outcome = Callable[[Any], tuple[float, float]]
+Outcome = Callable[[Any], Any]
 
 
 def planted(learned: float, kept: float) -> torch.Tensor:
@@ -48,21 +49,23 @@ def measurements(matrix: torch.Tensor) -> Iterator[tuple[int, int | None, str, f
             yield iteration, k, "test_loss", 1.0
 
 
+def plant_runs(log_dir: Path, *overrides: str, outcome: Outcome) -> list[Path]:
+    """A folder per run of a sweep.
+
+    Args:
+        outcome: ``(learned, kept)`` of a configuration, or the status it ends with.
+    """
+    words = ["scenario.n_experiences=3", f"log_dir='{log_dir}'", *overrides]
+    configs = read_request(words, sweep=True).configs
+    return [write(config, outcome(config)) for config in configs]
+
+
 @pytest.fixture
 def plant(tmp_path: Path) -> Callable[..., list[Path]]:
-    """``plant("model=kan,mlp", "seed=range(5)", outcome=f)``: a folder per run.
+    """``plant("model=kan,mlp", "seed=range(5)", outcome=f)`` below ``tmp_path``."""
 
-    ``outcome(config)`` gives (learned, kept); a status instead of them ends the run so.
-    """
-
-    def make(
-        *overrides: str, outcome: Callable[[Any], Any], log_dir: Path = tmp_path
-    ) -> list[Path]:
-        words = ["scenario.n_experiences=3", f"log_dir='{log_dir}'", *overrides]
-        return [
-            write(config, outcome(config))
-            for config in read_request(words, sweep=True).configs
-        ]
+    def make(*overrides: str, outcome: Outcome, log_dir: Path = tmp_path) -> list[Path]:
+        return plant_runs(log_dir, *overrides, outcome=outcome)
 
     return make
 

@@ -7,7 +7,6 @@ import pytest
 from kancl.metrics.accuracy_matrix import summarise
 from kancl.reporting.report.collect import find_runs, read_run
 from tests.reporting.report.conftest import edit, planted
-from tests.runner.conftest import make_run  # noqa: F401
 
 
 @pytest.mark.parametrize("strategy", ["naive", "joint", "cumulative"])
