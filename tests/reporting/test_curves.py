@@ -1,9 +1,10 @@
 """Curves read off measurements, by hand."""
 
 import pytest
+from scipy import stats
 
 from kancl.plugins.recorder import Measurement
-from kancl.reporting.curves import Curves
+from kancl.reporting.curves import Curves, mean_curves
 
 ROWS = [
     (0, 0, 0.5, 0.1),
@@ -60,3 +61,47 @@ def test_a_run_stopped_early_leaves_the_rest_unseen():
 def test_a_run_without_curves_is_refused_by_name():
     with pytest.raises(ValueError, match="'mlp-ewc' has no curve_accuracy"):
         Curves.from_measurements([Measurement(5, 0, "batch_loss", 1.0)], "mlp-ewc")
+
+
+def _seed(*finals):
+    """A run of two experiences that reaches an accuracy on each and keeps it."""
+    points = tuple(((0, 0.2), (20, final), (40, final)) for final in finals)
+    return Curves("seed", points, (20, 40))
+
+
+def test_the_mean_over_seeds_has_the_t_interval_as_its_band():
+    finals = [0.5, 0.55, 0.6]
+    mean = mean_curves([_seed(final) for final in finals], "kan-naive")
+    assert (mean.label, mean.n_seeds, mean.borders) == ("kan-naive", 3, (20, 40))
+    (line,) = mean.points
+    assert line == ((0, pytest.approx(0.2)), (20, pytest.approx(0.55)), line[2])
+    low, high = stats.ttest_1samp(finals, 0).confidence_interval(0.95)
+    assert mean.bands[0][1] == (20, pytest.approx(low), pytest.approx(high))
+    assert mean.seen_band[-1] == (40, pytest.approx(low), pytest.approx(high))
+
+
+def test_no_band_leaves_what_an_accuracy_can_be():
+    mean = mean_curves([_seed(0.0), _seed(1.0)], "x")
+    assert mean.bands[0][1] == (20, 0.0, 1.0)
+
+
+def test_one_seed_has_no_band():
+    mean = mean_curves([_seed(0.5)], "x")
+    assert mean.points == _seed(0.5).points
+    assert (mean.n_seeds, mean.bands, mean.seen_band) == (1, (), ())
+
+
+def test_runs_of_unequal_length_are_stretched_border_onto_border():
+    longer = Curves("b", (((0, 0.0), (30, 1.0), (60, 0.5), (80, 0.7)),), (60, 80))
+    first = Curves("a", (((0, 0.0), (10, 0.4), (20, 0.3), (40, 0.1)),), (20, 40))
+    mean = mean_curves([first, longer], "x")
+    # 30 of 60 iterations are half of the first experience, as are 10 of 20
+    assert [it for it, _ in mean.points[0]] == [0, 10, 20, 40]
+    assert [a for _, a in mean.points[0]] == pytest.approx([0, 0.7, 0.4, 0.4])
+
+
+def test_runs_of_unlike_experiences_have_no_mean():
+    with pytest.raises(ValueError, match="unlike numbers of experiences"):
+        mean_curves([_seed(0.5), _seed(0.5, 0.5)], "x")
+    with pytest.raises(ValueError, match="no runs"):
+        mean_curves([], "x")

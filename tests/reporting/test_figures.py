@@ -137,3 +137,26 @@ def test_drawing_touches_no_global_state():
 def test_colours_are_fixed_and_distinct():
     assert len(set(EXPERIENCES)) == len(EXPERIENCES) == 10
     assert experience_colour(10) == experience_colour(0)
+
+
+def test_the_mean_over_seeds_has_a_band_from_each_experiences_start():
+    bands = (((0, 0.0, 0.2), (10, 0.8, 1.0), (20, 0.2, 0.4)),) * 2
+    run = Curves("kan-naive", RUN.points, RUN.borders, n_seeds=5, bands=bands)
+    axes = figures.forgetting_curves([run]).axes[0]
+    assert axes.get_title() == "kan-naive, 5 seeds"
+    spans = [
+        (path.vertices[:, 0].min(), path.vertices[:, 0].max())
+        for band in axes.collections
+        if band.get_alpha() == 0.2
+        for path in band.get_paths()
+    ]
+    assert spans == [(0, 20), (10, 20)]
+
+
+def test_the_spread_over_seeds_stands_below_the_mean():
+    matrix = torch.tensor([[0.1], [0.9]], dtype=torch.float64)
+    spread = torch.tensor([[0.02], [0.03]], dtype=torch.float64)
+    figure = figures.accuracy_matrix(matrix, "kan-naive", spread)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["10", "± 2", "90", "± 3"]
+    assert "± sd" in figure.axes[0].get_title()

@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from kancl.reporting.curves import Curves
+from kancl.reporting.report import find_runs, write_report
 from kancl.reporting.tensorboard import dashboard_url, write_comparison
 from tests.reporting.browser import browser, missing, tensorboard
+from tests.reporting.report.conftest import plant_runs
 from tests.reporting.small_run import small_mlp
 from tests.reporting.test_tensorboard import recorded_run, small_kan
 
@@ -64,3 +66,46 @@ def _n_colours(page, card):
     counts = chart.getcolors(chart.width * chart.height)
     vivid = [c for n, c in counts if n >= 12 and max(c) - min(c) > 60]
     return len({tuple(v // 32 for v in colour) for colour in vivid})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.parametrize("width", [1400, 600])
+def test_a_report_is_whole_labelled_and_asks_nobody_for_anything(report, width):
+    with browser(width) as page:
+        page.open(report.page.as_uri())
+        page.wait("document.readyState === 'complete'")
+        assert page.ask("performance.getEntriesByType('resource').length") == 0
+        assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+        words = page.ask("document.querySelector('.verdicts').innerText")
+        assert "KAN forgets less" in words and "n = 6" in words
+        top = "document.querySelector('.tag').getBoundingClientRect().bottom"
+        assert page.ask(top) < 500  # seen without scrolling
+        figures = page.ask(
+            "[...document.querySelectorAll('figure svg')].map(f => "
+            "[f.getAttribute('aria-label'), f.textContent, "
+            "f.getBoundingClientRect().width, f.getBoundingClientRect().height])"
+        )
+        assert len(figures) == 5
+        for label, text, wide, high in figures:
+            assert label and text.strip() and wide > 150 and high > 50
+        curves = [text for label, text, *_ in figures if "curves" in label]
+        assert "training iterations" in curves[0] and "accuracy on each" in curves[0]
+        charts = page.ask(
+            "[...document.querySelectorAll('svg text')].map(t => "
+            "getComputedStyle(t).fill === getComputedStyle(document.body).color)"
+        )
+        assert sum(charts) > 50  # letters have the page's colour, light or dark
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    kept = {"kan": 0.7, "mlp": 0.5}
+    words = ["model=kan,mlp", "strategy=naive", "seed=range(6)"]
+    plant_runs(
+        root / "logs",
+        *words,
+        outcome=lambda c: (0.9, kept[c.model.name] + 0.01 * (c.seed % 3)),
+    )
+    return write_report(find_runs([root / "logs"]), root / "out")
