@@ -76,6 +76,25 @@ def constant_weights(layer: Any) -> Tensor:
     return torch.cat(parts)
 
 
+def input_blocks(layer: Any) -> list[Tensor]:
+    """Rows of the weights' matrix that belong to one input, input by input.
+
+    Shape: each ``(n_blocks, size)``; every row is in one block.
+    """
+    rows = weight_rows(layer, lambda p: p.data)
+    n = int(layer.in_features)
+    numbers = torch.arange(sum(len(r) for r in rows.values()))
+    parts = dict(zip(rows, numbers.split([len(r) for r in rows.values()])))
+    of_inputs = [part.view(n, -1) for name, part in parts.items() if name != "bias"]
+    blocks = [torch.cat(of_inputs, 1)]
+    return blocks + ([parts["bias"].view(1, 1)] if "bias" in parts else [])
+
+
+def n_layer_features(layer: nn.Module) -> int:
+    """How many features ``layer_features`` gives."""
+    return sum(len(rows) for rows in weight_rows(layer, lambda p: p.data).values())
+
+
 def _parts(layer: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
     if isinstance(layer, KANLinear):
         if layer.edge_scale is not None:

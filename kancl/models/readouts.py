@@ -63,11 +63,12 @@ class FeatureSums:
     def _take_pending(self) -> None:
         if not self._pending:
             return
-        features = torch.cat([features for features, _ in self._pending])
+        # In float32 the gram matrix's small eigenvalues drown in the large ones' rounding.
+        features = torch.cat([features for features, _ in self._pending]).double()
         targets = torch.cat([targets for _, targets in self._pending])
         self._pending.clear()
         one_hot = torch.nn.functional.one_hot(targets, len(self._n_samples))
-        self._moment += features.T @ one_hot.to(features.dtype)
+        self._moment += features.T @ one_hot.double()
         self._n_samples += one_hot.sum(0)
         if self._gram is not None:
             self._gram += features.T @ features

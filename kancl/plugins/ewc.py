@@ -21,6 +21,11 @@ class EWCPlugin(SupervisedPlugin):
     online variant: one term at the latest parameters, ``F* <- gamma F* + F_k``, ``loss
     += lambda/2 sum_i gamma F*_i (theta_i - theta*_i)^2``.
 
+    ``implicit``: no penalty, but after every step ``theta <- a theta + (1 - a) m`` with
+    ``a = 1/(1 + lr lambda sum_k F_k)`` and ``m`` the parameters' mean weighted by F: the
+    same quadratic, stepped down by its gradient at the end of the step. It never
+    diverges, which a large lambda's explicit gradient does.
+
     Args:
         ewc_lambda: strength.
         gamma: decay of past Fisher information, in [0, 1]; None for offline EWC.
@@ -41,6 +46,7 @@ class EWCPlugin(SupervisedPlugin):
         gamma: float | None = None,
         fisher_labels: FisherLabels = "expected",
         fisher_samples: int | None = None,
+        implicit: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -52,13 +58,22 @@ class EWCPlugin(SupervisedPlugin):
             at_least("fisher_samples", fisher_samples)
         self.fisher_labels = fisher_labels
         self.fisher_samples = fisher_samples
+        self.implicit = implicit
         self.anchor = QuadraticAnchor()
         self._generator = torch.Generator().manual_seed(seed)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if self.anchor:
-            strength = self.ewc_lambda / 2 * (1 if self.gamma is None else self.gamma)
-            strategy.loss += strength * self.anchor.penalty(strategy.model)
+        if self.anchor and not self.implicit:
+            strategy.loss += self._strength / 2 * self.anchor.penalty(strategy.model)
+
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        if self.anchor and self.implicit:
+            lr = strategy.optimizer.param_groups[0]["lr"]
+            self.anchor.pull(strategy.model, lr * self._strength)
+
+    @property
+    def _strength(self) -> float:
+        return self.ewc_lambda * (1 if self.gamma is None else self.gamma)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         dataset = strategy.experience.dataset

@@ -85,6 +85,18 @@ class QuadraticAnchor:
             total = total + (importance * drift**2).sum()
         return total + self.constant
 
+    @torch.no_grad()
+    def pull(self, model: nn.Module, strength: float) -> None:
+        """Step down ``strength / 2`` times the sum, implicitly: it can't overshoot.
+
+        ``theta <- a theta + (1 - a) m``, ``a = 1 / (1 + strength A)``: the theta that
+        the gradient taken *there* leads to.
+        """
+        parameters = trainable(model)
+        for name, importance in self.importance.items():
+            share = strength * importance / (1 + strength * importance)
+            _part(parameters[name], importance).lerp_(self.centre[name], share)
+
     def _relevant(
         self, importance: Mapping[str, Tensor]
     ) -> Iterator[tuple[str, Tensor]]:

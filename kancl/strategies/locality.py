@@ -1,13 +1,34 @@
-"""Strategies that use where a model's features are active, and the labels trick."""
+"""Strategies that use where a model's features are active, and the labels trick.
+
+Those that shrink steps work with any optimizer; the published formula, and the figures
+in the documents, are those of ``optimizer=sgd`` without momentum.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from avalanche.training.templates import SupervisedTemplate
+from torch import nn
 
+from kancl.models.layer_features import has_features, input_blocks, n_layer_features
+from kancl.plugins.ewc import EWCPlugin
+from kancl.plugins.hyperparameters import non_negative
+from kancl.plugins.preconditioners import (
+    BlockGram,
+    DiagonalOccupancy,
+    FullGram,
+    Preconditioner,
+)
 from kancl.plugins.present_classes_loss import PresentClassesLoss
+from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
 from kancl.strategies.setup import TrainingSetup
+
+Structure = Literal["full", "blocks"]
+
+MOST_FEATURES = 10_000
+"""Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
 
 def labels_trick(setup: TrainingSetup) -> SupervisedTemplate:
@@ -17,9 +38,141 @@ def labels_trick(setup: TrainingSetup) -> SupervisedTemplate:
 
     Source: Zeno et al. 2018, arXiv:1803.10123, section 5.
     """
-    return with_labels_trick(setup).build()
+    return _with_labels_trick(setup).build()
 
 
-def with_labels_trick(setup: TrainingSetup) -> TrainingSetup:
-    """The same setup, its criterion taken over the classes in the batch."""
+def occupancy(
+    setup: TrainingSetup,
+    *,
+    beta: float = 1.0,
+    feature_samples: int | None = 10_000,
+) -> SupervisedTemplate:
+    """Slow every coefficient down by how much past experiences have used it.
+
+    ``step / (1 + beta o)``, ``o += m / mean(m)`` after each experience, ``m`` the mean
+    size of a coefficient's basis, or of an input of a linear layer.
+
+    Args:
+        beta: strength.
+        feature_samples: images of each experience to take ``m`` over; null takes all.
+    Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
+    """
+    non_negative("beta", beta, "0 trains as naive does")
+
+    def make(layer: nn.Module, first: bool) -> Preconditioner:
+        return DiagonalOccupancy(beta)
+
+    return setup.build(
+        plugins=[StepPreconditionerPlugin(make, feature_samples, setup.seed)]
+    )
+
+
+def gram(
+    setup: TrainingSetup,
+    *,
+    beta_input: float = 10.0,
+    beta_hidden: float = 1.0,
+    structure: Structure = "full",
+    feature_samples: int | None = 10_000,
+) -> SupervisedTemplate:
+    """Shrink steps that would move the outputs of past features (Gram occupancy).
+
+    ``(I + beta C)^-1 step``, ``C += mean phi phi^T`` after each experience, of every
+    layer's features: bases and base activations, or a linear layer's inputs.
+
+    Args:
+        beta_input: strength for the layer on the inputs.
+        beta_hidden: strength for all others.
+        structure: of C: full, or blocks, one for each input's features (for a linear
+            layer: diagonal), which a layer with many bases can afford.
+        feature_samples: images of each experience to take C over; null takes all.
+    Source: a soft form of Zeng et al. 2019, arXiv:1810.01256 (OWM).
+    """
+    plugin = _gram(setup, beta_input, beta_hidden, structure, feature_samples)
+    return setup.build(plugins=[plugin])
+
+
+def labels_trick_gram(
+    setup: TrainingSetup,
+    *,
+    beta_input: float = 10.0,
+    beta_hidden: float = 1.0,
+    structure: Structure = "full",
+    feature_samples: int | None = 10_000,
+) -> SupervisedTemplate:
+    """The labels trick and Gram occupancy together; options as in ``gram``.
+
+    Source: those of ``labels_trick`` and ``gram``.
+    """
+    plugin = _gram(setup, beta_input, beta_hidden, structure, feature_samples)
+    return _with_labels_trick(setup).build(plugins=[plugin])
+
+
+def gram_ewc(
+    setup: TrainingSetup,
+    *,
+    ewc_lambda: float = 0.3,
+    fisher_labels: Literal["expected", "sampled", "true", "predicted"] = "expected",
+    fisher_samples: int | None = 5_000,
+    beta_input: float = 10.0,
+    beta_hidden: float = 1.0,
+    structure: Structure = "full",
+    feature_samples: int | None = 10_000,
+) -> SupervisedTemplate:
+    """Gram occupancy, and EWC's quadratic as a pull back after every step.
+
+    ``W <- a W + (1 - a) W*``, ``a = 1 / (1 + lr ewc_lambda F)``: EWC's step taken
+    implicitly, which can't diverge. ``beta_input=0 beta_hidden=0`` leaves that alone.
+
+    Args:
+        ewc_lambda: strength of the pull.
+        fisher_labels: as in ``ewc``.
+        fisher_samples: as in ``ewc``.
+        beta_input: as in ``gram``.
+        beta_hidden: as in ``gram``.
+        structure: as in ``gram``.
+        feature_samples: as in ``gram``.
+    Source: those of ``gram`` and ``ewc``.
+    """
+    shrink = _gram(setup, beta_input, beta_hidden, structure, feature_samples)
+    pull = EWCPlugin(
+        ewc_lambda,
+        fisher_labels=fisher_labels,
+        fisher_samples=fisher_samples,
+        implicit=True,
+        seed=setup.seed,
+    )
+    return setup.build(plugins=[shrink, pull])
+
+
+def _with_labels_trick(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, criterion=PresentClassesLoss(setup.criterion))
+
+
+def _gram(
+    setup: TrainingSetup,
+    beta_input: float,
+    beta_hidden: float,
+    structure: Structure,
+    feature_samples: int | None,
+) -> StepPreconditionerPlugin:
+    non_negative("beta_input", beta_input, "0 leaves the first layer's steps alone")
+    non_negative("beta_hidden", beta_hidden, "0 leaves the other layers' steps alone")
+    if structure not in ("full", "blocks"):
+        raise ValueError(f"structure must be full or blocks, got {structure!r}")
+    for layer in filter(has_features, setup.model.modules()):
+        n_features = n_layer_features(layer)
+        if structure == "full" and n_features > MOST_FEATURES:
+            raise ValueError(
+                f"a layer has {n_features} features, too many for a full gram matrix "
+                f"(at most {MOST_FEATURES}): set strategy.structure=blocks, or fewer "
+                "bases, instead"
+            )
+
+    def make(layer: nn.Module, first: bool) -> Preconditioner:
+        beta = beta_input if first else beta_hidden
+        if structure == "full":
+            return FullGram(beta)
+        return BlockGram(beta, input_blocks(layer))
+
+    return StepPreconditionerPlugin(make, feature_samples, setup.seed)

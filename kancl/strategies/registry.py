@@ -8,7 +8,13 @@ from avalanche.training.templates import SupervisedTemplate
 
 from kancl.strategies.baselines import cumulative, from_scratch, joint, naive
 from kancl.strategies.combinations import ewc_replay, lwf_ewc, lwf_replay, si_replay
-from kancl.strategies.locality import labels_trick
+from kancl.strategies.locality import (
+    gram,
+    gram_ewc,
+    labels_trick,
+    labels_trick_gram,
+    occupancy,
+)
 from kancl.strategies.readouts import nearest_mean, ridge_readout, spline_bayes
 from kancl.strategies.regularization import (
     ewc,
@@ -45,6 +51,10 @@ STRATEGIES: dict[str, Callable[..., SupervisedTemplate]] = {
     "lwf_replay": lwf_replay,
     "lwf_ewc": lwf_ewc,
     "labels_trick": labels_trick,
+    "occupancy": occupancy,
+    "gram": gram,
+    "gram_ewc": gram_ewc,
+    "labels_trick_gram": labels_trick_gram,
     "ridge_readout": ridge_readout,
     "nearest_mean": nearest_mean,
     "spline_bayes": spline_bayes,

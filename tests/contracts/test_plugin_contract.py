@@ -27,7 +27,9 @@ from kancl.plugins.lwf import LwFPlugin
 from kancl.plugins.mas import MASPlugin
 from kancl.plugins.mir import MIRPlugin
 from kancl.plugins.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.preconditioners import DiagonalOccupancy
 from kancl.plugins.replay import ReplayPlugin
+from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
 from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
 
 FACTORIES = {
@@ -44,9 +46,12 @@ FACTORIES = {
     "mir": lambda: MIRPlugin(ExemplarMemory(total=12)),
     "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
     "replay": lambda: ReplayPlugin(ExemplarMemory(total=12)),
+    "step_preconditioner": lambda: StepPreconditionerPlugin(
+        lambda layer, first: DiagonalOccupancy(1.0)
+    ),
     "synaptic_intelligence": lambda: SynapticIntelligencePlugin(1.0),
 }
-WITHOUT_EDGE_SCALE = {"closed_form_readout"}
+WITHOUT_EDGE_SCALE = {"closed_form_readout", "step_preconditioner"}
 """Plugins that want features common to all outputs of a layer."""
 MEASURING = {
     "epoch_evaluation",

@@ -37,6 +37,7 @@ SMALL = {
     "patterns_per_experience": 6,
     "candidates": 10,
     "n_features": 20,
+    "structure": "blocks",
 }
 
 TRAINING_STEP = [

@@ -102,3 +102,26 @@ def test_holds_back_from_what_naive_forgets(points_benchmark, train):
 def test_refuses_what_is_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         EWCPlugin(**options)
+
+
+def test_implicit_is_the_explicit_step_where_that_is_small_and_stable_where_not(
+    points_benchmark, train
+):
+    benchmark = points_benchmark("domain", 2, n=160)
+
+    def ends(ewc_lambda):
+        return [
+            torch.cat(
+                [p.flatten() for p in train(benchmark, plugin, lr=0.1)[0].parameters()]
+            )
+            for plugin in (
+                EWCPlugin(ewc_lambda),
+                EWCPlugin(ewc_lambda, implicit=True),
+            )
+        ]
+
+    explicit, implicit = (end.detach() for end in ends(0.1))
+    torch.testing.assert_close(implicit, explicit, rtol=0.02, atol=0.005)
+    explicit, implicit = (end.detach() for end in ends(3e4))
+    assert not torch.isfinite(explicit).all() or explicit.abs().max() > 1e3
+    assert implicit.abs().max() < 10

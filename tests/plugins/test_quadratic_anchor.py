@@ -103,3 +103,19 @@ def test_buffers_and_frozen_parameters_have_no_anchor():
     model = nn.BatchNorm1d(3)
     model.bias.requires_grad_(False)
     assert set(trainable(model)) == {"weight"}
+
+
+def test_pull_is_the_implicit_step_and_never_overshoots():
+    model, anchor = nn.Linear(3, 2).double(), QuadraticAnchor()
+    for _ in range(2):
+        at = {n: torch.randn_like(p) for n, p in model.named_parameters()}
+        anchor.add({n: torch.rand_like(p) for n, p in at.items()}, at)
+    before = values(model)
+    anchor.pull(model, 0.7)
+    # theta = before - 0.7/2 * gradient of the sum, taken at theta
+    gradient = torch.autograd.grad(anchor.penalty(model), list(model.parameters()))
+    for (name, p), g in zip(model.named_parameters(), gradient):
+        torch.testing.assert_close(p.detach(), before[name] - 0.35 * g)
+    anchor.pull(model, 1e12)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), anchor.centre[name])

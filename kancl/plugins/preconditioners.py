@@ -1,0 +1,115 @@
+"""What past features say about a layer's next step: matrices that shrink it.
+
+A layer ``y = phi(x) @ W`` that moves by D changes its output at ``x`` by ``phi(x) @ D``.
+With ``C`` the past features' second moments, ``tr(D^T C D)`` is the mean square of that
+change over past samples; ``(I + beta C)^-1`` makes it small with the least change of
+the step.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Preconditioner(Protocol):
+    """Collects the features of an experience; then shrinks steps."""
+
+    def observe(self, features: Tensor) -> None:
+        """Take ``(n, n_features)`` of the present experience into account."""
+
+    def close(self) -> None:
+        """The experience has ended: from now on it is one of the past."""
+
+    def shrink(self, step: Tensor) -> Tensor:
+        """``(n_features, out_features)`` -> the same shape."""
+
+
+class FullGram:
+    """``(I + beta C)^-1 @ step``, ``C += mean phi phi^T`` after each experience.
+
+    Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
+        arXiv:1810.01256: with beta to infinity, steps are orthogonal to past features.
+    """
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+        self.gram: Tensor | None = None
+        self.inverse: Tensor | None = None
+        self._sum: Tensor | float = 0.0
+        self._n = 0
+
+    def observe(self, features: Tensor) -> None:
+        self._sum = self._sum + features.mT @ features
+        self._n += features.shape[-2]
+
+    def close(self) -> None:
+        present = self._sum / self._n
+        assert isinstance(present, Tensor)
+        self.gram = present if self.gram is None else self.gram + present
+        self._sum, self._n = 0.0, 0
+        self.inverse = _inverse(self.gram, self.beta)
+
+    def shrink(self, step: Tensor) -> Tensor:
+        assert self.inverse is not None
+        return self.inverse @ step
+
+
+class BlockGram:
+    """The same of the blocks of C that belong to one input each, the rest taken as 0.
+
+    Args:
+        blocks: row numbers of features, each ``(n_blocks, size)``: every row once.
+    """
+
+    def __init__(self, beta: float, blocks: list[Tensor]) -> None:
+        self.beta, self.blocks = beta, blocks
+        self.parts = [FullGram(beta) for _ in blocks]
+        """Stacked: every gram is ``(n_blocks, size, size)``."""
+
+    def observe(self, features: Tensor) -> None:
+        for part, rows in zip(self.parts, self.blocks):
+            part.observe(features[:, rows].transpose(0, 1))  # (n_blocks, n, size)
+
+    def close(self) -> None:
+        for part in self.parts:
+            part.close()
+
+    def shrink(self, step: Tensor) -> Tensor:
+        shrunk = torch.empty_like(step)
+        for part, rows in zip(self.parts, self.blocks):
+            shrunk[rows] = part.shrink(step[rows])  # (n_blocks, size, out_features)
+        return shrunk
+
+
+class DiagonalOccupancy:
+    """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature.
+
+    The data-free use of the drift bound ``sum o |D|``: coefficients in much use move
+    less.
+    """
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+        self.occupancy: Tensor | float = 0.0
+        self._sum: Tensor | float = 0.0
+
+    def observe(self, features: Tensor) -> None:
+        self._sum = self._sum + features.abs().sum(0)
+
+    def close(self) -> None:
+        assert isinstance(self._sum, Tensor)
+        mean = self._sum.mean().clamp(min=torch.finfo(self._sum.dtype).tiny)
+        self.occupancy = self.occupancy + self._sum / mean
+        self._sum = 0.0
+
+    def shrink(self, step: Tensor) -> Tensor:
+        assert isinstance(self.occupancy, Tensor)
+        return step / (1 + self.beta * self.occupancy).unsqueeze(1)
+
+
+def _inverse(gram: Tensor, beta: float) -> Tensor:
+    """``(I + beta C)^-1`` by Cholesky, in float64; batches of matrices as well."""
+    eye = torch.eye(gram.shape[-1], dtype=torch.float64, device=gram.device)
+    factor = torch.linalg.cholesky(eye + beta * gram.double())
+    return torch.cholesky_inverse(factor).to(gram.dtype)
