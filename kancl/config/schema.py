@@ -31,7 +31,7 @@ class Training:
             dropped and the data reshuffled endlessly. null: go by epochs.
         batch_size: samples of the current experience per iteration.
         eval_batch_size: samples per batch when evaluating; no result depends on it.
-            null: 128 on a CPU, whose cache such a batch fits, 1000 on a GPU.
+            null: 256 on a CPU, whose cache such a batch fits, 1000 on a GPU.
         lr_gamma: the learning rate is multiplied by this after every epoch, starting
             anew with each experience. null: it is constant.
     """

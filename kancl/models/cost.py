@@ -41,11 +41,6 @@ def forward_flops(model: nn.Module) -> int:
     )
 
 
-def training_flops(model: nn.Module) -> int:
-    """Forward and backward of one sample: 3 forward passes, by custom."""
-    return 3 * forward_flops(model)
-
-
 def _n_idle(layer: KANLinear) -> int:
     """Coefficients of an edge whose bases are 0 at an input."""
     n_basis, alive = layer.coefficients.shape[1], layer.spline_order + 1

@@ -9,33 +9,48 @@ from torch import nn
 
 from kancl.benchmarks import ImageBenchmark
 from kancl.config import ConfigError, Evaluation, RunConfig
-from kancl.runner.build import build, build_benchmark, build_optimizer, resolve_device
+from kancl.runner.build import (
+    Parts,
+    build,
+    build_benchmark,
+    build_optimizer,
+    resolve_device,
+)
 from kancl.runner.registry import GROUPS
 from kancl.strategies import TrainingSetup
 
 
-def check(configs: Sequence[RunConfig]) -> None:
-    """Build every unlike combination once, on the CPU, and throw it away.
+def check(configs: Sequence[RunConfig]) -> Parts | None:
+    """Build every unlike combination once.
 
+    Returns: what the run of the first configuration is made of; all else is thrown away.
     Raises: ConfigError naming what is wrong.
     """
     for device in {config.device for config in configs}:
         resolve_device(device)
     # runs that differ in these only are built alike
     alike = dict(seed=0, device="cpu", evaluation=Evaluation(), overwrite=False)
-    configs = [replace(config, **alike) for config in configs]  # type: ignore[arg-type]
-    unlike = {repr(config): config for config in configs}
+    unlike: dict[str, RunConfig] = {}
+    for config in configs:
+        same: RunConfig = replace(config, **alike)  # type: ignore[arg-type]
+        unlike.setdefault(repr(same), config)
+    first: Parts | None = None
     benchmarks: dict[str, ImageBenchmark] = {}
     for _, config in sorted(unlike.items()):  # those of one scenario together
-        scenario = repr((config.scenario, config.data_dir))
+        if config is not configs[0]:
+            config = replace(config, device="cpu")
+        scenario = repr((config.scenario, config.data_dir, config.seed, config.device))
         if scenario not in benchmarks:
             benchmarks = {scenario: _benchmark(config)}
         _check_one(config, benchmarks[scenario])
+        if config is configs[0]:
+            first = build(config, benchmarks[scenario])
+    return first
 
 
 def _benchmark(config: RunConfig) -> ImageBenchmark:
     try:
-        return build_benchmark(config, resolve_device("cpu"))
+        return build_benchmark(config, resolve_device(config.device))
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
 

@@ -36,9 +36,17 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
         for config in request.configs
         if config.overwrite or RunFolder(config).completed() is None
     ]
-    check(to_do)
+    parts = check(to_do)
     if not request.launcher:
-        return [run(c, console=console, quiet=quiet) for c in request.configs]
+        return [
+            run(
+                config,
+                parts=parts if to_do and config is to_do[0] else None,
+                console=console,
+                quiet=quiet,
+            )
+            for config in request.configs
+        ]
     for config in request.configs:
         if config not in to_do and not quiet:
             run(config, console=console)  # says that it is skipped

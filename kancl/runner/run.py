@@ -110,7 +110,7 @@ def _board(
             label=label,
             card=_card(identity),
             figures=config.tensorboard == "all",
-            picture_share=0.1,
+            picture_share=0.05,
         )
     ]
 

@@ -103,7 +103,7 @@ def _strategy(
         epochs=training.epochs,
         iterations=training.iterations,
         eval_batch_size=training.eval_batch_size
-        or (128 if device.type == "cpu" else 1000),
+        or (256 if device.type == "cpu" else 1000),
         device=device,
         plugins=plugins,
         reset_optimizer=config.reset_optimizer,

@@ -16,8 +16,7 @@ EFFICIENT_KAN = """
 from kancl.models import KAN as Layers
 
 class KAN(Layers):
-    def __init__(self, layers, enable_standalone_scale_spline):
-        assert enable_standalone_scale_spline is False
+    def __init__(self, layers):
         super().__init__(layers, grid_size=2)
 """
 

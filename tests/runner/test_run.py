@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
+from rich.console import Console
 
+from kancl.runner import RunFolder, carry_out, read_request, run
+from kancl.runner.build import build_benchmark
 from kancl.runner.folder import environment
 from kancl.strategies import STRATEGIES, TrainingSetup
 
@@ -301,3 +305,35 @@ def test_every_strategy_runs_with_a_head_per_experience(
     assert summary["status"] == "completed", summary
     matrix = read_matrix(folder)
     assert not any(map(math.isnan, matrix[0] + matrix[-1]))
+
+
+def test_runs_that_follow_a_check_have_the_bytes_of_lone_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def counting(*arguments: Any) -> Any:
+        built.append(arguments)
+        return build_benchmark(*arguments)
+
+    for module in ("kancl.runner.check", "kancl.runner.build"):
+        monkeypatch.setattr(sys.modules[module], "build_benchmark", counting)
+    words = [
+        "scenario.train_samples=20",
+        "scenario.test_samples=10",
+        "model.hidden=[4]",
+    ]
+    words += ["scenario.class_order=random", "tensorboard=none", "keep_model=true"]
+    words += ["seed=5,6"]
+    console = Console(quiet=True)
+    swept = read_request([*words, f"log_dir='{tmp_path / 'swept'}'"], sweep=True)
+    carry_out(swept, console=console)
+    assert len(built) == 2  # one per seed
+    lone = read_request([*words, f"log_dir='{tmp_path / 'lone'}'"], sweep=True)
+    for together, alone in zip(swept.configs, lone.configs):
+        run(alone, console=console)
+        for name in ("metrics.csv", "accuracy_matrix.csv", "model.pt"):
+            bytes_of = [
+                (RunFolder(c).path / name).read_bytes() for c in (together, alone)
+            ]
+            assert bytes_of[0] == bytes_of[1], name
