@@ -1,5 +1,7 @@
 """Spline sums as one matrix product over all bases, in closed form: the dense path."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,29 @@ def dense_spline_sum(
     if scale is not None:
         coefficients = coefficients * scale.unsqueeze(1)
     return basis.flatten(1) @ coefficients.flatten(0, 1)
+
+
+def dense_gradients(
+    x: Tensor,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    grid: UniformGrid,
+    grad: Tensor,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of ``dense_spline_sum`` that can be differentiated again.
+
+    For the backward of paths whose kernels can't be.
+
+    Args:
+        grad: by the outputs.
+        needed: which of ``x``, ``coefficients`` and ``scale`` want theirs.
+    """
+    inputs = [x, coefficients, scale]
+    wanted = [t for t, need in zip(inputs, needed) if need and t is not None]
+    y = dense_spline_sum(x, coefficients, scale, grid)
+    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+    return [next(found) if need else None for need in needed]
 
 
 def _without_value(basis: Tensor) -> Tensor:

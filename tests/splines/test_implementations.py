@@ -136,6 +136,36 @@ def test_sparse_splines_are_scipys(dtype: torch.dtype) -> None:
         assert relative_error(y, expected) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("background", [0.0, 0.37, 1.0, 1.2, float("inf")])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_common_background_changes_nothing(
+    dtype: torch.dtype, outside: str, background: float, scaled: bool
+) -> None:
+    """Inputs that most samples have in common are worked on together."""
+    low, high = torch.zeros(30), torch.ones(30)
+    grid = UniformGrid(low, high, 5, 3, outside)  # type: ignore[arg-type]
+    x = torch.rand(40, 30, dtype=dtype) * 1.4 - 0.2
+    x[torch.rand(40, 30) < 0.8] = background
+    x[:, 7] = torch.rand(40)
+    leaves = [torch.randn(30, 8, 21, dtype=dtype, requires_grad=True)]
+    leaves += [torch.randn(30, 21, dtype=dtype, requires_grad=True)] if scaled else []
+    weight = torch.randn(40, 21, dtype=dtype)
+    results = []
+    for path in (dense_spline_sum, sparse_spline_sum):
+        y = path(x, leaves[0], leaves[1] if scaled else None, grid)
+        results.append([y, *torch.autograd.grad(y, leaves, weight)])
+    if outside == "linear" and background == float("inf"):
+        assert not bool(results[1][0].isfinite().all(1).any())
+        return
+    for found, expected in zip(results[1], results[0]):
+        assert relative_error(found, expected) < 4 * TOLERANCE[dtype]
+    with torch.no_grad():  # as for a batch in which one sample is broken
+        x[3, 4] = float("nan")
+        y = sparse_spline_sum(x, leaves[0], None, grid)
+        assert bool(y[3].isnan().all())
+        assert not bool(y[torch.arange(40) != 3].isnan().any())
+
+
 def test_nothing_is_learned_at_the_anchor(outside: str) -> None:
     x, grid = case(torch.float32, 5, 3, outside, True)
     assert grid.anchor is not None
@@ -196,6 +226,7 @@ def _first(grid: UniformGrid) -> UniformGrid:
 
 def test_threads_change_no_bit() -> None:
     x = torch.rand(64, 300) * 2.4 - 1.2
+    x[torch.rand(64, 300) < 0.7] = 0.0
     results = []
     before = torch.get_num_threads()
     try:

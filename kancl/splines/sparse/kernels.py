@@ -4,9 +4,10 @@ At a point at most ``degree + 1 <= LIVE`` bases are not 0, those of neighbouring
 the coefficients ``(in_features, n_basis, out_features)``: one contiguous block, whatever
 the grid size. An input at a time, so that its rows stay in the fastest cache.
 
-All kernels take the inputs and the grid alike: ``x (batch, in_features)``, ``low`` and
-``cells`` (grid cells per unit of x, both ``(in_features,)`` float64), and ``anchor
-(in_features,)`` or empty. ``scale (in_features, out_features)`` may be empty as well.
+All kernels take the inputs and the grid alike: ``x (batch, in_features)``; ``apart``, a
+value per input that is not worked on sample by sample, NaN for none, or empty, and
+``anchored``, whether splines are shifted to 0 there; ``low`` and ``cells`` (grid cells per
+unit of x), all float64. ``scale (in_features, out_features)`` may be empty as well.
 ``start`` and ``stop`` are the part of the work to do. Nothing is checked here.
 """
 
@@ -134,9 +135,9 @@ def _locate(  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _locate_all(  # type: ignore[no-untyped-def]
-    x, i, low, cells, anchor, size, degree, outside, slope, start, stop, found
+    x, i, apart, low, cells, size, degree, outside, slope, start, stop, found
 ):
-    """``_locate`` for the samples start to stop of an input, but those at its anchor.
+    """``_locate`` for the samples start to stop of an input, but those set apart.
 
     Args:
         found: from ``_room``, to be filled.
@@ -146,7 +147,7 @@ def _locate_all(  # type: ignore[no-untyped-def]
     n = 0
     least, most = np.inf, -np.inf
     for b in range(start, stop):
-        if anchor.size and x[b, i] == anchor[i]:
+        if apart.size and x[b, i] == apart[i]:
             continue
         position = (np.float64(x[b, i]) - low[i]) * cells[i]
         positions[n] = position
@@ -176,16 +177,19 @@ def _room(n, kind):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _at_anchor(  # type: ignore[no-untyped-def]
-    i, low, cells, anchor, size, degree, outside, values
-):
-    """``_locate`` at the anchor of an input, into the first of ``values``."""
-    position = (anchor[i] - low[i]) * cells[i]
+def _is_apart(apart, i):  # type: ignore[no-untyped-def]
+    return apart.size > 0 and apart[i] == apart[i]
+
+
+@njit(**OPTIONS)
+def _locate_apart(i, apart, low, cells, size, degree, outside, values):  # type: ignore
+    """``_locate`` of the value set apart, into the first of ``values``."""
+    position = (apart[i] - low[i]) * cells[i]
     return _locate(position, size, degree, outside, False, values, 0)
 
 
 @njit(**OPTIONS)
-def _spline_values(coefficients, scale, i, row, values, out):  # type: ignore[no-untyped-def]
+def _spline_values(coefficients, scale, i, row, values, out):  # type: ignore
     """All splines of an input, at the first of ``values``, into ``out``."""
     for o in range(coefficients.shape[2]):
         value = values[0, 0] * coefficients[i, row, o]
@@ -241,35 +245,52 @@ def _add_splines(coefficients, scale, i, n, found, y):  # type: ignore[no-untype
 
 @njit(**OPTIONS)
 def spline_sum(  # type: ignore[no-untyped-def]
-    x, low, cells, anchor, size, degree, outside, coefficients, scale, y, start, stop
+    x,
+    apart,
+    anchored,
+    low,
+    cells,
+    size,
+    degree,
+    outside,
+    coefficients,
+    scale,
+    y,
+    start,
+    stop,
 ):
     """Add ``sum_i scale_io sum_g c_igo B_g(x_bi)`` to ``y``, samples start to stop."""
     n_inputs, _, n_outputs = coefficients.shape
     few = max(CACHED // n_outputs, 16)  # samples
     found = _room(few, coefficients.dtype)
-    at_anchor = np.empty((LIVE, 1), coefficients.dtype)
-    anchored = np.empty((TOGETHER, n_outputs), coefficients.dtype)
+    at_apart = np.empty((LIVE, 1), coefficients.dtype)
+    aside = np.zeros((TOGETHER, n_outputs), coefficients.dtype)  # splines' values there
+    common = np.zeros(n_outputs, coefficients.dtype)  # added for all, if not anchored
     for first in range(0, n_inputs, TOGETHER):
         last = min(first + TOGETHER, n_inputs)
-        if anchor.size:
-            for i in range(first, last):
-                row = _at_anchor(
-                    i, low, cells, anchor, size, degree, outside, at_anchor
+        for i in range(first, last):
+            if _is_apart(apart, i):
+                row = _locate_apart(
+                    i, apart, low, cells, size, degree, outside, at_apart
                 )
-                _spline_values(
-                    coefficients, scale, i, row, at_anchor, anchored[i - first]
-                )
+                _spline_values(coefficients, scale, i, row, at_apart, aside[i - first])
+                for o in range(n_outputs):
+                    common[o] += aside[i - first, o]
         for a in range(start, stop, few):
             b = min(a + few, stop)
             for i in range(first, last):
                 n = _locate_all(
-                    x, i, low, cells, anchor, size, degree, outside, False, a, b, found
+                    x, i, apart, low, cells, size, degree, outside, False, a, b, found
                 )
                 _add_splines(coefficients, scale, i, n, found, y)
-                if anchor.size:
+                if _is_apart(apart, i):
                     for k in range(n):
                         for o in range(n_outputs):
-                            y[found[1][k], o] -= anchored[i - first, o]
+                            y[found[1][k], o] -= aside[i - first, o]
+    if apart.size and not anchored:
+        for b in range(start, stop):
+            for o in range(n_outputs):
+                y[b, o] += common[o]
 
 
 @njit(**OPTIONS)
@@ -296,9 +317,10 @@ def _sort_by_row(n, found, ends, samples, values):  # type: ignore[no-untyped-de
 @njit(**OPTIONS)
 def coefficient_gradient(  # type: ignore[no-untyped-def]
     x,
+    apart,
+    anchored,
     low,
     cells,
-    anchor,
     size,
     degree,
     outside,
@@ -328,9 +350,8 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     values = np.empty((INPUTS, batch, LIVE), kind)
     samples = np.empty((INPUTS, batch), np.int32)
     ends = np.empty((INPUTS, n_rows + 1), np.int64)
-    at_anchor, anchor_row = np.empty((INPUTS, LIVE, 1), kind), np.empty(
-        INPUTS, np.int64
-    )
+    at_apart, row_apart = np.empty((INPUTS, LIVE, 1), kind), np.empty(INPUTS, np.int64)
+    everything = np.zeros(BLOCK, kind)  # gradients of all samples
     block = np.empty(BLOCK, kind)
     grads, weights = grad_y.reshape(-1), coefficients.reshape(-1)
     results, scales = gradient.reshape(-1), scale.reshape(-1)
@@ -338,23 +359,28 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
         n_inputs = min(INPUTS, stop - first)
         for j in range(n_inputs):
             i = first + j
-            if anchor.size:
-                anchor_row[j] = _at_anchor(
-                    i, low, cells, anchor, size, degree, outside, at_anchor[j]
+            if _is_apart(apart, i):
+                row_apart[j] = _locate_apart(
+                    i, apart, low, cells, size, degree, outside, at_apart[j]
                 )
             n = _locate_all(
-                x, i, low, cells, anchor, size, degree, outside, False, 0, batch, found
+                x, i, apart, low, cells, size, degree, outside, False, 0, batch, found
             )
             _sort_by_row(n, found, ends[j], samples[j], values[j])
         for number in range(grad_y.shape[0]):
             o = number * BLOCK
             full = o + BLOCK <= n_outputs
+            if apart.size and not anchored:
+                everything[:] = 0
+                for b in range(batch):
+                    for m in range(BLOCK):
+                        everything[m] += grad_y[number, b, m]
             width = min(BLOCK, n_outputs - o)
             for j in range(n_inputs):
                 i = first + j
                 a0, a1, a2, a3 = zero, zero, zero, zero
                 b0, b1, b2, b3 = zero, zero, zero, zero
-                all_a, all_b = zero, zero  # gradients of all samples off the anchor
+                all_a, all_b = zero, zero  # gradients of all samples not set apart
                 scale_a, scale_b = zero, zero
                 k = 0
                 for row in range(n_basis):
@@ -378,7 +404,7 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                         a3, b3 = multiply_add(v, grad_a, a3), multiply_add(
                             v, grad_b, b3
                         )
-                        if anchor.size:
+                        if apart.size:
                             all_a, all_b = add(all_a, grad_a), add(all_b, grad_b)
                         k += 1
                     at = (i * n_basis + row) * n_outputs + o
@@ -408,25 +434,29 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                     store(block, LANES, scale_b)
                     for m in range(width):
                         scale_gradient[i, o + m] = block[m]
-                if anchor.size and k:
+                if _is_apart(apart, i):
                     store(block, 0, all_a)
                     store(block, LANES, all_b)
                     for q in range(LIVE):
-                        at = (i * n_basis + anchor_row[j] + q) * n_outputs + o
+                        at = (i * n_basis + row_apart[j] + q) * n_outputs + o
                         for m in range(width):
-                            part = at_anchor[j, q, 0] * block[m]
+                            # Of those set apart, what they have; or of the others, what
+                            # the anchor takes from them.
+                            grad = everything[m] - block[m]
+                            part = at_apart[j, q, 0] * grad
                             if scale.size:
-                                scale_gradient[i, o + m] -= part * weights[at + m]
+                                scale_gradient[i, o + m] += part * weights[at + m]
                                 part *= scale[i, o + m]
-                            results[at + m] -= part
+                            results[at + m] += part
 
 
 @njit(**OPTIONS)
 def input_gradient(  # type: ignore[no-untyped-def]
     x,
+    apart,
+    anchored,
     low,
     cells,
-    anchor,
     size,
     degree,
     outside,
@@ -447,7 +477,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
     whole = n_outputs - n_outputs % LANES
     found = _room(batch, coefficients.dtype)
     rows, values = found[2], found[3]
-    nowhere = anchor[:0]  # the slope at an anchor is as it would be without
+    nowhere = apart[:0]  # the slope is wanted for every sample
     grads, weights, scales = (
         grad_y.reshape(-1),
         coefficients.reshape(-1),
@@ -456,7 +486,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
     zero = splat(coefficients.dtype.type(0))
     for i in range(start, stop):
         _locate_all(
-            x, i, low, cells, nowhere, size, degree, outside, True, 0, batch, found
+            x, i, nowhere, low, cells, size, degree, outside, True, 0, batch, found
         )
         for b in range(batch):
             v0, v1 = splat(values[0, b]), splat(values[1, b])
