@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -15,14 +15,15 @@ from torch import Tensor
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
 from kancl.metrics.accuracy_matrix import matrix_from_series, summarise
+from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.plugins.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.off_grid import OffGridPlugin
 from kancl.plugins.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
-from kancl.runner.build import Parts, build, resolve_device
+from kancl.runner.build import Parts, Size, build, resolve_device
 from kancl.runner.folder import RunFolder
 from kancl.runner.train import HELD, iterations_planned, train
-from kancl.strategies import trains_jointly
+from kancl.strategies import trains_jointly, trains_last_layer_only
 
 
 def run(
@@ -76,6 +77,9 @@ def run(
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
         summary["error"] = f"{type(error).__name__}: {error}"
         folder.write_error(traceback.format_exc())
+    if trains_last_layer_only(config.strategy.name):
+        parts = replace(parts, size=_size_as_trained(parts))
+        summary |= _size(parts)
     summary |= _results(recorder, off_grid)
     summary |= _cost(config, parts, recorder, device)
     folder.write_matrix(recorder.matrix)
@@ -150,10 +154,26 @@ def _identity(config: RunConfig, parts: Parts) -> dict[str, Any]:
         "hidden": list(parts.size.hidden),
         "match": config.match,
         "matched_to": asdict(parts.reference) if parts.reference else None,
+        **_size(parts),
+    }
+
+
+def _size(parts: Parts) -> dict[str, Any]:
+    return {
         "n_parameters": parts.size.n_parameters,
         "n_active_parameters": parts.size.n_active_parameters,
         "flops": parts.size.flops,
     }
+
+
+def _size_as_trained(parts: Parts) -> Size:
+    """Of the frozen features and the last layer that took the network's place."""
+    return replace(
+        parts.size,
+        n_parameters=n_parameters(parts.model),
+        n_active_parameters=n_active_parameters(parts.model),
+        flops=forward_flops(parts.model),
+    )
 
 
 def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any]:
@@ -176,7 +196,9 @@ def _cost(
     are of the current experiences' samples: what a strategy adds is not counted.
     """
     n_samples = recorder.iteration * config.training.batch_size
-    cost: dict[str, Any] = {"training_flops": 3 * parts.size.flops * n_samples}
+    # Forward and backward are three forward passes, by custom.
+    passes = 1 if trains_last_layer_only(config.strategy.name) else 3
+    cost: dict[str, Any] = {"training_flops": passes * parts.size.flops * n_samples}
     if recorder.train_seconds:
         rate = recorder.iteration / recorder.train_seconds
         cost["iterations_per_second"] = rate

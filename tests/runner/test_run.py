@@ -337,3 +337,21 @@ def test_runs_that_follow_a_check_have_the_bytes_of_lone_ones(
                 (RunFolder(c).path / name).read_bytes() for c in (together, alone)
             ]
             assert bytes_of[0] == bytes_of[1], name
+
+
+def test_a_readout_costs_what_took_the_networks_place(make_run: MakeRun) -> None:
+    for kind in ("class", "task"):
+        summary, folder = make_run(
+            "strategy=ridge_readout",
+            "strategy.n_features=40",
+            f"scenario.incremental={kind}",
+            "keep_model=true",
+        )
+        assert summary["status"] == "completed"
+        outputs = 10 if kind == "class" else 5 * 2  # a head of two per experience
+        assert summary["n_parameters"] == (40 + 1) * outputs
+        assert summary["flops"] == 2 * 40 * (784 + outputs)
+        n_samples = summary["n_iterations"] * 16
+        assert summary["training_flops"] == summary["flops"] * n_samples
+        state = torch.load(folder / "model.pt", weights_only=True)
+        assert state["network.projection.weight"].shape == (40, 784)
