@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import statistics
 import time
 import warnings
@@ -258,7 +259,7 @@ def draw(speeds: Sequence[Speed], path: Path) -> None:
     from matplotlib.figure import Figure
 
     columns = list(dict.fromkeys((s.cell.layers, s.cell.batch_size) for s in speeds))
-    figure = Figure(figsize=(3.1 * len(columns) + 0.8, 5.6), layout="constrained")
+    figure = Figure(figsize=(3.1 * len(columns) + 0.8, 5.8), layout="constrained")
     axes = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
     sides = list(dict.fromkeys(s.side for s in speeds))
     for k, (layers, batch_size) in enumerate(columns):
@@ -295,7 +296,7 @@ def draw(speeds: Sequence[Speed], path: Path) -> None:
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside upper center",
-        ncols=len(sides),
+        ncols=max(1, int(figure.get_figwidth() / 1.9)),
         fontsize=8.5,
         frameon=False,
     )
@@ -323,6 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="folder for layers.csv, .png")
     options = parser.parse_args(argv)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler talks on stderr
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     speeds: list[Speed] = []
