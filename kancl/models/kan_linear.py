@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
+    FEWEST_BASES_IN_AUTO,
     Outside,
     Refit,
     UniformGrid,
@@ -16,6 +17,7 @@ from kancl.splines import (
     check_outside,
     dense_spline_sum,
     fit_coefficients,
+    fused_spline_sum,
     grid_basis,
     grid_ends,
     is_uniform,
@@ -24,14 +26,16 @@ from kancl.splines import (
     second_moment,
     sparse_spline_sum,
     spline_basis,
+    takes_fused,
     takes_sparse,
     uniform_basis,
     uniform_knots,
     warped,
+    why_not_fused,
     why_not_sparse,
 )
 
-Implementation = Literal["auto", "reference", "dense", "sparse"]
+Implementation = Literal["auto", "reference", "dense", "sparse", "triton"]
 
 # Largest change of a feature's functions when the grid moves, of their size.
 GRID_TOLERANCE = 0.01
@@ -73,7 +77,8 @@ class KANLinear(nn.Module):
         implementation: how the splines are summed; all agree within rounding.
             ``reference``: Cox-de Boor, any knots. ``dense``: closed form, one matrix
             product over all bases. ``sparse``: live bases only, on a CPU, degree 1 to 3.
-            ``auto``: the fastest that is possible.
+            ``triton``: the same on a CUDA device, in fused kernels. ``auto``: the
+            fastest that is possible, as far as measured.
     Shape: ``(..., in_features)`` -> ``(..., out_features)``, dtype kept.
     Raises: ValueError if a size is below 1, the degree is not 1 to 5, ``grid_range``
         does not increase, ``outside`` is no policy, or the implementation can't do it.
@@ -133,10 +138,12 @@ class KANLinear(nn.Module):
                 f"got {implementation!r}"
             )
         obstacle = why_not_sparse(grid_size, spline_order)
-        if implementation == "sparse" and obstacle:
+        if implementation == "triton":
+            obstacle = why_not_fused(spline_order)
+        if implementation in ("sparse", "triton") and obstacle:
             raise ValueError(
-                f"implementation='sparse' is not possible: {obstacle}; 'auto' takes "
-                f"what is"
+                f"implementation={implementation!r} is not possible: {obstacle}; "
+                f"'auto' takes what is"
             )
         keep_freed_memory()
         self.in_features = in_features
@@ -391,9 +398,19 @@ class KANLinear(nn.Module):
             return basis.flatten(1) @ self.scaled_coefficients.flatten(0, 1)
         x, grid = self._on_grid(x)
         splines = self.coefficients, self.edge_scale, grid
-        if self.implementation != "dense" and self._sparse_possible(x):
+        if self._fused_wanted(x) and takes_fused(x, self.coefficients):
+            return fused_spline_sum(x, *splines)
+        if self.implementation in ("auto", "sparse") and self._sparse_possible(x):
             return sparse_spline_sum(x, *splines)
         return dense_spline_sum(x, *splines)
+
+    def _fused_wanted(self, x: Tensor) -> bool:
+        return self.implementation == "triton" or (
+            self.implementation == "auto"
+            and x.is_cuda
+            and self.coefficients.shape[1] >= FEWEST_BASES_IN_AUTO
+            and why_not_fused(self.spline_order) is None
+        )
 
     def _sparse_possible(self, x: Tensor) -> bool:
         return (

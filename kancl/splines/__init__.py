@@ -3,6 +3,12 @@
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
 from kancl.splines.dense import dense_spline_sum, grid_basis
 from kancl.splines.fitting import Refit, fit_coefficients, refit
+from kancl.splines.fused import (
+    FEWEST_BASES_IN_AUTO,
+    fused_spline_sum,
+    takes_fused,
+    why_not_fused,
+)
 from kancl.splines.insertion import (
     Insertion,
     cells_to_reach,
@@ -16,6 +22,7 @@ from kancl.splines.uniform import UniformGrid, second_moment, uniform_basis
 from kancl.splines.warp import quantile_warp, warped
 
 __all__ = [
+    "FEWEST_BASES_IN_AUTO",
     "Insertion",
     "Outside",
     "Refit",
@@ -26,6 +33,7 @@ __all__ = [
     "cox_de_boor",
     "dense_spline_sum",
     "fit_coefficients",
+    "fused_spline_sum",
     "grid_basis",
     "grid_ends",
     "growth",
@@ -37,9 +45,11 @@ __all__ = [
     "second_moment",
     "sparse_spline_sum",
     "spline_basis",
+    "takes_fused",
     "takes_sparse",
     "uniform_basis",
     "uniform_knots",
     "warped",
+    "why_not_fused",
     "why_not_sparse",
 ]

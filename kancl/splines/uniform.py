@@ -8,8 +8,8 @@ nothing cancels however fine the grid.
 
 import inspect
 from collections.abc import Iterator
-from math import comb, factorial
 from dataclasses import dataclass
+from math import comb, factorial
 from typing import Any
 
 import torch
