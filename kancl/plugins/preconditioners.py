@@ -82,6 +82,44 @@ class BlockGram:
         return shrunk
 
 
+class LowRankGram:
+    """The same with the largest ``rank`` eigenvalues of C, the rest taken as 0.
+
+    ``C = B^T B`` with orthogonal rows B; ``(I + beta C)^-1 = I - B^T diag(beta / (1 +
+    beta s)) B``, s their squared lengths (Woodbury). B is found chunk by chunk, each
+    time the best of that rank for what was kept and what is new; C is never made.
+    """
+
+    def __init__(self, beta: float, rank: int) -> None:
+        self.beta, self.rank = beta, rank
+        self.rows: Tensor | None = None
+        self._present: Tensor | None = None
+        self._n = 0
+
+    def observe(self, features: Tensor) -> None:
+        self._present = self._best(self._present, features)
+        self._n += len(features)
+
+    def close(self) -> None:
+        assert self._present is not None
+        self.rows = self._best(self.rows, self._present / self._n**0.5)
+        self._present, self._n = None, 0
+
+    def shrink(self, step: Tensor) -> Tensor:
+        assert self.rows is not None
+        squares = self.rows.square().sum(1, keepdim=True)
+        along = self.beta / (1 + self.beta * squares) * (self.rows @ step)
+        return step - self.rows.T @ along
+
+    def _best(self, kept: Tensor | None, new: Tensor) -> Tensor:
+        """At most ``rank`` orthogonal rows whose products come closest to those of both."""
+        both = new if kept is None else torch.cat([kept, new])
+        products = (both @ both.T).double()
+        _, vectors = torch.linalg.eigh(products)  # of the smallest eigenvalue first
+        largest = vectors[:, -self.rank :]
+        return largest.T.to(both.dtype) @ both
+
+
 class DiagonalOccupancy:
     """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature.
 

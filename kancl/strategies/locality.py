@@ -14,18 +14,17 @@ from torch import nn
 
 from kancl.models.layer_features import has_features, input_blocks, n_layer_features
 from kancl.plugins.ewc import EWCPlugin
-from kancl.plugins.hyperparameters import non_negative
+from kancl.plugins.hyperparameters import at_least, non_negative
 from kancl.plugins.preconditioners import (
     BlockGram,
     DiagonalOccupancy,
     FullGram,
+    LowRankGram,
     Preconditioner,
 )
 from kancl.plugins.present_classes_loss import PresentClassesLoss
 from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
 from kancl.strategies.setup import TrainingSetup
-
-Structure = Literal["full", "blocks"]
 
 MOST_FEATURES = 10_000
 """Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
@@ -72,7 +71,8 @@ def gram(
     *,
     beta_input: float = 10.0,
     beta_hidden: float = 1.0,
-    structure: Structure = "full",
+    structure: Literal["full", "blocks", "low_rank"] = "full",
+    rank: int = 128,
     feature_samples: int | None = 10_000,
 ) -> SupervisedTemplate:
     """Shrink steps that would move the outputs of past features (Gram occupancy).
@@ -83,12 +83,13 @@ def gram(
     Args:
         beta_input: strength for the layer on the inputs.
         beta_hidden: strength for all others.
-        structure: of C: full, or blocks, one for each input's features (for a linear
-            layer: diagonal), which a layer with many bases can afford.
+        structure: of C: full; or, for layers with many bases, blocks (one for each
+            input's features; for a linear layer that is the diagonal) or low_rank.
+        rank: how many directions low_rank keeps; memory and time grow with it.
         feature_samples: images of each experience to take C over; null takes all.
     Source: a soft form of Zeng et al. 2019, arXiv:1810.01256 (OWM).
     """
-    plugin = _gram(setup, beta_input, beta_hidden, structure, feature_samples)
+    plugin = _gram(setup, beta_input, beta_hidden, structure, rank, feature_samples)
     return setup.build(plugins=[plugin])
 
 
@@ -97,14 +98,15 @@ def labels_trick_gram(
     *,
     beta_input: float = 10.0,
     beta_hidden: float = 1.0,
-    structure: Structure = "full",
+    structure: Literal["full", "blocks", "low_rank"] = "full",
+    rank: int = 128,
     feature_samples: int | None = 10_000,
 ) -> SupervisedTemplate:
     """The labels trick and Gram occupancy together; options as in ``gram``.
 
     Source: those of ``labels_trick`` and ``gram``.
     """
-    plugin = _gram(setup, beta_input, beta_hidden, structure, feature_samples)
+    plugin = _gram(setup, beta_input, beta_hidden, structure, rank, feature_samples)
     return _with_labels_trick(setup).build(plugins=[plugin])
 
 
@@ -116,7 +118,8 @@ def gram_ewc(
     fisher_samples: int | None = 5_000,
     beta_input: float = 10.0,
     beta_hidden: float = 1.0,
-    structure: Structure = "full",
+    structure: Literal["full", "blocks", "low_rank"] = "full",
+    rank: int = 128,
     feature_samples: int | None = 10_000,
 ) -> SupervisedTemplate:
     """Gram occupancy, and EWC's quadratic as a pull back after every step.
@@ -131,10 +134,11 @@ def gram_ewc(
         beta_input: as in ``gram``.
         beta_hidden: as in ``gram``.
         structure: as in ``gram``.
+        rank: as in ``gram``.
         feature_samples: as in ``gram``.
     Source: those of ``gram`` and ``ewc``.
     """
-    shrink = _gram(setup, beta_input, beta_hidden, structure, feature_samples)
+    shrink = _gram(setup, beta_input, beta_hidden, structure, rank, feature_samples)
     pull = EWCPlugin(
         ewc_lambda,
         fisher_labels=fisher_labels,
@@ -153,26 +157,32 @@ def _gram(
     setup: TrainingSetup,
     beta_input: float,
     beta_hidden: float,
-    structure: Structure,
+    structure: str,
+    rank: int,
     feature_samples: int | None,
 ) -> StepPreconditionerPlugin:
     non_negative("beta_input", beta_input, "0 leaves the first layer's steps alone")
     non_negative("beta_hidden", beta_hidden, "0 leaves the other layers' steps alone")
-    if structure not in ("full", "blocks"):
-        raise ValueError(f"structure must be full or blocks, got {structure!r}")
+    if structure not in ("full", "blocks", "low_rank"):
+        raise ValueError(
+            f"structure must be full, blocks or low_rank, got {structure!r}"
+        )
+    at_least("rank", rank)
     for layer in filter(has_features, setup.model.modules()):
         n_features = n_layer_features(layer)
         if structure == "full" and n_features > MOST_FEATURES:
             raise ValueError(
                 f"a layer has {n_features} features, too many for a full gram matrix "
-                f"(at most {MOST_FEATURES}): set strategy.structure=blocks, or fewer "
-                "bases, instead"
+                f"(at most {MOST_FEATURES}): set strategy.structure=blocks or "
+                "low_rank instead"
             )
 
     def make(layer: nn.Module, first: bool) -> Preconditioner:
         beta = beta_input if first else beta_hidden
         if structure == "full":
             return FullGram(beta)
-        return BlockGram(beta, input_blocks(layer))
+        if structure == "blocks":
+            return BlockGram(beta, input_blocks(layer))
+        return LowRankGram(beta, rank)
 
     return StepPreconditionerPlugin(make, feature_samples, setup.seed)

@@ -13,7 +13,12 @@ from kancl.models.layer_features import (
     set_weights,
     weight_rows,
 )
-from kancl.plugins.preconditioners import BlockGram, DiagonalOccupancy, FullGram
+from kancl.plugins.preconditioners import (
+    BlockGram,
+    DiagonalOccupancy,
+    FullGram,
+    LowRankGram,
+)
 from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
 
 
@@ -74,6 +79,28 @@ def test_blocks_are_the_full_matrix_without_the_rest(layer):
     expected = torch.linalg.inv(torch.eye(len(c)) + 4 * c) @ step
     found = observed(BlockGram(4.0, blocks), features).shrink(step)
     torch.testing.assert_close(found, expected)
+
+
+def test_low_rank_is_the_full_matrix_if_the_rank_suffices():
+    first, second = torch.randn(30, 3) @ torch.randn(3, 9), torch.randn(25, 2, 9).sum(1)
+    step = torch.randn(9, 4)
+    full = observed(FullGram(3.0), first, second).shrink(step)
+    torch.testing.assert_close(
+        observed(LowRankGram(3.0, 9), first, second).shrink(step),
+        full,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_low_rank_keeps_the_largest_directions():
+    axes, sizes = torch.eye(5), torch.tensor([9.0, 5.0, 3.0, 0.1, 0.01])
+    found = observed(LowRankGram(2.0, 3), axes * sizes)
+    squares = sizes.square() / 5  # mean over the five samples
+    expected = 1 / (1 + 2 * squares)
+    expected[3:] = 1
+    torch.testing.assert_close(found.shrink(torch.eye(5)), expected.diag())
+    assert found.rows.shape == (3, 5)
 
 
 def test_diagonal_occupancy_by_hand():

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from kancl.benchmarks import split_mnist
-from kancl.models import MLP
+from kancl.models import MLP, MODELS
 from kancl.models.heads import with_head
 from kancl.strategies import STRATEGIES, TrainingSetup, check_pair, trains_jointly
-from kancl.strategies.pairs import REFUSED
+from kancl.strategies.pairs import REFUSED, REFUSED_MODELS
 
 
 def options(name):
@@ -82,12 +82,35 @@ def test_a_combination_has_the_plugins_of_its_parts():
         ("der", {"beta": -0.1}),
         ("gdumb", {"mem_size": 0}),
         ("mir", {"candidates": 0}),
+        ("occupancy", {"beta": -1.0}),
+        ("occupancy", {"feature_samples": 0}),
+        ("gram", {"beta_input": -1.0}),
+        ("gram", {"beta_hidden": -0.1}),
+        ("gram", {"structure": "round"}),
+        ("gram_ewc", {"ewc_lambda": -0.3}),
+        ("labels_trick_gram", {"rank": 0}),
     ],
 )
 def test_refuses_options_out_of_range_by_name_and_value(name, wrong):
     [(option, value)] = wrong.items()
-    with pytest.raises(ValueError, match=f"{option} must .*got {value}"):
+    with pytest.raises(ValueError, match=f"{option} must .*got '?{value}"):
         STRATEGIES[name](setup(), **wrong)
+
+
+def test_a_full_gram_matrix_that_is_too_large_is_refused_with_the_way_out():
+    wide = setup(nn.Linear(10_001, 2))
+    with pytest.raises(ValueError, match="10002 features.*structure=blocks.* instead"):
+        STRATEGIES["gram"](wide)
+    STRATEGIES["gram"](wide, structure="low_rank")
+
+
+@pytest.mark.parametrize("strategy, model", REFUSED_MODELS)
+def test_a_refused_model_really_cannot(strategy, model):
+    with pytest.raises(ValueError, match=f"{strategy}.*model={model}.* instead"):
+        check_pair(strategy, model=model, head="single", incremental="class")
+    network = with_head(MODELS[model](784, 10), "single", 10)
+    with pytest.raises(ValueError, match="instead"):
+        STRATEGIES[strategy](setup(network))
 
 
 def test_only_joint_trains_jointly():
