@@ -19,6 +19,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl compare [key=value ...]  KAN and MLP of equal size: -m model=kan,mlp match=params
   kancl run --from FOLDER        the run of a run folder again
   kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
+  kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl list [GROUP]             scenarios, models, strategies, optimizers, settings
   kancl bench layers|data|runs|device  how fast they are, on this machine
 
@@ -46,6 +47,13 @@ Read run folders (those in and below each PATH; logs, if none is said) and write
 report.html, which needs no network, its tables as Markdown, LaTeX and CSV, and
 TensorBoard runs with the mean and the 95 % band over seeds. Metrics are recomputed from
 the raw series; nothing is trained. Runs that failed or diverged are counted and shown.
+"""
+REPRODUCE_HELP = """\
+Run a published protocol exactly and lay its final average accuracies beside the paper's.
+A row passes if they differ by no more than 2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3 points,
+either way: a number too good fails as well. Runs land in run folders; the same line again
+does what is missing. key=value says where and how to run (device=cuda, log_dir=...,
+hydra/launcher=joblib); one that changes the protocol takes the verdicts away.
 """
 BENCHES = {
     "layers": "layers",
@@ -81,6 +89,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"kancl {__version__}")
         return 0
     commands = {"run": _run, "compare": _compare, "report": _report}
+    commands |= {"reproduce": _reproduce}
     commands |= {"list": _list, "bench": _bench}
     if command not in commands:
         raise ConfigError(
@@ -145,6 +154,36 @@ def _report(arguments: list[str]) -> int:
     if report.tensorboard:
         print(f"tensorboard --logdir {report.page.parent / 'tensorboard'}")
     return 0
+
+
+def _reproduce(arguments: list[str]) -> int:
+    from kancl.protocols import protocol_names
+
+    parser = argparse.ArgumentParser(
+        "kancl reproduce",
+        description=REPRODUCE_HELP,
+        epilog=f"protocols: {', '.join(protocol_names())}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("protocol")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--rows", default="", help="methods, such as none,joint; all")
+    parser.add_argument("--seeds", type=int, help="how many; the paper's number")
+    parser.add_argument("--results", default="RESULTS.md", help="file to write to")
+    options = parser.parse_intermixed_args(arguments)
+    if options.seeds is not None and options.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1, not {options.seeds}")
+    from kancl.runner.reproduce import reproduce
+
+    judgements = reproduce(
+        options.protocol,
+        rows=[row for row in options.rows.split(",") if row],
+        n_seeds=options.seeds,
+        overrides=options.overrides,
+        results=options.results,
+    )
+    print(f"written to {options.results}")
+    return int(any(judgement.verdict == "FAIL" for judgement in judgements))
 
 
 def exit_code(summaries: Sequence[dict[str, object]]) -> int:

@@ -1,0 +1,204 @@
+"""Read a published protocol, and judge our numbers by the paper's: both ways.
+
+A row passes if ``|ours - paper| <= 2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3`` points, SEM
+the standard error of the mean over seeds. A number that is too good fails as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+
+from kancl.config import ConfigError, nearest
+
+SLACK = 0.3
+"""Points that rounding and libraries may cost."""
+
+SEEDS_WANTED = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published number.
+
+    Args:
+        name: of the method in the paper, lower case.
+        paper: final average accuracy in percent.
+        sem: its standard error; None if the paper gives none.
+        gate: whether it decides; the others are only shown.
+        settings: overrides of ``kancl run``.
+    """
+
+    name: str
+    incremental: str
+    paper: float
+    sem: float | None
+    gate: bool
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a paper ran, and what it got.
+
+    Args:
+        n_seeds: of the paper.
+        settings: overrides of ``kancl run`` that all rows share.
+    """
+
+    name: str
+    source: str
+    n_seeds: int
+    settings: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def chosen(self, names: Sequence[str]) -> list[Row]:
+        """The rows of these methods; all, if none is named.
+
+        Raises: ConfigError for a name that no row has.
+        """
+        known = dict.fromkeys(row.name for row in self.rows)
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"{self.name} has no row {name}; {nearest(name, known)}"
+                )
+        return [row for row in self.rows if not names or row.name in names]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A row beside ours, in percent.
+
+    Args:
+        n_seeds: runs that completed.
+        n_lost: runs that did not.
+        tolerance: None for a single seed, which has no error.
+        verdict: ``shown`` where the row is no gate or nothing can be decided.
+    """
+
+    row: Row
+    n_seeds: int
+    n_lost: int
+    ours: float | None
+    sem: float | None
+    tolerance: float | None
+    verdict: Literal["PASS", "FAIL", "shown"]
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.ours is None else self.ours - self.row.paper
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        seeds = f"{self.n_seeds}" + (f" ({self.n_lost} lost)" if self.n_lost else "")
+        return (
+            self.row.name,
+            self.row.incremental,
+            _number(self.row.paper, self.row.sem),
+            _number(self.ours, self.sem),
+            "" if self.difference is None else f"{self.difference:+.2f}",
+            "" if self.tolerance is None else f"{self.tolerance:.2f}",
+            seeds,
+            self.verdict,
+        )
+
+
+HEAD = (
+    "row",
+    "incremental",
+    "paper %",
+    "ours %",
+    "difference",
+    "tolerance",
+    "seeds",
+    "verdict",
+)
+
+
+def judge(row: Row, accuracies: Sequence[float], n_lost: int = 0) -> Judgement:
+    """Judge final average accuracies (fractions, one per seed) by a row.
+
+    An error that the paper does not give counts as 0. A gate whose runs did not all
+    complete fails: what is left may be the lucky.
+    """
+    percent = [100 * accuracy for accuracy in accuracies]
+    n = len(percent)
+    ours = fmean(percent) if n else None
+    sem = stdev(percent) / math.sqrt(n) if n > 1 else None
+    tolerance = None
+    verdict: Literal["PASS", "FAIL", "shown"] = "shown"
+    if sem is not None:
+        tolerance = 2 * math.hypot(row.sem or 0.0, sem) + SLACK
+    if row.gate and n_lost:
+        verdict = "FAIL"
+    elif row.gate and tolerance is not None and ours is not None:
+        verdict = "PASS" if abs(ours - row.paper) <= tolerance else "FAIL"
+    return Judgement(row, n, n_lost, ours, sem, tolerance, verdict)
+
+
+def judgements_markdown(
+    protocol: Protocol, judgements: Sequence[Judgement], altered: Sequence[str] = ()
+) -> str:
+    """A section of RESULTS.md, with what a reader has to know below it."""
+    lines = [f"## {protocol.name}", "", protocol.source, ""]
+    rows: list[tuple[str, ...]] = [HEAD, ("---",) * 2 + ("---:",) * 5 + ("---",)]
+    rows += [judgement.cells for judgement in judgements]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    rule = f"2 sqrt(SEM_paper^2 + SEM_ours^2) + {SLACK} points, both ways"
+    lines += ["", f"- ± is the standard error of the mean; tolerance: {rule}."]
+    fewest = min((j.n_seeds for j in judgements), default=0)
+    if fewest < SEEDS_WANTED:
+        lines.append(f"- Fewer seeds than {SEEDS_WANTED}: {fewest} at least.")
+    if altered:
+        changed = ", ".join(f"`{text}`" for text in altered)
+        lines.append(f"- NOT the protocol, so no verdict: {changed}.")
+    return "\n".join(lines) + "\n"
+
+
+def protocol_names() -> list[str]:
+    """The protocols there are."""
+    files = resources.files("kancl.protocols").iterdir()
+    names = [file.name for file in files if file.name.endswith(".yaml")]
+    return sorted(name.removesuffix(".yaml") for name in names)
+
+
+def read_protocol(name: str) -> Protocol:
+    """Raises: ConfigError with the nearest name if there is no such protocol."""
+    if name not in protocol_names():
+        raise ConfigError(
+            f"there is no protocol {name}; {nearest(name, protocol_names())}"
+        )
+    file = resources.files("kancl.protocols") / f"{name}.yaml"
+    content = OmegaConf.to_container(OmegaConf.create(file.read_text()))
+    assert isinstance(content, dict)
+    return Protocol(
+        name,
+        " ".join(str(content["source"]).split()),
+        int(content["seeds"]),
+        tuple(content["settings"]),
+        tuple(_row(row) for row in content["rows"]),
+    )
+
+
+def _row(given: dict[str, Any]) -> Row:
+    return Row(
+        given["row"],
+        given["incremental"],
+        float(given["paper"]),
+        None if given["sem"] is None else float(given["sem"]),
+        bool(given["gate"]),
+        tuple(given["settings"]),
+    )
+
+
+def _number(value: float | None, sem: float | None) -> str:
+    if value is None:
+        return "none completed"
+    return f"{value:.2f}" if sem is None else f"{value:.2f} ± {sem:.2f}"

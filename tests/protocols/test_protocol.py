@@ -1,0 +1,107 @@
+"""Published protocols can be run as they are written, and the rule fails both ways."""
+
+import re
+from importlib import resources
+
+import pytest
+
+from kancl.config import ConfigError
+from kancl.protocols import (
+    Row,
+    judge,
+    judgements_markdown,
+    protocol_names,
+    read_protocol,
+)
+from kancl.runner.compose import read_request
+from kancl.strategies import check_pair
+
+ROW = Row("none", "task", 84.32, 0.99, True, ("strategy=naive",))
+# seeds' standard error: s = 2, n = 4: 1 point; tolerance 2 sqrt(0.99^2 + 1) + 0.3
+OURS = [82.0 / 100, 82.0 / 100, 85.4641 / 100, 85.4641 / 100]
+TOLERANCE = 2 * (0.99**2 + 1.0) ** 0.5 + 0.3
+
+
+def shifted(mean):
+    """Four accuracies of that mean, in percent, with a standard error of 1."""
+    middle = sum(OURS) / 4
+    return [accuracy - middle + mean / 100 for accuracy in OURS]
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [
+        (0.0, "PASS"),
+        (TOLERANCE - 0.01, "PASS"),
+        (-TOLERANCE + 0.01, "PASS"),
+        (TOLERANCE + 0.01, "FAIL"),  # too good
+        (-TOLERANCE - 0.01, "FAIL"),
+    ],
+)
+def test_the_rule_fails_both_ways(difference, verdict):
+    judgement = judge(ROW, shifted(84.32 + difference))
+    assert judgement.sem == pytest.approx(1.0, abs=1e-4)
+    assert judgement.tolerance == pytest.approx(TOLERANCE, abs=1e-3)
+    assert judgement.difference == pytest.approx(difference)
+    assert judgement.verdict == verdict
+
+
+def test_an_error_that_the_paper_does_not_give_is_none():
+    row = Row("er", "class", 88.79, None, True, ())
+    assert judge(row, shifted(88.79 + 2.2)).verdict == "PASS"
+    assert judge(row, shifted(88.79 + 2.4)).verdict == "FAIL"
+
+
+def test_what_is_no_gate_is_shown_and_lost_runs_fail_a_gate():
+    shown = Row("si", "task", 99.20, None, False, ())
+    assert judge(shown, [0.5, 0.6]).verdict == "shown"
+    assert judge(ROW, shifted(84.32), n_lost=1).verdict == "FAIL"
+    assert judge(ROW, [], n_lost=2).cells[3] == "none completed"
+    assert judge(ROW, [0.84]).verdict == "shown"  # one seed has no error
+
+
+def test_the_section_says_what_a_reader_has_to_know():
+    protocol = read_protocol("vandeven2022-split")
+    text = judgements_markdown(protocol, [judge(ROW, shifted(84.0))], ["x=1"])
+    assert "## vandeven2022-split" in text and "Nature Machine Intelligence" in text
+    assert (
+        "| none | task | 84.32 ± 0.99 | 84.00 ± 1.00 | -0.32 | 3.11 | 4 | PASS |"
+        in text
+    )
+    assert "Fewer seeds than 10: 4 at least" in text
+    assert "NOT the protocol, so no verdict: `x=1`" in text
+
+
+def test_names_that_are_none_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="nearest: vandeven2022-split"):
+        read_protocol("vandeven2022-splitt")
+    with pytest.raises(ConfigError, match="has no row join; nearest: joint"):
+        read_protocol("vandeven-permuted").chosen(["none", "join"])
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_every_row_of_every_protocol_can_be_run(name):
+    protocol = read_protocol(name)
+    assert protocol.n_seeds >= 5 and re.search(r"\d{4}", protocol.source)
+    keys = [(row.name, row.incremental) for row in protocol.rows]
+    assert len(set(keys)) == len(keys)
+    kinds = {}
+    for row in protocol.rows:
+        assert 10 < row.paper < 100 and (row.sem is None or 0 < row.sem < 5)
+        kinds.setdefault(row.settings, []).append(row.incremental)
+    for settings, incremental in kinds.items():
+        words = [*protocol.settings, f"scenario.incremental={','.join(incremental)}"]
+        for config in read_request([*words, *settings], sweep=True).configs:
+            assert config.optimizer.name == "adam" and not config.reset_optimizer
+            assert config.model.name == "mlp"
+            kind = config.scenario.options["incremental"]
+            head = "multi" if kind == "task" else "single"
+            check_pair(config.strategy.name, model="mlp", head=head, incremental=kind)
+
+
+def test_protocols_are_data_alone():
+    files = resources.files("kancl.protocols").iterdir()
+    assert sum(file.name.endswith(".yaml") for file in files) == len(protocol_names())
+    assert {"vandeven2022-split", "vandeven2019-split", "vandeven-permuted"} <= set(
+        protocol_names()
+    )
