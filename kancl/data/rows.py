@@ -148,6 +148,18 @@ class RowsDataset(TaskAwareSupervisedClassificationDataset):
         return clone
 
 
+class _Targets(DataAttribute):
+    """Targets that need not be walked through for the classes among them."""
+
+    def __init__(self, targets: Tensor) -> None:
+        super().__init__(targets.tolist(), "targets")
+        self._classes = set(targets.unique().tolist())
+
+    @property
+    def uniques(self) -> set[int]:
+        return self._classes
+
+
 def rows_dataset(
     store: ImageStore,
     rows: Tensor,
@@ -162,7 +174,7 @@ def rows_dataset(
     return RowsDataset(
         [leaf],
         data_attributes=[
-            DataAttribute(targets.tolist(), "targets"),
+            _Targets(targets),
             TaskLabels(ConstantSequence(task_label, len(rows))),
         ],
     )
