@@ -32,10 +32,10 @@ from torch.profiler import ProfilerActivity, profile
 from kancl.bench.others import load_efficient_kan, load_inkan
 from kancl.models import KAN, MLP
 from kancl.models.cost import n_parameters
-from kancl.models.kan_linear import Implementation
 from kancl.models.matching import match_hidden
 from kancl.reporting.colours import KAN as KAN_COLOUR
 from kancl.reporting.colours import MLP as MLP_COLOUR
+from kancl.splines import Implementation
 
 OURS = "kancl"
 MATCHED = "MLP, same parameters"

@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kancl.models.kan_linear import EFFICIENT_KAN, Implementation, KANLinear
-from kancl.splines import Outside
+from kancl.models.kan_linear import EFFICIENT_KAN, KANLinear
+from kancl.splines import Implementation, Outside
 
 
 class KAN(nn.Module):

@@ -2,40 +2,33 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
-    FEWEST_BASES_IN_AUTO,
+    Implementation,
     Outside,
     Refit,
     UniformGrid,
     adapted_knots,
+    check_implementation,
     check_outside,
-    dense_spline_sum,
     fit_coefficients,
-    fused_spline_sum,
     grid_basis,
     grid_ends,
     is_uniform,
     quantile_warp,
     refit,
     second_moment,
-    sparse_spline_sum,
     spline_basis,
-    takes_fused,
-    takes_sparse,
+    spline_sum,
     uniform_basis,
     uniform_knots,
     warped,
-    why_not_fused,
-    why_not_sparse,
 )
-
-Implementation = Literal["auto", "reference", "dense", "sparse", "triton"]
 
 # Largest change of a feature's functions when the grid moves, of their size.
 GRID_TOLERANCE = 0.01
@@ -132,19 +125,7 @@ class KANLinear(nn.Module):
         if not 0 <= grid_eps <= 1:
             raise ValueError(f"grid_eps is a share from 0 to 1, got {grid_eps}")
         check_outside(outside)
-        if implementation not in get_args(Implementation):
-            raise ValueError(
-                f"implementation must be one of {get_args(Implementation)}, "
-                f"got {implementation!r}"
-            )
-        obstacle = why_not_sparse(grid_size, spline_order)
-        if implementation == "triton":
-            obstacle = why_not_fused(spline_order)
-        if implementation in ("sparse", "triton") and obstacle:
-            raise ValueError(
-                f"implementation={implementation!r} is not possible: {obstacle}; "
-                f"'auto' takes what is"
-            )
+        check_implementation(implementation, grid_size, spline_order)
         keep_freed_memory()
         self.in_features = in_features
         self.out_features = out_features
@@ -397,26 +378,8 @@ class KANLinear(nn.Module):
             basis = self._reference_basis(x).to(self.coefficients.dtype)
             return basis.flatten(1) @ self.scaled_coefficients.flatten(0, 1)
         x, grid = self._on_grid(x)
-        splines = self.coefficients, self.edge_scale, grid
-        if self._fused_wanted(x) and takes_fused(x, self.coefficients):
-            return fused_spline_sum(x, *splines)
-        if self.implementation in ("auto", "sparse") and self._sparse_possible(x):
-            return sparse_spline_sum(x, *splines)
-        return dense_spline_sum(x, *splines)
-
-    def _fused_wanted(self, x: Tensor) -> bool:
-        return self.implementation == "triton" or (
-            self.implementation == "auto"
-            and x.is_cuda
-            and self.coefficients.shape[1] >= FEWEST_BASES_IN_AUTO
-            and why_not_fused(self.spline_order) is None
-        )
-
-    def _sparse_possible(self, x: Tensor) -> bool:
-        return (
-            takes_sparse(x, self.coefficients)
-            and why_not_sparse(self.grid_size, self.spline_order) is None
-        )
+        splines = self.coefficients, self.edge_scale
+        return spline_sum(x, *splines, grid, self.implementation)
 
     def _on_grid(self, x: Tensor) -> tuple[Tensor, UniformGrid]:
         """``x`` and the uniform grid that it is to be evaluated on, warp applied."""

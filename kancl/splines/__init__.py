@@ -1,10 +1,10 @@
 """B-splines in torch: knots, bases, fitting. Functions on tensors, no state."""
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
+from kancl.splines.choice import Implementation, check_implementation, spline_sum
 from kancl.splines.dense import dense_spline_sum, grid_basis
 from kancl.splines.fitting import Refit, fit_coefficients, refit
 from kancl.splines.fused import (
-    FEWEST_BASES_IN_AUTO,
     fused_spline_sum,
     takes_fused,
     why_not_fused,
@@ -22,13 +22,14 @@ from kancl.splines.uniform import UniformGrid, second_moment, uniform_basis
 from kancl.splines.warp import quantile_warp, warped
 
 __all__ = [
-    "FEWEST_BASES_IN_AUTO",
+    "Implementation",
     "Insertion",
     "Outside",
     "Refit",
     "UniformGrid",
     "adapted_knots",
     "cells_to_reach",
+    "check_implementation",
     "check_outside",
     "cox_de_boor",
     "dense_spline_sum",
@@ -45,6 +46,7 @@ __all__ = [
     "second_moment",
     "sparse_spline_sum",
     "spline_basis",
+    "spline_sum",
     "takes_fused",
     "takes_sparse",
     "uniform_basis",
