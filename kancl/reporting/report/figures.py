@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kancl.metrics.statistics import Interval, t_interval
-from kancl.reporting.colours import FAINT, INK, model_colour
+from kancl.reporting.colours import FAINT, INK, KAN, model_colours
 from kancl.reporting.figures import quiet
 from kancl.reporting.report.groups import Benchmark, Side
 from kancl.reporting.report.verdicts import COMPARED, Comparison
@@ -62,7 +62,7 @@ def _difference(axes: Axes, comparison: Comparison, metric: str, row: int) -> No
         axes.text(0, row, "n/a", ha="center", va="center", fontsize=8, color=INK)
         return
     shown = comparison.finding(metric) in ("lower", "higher")
-    colour = model_colour("kan") if shown else FAINT
+    colour = KAN if shown else FAINT
     seeds = [100 * value for value in difference.values]
     axes.plot(seeds, [row] * len(seeds), "|", color=colour, alpha=0.5, markersize=9)
     if difference.interval is not None:
@@ -96,8 +96,9 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=150)
     axes = figure.subplots()
     strategies = list(dict.fromkeys(side.strategy for side in sides))
+    colours = model_colours(side.model for side in sides)
     for side in sides:
-        colour = model_colour(side.model)
+        colour = colours[side.model]
         marker = MARKERS[strategies.index(side.strategy) % len(MARKERS)]
         seeds = _both(side)
         style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": ""}
@@ -113,10 +114,9 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     axes.set_xlabel("learning accuracy, %  (plasticity →)", fontsize=9, color=INK)
     axes.set_ylabel("forgetting, %  (stability ↑)", fontsize=9, color=INK)
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
-    models = list(dict.fromkeys(side.model for side in sides))
     handles = [
-        Line2D([], [], color=model_colour(m), linewidth=5, label=plain(model_title(m)))
-        for m in models
+        Line2D([], [], color=colour, linewidth=5, label=plain(model_title(model)))
+        for model, colour in colours.items()
     ]
     handles += [
         Line2D(

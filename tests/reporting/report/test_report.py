@@ -12,7 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from kancl.metrics.accuracy_matrix import forgetting
+from kancl.reporting.colours import KAN, MLP
 from kancl.reporting.report import OVER_SEEDS, find_runs, write_report
+from kancl.reporting.report.figures import PAGE, differences, stability_plasticity
 from kancl.reporting.report.page import page
 from tests.reporting.report.conftest import edit, plant_runs, planted
 
@@ -265,3 +267,37 @@ def test_spread_of_the_matrices_is_over_seeds(report):
     side = benchmark.sides[0]
     kept = torch.tensor([0.6 + 0.01 * seed for seed in range(6)], dtype=torch.float64)
     assert side.matrices.std(0)[-1, 0].item() == pytest.approx(kept.std().item())
+
+
+def test_stability_and_plasticity_shows_every_side_of_every_model(report):
+    ((benchmark, _),) = report.compared
+    axes = stability_plasticity(benchmark).axes[0]
+    large = [line for line in axes.lines if line.get_markersize() == 9]
+    found = {
+        (line.get_color(), line.get_marker(), *line.get_xydata()[0].round(6))
+        for line in large
+    }
+    means = {}
+    for side in benchmark.sides:
+        values = side.by_seed("forgetting").values()
+        means[side.label] = round(100 * sum(values) / 6, 6)
+    assert {(colour, y) for colour, _, _, y in found} == {
+        (KAN, means["kan-naive"]),
+        (MLP, means["mlp-naive"]),
+    }
+    assert len({marker for _, marker, *_ in found}) == 2
+    assert {x for *_, x, _ in found} == {90.0}
+
+
+def test_differences_are_filled_where_they_are_shown(report):
+    ((_, found),) = report.compared
+    forgot, learned, _ = differences(found).axes
+    filled = [
+        line.get_markerfacecolor() for line in forgot.lines if line.get_marker() == "o"
+    ]
+    assert filled == [KAN, KAN]
+    hollow = [
+        line.get_markerfacecolor() for line in learned.lines if line.get_marker() == "o"
+    ]
+    assert hollow == [PAGE, PAGE]  # learned alike to the digit
+    assert [label.get_text() for label in forgot.get_yticklabels()] == ["naive", "ewc"]
