@@ -4,6 +4,7 @@ Parameters of a head are only ever added, never replaced: optimizers keep their 
 importances keep their shapes.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -56,7 +57,8 @@ class GrowingHead(DynamicModule):
     """Outputs for the classes seen so far; each experience's new ones get a head.
 
     Always ``n_outputs`` wide: a class that was not seen yet gives ``UNSEEN``, which no
-    softmax notices. Only training adds heads, evaluating never does.
+    softmax notices. Only training adds heads, and loading a state dict: into a fresh
+    network go the heads it tells of. Evaluating never does.
 
     Args:
         n_outputs: number of classes that can ever come.
@@ -68,7 +70,10 @@ class GrowingHead(DynamicModule):
         self.n_outputs = n_outputs
         self.heads = nn.ModuleList()
         self.classes: list[list[int]] = []
-        """Class ids of each head's outputs."""
+        """Class ids of each head's outputs, ascending."""
+        self.head_of_class: Tensor
+        """The same for the state dict: ``(n_outputs,)``, -1 where there is no head."""
+        self.register_buffer("head_of_class", torch.full((n_outputs,), -1))
 
     def adaptation(self, experience: Any) -> None:
         """Add a head for the classes of a training experience not seen before.
@@ -86,8 +91,7 @@ class GrowingHead(DynamicModule):
                 f"class {new[-1]} of experience {experience.current_experience} is "
                 f"beyond the head's {self.n_outputs} outputs; n_outputs is to be higher"
             )
-        self.heads.append(_head_beside(self.network, len(new)))
-        self.classes.append(new)
+        self._add_head(new)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.network.features(x.flatten(1))
@@ -99,12 +103,37 @@ class GrowingHead(DynamicModule):
         columns = torch.tensor(ids, device=outputs.device).expand_as(outputs)
         return masked.to(outputs.dtype).scatter(1, columns, outputs)
 
+    def _add_head(self, classes: list[int]) -> None:
+        self.head_of_class[classes] = len(self.heads)
+        self.heads.append(_head_beside(self.network, len(classes)))
+        self.classes.append(classes)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *arguments: Any
+    ) -> None:
+        of_class = state_dict.get(f"{prefix}head_of_class")
+        if of_class is not None and of_class.shape == self.head_of_class.shape:
+            groups = [
+                torch.nonzero(of_class == k).flatten().tolist()
+                for k in range(int(of_class.max()) + 1)
+            ]
+            if groups[: len(self.classes)] == self.classes:
+                for classes in groups[len(self.classes) :]:
+                    self._add_head(classes)
+            else:
+                *_, errors = arguments
+                errors.append(
+                    f"the heads are for the classes {self.classes}, those of the state "
+                    f"for {groups}: load it into a network before it is trained"
+                )
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
 
 class MultiHead(MultiTaskModule):
     """A head of its own for every task label, each ``n_outputs`` wide.
 
     A task label without a head gives ``UNSEEN`` throughout. Only training adds heads,
-    evaluating never does.
+    and loading a state dict with more of them; evaluating never does.
     """
 
     def __init__(self, network: nn.Module, n_outputs: int) -> None:
@@ -128,15 +157,29 @@ class MultiHead(MultiTaskModule):
         super().adaptation(experience)
         if not self.training:
             return
-        for label in sorted(set(experience.task_labels)):
-            if str(label) not in self.heads:
-                self.heads[str(label)] = _head_beside(self.network, self.n_outputs)
+        self._add_heads(map(str, sorted(set(experience.task_labels))))
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
         features = self.network.features(x.flatten(1))
         if str(task_label) not in self.heads:
             return features.new_full((len(x), self.n_outputs), UNSEEN)
         return self.heads[str(task_label)](features)
+
+    def _add_heads(self, labels: Iterable[str]) -> None:
+        for label in labels:
+            if label not in self.heads:
+                self.heads[label] = _head_beside(self.network, self.n_outputs)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *arguments: Any
+    ) -> None:
+        start = f"{prefix}heads."
+        self._add_heads(
+            key.removeprefix(start).split(".")[0]
+            for key in state_dict
+            if key.startswith(start)
+        )
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def _head_beside(network: Any, n_outputs: int) -> nn.Module:

@@ -66,6 +66,40 @@ def test_growing_keeps_old_outputs_and_parameters(model: str, x: Tensor) -> None
         assert head.get_parameter(name) is parameter
 
 
+def test_a_fresh_network_takes_a_grown_ones_state(model: str, x: Tensor) -> None:
+    grown = with_head(network(model), "growing", 10)
+    grown.adaptation(Experience(0, [7, 2]))
+    grown.adaptation(Experience(1, [2, 5, 0]))
+    fresh = with_head(network(model), "growing", 10)
+    fresh.load_state_dict(grown.state_dict())
+    assert fresh.classes == grown.classes == [[2, 7], [0, 5]]
+    assert torch.equal(fresh(x), grown(x))
+    fresh.adaptation(Experience(2, [5, 9]))  # and goes on growing
+    assert fresh.classes[2:] == [[9]]
+    early = with_head(network(model), "growing", 10)
+    early.adaptation(Experience(0, [2, 7]))
+    early.load_state_dict(grown.state_dict())
+    assert torch.equal(early(x), grown(x))
+
+
+def test_heads_for_other_classes_are_not_loaded(model: str) -> None:
+    grown, other = (with_head(network(model), "growing", 10) for _ in range(2))
+    grown.adaptation(Experience(0, [0, 1]))
+    other.adaptation(Experience(0, [2, 3]))
+    with pytest.raises(RuntimeError, match=r"for the classes \[\[2, 3\]\].*\[\[0, 1"):
+        other.load_state_dict(grown.state_dict())
+
+
+def test_a_fresh_network_takes_the_heads_of_every_task(model: str, x: Tensor) -> None:
+    grown, fresh = (with_head(network(model), "multi", 2) for _ in range(2))
+    for label in (0, 3):
+        grown.adaptation(Experience(label, [0, 1], task_label=label))
+    fresh.load_state_dict(grown.state_dict())
+    for label in (0, 1, 3):
+        labels = torch.full((5,), label)
+        assert torch.equal(fresh(x, labels), grown(x, labels))
+
+
 def test_unseen_outputs_do_not_reach_the_softmax(model: str, x: Tensor) -> None:
     head = with_head(network(model), "growing", 10)
     head.adaptation(Experience(0, [3, 4]))
