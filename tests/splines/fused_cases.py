@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kancl import KAN, KANLinear
-from kancl.models import kan_linear
-from kancl.splines import UniformGrid, dense_spline_sum, uniform_knots
+from kancl import KANLinear
+from kancl.splines import UniformGrid, dense_spline_sum, fused, uniform_knots
 from kancl.splines.fused import function, fused_spline_sum
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,7 +113,7 @@ def test_sizes_that_fill_no_block(batch: int, n_in: int, n_out: int, size: int) 
 
 def test_inputs_that_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(function, "PROGRAMS", 4)
-    x, grid = case(torch.float32, 5, 3, "zero", False, 20, 17)
+    x, grid = case(torch.float32, 5, 3, "zero", False, 12, 17)
     for dtype in (torch.float32, torch.bfloat16):
         coefficients = torch.randn(17, 8, 10, device=DEVICE).to(dtype)
         y = fused_spline_sum(x, coefficients, None, grid)
@@ -206,18 +205,6 @@ def test_second_derivatives() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-def test_the_same_inputs_give_the_same_bits() -> None:
-    torch.manual_seed(0)
-    model = KAN([3, 4, 2], implementation="triton").to(DEVICE)
-    x = torch.rand(33, 3, device=DEVICE)
-    results = []
-    for _ in range(2):
-        y = model(x)
-        grads = torch.autograd.grad(y.square().sum(), list(model.parameters()))
-        results.append([y, *grads])
-    assert all(torch.equal(one, other) for one, other in zip(*results))
-
-
 def test_a_layer_equals_the_dense_one_warped_too() -> None:
     for warp in (False, True):
         results = []
@@ -250,12 +237,12 @@ def test_auto_takes_it_from_the_measured_size_on(
         calls.append(inputs)
         return fused_spline_sum(*inputs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(kan_linear, "fused_spline_sum", spy)
+    monkeypatch.setattr(fused, "fused_spline_sum", spy)
     layer = KANLinear(3, 4, 5).to(DEVICE)
     x = torch.rand(6, 3, device=DEVICE)
     layer(x)
     assert not calls  # nobody has measured yet
-    monkeypatch.setattr(kan_linear, "FEWEST_BASES_IN_AUTO", 8)
+    monkeypatch.setattr(fused, "FEWEST_BASES_IN_AUTO", 8)
     layer(x)
     assert len(calls) == (DEVICE == "cuda")  # never on a CPU
     KANLinear(3, 4, 4).to(DEVICE)(x)
