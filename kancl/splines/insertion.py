@@ -38,7 +38,8 @@ class Insertion:
 
     Args:
         knots: the new ones, ``(in_features, n_new_knots)``, float64.
-        matrix: T, ``(in_features, n_new, n_old)``, float64.
+        matrix: T, ``(in_features, n_new, n_old)``, float64; ``(1, n_new, n_old)`` where
+            all features have the same knots.
     """
 
     knots: Tensor
@@ -87,7 +88,7 @@ class Insertion:
     def _apply(self, matrix: Tensor, old: Tensor) -> Tensor:
         matrix = matrix.to(old.device)
         new = torch.einsum("inm,im...->in...", matrix, old.to(matrix.dtype))
-        return new.to(old.dtype)
+        return new.to(old.dtype).contiguous()
 
 
 def refinement(knots: Tensor, degree: int, factor: int, outside: Outside) -> Insertion:
@@ -184,6 +185,8 @@ def insertion_matrix(
 ) -> Tensor:
     """The matrix that takes coefficients on ``old`` knots to those on ``new`` ones.
 
+    Features with the same knots share one.
+
     ``T_j = blossom of the old function's piece in the support of basis j, at the
     knots t_{j+1} .. t_{j+degree}``.
 
@@ -191,9 +194,11 @@ def insertion_matrix(
         old, new: extended knot vectors; knots may be repeated inside.
         outside: what the function does beyond its grid, before and after.
     Shape: ``(in_features, n_old_knots)``, ``(in_features, n_new_knots)`` ->
-        ``(in_features, n_new, n_old)``, float64.
+        ``(in_features or 1, n_new, n_old)``, float64.
     Raises: ValueError if no coefficients on ``new`` give the same function.
     """
+    if len(old) > 1 and all(bool((knots == knots[0]).all()) for knots in (old, new)):
+        old, new = old[:1], new[:1]
     old, new = old.double(), new.double()
     rounding = 1e-12 * (old[:, -1:] - old[:, :1])
     ends = (0, -1) if outside == "zero" else (degree, -1 - degree)

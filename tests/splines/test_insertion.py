@@ -44,9 +44,8 @@ def evaluate(
 def change(old: Tensor, insertion: Insertion, degree: int, outside: str) -> float:
     """Largest change of a spline with random coefficients, of its size."""
     generator = torch.Generator().manual_seed(len(old))
-    c = torch.randn(
-        *insertion.matrix[:, 0].shape, generator=generator, dtype=torch.float64
-    )
+    size = len(insertion.knots), insertion.matrix.shape[-1]
+    c = torch.randn(size, generator=generator, dtype=torch.float64)
     x = everywhere(insertion.knots)
     before = evaluate(x, old.double(), c, degree, outside)
     after = evaluate(x, insertion.knots, insertion.values(c), degree, outside)
@@ -140,6 +139,19 @@ def test_refined_coefficients_are_those_of_scipys_spline(
         x
     )
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-12)
+
+
+def test_features_with_the_same_knots_share_a_matrix() -> None:
+    alike = uniform_knots(torch.zeros(3), 1.0, 4, 3)
+    shared = refinement(alike, 3, 2, "zero")
+    assert len(shared.matrix) == 1 and len(shared.knots) == 3
+    unlike = uniform_knots(torch.tensor([0.0, 0.0, 0.5]), 1.0, 4, 3)
+    apart = refinement(unlike, 3, 2, "zero")
+    assert len(apart.matrix) == 3
+    c = torch.rand(3, 7, 2, dtype=torch.float64)
+    torch.testing.assert_close(shared.values(c), apart.values(c))
+    torch.testing.assert_close(shared.shares(c), apart.shares(c))
+    torch.testing.assert_close(shared.second_moments(c), apart.second_moments(c))
 
 
 def test_two_scale_relation_of_the_cubic() -> None:
