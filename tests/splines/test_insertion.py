@@ -52,7 +52,7 @@ def change(old: Tensor, insertion: Insertion, degree: int, outside: str) -> floa
     return float((after - before).abs().max() / before.abs().max())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(degrees, st.integers(1, 12), st.integers(1, 4), st.sampled_from(POLICIES))
 def test_refining_a_uniform_grid_keeps_the_function_everywhere(
     degree: int, grid_size: int, factor: int, outside: str
@@ -66,7 +66,7 @@ def test_refining_a_uniform_grid_keeps_the_function_everywhere(
     assert cells == factor * grid_size + wider
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(degrees, st.integers(1, 8), st.integers(0, 6), st.integers(0, 6), seeds)
 @pytest.mark.parametrize("outside", POLICIES)
 @pytest.mark.parametrize("even", [True, False])
@@ -163,6 +163,7 @@ def test_two_scale_relation_of_the_cubic() -> None:
     torch.testing.assert_close(column[column != 0], expected)
 
 
+@settings(max_examples=30)
 @given(degrees, st.integers(1, 8), st.integers(1, 4), st.sampled_from(POLICIES))
 def test_rows_of_a_refinement_are_averages(
     degree: int, grid_size: int, factor: int, outside: str
@@ -176,6 +177,7 @@ def test_rows_of_a_refinement_are_averages(
     torch.testing.assert_close(rows, torch.ones_like(rows))
 
 
+@settings(max_examples=20)
 @given(degrees, st.integers(1, 6), st.integers(2, 4))
 def test_shares_add_up_and_are_right_for_even_samples(
     degree: int, grid_size: int, factor: int
