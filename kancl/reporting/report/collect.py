@@ -57,6 +57,11 @@ class Run:
         return self.status == "completed"
 
     @property
+    def name(self) -> str:
+        """The last three parts of its path: whose machine it was is nobody's business."""
+        return "/".join(self.folder.parts[-3:])
+
+    @property
     def seed(self) -> int:
         return int(self.config["seed"])
 
@@ -119,6 +124,7 @@ def read_run(folder: Path) -> Run:
         problems = _disagreements(folder, matrix, metrics, summary)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = reason.replace(f"{folder}/", "")
         return Run(folder, problems=(reason,))
     return Run(
         folder,

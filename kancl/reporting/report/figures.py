@@ -152,9 +152,10 @@ def _bar(
     return [centre[0]] * 2, list(interval)
 
 
-def plain(text: str) -> str:
-    """Words from a file: no formula, however many dollars they hold."""
-    return text.replace("$", r"\$")
+def plain(text: str, longest: int = 48) -> str:
+    """Words from a file: no formula, however many dollars they hold; cut if long."""
+    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return cut.replace("$", r"\$")
 
 
 def svg(figure: Figure, description: str) -> str:

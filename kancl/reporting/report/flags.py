@@ -100,7 +100,7 @@ def _repeated(benchmark: Benchmark) -> Iterator[Flag]:
 def _problems(benchmark: Benchmark) -> Iterator[Flag]:
     for run in benchmark.runs:
         if run.completed and run.problems:
-            text = f"{run.folder.name}: {'; '.join(run.problems)}."
+            text = f"{run.name}: {'; '.join(run.problems)}."
             yield Flag("warning", "A run folder contradicts itself", text)
 
 

@@ -176,14 +176,28 @@ def _sides(runs: Sequence[Run]) -> tuple[Side, ...]:
     for run in runs:
         by_settings.setdefault(_text(settings(run)), []).append(run)
     groups = list(by_settings.values())
-    sides = []
+    sides: list[Side] = []
     for group in groups:
         name = _name(group[0])
         same = [settings(g[0]) for g in groups if _name(g[0]) == name]
         own = settings(group[0])
-        variant = ", ".join(f"{k}={shown(own.get(k))}" for k in unlike(same))
+        variant = ", ".join(f"{_short(k)}={shown(own[k])}" for k in _telling(same))
+        if any((*name, variant) == (s.model, s.strategy, s.variant) for s in sides):
+            variant = f"{variant} settings of another version {len(sides)}".strip()
         sides.append(Side(*name, variant, *_one_per_seed(group)))
     return tuple(sorted(sides, key=lambda s: (_rank(s), s.variant)))
+
+
+def _telling(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys that tell settings apart; those that all have, since a key that some lack is
+    one that their version of kancl did not know yet.
+    """
+    return [key for key in unlike(mappings) if all(key in m for m in mappings)]
+
+
+def _short(key: str) -> str:
+    """``lr`` for ``optimizer.lr``, ``optimizer`` for ``optimizer.name``."""
+    return key.removesuffix(".name").split(".")[-1]
 
 
 def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:

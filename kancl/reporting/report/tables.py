@@ -171,7 +171,7 @@ def runs_csv(benchmarks: Sequence[Benchmark]) -> str:
                 words = [benchmark.title, side.model, side.strategy, side.variant]
                 numbers = [run.metric(metric) for metric in METRICS]
                 numbers += [run.number(key) for key in costs]
-                rows.append([*words, run.seed, run.status, *numbers, str(run.folder)])
+                rows.append([*words, run.seed, run.status, *numbers, run.name])
     head = ["benchmark", "model", "strategy", "variant", "seed", "status"]
     return _csv([*head, *METRICS, *costs, "folder"], rows)
 

@@ -30,11 +30,23 @@ def test_sides_are_models_with_strategies_and_settings(plant, tmp_path):
     plant("model=kan", "optimizer.lr=0.01", outcome=outcome)
     (benchmark,) = benchmarks(find_runs([tmp_path]))
     assert [(side.label, side.seeds) for side in benchmark.sides] == [
-        ("kan-naive (optimizer.lr=0.001)", [0, 1]),
-        ("kan-naive (optimizer.lr=0.01)", [0]),
+        ("kan-naive (lr=0.001)", [0, 1]),
+        ("kan-naive (lr=0.01)", [0]),
         ("kan-ewc", [0, 1]),
         ("mlp-naive", [0, 1]),
         ("mlp-ewc", [0, 1]),
+    ]
+
+
+def test_settings_that_an_older_version_lacks_are_no_part_of_a_name(plant, tmp_path):
+    (old,) = plant("seed=0", outcome=outcome, log_dir=tmp_path / "old")
+    plant("seed=1", outcome=outcome, log_dir=tmp_path / "new")
+    text = (old / "config.yaml").read_text().replace("  degree: 3\n", "")
+    (old / "config.yaml").write_text(text)
+    (benchmark,) = benchmarks(find_runs([tmp_path]))
+    assert [(side.label, side.seeds) for side in benchmark.sides] == [
+        ("kan-naive", [1]),
+        ("kan-naive (settings of another version 1)", [0]),
     ]
 
 

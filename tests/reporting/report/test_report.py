@@ -118,6 +118,8 @@ def test_every_run_has_a_row_whatever_became_of_it(plant, tmp_path):
     report = write_report(find_runs([tmp_path / "logs"]), tmp_path / "out")
     found = rows(report.page.parent / "runs.csv")
     assert [row["status"] for row in found] == ["completed", "diverged"]
+    assert found[0]["folder"].startswith("split_mnist-class/kan-naive/seed0-")
+    assert str(tmp_path) not in report.page.read_text()
     assert found[1]["forgetting"] == ""
     text = report.page.read_text()
     assert "2 runs: 1 completed, 1 diverged." in text
