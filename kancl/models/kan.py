@@ -6,7 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kancl.models.kan_linear import EFFICIENT_KAN, KANLinear
+from kancl.models.efficient_kan import for_efficient_kan
+from kancl.models.kan_linear import KANLinear
 from kancl.splines import Implementation, Outside
 
 
@@ -142,18 +143,7 @@ class KAN(nn.Module):
 
         Raises: ValueError if bases are anchored or warped, which it doesn't know.
         """
-        state = self.state_dict()
-        beyond = [name for name in state if name.endswith((".anchor", ".warp"))]
-        if beyond:
-            raise ValueError(f"efficient-kan has no {beyond[0]}: its splines differ")
-        theirs = {}
-        for name, tensor in state.items():
-            path, _, ours = name.rpartition(".")
-            order = (2, 0, 1) if ours == "coefficients" else (1, 0)
-            if ours in EFFICIENT_KAN:
-                tensor = tensor.permute(order).contiguous()
-            theirs[f"{path}.{EFFICIENT_KAN.get(ours, ours)}"] = tensor
-        return theirs
+        return for_efficient_kan(self.state_dict())
 
     @property
     def _kan_layers(self) -> Iterator[KANLinear]:

@@ -7,35 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kancl.models.efficient_kan import rename_from_efficient_kan
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
     Implementation,
     Outside,
-    Refit,
     UniformGrid,
-    adapted_knots,
     check_implementation,
     check_outside,
     fit_coefficients,
     grid_basis,
     grid_ends,
     is_uniform,
+    moved_grid,
     quantile_warp,
-    refit,
     second_moment,
     spline_basis,
     spline_sum,
-    uniform_basis,
     uniform_knots,
     warped,
 )
 
-# Largest change of a feature's functions when the grid moves, of their size.
-GRID_TOLERANCE = 0.01
-
 SMALLEST = 1e-30  # far below any share; its inverse and logarithm are finite
-
-EFFICIENT_KAN = {"coefficients": "spline_weight", "edge_scale": "spline_scaler"}
 
 
 class KANLinear(nn.Module):
@@ -257,12 +250,9 @@ class KANLinear(nn.Module):
     def update_grid(self, x: Tensor, margin: float = 0.01) -> None:
         """Move the knots towards where the data are, as far as the functions stay.
 
-        The aim are the knots of ``adapted_knots``. With as many coefficients as before a
-        spline on other knots can't be quite the same: each feature's knots go the whole
-        way, a half, a quarter, an eighth, or stay, the first that changes its functions
-        by at most ``GRID_TOLERANCE`` of their root mean square, on the samples and all
-        over the new grid alike. Features with samples off the present grid go the whole
-        way. Parameters and grid change in place, so that optimizers keep working.
+        By at most 1 % of their root mean square, see ``moved_grid``; features with samples
+        off the present grid get there whatever it takes. Parameters and grid change in
+        place, so that optimizers keep working.
 
         Args:
             margin: how far the grid reaches beyond the smallest and largest sample.
@@ -277,45 +267,13 @@ class KANLinear(nn.Module):
             )
         if not bool(torch.isfinite(x).all()):
             raise ValueError("update_grid needs finite samples, got NaN or inf")
-        x, present = x.double(), self.grid.double()
-        aim = adapted_knots(x, present, self.spline_order, self.grid_eps, margin)
-        low, high = grid_ends(present, self.spline_order)
-        off_grid = (x.amin(0) < low) | (x.amax(0) > high)
         scaled = self.scaled_coefficients.permute(2, 0, 1)
-        knots = present.clone()
-        matrix = torch.eye(scaled.shape[-1], dtype=x.dtype, device=x.device)
-        matrix = matrix.repeat(self.in_features, 1, 1)
-        todo = torch.ones_like(off_grid)
-        for share in (1.0, 0.5, 0.25, 0.125):
-            # Rounded as the grid will be, so that the fit is to the knots in use.
-            tried = (present + share * (aim - present)).to(self.grid.dtype).double()
-            fit = self._refit(x, present, tried)
-            fine = fit.relative_change(scaled) <= GRID_TOLERANCE
-            accepted = todo & (fine | off_grid)
-            knots[accepted], matrix[accepted] = tried[accepted], fit.matrix[accepted]
-            todo &= ~accepted
-            if not bool(todo.any()):
-                break
-        # The same map for every output, so that a scaler per edge needs no undoing.
+        options = self.spline_order, self.outside, self.grid_eps, margin
+        knots, matrix = moved_grid(x, self.grid, scaled, *options)
+        # The same map for every output, so that a scale per edge needs no undoing.
         self.coefficients.copy_(matrix @ self.coefficients.to(matrix.dtype))
         self.grid.copy_(knots)
         self.uniform = is_uniform(self.grid, self.spline_order)
-
-    def _refit(self, x: Tensor, present: Tensor, knots: Tensor) -> Refit:
-        """From the present knots to others, over samples and, equally, the new grid."""
-        uniform = is_uniform(knots.to(self.grid.dtype), self.spline_order)
-        low, high = grid_ends(knots, self.spline_order)
-        share = torch.linspace(0, 1, 16 * self.grid_size, device=x.device).to(x.dtype)
-        even = low + share.unsqueeze(1) * (high - low)  # (n_even, in_features)
-        weights = [
-            torch.full_like(points[:, 0], 1 / len(points)) for points in (x, even)
-        ]
-        return refit(
-            lambda points: self._bases(points, present, self.uniform),
-            lambda points: self._bases(points, knots, uniform),
-            torch.cat([x, even]),
-            torch.cat(weights),
-        )
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
@@ -420,25 +378,14 @@ class KANLinear(nn.Module):
                 uniform_knots(grid.low, grid.high, grid.size, grid.degree),
                 grid.anchor,
             )
-        basis = self._bases(x, knots, False)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        policy = self.spline_order, self.outside
+        basis = spline_basis(x, knots.to(x.dtype), *policy)
         if anchor is None:
             return basis
-        at_anchor = self._bases(anchor.to(x.dtype).unsqueeze(0), knots, False)
+        anchor = anchor.to(x.dtype)
+        at_anchor = spline_basis(anchor.unsqueeze(0), knots.to(x.dtype), *policy)
         return torch.where((x == anchor).unsqueeze(-1), 0, basis - at_anchor)
-
-    def _bases(self, x: Tensor, knots: Tensor, uniform: bool) -> Tensor:
-        """The fast path if ``knots`` are equally spaced, else the reference."""
-        if uniform:
-            low, high = grid_ends(knots, self.spline_order)
-            size, degree = (
-                knots.shape[-1] - 1 - 2 * self.spline_order,
-                self.spline_order,
-            )
-            return uniform_basis(x, low, high, size, degree, self.outside)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        return spline_basis(
-            x.to(dtype), knots.to(dtype), self.spline_order, self.outside
-        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": None}
@@ -478,11 +425,7 @@ class KANLinear(nn.Module):
         error_msgs: list[str],
     ) -> None:
         """Take efficient-kan's, another grid size, and one with or without scale."""
-        for ours, theirs in EFFICIENT_KAN.items():
-            tensor = state_dict.pop(prefix + theirs, None)
-            if tensor is not None:
-                order = (1, 2, 0) if tensor.dim() == 3 else (1, 0)
-                state_dict[prefix + ours] = tensor.permute(order)
+        rename_from_efficient_kan(state_dict, prefix)
         knots = state_dict.get(f"{prefix}grid")
         coefficients = state_dict.get(f"{prefix}coefficients")
         scale = state_dict.get(f"{prefix}edge_scale")

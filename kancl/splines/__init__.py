@@ -17,6 +17,7 @@ from kancl.splines.insertion import (
     refinement,
 )
 from kancl.splines.knots import adapted_knots, grid_ends, is_uniform, uniform_knots
+from kancl.splines.moving import moved_grid
 from kancl.splines.sparse import sparse_spline_sum, takes_sparse, why_not_sparse
 from kancl.splines.uniform import UniformGrid, second_moment, uniform_basis
 from kancl.splines.warp import quantile_warp, warped
@@ -40,6 +41,7 @@ __all__ = [
     "growth",
     "insertion_matrix",
     "is_uniform",
+    "moved_grid",
     "quantile_warp",
     "refinement",
     "refit",
