@@ -47,12 +47,15 @@ def why_not_triton(report: Report, degree: int = 3) -> str | None:
 
 def check_equality(report: Report) -> None:
     """Outputs and gradients on the device against float64 on the CPU."""
-    layers = [3, 2, 2] if report.small else [784, 64, 10]
-    sizes = (5, 20) if report.small else (5, 20, 64, 256)
+    # A layer at a time: a fine grid in the next one would blow up the rounding of
+    # hidden values, which is no fault.
+    layers = ([3, 2],) if report.small else ([784, 64], [64, 10])
+    sizes = (5,) if report.small else (5, 20, 64, 256)
     for degree in (1, 3, 5):
         for name in implementations(report, degree):
             errors = [
-                _error(report, layers, size, degree, name, policy, anchored)
+                _error(report, layer, size, degree, name, policy, anchored)
+                for layer in layers
                 for size, (policy, anchored) in zip(
                     sizes, itertools.cycle((("zero", False), ("linear", True)))
                 )
@@ -70,7 +73,7 @@ def check_equality(report: Report) -> None:
 
 def _error(
     report: Report,
-    layers: list[int],
+    layer: list[int],
     size: int,
     degree: int,
     name: Implementation,
@@ -83,12 +86,11 @@ def _error(
         spline_order=degree,
         outside=policy,
         input_anchor=-1.0 if anchored else None,
-        anchor=0.0 if anchored else None,
     )
-    exact = KAN(layers, implementation="dense", **options).double()  # type: ignore
-    x = torch.empty(8 if report.small else 200, layers[0]).uniform_(-1.3, 1.3)
+    exact = KAN(layer, implementation="dense", **options).double()  # type: ignore
+    x = torch.empty(8 if report.small else 200, layer[0]).uniform_(-1.3, 1.3)
     x[0, :3] = torch.tensor([-1.0, 0.0, 1.0])
-    single = KAN(layers, implementation=name, **options)  # type: ignore[arg-type]
+    single = KAN(layer, implementation=name, **options)  # type: ignore[arg-type]
     single.load_state_dict(exact.state_dict())
     ours = _outputs_and_gradients(single.to(report.device), x)
     theirs = _outputs_and_gradients(exact, x.double())
@@ -111,15 +113,17 @@ def relative_error(ours: Tensor, exact: Tensor) -> float:
 
 def check_gradients(report: Report) -> None:
     """First and second derivatives by finite differences, on the device."""
-    low, high = -torch.ones(3), torch.ones(3)
-    ends = low.to(report.device), high.to(report.device)
-    grid = UniformGrid(*ends, 4, 3, "linear", (low / 2).to(report.device))
+    shapes = ((4, 3), (3, 7, 2), (3, 2))
+    if report.small:
+        shapes = ((2, 1), (1, 7, 1), (1, 1))
+    low = -torch.ones(shapes[1][0], device=report.device)
+    grid = UniformGrid(low, -low, 4, 3, "linear", low / 2)
     paths = {"dense": dense_spline_sum, "triton": fused_spline_sum}
     for name in implementations(report):
         torch.manual_seed(0)
         inputs = [
             (torch.rand(shape, dtype=torch.float64) * 2.4 - 1.2).to(report.device)
-            for shape in ((4, 3), (3, 7, 2), (3, 2))
+            for shape in shapes
         ]
         for tensor in inputs:
             tensor.requires_grad_()
