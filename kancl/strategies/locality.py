@@ -57,6 +57,7 @@ def occupancy(
     Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
     """
     non_negative("beta", beta, "0 trains as naive does")
+    _largest_layer(setup.model)
 
     def make(layer: nn.Module, first: bool) -> Preconditioner:
         return DiagonalOccupancy(beta)
@@ -168,14 +169,13 @@ def _gram(
             f"structure must be full, blocks or low_rank, got {structure!r}"
         )
     at_least("rank", rank)
-    for layer in filter(has_features, setup.model.modules()):
-        n_features = n_layer_features(layer)
-        if structure == "full" and n_features > MOST_FEATURES:
-            raise ValueError(
-                f"a layer has {n_features} features, too many for a full gram matrix "
-                f"(at most {MOST_FEATURES}): set strategy.structure=blocks or "
-                "low_rank instead"
-            )
+    n_features = _largest_layer(setup.model)
+    if structure == "full" and n_features > MOST_FEATURES:
+        raise ValueError(
+            f"a layer has {n_features} features, too many for a full gram matrix "
+            f"(at most {MOST_FEATURES}): set strategy.structure=blocks or low_rank "
+            "instead"
+        )
 
     def make(layer: nn.Module, first: bool) -> Preconditioner:
         beta = beta_input if first else beta_hidden
@@ -186,3 +186,11 @@ def _gram(
         return LowRankGram(beta, rank)
 
     return StepPreconditionerPlugin(make, feature_samples, setup.seed)
+
+
+def _largest_layer(model: nn.Module) -> int:
+    """Features of the layer with most of them.
+
+    Raises: ValueError if a layer has none that are common to its outputs.
+    """
+    return max(map(n_layer_features, filter(has_features, model.modules())), default=0)

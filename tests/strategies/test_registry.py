@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kancl.benchmarks import split_mnist
-from kancl.models import MLP, MODELS
+from kancl.models import MLP, MODELS, KANLinear
 from kancl.models.heads import with_head
 from kancl.strategies import STRATEGIES, TrainingSetup, check_pair, trains_jointly
 from kancl.strategies.pairs import REFUSED, REFUSED_MODELS
@@ -102,6 +102,12 @@ def test_a_full_gram_matrix_that_is_too_large_is_refused_with_the_way_out():
     with pytest.raises(ValueError, match="10002 features.*structure=blocks.* instead"):
         STRATEGIES["gram"](wide)
     STRATEGIES["gram"](wide, structure="low_rank")
+
+
+@pytest.mark.parametrize("name", ["occupancy", "gram", "gram_ewc", "labels_trick_gram"])
+def test_a_factor_per_edge_is_refused_before_training(name):
+    with pytest.raises(ValueError, match="model.standalone_scale=false instead"):
+        STRATEGIES[name](setup(KANLinear(4, 4)))
 
 
 @pytest.mark.parametrize("strategy, model", REFUSED_MODELS)
