@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from kancl.config import RunConfig
 from kancl.metrics.accuracy_matrix import empty_matrix, summarise
 from kancl.runner import RunFolder, read_request
 from tests.runner.conftest import make_run  # noqa: F401  (a fixture)
@@ -55,9 +58,14 @@ def plant_runs(log_dir: Path, *overrides: str, outcome: Outcome) -> list[Path]:
     Args:
         outcome: ``(learned, kept)`` of a configuration, or the status it ends with.
     """
-    words = ["scenario.n_experiences=3", f"log_dir='{log_dir}'", *overrides]
-    configs = read_request(words, sweep=True).configs
+    configs = [replace(c, log_dir=str(log_dir)) for c in _configs(overrides)]
     return [write(config, outcome(config)) for config in configs]
+
+
+@cache
+def _configs(overrides: tuple[str, ...]) -> tuple[RunConfig, ...]:
+    words = ["scenario.n_experiences=3", *overrides]
+    return tuple(read_request(words, sweep=True).configs)
 
 
 @pytest.fixture
