@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from kancl.splines import fused, sparse
@@ -47,6 +48,8 @@ def spline_sum(
         out_features)``.
     Raises: ValueError if the tensors are on a device of another implementation.
     """
+    if torch.compiler.is_compiling():
+        return dense_spline_sum(x, coefficients, scale, grid)
     if implementation == "auto":
         implementation = _fastest(x, coefficients, grid)
     if implementation == "triton" and fused.takes_fused(x, coefficients):
