@@ -111,7 +111,7 @@ class _SparseSplineSum(Function):
         grads = _array(_in_blocks(grad))
         of_x = of_coefficients = of_scale = None
         if needed[0]:
-            of_x = torch.zeros_like(x, memory_format=torch.contiguous_format)
+            of_x = torch.empty_like(x, memory_format=torch.contiguous_format)
             kernel = _kernels().input_gradient
             fixed = *given, weights, scales, grads, of_x.numpy()
             _in_parts(kernel, fixed, x.shape[1], work)

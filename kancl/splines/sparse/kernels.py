@@ -82,12 +82,6 @@ def _slopes(u, degree, values, k, shift):  # type: ignore[no-untyped-def]
         values[shift + 1, k] = one
 
 
-@njit(forceinline=True, **OPTIONS)
-def _fill(values, k, value):  # type: ignore[no-untyped-def]
-    for m in range(LIVE):
-        values[m, k] = value
-
-
 @njit(**OPTIONS)
 def _locate(  # type: ignore[no-untyped-def]
     position, size, degree, outside, slope, values, k, spare
@@ -104,7 +98,7 @@ def _locate(  # type: ignore[no-untyped-def]
     inside = position
     if outside != ZERO:
         inside = min(max(position, 0.0), float(size))
-    _fill(values, k, kind(0))
+    values[:, k] = 0
     if inside >= 0 and (inside < size or (outside != ZERO and inside <= size)):
         cell = min(int(inside), size - 1)
         row = min(cell, last)
@@ -114,10 +108,10 @@ def _locate(  # type: ignore[no-untyped-def]
         else:
             _pieces(u, degree, values, k, cell - row)
         if inside != position and outside == CLAMP and slope:
-            _fill(values, k, kind(0))
+            values[:, k] = 0
         if inside != position and outside == LINEAR and not slope:
             beyond = kind(position - inside)
-            _fill(spare, 0, kind(0))
+            spare[:, 0] = 0
             _slopes(u, degree, spare, 0, cell - row)
             for m in range(LIVE):
                 values[m, k] += beyond * spare[m, 0]
@@ -135,88 +129,45 @@ def _locate(  # type: ignore[no-untyped-def]
                 values[cell + m - row, k] = spare[m, 0]
         return row
     if position != position:
-        _fill(values, k, kind(np.nan))
+        values[:, k] = np.nan
     return 0
-
-
-@njit(**OPTIONS)
-def _collect(  # type: ignore[no-untyped-def]
-    x, i, apart, low, cells, size, degree, outside, start, stop, found
-):
-    """Fill in positions and samples, start to stop, but those set apart, or, where no
-    value is, so far outside that all bases are 0.
-
-    Args:
-        found: from ``_room``.
-    Returns: how many there are, and whether all is as it nearly always is: cubic splines
-        inside their grid, for which the values come in one vectorised pass.
-    """
-    positions, samples = found[:2]
-    n = 0
-    least, most = np.inf, -np.inf
-    droppable = outside == ZERO and not apart.size
-    for b in range(start, stop):
-        if apart.size and x[b, i] == apart[i]:
-            continue
-        position = (np.float64(x[b, i]) - low[i]) * cells[i]
-        if droppable and (position < -degree or position >= size + degree):
-            continue
-        positions[n] = position
-        samples[n] = b
-        least = min(least, position) if position == position else -np.inf
-        most = max(most, position)
-        n += 1
-    return n, degree == 3 and least >= 0 and most < size
-
-
-@njit(**OPTIONS)
-def _locate_inside(n, slope, found):  # type: ignore[no-untyped-def]
-    """``_locate`` cubic splines at positions that are all inside the grid."""
-    positions, _, rows, values, _ = found
-    for k in range(n):
-        rows[k] = np.int32(positions[k])
-        u = values.dtype.type(positions[k] - rows[k])
-        if slope:
-            _slopes(u, 3, values, k, 0)
-        else:
-            _pieces(u, 3, values, k, 0)
-
-
-@njit(**OPTIONS)
-def _locate_anywhere(  # type: ignore[no-untyped-def]
-    n, size, degree, outside, slope, found
-):
-    positions, _, rows, values, spare = found
-    for k in range(n):
-        position = positions[k]
-        if degree == 3 and position >= 0 and position < size:
-            rows[k] = np.int32(position)
-            u = values.dtype.type(position - rows[k])
-            if slope:
-                _slopes(u, 3, values, k, 0)
-            else:
-                _pieces(u, 3, values, k, 0)
-        else:
-            rows[k] = _locate(position, size, degree, outside, slope, values, k, spare)
 
 
 @njit(**OPTIONS)
 def _locate_all(  # type: ignore[no-untyped-def]
     x, i, apart, low, cells, size, degree, outside, slope, start, stop, found
 ):
-    """``_locate`` for those of the samples start to stop that ``_collect`` finds.
+    """``_locate`` for the samples start to stop of an input, but those set apart.
 
     Args:
         found: from ``_room``, to be filled.
     Returns: how many there are.
     """
-    n, inside = _collect(
-        x, i, apart, low, cells, size, degree, outside, start, stop, found
-    )
-    if inside:
-        _locate_inside(n, slope, found)
+    positions, samples, rows, values, spare = found
+    n = 0
+    least, most = np.inf, -np.inf
+    for b in range(start, stop):
+        if apart.size and x[b, i] == apart[i]:
+            continue
+        position = (np.float64(x[b, i]) - low[i]) * cells[i]
+        positions[n] = position
+        samples[n] = b
+        least = min(least, position) if position == position else -np.inf
+        most = max(most, position)
+        n += 1
+    if degree == 3 and least >= 0 and most < size:  # nearly always, and vectorised
+        for k in range(n):
+            rows[k] = np.int32(positions[k])
+            u = values.dtype.type(positions[k] - rows[k])
+            if slope:
+                _slopes(u, 3, values, k, 0)
+            else:
+                _pieces(u, 3, values, k, 0)
     else:
-        _locate_anywhere(n, size, degree, outside, slope, found)
+        for k in range(n):
+            rows[k] = _locate(
+                positions[k], size, degree, outside, slope, values, k, spare
+            )
     return n
 
 
@@ -347,33 +298,24 @@ def spline_sum(  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _sort_by_row(n, inside, found, ends, result):  # type: ignore[no-untyped-def]
+def _sort_by_row(n, found, ends, samples, values):  # type: ignore[no-untyped-def]
     """Bring the ``n`` places found into the order of their rows.
 
     Args:
-        inside: whether only positions and samples are known yet.
         ends: of every row's places among the sorted ones, to be filled.
-        result: from ``_room``, to be filled.
     """
-    positions, samples, rows, values, _ = found
     ends[:] = 0
     for k in range(n):
-        if inside:
-            rows[k] = np.int32(positions[k])
-        ends[rows[k] + 1] += 1
+        ends[found[2][k] + 1] += 1
     for row in range(1, len(ends) - 1):
         ends[row + 1] += ends[row]
     for k in range(n):
-        row = rows[k]
+        row = found[2][k]
         place = ends[row]
         ends[row] = place + 1
-        result[0][place] = positions[k]
-        result[1][place] = samples[k]
-        if not inside:
-            for m in range(LIVE):
-                result[3][m, place] = values[m, k]
-    if inside:
-        _locate_inside(n, False, result)
+        samples[place] = found[1][k]
+        for m in range(LIVE):
+            values[place, m] = found[3][m, k]
 
 
 @njit(**OPTIONS)
@@ -409,10 +351,7 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     kind = coefficients.dtype
     zero = splat(coefficients.dtype.type(0))
     found = _room(batch, kind)
-    spare = found[4]
-    sorted_positions = np.empty((INPUTS, batch), np.float64)
-    sorted_rows = np.empty((INPUTS, batch), np.int32)
-    values = np.empty((INPUTS, LIVE, batch), kind)
+    values = np.empty((INPUTS, batch, LIVE), kind)
     samples = np.empty((INPUTS, batch), np.int32)
     ends = np.empty((INPUTS, n_rows + 1), np.int64)
     at_apart, row_apart = np.empty((INPUTS, LIVE, 1), kind), np.empty(INPUTS, np.int64)
@@ -428,13 +367,10 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                 row_apart[j] = _locate_apart(
                     i, apart, low, cells, size, degree, outside, at_apart[j]
                 )
-            n, inside = _collect(
-                x, i, apart, low, cells, size, degree, outside, 0, batch, found
+            n = _locate_all(
+                x, i, apart, low, cells, size, degree, outside, False, 0, batch, found
             )
-            if not inside:
-                _locate_anywhere(n, size, degree, outside, False, found)
-            result = sorted_positions[j], samples[j], sorted_rows[j], values[j], spare
-            _sort_by_row(n, inside, found, ends[j], result)
+            _sort_by_row(n, found, ends[j], samples[j], values[j])
         for number in range(grad_y.shape[0]):
             o = number * BLOCK
             full = o + BLOCK <= n_outputs
@@ -456,19 +392,19 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                     while k < end:
                         at = (number * batch + np.int64(samples[j, k])) * BLOCK
                         grad_a, grad_b = load(grads, at), load(grads, at + LANES)
-                        v = splat(values[j, 0, k])
+                        v = splat(values[j, k, 0])
                         a0, b0 = multiply_add(v, grad_a, a0), multiply_add(
                             v, grad_b, b0
                         )
-                        v = splat(values[j, 1, k])
+                        v = splat(values[j, k, 1])
                         a1, b1 = multiply_add(v, grad_a, a1), multiply_add(
                             v, grad_b, b1
                         )
-                        v = splat(values[j, 2, k])
+                        v = splat(values[j, k, 2])
                         a2, b2 = multiply_add(v, grad_a, a2), multiply_add(
                             v, grad_b, b2
                         )
-                        v = splat(values[j, 3, k])
+                        v = splat(values[j, k, 3])
                         a3, b3 = multiply_add(v, grad_a, a3), multiply_add(
                             v, grad_b, b3
                         )
@@ -535,7 +471,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
     start,
     stop,
 ):
-    """Add to ``gradient (batch, in_features)``, inputs start to stop.
+    """Overwrite ``gradient (batch, in_features)``, inputs start to stop.
 
     Args:
         grad_y: as for ``coefficient_gradient``.
@@ -544,7 +480,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
     n_basis, n_outputs = coefficients.shape[1:]
     whole = n_outputs - n_outputs % LANES
     found = _room(batch, coefficients.dtype)
-    _, samples, rows, values, _ = found
+    rows, values = found[2], found[3]
     nowhere = apart[:0]  # the slope is wanted for every sample
     grads, weights, scales = (
         grad_y.reshape(-1),
@@ -553,14 +489,13 @@ def input_gradient(  # type: ignore[no-untyped-def]
     )
     zero = splat(coefficients.dtype.type(0))
     for i in range(start, stop):
-        n = _locate_all(
+        _locate_all(
             x, i, nowhere, low, cells, size, degree, outside, True, 0, batch, found
         )
-        for k in range(n):
-            b = np.int64(samples[k])
-            v0, v1 = splat(values[0, k]), splat(values[1, k])
-            v2, v3 = splat(values[2, k]), splat(values[3, k])
-            w0 = (i * n_basis + rows[k]) * n_outputs
+        for b in range(batch):
+            v0, v1 = splat(values[0, b]), splat(values[1, b])
+            v2, v3 = splat(values[2, b]), splat(values[3, b])
+            w0 = (i * n_basis + rows[b]) * n_outputs
             w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
             sums = zero
             for o in range(0, whole, LANES):
@@ -575,12 +510,12 @@ def input_gradient(  # type: ignore[no-untyped-def]
             result = total(sums)
             for o in range(whole, n_outputs):
                 part = (
-                    values[0, k] * weights[w0 + o]
-                    + values[1, k] * weights[w1 + o]
-                    + values[2, k] * weights[w2 + o]
-                    + values[3, k] * weights[w3 + o]
+                    values[0, b] * weights[w0 + o]
+                    + values[1, b] * weights[w1 + o]
+                    + values[2, b] * weights[w2 + o]
+                    + values[3, b] * weights[w3 + o]
                 )
                 if scale.size:
                     part *= scale[i, o]
                 result += part * grad_y[o // BLOCK, b, o % BLOCK]
-            gradient[b, i] += result * cells[i]
+            gradient[b, i] = result * cells[i]
