@@ -165,9 +165,22 @@ def _locate_all(  # type: ignore[no-untyped-def]
                 _pieces(u, 3, values, k, 0)
     else:
         for k in range(n):
-            rows[k] = _locate(
-                positions[k], size, degree, outside, slope, values, k, spare
-            )
+            position = positions[k]
+            if degree == 3 and position >= 0 and position < size:
+                rows[k] = np.int32(position)
+                u = values.dtype.type(position - rows[k])
+                if slope:
+                    _slopes(u, 3, values, k, 0)
+                else:
+                    _pieces(u, 3, values, k, 0)
+            elif outside == ZERO and (position < -degree or position >= size + degree):
+                rows[k] = 0
+                for m in range(LIVE):
+                    values[m, k] = 0
+            else:
+                rows[k] = _locate(
+                    position, size, degree, outside, slope, values, k, spare
+                )
     return n
 
 
