@@ -299,7 +299,7 @@ def test_every_strategy_runs_with_a_head_per_experience(
         f"strategy={strategy}",
         "scenario.incremental=task",
         "scenario.n_experiences=2",
-        "model=mlp",
+        "model=" + ("kan" if strategy == "spline_bayes" else "mlp"),
         "evaluation.samples=0",
     )
     assert summary["status"] == "completed", summary
