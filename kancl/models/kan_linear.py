@@ -13,6 +13,7 @@ from kancl.splines import (
     Implementation,
     Outside,
     UniformGrid,
+    anchored_basis,
     check_implementation,
     check_outside,
     fit_coefficients,
@@ -385,7 +386,7 @@ class KANLinear(nn.Module):
             return basis
         anchor = anchor.to(x.dtype)
         at_anchor = spline_basis(anchor.unsqueeze(0), knots.to(x.dtype), *policy)
-        return torch.where((x == anchor).unsqueeze(-1), 0, basis - at_anchor)
+        return anchored_basis(basis, at_anchor, x == anchor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": None}

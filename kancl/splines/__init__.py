@@ -2,7 +2,7 @@
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
 from kancl.splines.choice import Implementation, check_implementation, spline_sum
-from kancl.splines.dense import dense_spline_sum, grid_basis
+from kancl.splines.dense import anchored_basis, dense_spline_sum, grid_basis
 from kancl.splines.fitting import Refit, fit_coefficients, refit
 from kancl.splines.fused import (
     fused_spline_sum,
@@ -29,6 +29,7 @@ __all__ = [
     "Refit",
     "UniformGrid",
     "adapted_knots",
+    "anchored_basis",
     "cells_to_reach",
     "check_implementation",
     "check_outside",

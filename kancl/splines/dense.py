@@ -20,9 +20,21 @@ def grid_basis(x: Tensor, grid: UniformGrid) -> Tensor:
     if grid.anchor is None:
         return basis
     anchor = grid.anchor.to(x.dtype)
-    basis = basis - uniform_basis(anchor.unsqueeze(0), *options)
-    # Not left to the subtraction: rounding may differ between batch sizes.
-    return torch.where((x == anchor).unsqueeze(-1), _without_value(basis), basis)
+    return anchored_basis(
+        basis, uniform_basis(anchor.unsqueeze(0), *options), x == anchor
+    )
+
+
+def anchored_basis(basis: Tensor, at_anchor: Tensor, is_anchor: Tensor) -> Tensor:
+    """``basis - at_anchor``, exactly 0 where the input is the anchor.
+
+    Not left to the subtraction: rounding may differ between batch sizes.
+
+    Shape: ``(batch, in_features, n_basis)``, ``(1, in_features, n_basis)``, ``(batch,
+        in_features)`` -> as ``basis``.
+    """
+    basis = basis - at_anchor
+    return torch.where(is_anchor.unsqueeze(-1), _without_value(basis), basis)
 
 
 def dense_spline_sum(

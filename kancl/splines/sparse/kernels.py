@@ -368,7 +368,12 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     samples = np.empty((INPUTS, batch), np.int32)
     ends = np.empty((INPUTS, n_rows + 1), np.int64)
     at_apart, row_apart = np.empty((INPUTS, LIVE, 1), kind), np.empty(INPUTS, np.int64)
-    everything = np.zeros(BLOCK, kind)  # gradients of all samples
+    everything = np.zeros((grad_y.shape[0], BLOCK), kind)  # gradients of all samples
+    if apart.size and not anchored:
+        for number in range(grad_y.shape[0]):
+            for b in range(batch):
+                for m in range(BLOCK):
+                    everything[number, m] += grad_y[number, b, m]
     block = np.empty(BLOCK, kind)
     grads, weights = grad_y.reshape(-1), coefficients.reshape(-1)
     results, scales = gradient.reshape(-1), scale.reshape(-1)
@@ -387,11 +392,6 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
         for number in range(grad_y.shape[0]):
             o = number * BLOCK
             full = o + BLOCK <= n_outputs
-            if apart.size and not anchored:
-                everything[:] = 0
-                for b in range(batch):
-                    for m in range(BLOCK):
-                        everything[m] += grad_y[number, b, m]
             width = min(BLOCK, n_outputs - o)
             for j in range(n_inputs):
                 i = first + j
@@ -459,7 +459,7 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                         for m in range(width):
                             # Of those set apart, what they have; or of the others, what
                             # the anchor takes from them.
-                            grad = everything[m] - block[m]
+                            grad = everything[number, m] - block[m]
                             part = at_apart[j, q, 0] * grad
                             if scale.size:
                                 scale_gradient[i, o + m] += part * weights[at + m]
