@@ -301,9 +301,11 @@ def spline_sum(  # type: ignore[no-untyped-def]
                 )
                 _add_splines(coefficients, scale, i, n, found, y)
                 if _is_apart(apart, i):
+                    taken = aside[i - first]
                     for k in range(n):
+                        outputs = y[found[1][k]]
                         for o in range(n_outputs):
-                            y[found[1][k], o] -= aside[i - first, o]
+                            outputs[o] -= taken[o]
     if apart.size and not anchored:
         for b in range(start, stop):
             for o in range(n_outputs):
