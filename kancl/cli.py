@@ -214,6 +214,7 @@ def _list(arguments: list[str]) -> int:
         print("settings=")
         print("  scenario.head=auto  (auto|single|growing|multi)")
         print("  optimizer.reset_each_experience=false  (bool)")
+        print("  optimizer.schedule=constant  (constant|linear)")
         for key, default in defaults().items():
             inner = default.items() if isinstance(default, dict) else [("", default)]
             for name, value in inner:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping
 
 Head = Literal["auto", "single", "growing", "multi"]
+Schedule = Literal["constant", "linear"]
 Match = Literal["none", "params", "width", "flops"]
 
 
@@ -105,6 +106,8 @@ class RunConfig:
     threads: int | None = 1
     data_dir: str | None = None
     log_dir: str = "logs"
+        schedule: constant, or linear: the learning rate falls to 0 within each
+            experience and starts anew with the next. Key ``optimizer.schedule``.
     overwrite: bool = False
     tensorboard: Literal["all", "numbers", "none"] = "all"
     keep_model: bool = False
@@ -130,6 +133,7 @@ NOT_HASHED = (
     "threads",
     "data_dir",
     "log_dir",
+    schedule: Schedule = "constant"
     "overwrite",
     "tensorboard",
     "keep_model",
@@ -149,3 +153,4 @@ AT_LEAST = {
     "threads": 1,
 }
 """Smallest value of each whole number."""
+    ("optimizer", "schedule"): "schedule",

@@ -8,10 +8,14 @@ from collections.abc import Callable
 
 from torch import nn
 
-from kancl.models.kan import KAN, kan
+from kancl.models.kan import KAN, kan, kan_local
 from kancl.models.kan_linear import KANLinear
 from kancl.models.mlp import MLP, mlp
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"kan": kan, "mlp": mlp}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "kan": kan,
+    "kan_local": kan_local,
+    "mlp": mlp,
+}
 
-__all__ = ["KAN", "KANLinear", "MLP", "MODELS", "kan", "mlp"]
+__all__ = ["KAN", "KANLinear", "MLP", "MODELS", "kan", "kan_local", "mlp"]

@@ -7,6 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.efficient_kan import for_efficient_kan
+from kancl.models.hidden_control import (
+    HiddenControl,
+    check_hidden_control,
+    controlled,
+)
 from kancl.models.kan_linear import KANLinear
 from kancl.splines import Implementation, Outside
 
@@ -17,9 +22,12 @@ class KAN(nn.Module):
     Args:
         layers_hidden: sizes from inputs to outputs, ``[784, 64, 10]``.
         grid_size .. grid_range: of every layer, see ``KANLinear``.
-        input_range: grid range of the first layer alone; ``None``: ``grid_range``.
+        input_range, input_grid_size, input_spline_order: of the first layer alone;
+            ``None``: as the others have it.
         enable_standalone_scale_spline, base, outside, implementation: of every layer.
         input_anchor, anchor: of the first layer, and of all others; see ``KANLinear``.
+        hidden_control: keeps hidden values inside (-1, 1), where grids can be: by
+            ``tanh``, or ``layernorm_tanh``, which normalises them first.
 
     Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``.
 
@@ -50,8 +58,11 @@ class KAN(nn.Module):
         enable_standalone_scale_spline: bool = True,
         base: bool = True,
         outside: Outside = "zero",
+        input_grid_size: int | None = None,
+        input_spline_order: int | None = None,
         input_anchor: float | Tensor | None = None,
         anchor: float | None = None,
+        hidden_control: HiddenControl = "none",
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
@@ -59,14 +70,14 @@ class KAN(nn.Module):
             raise ValueError(
                 f"layers_hidden must be at least two sizes, got {list(layers_hidden)}"
             )
+        check_hidden_control(hidden_control)
         self.grid_size = grid_size
         self.spline_order = spline_order
+        self.hidden_control: HiddenControl = hidden_control
         self.in_features = layers_hidden[0]
         self.feature_dim = layers_hidden[-2]
         self._n_hidden = len(layers_hidden) - 2
         self._layer_options: dict[str, Any] = dict(
-            grid_size=grid_size,
-            spline_order=spline_order,
             scale_noise=scale_noise,
             scale_base=scale_base,
             scale_spline=scale_spline,
@@ -78,8 +89,20 @@ class KAN(nn.Module):
             implementation=implementation,
         )
         first_range = grid_range if input_range is None else input_range
-        first = dict(grid_range=first_range, anchor=input_anchor)
-        others = dict(grid_range=grid_range, anchor=anchor)
+        first = dict(
+            grid_range=first_range,
+            grid_size=grid_size if input_grid_size is None else input_grid_size,
+            spline_order=(
+                spline_order if input_spline_order is None else input_spline_order
+            ),
+            anchor=input_anchor,
+        )
+        others = dict(
+            grid_range=grid_range,
+            grid_size=grid_size,
+            spline_order=spline_order,
+            anchor=anchor,
+        )
         self._grids: list[dict[str, Any]] = [first] + [others] * self._n_hidden
         self.layers = nn.ModuleList(
             KANLinear(n_in, n_out, **grid, **self._layer_options)
@@ -94,7 +117,7 @@ class KAN(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
         for layer in self.layers[: self._n_hidden]:
-            x = layer(x)
+            x = controlled(layer(x), self.hidden_control)
         return x
 
     def make_head(self, n_outputs: int) -> nn.Module:
@@ -113,7 +136,9 @@ class KAN(nn.Module):
         Args:
             update_grid: move every layer's grid to its inputs first.
         """
-        for layer in self._kan_layers:
+        for number, layer in enumerate(self._kan_layers):
+            if number > 0:
+                x = controlled(x, self.hidden_control)
             if update_grid:
                 layer.update_grid(x)
             x = layer(x)
@@ -133,7 +158,9 @@ class KAN(nn.Module):
     def off_grid_share(self, x: Tensor) -> list[float]:
         """For every layer, the share of its input values that lie off its grid."""
         shares = []
-        for layer in self._kan_layers:
+        for number, layer in enumerate(self._kan_layers):
+            if number > 0:
+                x = controlled(x, self.hidden_control)
             shares.append(layer.off_grid_share(x))
             x = layer(x)
         return shares
@@ -141,8 +168,14 @@ class KAN(nn.Module):
     def efficient_kan_state_dict(self) -> dict[str, Tensor]:
         """The state under efficient-kan's names and in its shapes, for its class.
 
-        Raises: ValueError if bases are anchored or warped, which it doesn't know.
+        Raises: ValueError if bases are anchored or warped, or hidden values controlled,
+            which it doesn't know.
         """
+        if self.hidden_control != "none":
+            raise ValueError(
+                f"efficient-kan has no hidden_control={self.hidden_control!r}: its "
+                "networks differ"
+            )
         return for_efficient_kan(self.state_dict())
 
     @property
@@ -159,10 +192,13 @@ def kan(
     hidden_range: tuple[float, float] = (-4, 4),
     grid_size: int = 5,
     degree: int = 3,
+    input_grid_size: int | None = None,
+    input_degree: int | None = None,
     base: bool = True,
     outside: Outside = "zero",
     standalone_scale: bool = False,
     anchored: bool = False,
+    hidden_control: HiddenControl = "none",
     implementation: Implementation = "auto",
 ) -> KAN:
     """KAN with uniform grids; the first covers the inputs' range.
@@ -172,11 +208,14 @@ def kan(
             after an epoch of MNIST 4 of 5 are off a grid over [-1, 1], where a KAN is
             a network of SiLUs.
         hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
+        input_grid_size: of the first layer; null: ``grid_size``.
+        input_degree: of the first layer; null: ``degree``.
         base: whether every edge has a SiLU branch beside its spline.
         outside: what a spline does beyond its grid, see ``KANLinear``.
         standalone_scale: one more learned factor per edge.
         anchored: whether splines are 0 at the background, the low end of the inputs'
             range, and hidden ones at 0, and learn nothing there.
+        hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
         implementation: how splines are summed, see ``KANLinear``.
     """
     return KAN(
@@ -185,10 +224,66 @@ def kan(
         degree,
         grid_range=hidden_range,
         input_range=input_range,
+        input_grid_size=input_grid_size,
+        input_spline_order=input_degree,
         enable_standalone_scale_spline=standalone_scale,
         base=base,
         outside=outside,
         input_anchor=input_range[0] if anchored else None,
         anchor=0.0 if anchored else None,
+        hidden_control=hidden_control,
+        implementation=implementation,
+    )
+
+
+def kan_local(
+    in_features: int,
+    n_outputs: int,
+    *,
+    input_range: tuple[float, float] = (0, 1),
+    hidden: Sequence[int] = (256,),
+    hidden_range: tuple[float, float] = (-1, 1),
+    grid_size: int = 5,
+    degree: int = 3,
+    input_grid_size: int | None = 1,
+    input_degree: int | None = 1,
+    base: bool = False,
+    outside: Outside = "zero",
+    anchored: bool = True,
+    hidden_control: HiddenControl = "layernorm_tanh",
+    implementation: Implementation = "auto",
+) -> KAN:
+    """The KAN whose training is local: anchored splines alone, hidden values on grid.
+
+    No path but the splines: no base branch, no factor per edge, no learned norm. The
+    options are those of ``kan``, with the defaults that forgot least.
+
+    Args:
+        hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
+        hidden_range: ends of the other layers' grids: where the control keeps values.
+        input_grid_size: of the first layer: 1 of degree 1 is linear in a pixel, which
+            serves near-binary ones; null: ``grid_size``.
+        input_degree: of the first layer; null: ``degree``.
+        base: whether every edge has a SiLU branch beside its spline.
+        outside: what a spline does beyond its grid, see ``KANLinear``.
+        anchored: whether splines are 0 at the background, the low end of the inputs'
+            range, and hidden ones at 0, and learn nothing there.
+        hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
+        implementation: how splines are summed, see ``KANLinear``.
+    """
+    return kan(
+        in_features,
+        n_outputs,
+        input_range=input_range,
+        hidden=hidden,
+        hidden_range=hidden_range,
+        grid_size=grid_size,
+        degree=degree,
+        input_grid_size=input_grid_size,
+        input_degree=input_degree,
+        base=base,
+        outside=outside,
+        anchored=anchored,
+        hidden_control=hidden_control,
         implementation=implementation,
     )

@@ -90,6 +90,16 @@ def input_blocks(layer: Any) -> list[Tensor]:
     return blocks + ([parts["bias"].view(1, 1)] if "bias" in parts else [])
 
 
+def inputs_group(layer: nn.Module) -> int | None:
+    """How many features in a row are one input's, if that is all there are.
+
+    Of an anchored layer they add up to 0 on the grid: one is redundant.
+    """
+    if not isinstance(layer, KANLinear) or layer.base_weight is not None:
+        return None
+    return layer.coefficients.shape[1] if layer.anchor is not None else None
+
+
 def n_layer_features(layer: nn.Module) -> int:
     """How many features ``layer_features`` gives."""
     return sum(len(rows) for rows in weight_rows(layer, lambda p: p.data).values())

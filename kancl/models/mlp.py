@@ -4,6 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kancl.models.hidden_control import (
+    HiddenControl,
+    check_hidden_control,
+    controlled,
+)
 from kancl.models.memory import keep_freed_memory
 
 
@@ -13,6 +18,7 @@ class MLP(nn.Module):
     Args:
         layers: sizes from inputs to outputs, ``[784, 400, 400, 10]``.
         dropout: share of hidden activations dropped while training.
+        hidden_control: of the values before the ReLU, as ``KAN`` has it.
 
     Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
 
@@ -29,7 +35,12 @@ class MLP(nn.Module):
         torch.Size([2, 10])
     """
 
-    def __init__(self, layers: Sequence[int], dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        layers: Sequence[int],
+        dropout: float = 0.0,
+        hidden_control: HiddenControl = "none",
+    ) -> None:
         super().__init__()
         if len(layers) < 2 or min(layers) < 1:
             raise ValueError(
@@ -37,7 +48,9 @@ class MLP(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_hidden_control(hidden_control)
         keep_freed_memory()
+        self.hidden_control: HiddenControl = hidden_control
         self.layers = nn.ModuleList(
             nn.Linear(n_in, n_out) for n_in, n_out in zip(layers, layers[1:])
         )
@@ -54,7 +67,7 @@ class MLP(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
         for layer in self.layers[: self._n_hidden]:
-            x = self.dropout(layer(x).relu())
+            x = self.dropout(controlled(layer(x), self.hidden_control).relu())
         return x
 
     def make_head(self, n_outputs: int) -> nn.Module:
@@ -76,11 +89,13 @@ def mlp(
     input_range: tuple[float, float] = (0, 1),
     hidden: Sequence[int] = (400, 400),
     dropout: float = 0.0,
+    hidden_control: HiddenControl = "none",
 ) -> MLP:
     """MLP with ReLU, any hidden sizes and dropout.
 
     Args:
         input_range: ignored; KANs need it.
         hidden: sizes of the hidden layers, ``[]`` for a linear model.
+        hidden_control: of the values before the ReLU, as in ``kan``.
     """
-    return MLP([in_features, *hidden, n_outputs], dropout)
+    return MLP([in_features, *hidden, n_outputs], dropout, hidden_control)

@@ -30,29 +30,51 @@ class FullGram:
 
     Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
         arXiv:1810.01256: with beta to infinity, steps are orthogonal to past features.
+
+    Args:
+        group: so many features in a row belong together: an input's bases.
     """
 
-    def __init__(self, beta: float) -> None:
-        self.beta = beta
+    def __init__(self, beta: float, group: int | None = None) -> None:
+        self.beta, self.group = beta, group
         self.gram: Tensor | None = None
         self.inverse: Tensor | None = None
+        """Of all features, or of ``group - 1`` sums of each group's (see ``close``)."""
         self._sum: Tensor | float = 0.0
         self._n = 0
+        self._axes: Tensor | None = None
 
     def observe(self, features: Tensor) -> None:
         self._sum = self._sum + features.mT @ features
         self._n += features.shape[-2]
 
     def close(self) -> None:
+        """Where every group's features always add up to 0, as an anchored layer's do on
+        its grid, their common part is never shrunk and needs no place in the matrix.
+        """
         present = self._sum / self._n
         assert isinstance(present, Tensor)
         self.gram = present if self.gram is None else self.gram + present
         self._sum, self._n = 0.0, 0
-        self.inverse = _inverse(self.gram, self.beta)
+        self._axes = None
+        gram = self.gram
+        if self.group is not None and _adds_up_to_0(gram, self.group):
+            self._axes = _differences(self.group).to(gram)
+            gram = _grouped(_grouped(gram, self._axes).T, self._axes)
+        self.inverse = _inverse(gram, self.beta)
 
     def shrink(self, step: Tensor) -> Tensor:
         assert self.inverse is not None
-        return self.inverse @ step
+        if self._axes is None:
+            return self._shrunk(step)
+        differing = _grouped(step, self._axes)
+        change = self._shrunk(differing) - differing
+        return step + _grouped(change, self._axes.T)
+
+    def _shrunk(self, step: Tensor) -> Tensor:
+        # the matrix is symmetric; with few columns this is the faster way round
+        assert self.inverse is not None
+        return (step.mT @ self.inverse).mT
 
 
 class BlockGram:
@@ -151,3 +173,22 @@ def _inverse(gram: Tensor, beta: float) -> Tensor:
     eye = torch.eye(gram.shape[-1], dtype=torch.float64, device=gram.device)
     factor = torch.linalg.cholesky(eye + beta * gram.double())
     return torch.cholesky_inverse(factor).to(gram.dtype)
+
+
+def _adds_up_to_0(gram: Tensor, group: int) -> bool:
+    """Whether each group's features did so at every sample, up to rounding."""
+    sums = gram.view(len(gram), -1, group).sum(2)
+    return bool(sums.abs().max() <= 1e-6 * gram.abs().max())
+
+
+def _differences(group: int) -> Tensor:
+    """Orthonormal axes of a group without its common part: ``(group - 1, group)``."""
+    n = torch.arange(1, group, dtype=torch.float64).unsqueeze(1)
+    g = torch.arange(group)
+    return ((g < n).double() - (g == n) * n) / (n * (n + 1)).sqrt()
+
+
+def _grouped(rows: Tensor, axes: Tensor) -> Tensor:
+    """``axes @`` each group of rows: ``(n * group, m)`` -> ``(n * len(axes), m)``."""
+    groups = rows.view(-1, axes.shape[1], rows.shape[1])
+    return (axes @ groups).flatten(0, 1)

@@ -64,6 +64,11 @@ def _check_one(config: RunConfig, benchmark: ImageBenchmark) -> None:
         )
     if training.lr_gamma is not None and training.lr_gamma <= 0:
         raise ConfigError(f"training.lr_gamma={training.lr_gamma} must be above 0")
+    if training.lr_gamma is not None and config.schedule != "constant":
+        raise ConfigError(
+            f"training.lr_gamma and optimizer.schedule={config.schedule} both move the "
+            "learning rate: set one of them only"
+        )
     model: nn.Module = build(config, benchmark).model
     try:
         setup = TrainingSetup(

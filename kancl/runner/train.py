@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from kancl.benchmarks import ImageBenchmark
 from kancl.config import RunConfig
 from kancl.plugins.epoch_evaluation import EpochEvaluationPlugin
+from kancl.plugins.learning_rate import LinearDecayPlugin
 from kancl.plugins.recorder import RecorderPlugin
 from kancl.reporting import ProgressPlugin
 from kancl.runner.build import Parts, build_optimizer, resolve_device
@@ -108,6 +109,8 @@ def _strategy(
         plugins=plugins,
         reset_optimizer=config.reset_optimizer,
         seed=stream_seed(config.seed, "strategy"),
+    if config.schedule == "linear":
+        plugins.append(LinearDecayPlugin())
     )
     builder = GROUPS["strategy"].builder(config.strategy.name)
     strategy: SupervisedTemplate = builder(setup, **config.strategy.options)

@@ -12,7 +12,12 @@ from typing import Literal
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
-from kancl.models.layer_features import has_features, input_blocks, n_layer_features
+from kancl.models.layer_features import (
+    has_features,
+    input_blocks,
+    inputs_group,
+    n_layer_features,
+)
 from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.hyperparameters import at_least, non_negative
 from kancl.plugins.preconditioners import (
@@ -180,7 +185,7 @@ def _gram(
     def make(layer: nn.Module, first: bool) -> Preconditioner:
         beta = beta_input if first else beta_hidden
         if structure == "full":
-            return FullGram(beta)
+            return FullGram(beta, inputs_group(layer))
         if structure == "blocks":
             return BlockGram(beta, input_blocks(layer))
         return LowRankGram(beta, rank)

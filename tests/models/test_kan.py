@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kancl import KAN, KANLinear
 from kancl.bench.others import load_efficient_kan
-from kancl.models import kan
+from kancl.models import kan, kan_local
 
 GOLDEN = Path(__file__).parent / "data" / "efficient_kan.pt"
 
@@ -123,6 +123,52 @@ def test_off_grid_share_of_every_layer() -> None:
     assert shares[0] == 0.25
     hidden = network.features(x)
     assert shares[1] == pytest.approx(float((hidden.abs() > 1).double().mean()))
+
+
+@pytest.mark.parametrize("control", ["tanh", "layernorm_tanh"])
+def test_hidden_control_comes_between_the_layers(control: Any) -> None:
+    network = KAN([6, 5, 4, 3], hidden_control=control)
+    images = 9 * torch.rand(7, 6)
+    x, shares = images, []
+    for number, layer in enumerate(network.layers):
+        if number > 0 and control == "layernorm_tanh":
+            x = x - x.mean(1, keepdim=True)
+            x = 0.5 * x / (x.square().mean(1, keepdim=True) + 1e-5).sqrt()
+        hidden = x = torch.tanh(x) if number > 0 else x
+        shares.append(layer.off_grid_share(x))
+        x = layer(x)
+    torch.testing.assert_close(network(images), x)
+    torch.testing.assert_close(network.features(images), hidden)
+    assert network.off_grid_share(images) == shares
+    assert shares[0] > 0.5 and shares[1:] == [0, 0]
+    assert network.state_dict().keys() == KAN([6, 5, 4, 3]).state_dict().keys()
+    with pytest.raises(ValueError, match=f"hidden_control='{control}'"):
+        network.efficient_kan_state_dict()
+    program = torch.export.export(network, (images,))
+    torch.testing.assert_close(program.module()(images), x)
+
+
+def test_unknown_hidden_control_is_refused() -> None:
+    with pytest.raises(ValueError, match="none, tanh, layernorm_tanh, got 'relu'"):
+        KAN([2, 2], hidden_control="relu")  # type: ignore[arg-type]
+
+
+def test_kan_local_has_no_path_but_its_splines() -> None:
+    network = kan_local(4, 3, input_range=(0, 1), hidden=(6, 5))
+    first, *others = network.layers
+    assert all(
+        list(dict(each.named_parameters())) == ["coefficients"]
+        for each in network.layers
+    )
+    assert (first.grid_size, first.spline_order) == (1, 1)
+    assert {(each.grid_size, each.spline_order) for each in others} == {(5, 3)}
+    assert (first.anchor == 0).all() and (others[0].anchor == 0).all()
+    x = torch.rand(9, 4)
+    line = first.coefficients[:, 1] - first.coefficients[:, 0]
+    torch.testing.assert_close(first(x), x @ line)  # linear in a pixel
+    assert network.off_grid_share(x) == [0, 0, 0]
+    assert network.make_head(2).grid_size == 5
+    assert kan_local(4, 3, hidden=()).layers[0].grid_size == 1
 
 
 def test_too_few_sizes_are_refused() -> None:

@@ -33,6 +33,12 @@ def test_dropout_acts_in_training_on_hidden_activations_only() -> None:
     assert torch.equal(model(x), model(x))
 
 
+def test_hidden_control_bounds_what_the_relu_gets() -> None:
+    x = 50 * torch.randn(7, 6)
+    hidden = MLP([6, 400, 3], hidden_control="tanh").features(x)
+    assert hidden.min() == 0 and 0.9 < hidden.max() <= 1
+
+
 @pytest.mark.parametrize(
     ("layers", "dropout", "culprit"),
     [

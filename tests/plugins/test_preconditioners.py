@@ -9,6 +9,7 @@ from kancl.models import MLP
 from kancl.models.heads import with_head
 from kancl.models.layer_features import (
     input_blocks,
+    inputs_group,
     layer_features,
     set_weights,
     weight_rows,
@@ -37,6 +38,29 @@ def test_full_gram_is_the_inverse_written_out():
     step = torch.randn(5, 4)
     expected = torch.linalg.inv(torch.eye(5) + 3 * c) @ step
     torch.testing.assert_close(found.shrink(step), expected)
+
+
+@pytest.mark.parametrize("size, degree", [(1, 1), (5, 3)])
+def test_the_redundant_basis_of_an_anchored_layer_needs_no_place(size, degree):
+    layer = KANLinear(
+        6,
+        4,
+        size,
+        degree,
+        enable_standalone_scale_spline=False,
+        base=False,
+        anchor=0.1,
+    )
+    group = inputs_group(layer)
+    assert group == size + degree
+    features = layer_features(layer, 2 * torch.rand(80, 6) - 1)
+    step = torch.randn(6 * group, 4)
+    full = observed(FullGram(5.0), features)
+    reduced = observed(FullGram(5.0, group), features)
+    assert len(reduced.inverse) == 6 * (group - 1)
+    torch.testing.assert_close(reduced.shrink(step), full.shrink(step))
+    off_grid = observed(FullGram(5.0, group), layer_features(layer, torch.randn(80, 6)))
+    assert len(off_grid.inverse) == 6 * group  # bases fade there: none is redundant
 
 
 def test_a_shrunk_step_is_the_minimum_it_claims_to_be():

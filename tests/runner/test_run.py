@@ -284,6 +284,24 @@ def test_learning_rate_decay_starts_anew_with_each_experience(
     assert rates == [0.1, 0.05, 0.025] * 2
 
 
+def test_learning_rates_of_a_linear_schedule(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+
+    def spy(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    make_run(
+        *"model=mlp optimizer=sgd optimizer.lr=8 optimizer.schedule=linear".split(),
+        *"training.epochs=2 training.batch_size=24 scenario.n_experiences=2".split(),
+    )
+    assert rates == [8, 6, 4, 2] * 2  # 48 images: two batches an epoch, two epochs
+
+
 def test_environment_tells_no_names() -> None:
     found = environment(torch.device("cpu"))
     assert set(found) >= {"kancl", "commit", "python", "torch", "avalanche", "threads"}

@@ -1,0 +1,28 @@
+"""A learning rate that falls within each experience."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avalanche.training.plugins import SupervisedPlugin
+
+
+class LinearDecayPlugin(SupervisedPlugin):
+    """Let the learning rate fall linearly to 0 in each experience, then start anew.
+
+    Iteration i of n is made with ``lr (1 - i/n)``: the first with all of it, the last
+    with ``lr/n``.
+    """
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._full = [group["lr"] for group in strategy.optimizer.param_groups]
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        n = strategy.train_epochs * len(strategy.dataloader)
+        share = 1 - strategy.clock.train_exp_iterations / n
+        for group, full in zip(strategy.optimizer.param_groups, self._full):
+            group["lr"] = full * share
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for group, full in zip(strategy.optimizer.param_groups, self._full):
+            group["lr"] = full
