@@ -73,6 +73,8 @@ class RunConfig:
             experience), or auto: what the scenario says. Key ``scenario.head``.
         reset_optimizer: make the optimizer anew for each experience. Key
             ``optimizer.reset_each_experience``.
+        schedule: constant, or linear: the learning rate falls to 0 within each
+            experience and starts anew with the next. Key ``optimizer.schedule``.
         match: give the model the hidden widths at which it has as many parameters
             (or FLOPs, or the very widths) as the model ``match_to``.
         match_to: the reference, a model that keeps its hidden widths; ``model.*`` keys
@@ -97,6 +99,7 @@ class RunConfig:
     optimizer: Choice
     head: Head = "auto"
     reset_optimizer: bool = False
+    schedule: Schedule = "constant"
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
     match: Match = "none"
@@ -106,8 +109,6 @@ class RunConfig:
     threads: int | None = 1
     data_dir: str | None = None
     log_dir: str = "logs"
-        schedule: constant, or linear: the learning rate falls to 0 within each
-            experience and starts anew with the next. Key ``optimizer.schedule``.
     overwrite: bool = False
     tensorboard: Literal["all", "numbers", "none"] = "all"
     keep_model: bool = False
@@ -125,6 +126,7 @@ SECTIONS = {"training": Training, "evaluation": Evaluation}
 GROUP_KEYS = {
     ("scenario", "head"): "head",
     ("optimizer", "reset_each_experience"): "reset_optimizer",
+    ("optimizer", "schedule"): "schedule",
 }
 """Keys of a group that are no option of its builder, and the field they fill."""
 
@@ -133,7 +135,6 @@ NOT_HASHED = (
     "threads",
     "data_dir",
     "log_dir",
-    schedule: Schedule = "constant"
     "overwrite",
     "tensorboard",
     "keep_model",
@@ -153,4 +154,3 @@ AT_LEAST = {
     "threads": 1,
 }
 """Smallest value of each whole number."""
-    ("optimizer", "schedule"): "schedule",

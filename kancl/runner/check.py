@@ -62,13 +62,13 @@ def _check_one(config: RunConfig, benchmark: ImageBenchmark) -> None:
             "training.lr_gamma counts epochs, so it needs training.epochs, not "
             "training.iterations"
         )
-    if training.lr_gamma is not None and training.lr_gamma <= 0:
-        raise ConfigError(f"training.lr_gamma={training.lr_gamma} must be above 0")
     if training.lr_gamma is not None and config.schedule != "constant":
         raise ConfigError(
             f"training.lr_gamma and optimizer.schedule={config.schedule} both move the "
             "learning rate: set one of them only"
         )
+    if training.lr_gamma is not None and training.lr_gamma <= 0:
+        raise ConfigError(f"training.lr_gamma={training.lr_gamma} must be above 0")
     model: nn.Module = build(config, benchmark).model
     try:
         setup = TrainingSetup(

@@ -97,6 +97,8 @@ def _strategy(
     if training.lr_gamma is not None:
         scheduler = ExponentialLR(optimizer, training.lr_gamma)
         plugins.append(LRSchedulerPlugin(scheduler, reset_scheduler=True))
+    if config.schedule == "linear":
+        plugins.append(LinearDecayPlugin())
     setup = TrainingSetup(
         model=parts.model,
         optimizer=optimizer,
@@ -109,8 +111,6 @@ def _strategy(
         plugins=plugins,
         reset_optimizer=config.reset_optimizer,
         seed=stream_seed(config.seed, "strategy"),
-    if config.schedule == "linear":
-        plugins.append(LinearDecayPlugin())
     )
     builder = GROUPS["strategy"].builder(config.strategy.name)
     strategy: SupervisedTemplate = builder(setup, **config.strategy.options)
