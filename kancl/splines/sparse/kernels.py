@@ -24,6 +24,7 @@ from kancl.splines.sparse.simd import (
     multiply_add,
     splat,
     store,
+    subtract,
     total,
 )
 
@@ -155,9 +156,9 @@ def _locate_all(  # type: ignore[no-untyped-def]
         least = min(least, position) if position == position else -np.inf
         most = max(most, position)
         n += 1
-    if degree == 3 and least >= 0 and most < size:  # nearly always, and vectorised
+    if degree == 3 and least >= 0 and most <= size:  # nearly always, and vectorised
         for k in range(n):
-            rows[k] = np.int32(positions[k])
+            rows[k] = min(np.int32(positions[k]), np.int32(size - 1))
             u = values.dtype.type(positions[k] - rows[k])
             if slope:
                 _slopes(u, 3, values, k, 0)
@@ -166,8 +167,8 @@ def _locate_all(  # type: ignore[no-untyped-def]
     else:
         for k in range(n):
             position = positions[k]
-            if degree == 3 and position >= 0 and position < size:
-                rows[k] = np.int32(position)
+            if degree == 3 and position >= 0 and position <= size:
+                rows[k] = min(np.int32(position), np.int32(size - 1))
                 u = values.dtype.type(position - rows[k])
                 if slope:
                     _slopes(u, 3, values, k, 0)
@@ -379,6 +380,7 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     block = np.empty(BLOCK, kind)
     grads, weights = grad_y.reshape(-1), coefficients.reshape(-1)
     results, scales = gradient.reshape(-1), scale.reshape(-1)
+    scale_results, sums = scale_gradient.reshape(-1), everything.reshape(-1)
     for first in range(start, stop, INPUTS):
         n_inputs = min(INPUTS, stop - first)
         for j in range(n_inputs):
@@ -448,25 +450,41 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                                 results[at + m] = block[m]
                     a0, a1, a2, a3 = a1, a2, a3, zero
                     b0, b1, b2, b3 = b1, b2, b3, zero
-                if full and scale.size:
-                    store(block, 0, scale_a)
-                    store(block, LANES, scale_b)
-                    for m in range(width):
-                        scale_gradient[i, o + m] = block[m]
-                if _is_apart(apart, i):
+                if _is_apart(apart, i) and full:
+                    # Of those set apart, what they have; or of the others, what the
+                    # anchor takes from them.
+                    all_a = subtract(load(sums, o), all_a)
+                    all_b = subtract(load(sums, o + LANES), all_b)
+                    for q in range(LIVE):
+                        at = (i * n_basis + row_apart[j] + q) * n_outputs + o
+                        v = splat(at_apart[j, q, 0])
+                        part_a, part_b = multiply(v, all_a), multiply(v, all_b)
+                        if scale.size:
+                            scale_a = multiply_add(part_a, load(weights, at), scale_a)
+                            more = load(weights, at + LANES)
+                            scale_b = multiply_add(part_b, more, scale_b)
+                            s = i * n_outputs + o
+                            part_a = multiply(part_a, load(scales, s))
+                            part_b = multiply(part_b, load(scales, s + LANES))
+                        store(results, at, add(part_a, load(results, at)))
+                        at += LANES
+                        store(results, at, add(part_b, load(results, at)))
+                elif _is_apart(apart, i):
                     store(block, 0, all_a)
                     store(block, LANES, all_b)
                     for q in range(LIVE):
                         at = (i * n_basis + row_apart[j] + q) * n_outputs + o
                         for m in range(width):
-                            # Of those set apart, what they have; or of the others, what
-                            # the anchor takes from them.
                             grad = everything[number, m] - block[m]
                             part = at_apart[j, q, 0] * grad
                             if scale.size:
                                 scale_gradient[i, o + m] += part * weights[at + m]
                                 part *= scale[i, o + m]
                             results[at + m] += part
+                if full and scale.size:
+                    s = i * n_outputs + o
+                    store(scale_results, s, scale_a)
+                    store(scale_results, s + LANES, scale_b)
 
 
 @njit(**OPTIONS)

@@ -1,4 +1,4 @@
-"""Eight numbers at a time, for Numba kernels: load, store, multiply, add.
+"""Eight numbers at a time, for Numba kernels: load, store, multiply, add, subtract.
 
 Left to itself the compiler checks before every short loop whether the arrays in it
 overlap, which costs more than the loop. A value of type ``Eight`` is a vector of eight
@@ -85,6 +85,16 @@ def add(typing: Any, a: Any, b: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fadd(*args, flags=CONTRACT)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def subtract(typing: Any, a: Any, b: Any) -> Any:
+    """``subtract(a, b)``: ``a - b``"""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fsub(*args, flags=CONTRACT)
 
     return a(a, b), generate
 
