@@ -188,7 +188,7 @@ def _set_apart(
 
     The anchor, where there is one: nothing is added there. Else what most samples of an
     input may have in common, a background: its part is added for all, and taken off for
-    those that differ. By a look at three samples, so it costs nothing where none agree.
+    those that differ.
 
     Args:
         in_between: the inputs come from another layer, where no value comes twice.
@@ -197,14 +197,9 @@ def _set_apart(
     """
     if grid.anchor is not None:
         return _array(grid.anchor.double()), True
-    nothing = np.empty(0)
     if in_between or len(x) < WORTH_A_LOOK:
-        return nothing, False
-    first, second, third = x[0], x[len(x) // 2], x[-1]
-    common = np.where((first == second) | (first == third), first, np.nan)
-    common = np.where(second == third, second, common).astype(np.float64)
-    common[np.isinf(common)] = np.nan
-    return (nothing if np.isnan(common).mean() > 0.5 else common), False
+        return np.empty(0), False
+    return _kernels().backgrounds(x), False
 
 
 def _array(tensor: Tensor) -> Any:

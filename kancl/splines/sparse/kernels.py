@@ -194,6 +194,26 @@ def _room(n, kind):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
+def backgrounds(x):  # type: ignore[no-untyped-def]
+    """What most samples of an input may have in common, by a look at three of them.
+
+    Returns: ``(in_features,)`` float64, NaN where the three disagree; without elements
+        if they do at most inputs.
+    """
+    first, second, third = x[0], x[len(x) // 2], x[-1]
+    common = np.empty(x.shape[1])
+    n = 0
+    for i in range(len(common)):
+        agreed = second[i] == third[i]
+        value = second[i] if agreed else first[i]
+        agreed = agreed or first[i] == second[i] or first[i] == third[i]
+        agreed = agreed and np.isfinite(value)
+        common[i] = value if agreed else np.nan
+        n += agreed
+    return common if 2 * n >= len(common) else common[:0]
+
+
+@njit(**OPTIONS)
 def _is_apart(apart, i):  # type: ignore[no-untyped-def]
     return apart.size > 0 and apart[i] == apart[i]
 
