@@ -13,17 +13,18 @@ from kancl.data.rows import as_tensors
 from kancl.plugins.recorder import RecorderPlugin
 
 CURVE = "curve_accuracy"
-"""Name of the curve's measurements in the recorder."""
+RMSE_CURVE = "curve_rmse"
+"""Names of the curve's measurements in the recorder: of classes, of a regression."""
 
 
 class ForgettingCurvePlugin(SupervisedPlugin):
-    """Measure the accuracy on EVERY experience every n training iterations.
+    """Measure the accuracy (RMSE) on EVERY experience every n training iterations.
 
     At iteration 0, every ``every_iterations`` after a border, at the few iterations
     ``after_border`` (where forgetting happens) and at the end of each experience. Not
     yet trained experiences are measured too; whoever draws them tells them apart by
-    ``recorder.borders``. Each point is a ``curve_accuracy`` measurement of the
-    recorder; its time counts as evaluation.
+    ``recorder.borders``. Each point is a ``curve_accuracy`` (``curve_rmse``)
+    measurement of the recorder; its time counts as evaluation.
 
     The samples, spread evenly over each experience's rows (so over its classes), stay
     on the device. Nothing random is drawn and modules get their training mode back, so
@@ -109,41 +110,44 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         self._to(strategy.device)
         before = recorder.eval_seconds
         with recorder.evaluating(strategy.device), _in_eval_mode(strategy.model):
-            accuracies = self._accuracies(strategy.model)
+            scores = self._scores(strategy.model)
         self.seconds += recorder.eval_seconds - before
-        for experience, accuracy in accuracies.items():
-            recorder.add(CURVE, accuracy, experience)
+        for experience, value in scores.items():
+            recorder.add(f"curve_{recorder.score.name}", value, experience)
 
     def _to(self, device: torch.device) -> None:
         self._x, self._y = self._x.to(device), self._y.to(device)
         self._task_labels = self._task_labels.to(device)
 
     @torch.no_grad()
-    def _accuracies(self, model: nn.Module) -> dict[int, float]:
+    def _scores(self, model: nn.Module) -> dict[int, float]:
+        score = self.recorder.score
         if isinstance(model, MultiTaskModule):
-            hits = self._hits_by_head(model)
+            found = self._by_head(model)
         else:
             on_cpu = self._x.device.type == "cpu"
             size = self._batch_size or (256 if on_cpu else len(self._x))
             outputs = [model(x) for x in self._x.split(size)]
-            hit = torch.cat([o.argmax(1) for o in outputs]) == self._y
-            hits = dict(enumerate(hit.split(self._sizes)))
-        if not hits:
+            each = score.of_samples(torch.cat(outputs), self._y)
+            found = dict(enumerate(each.split(self._sizes)))
+        if not found:
             return {}
-        means = torch.stack([hit.float().mean() for hit in hits.values()])
-        return dict(zip(hits, means.tolist()))  # the one wait for the device
+        means = torch.stack([each.float().mean() for each in found.values()])
+        values = score.of_mean(means).tolist()  # the one wait for the device
+        return dict(zip(found, values))
 
-    def _hits_by_head(self, model: MultiTaskModule) -> dict[int, Tensor]:
-        hits = {}
+    def _by_head(self, model: MultiTaskModule) -> dict[int, Tensor]:
+        found = {}
+        score = self.recorder.score
         n_seen = self.recorder.n_seen()
         xs, ys = self._x.split(self._sizes), self.targets
         for k, labels in enumerate(self._task_labels.split(self._sizes)):
             try:
-                hits[k] = model(xs[k], labels).argmax(1) == ys[k]
+                found[k] = score.of_samples(model(xs[k], labels), ys[k])
             except KeyError:  # no head yet; one of an experience seen must be there
                 if k < n_seen:
                     raise
-        return hits
+        return found
 
 
 @contextmanager

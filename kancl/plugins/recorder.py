@@ -12,6 +12,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.metrics.accuracy_matrix import empty_matrix
+from kancl.metrics.score import ACCURACY, Score
 
 
 class Measurement(NamedTuple):
@@ -21,7 +22,7 @@ class Measurement(NamedTuple):
         iteration: training iterations done when it was measured.
         experience: the experience it is about (0-based), None if about none.
         name: what was measured.
-        value: accuracies are fractions in [0, 1].
+        value: accuracies are fractions in [0, 1], RMSEs in the targets' unit.
     """
 
     iteration: int
@@ -40,7 +41,7 @@ Listener = Callable[[Measurement], None]
 class RecorderPlugin(SupervisedPlugin):
     """Collect a run's measurements, accuracy matrix and times.
 
-    Rows in ``measurements``:
+    Rows in ``measurements`` (of a regression, with ``rmse`` for ``accuracy``):
 
     - ``batch_loss``, ``batch_accuracy``: mean over the training batches since the last
       such row, one row per ``every_iterations`` and one at the end of an experience
@@ -61,10 +62,14 @@ class RecorderPlugin(SupervisedPlugin):
         trains_jointly: the strategy trains once, on all experiences together, so that
             the row after training is the last one.
         matrix_stream: name of the stream that fills the matrix.
+        score: what the matrix holds; accuracies unless said otherwise.
 
     Raises: Diverged in training, at most ``every_iterations`` after the loss became
         NaN or infinite, or in the evaluation after it.
     """
+
+    NOT_RESUMED = frozenset({"listeners"})
+    """Who listens is no part of a run's state."""
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class RecorderPlugin(SupervisedPlugin):
         *,
         trains_jointly: bool = False,
         matrix_stream: str = "test",
+        score: Score = ACCURACY,
     ) -> None:
         super().__init__()
         if every_iterations < 1:
@@ -90,13 +96,14 @@ class RecorderPlugin(SupervisedPlugin):
         self.train_seconds = 0.0
         self.eval_seconds = 0.0
         self.trains_jointly = trains_jointly
+        self.score = score
         self._matrix_stream = matrix_stream
         self._every = every_iterations
         self.in_training = False
         """Whether ``strategy.train`` is under way, also while it evaluates."""
         self._clock = _Stopwatch()
         self._losses: list[Tensor] = []  # on the device, since the last row
-        self._hits: list[Tensor] = []
+        self._scores: list[Tensor] = []
         self._evaluated: list[tuple[str, int, Tensor, int]] = []
         self._eval_sums: Tensor | None = None
         self._n_evaluated = 0
@@ -150,6 +157,14 @@ class RecorderPlugin(SupervisedPlugin):
         finally:
             self.eval_seconds += self._clock.lap(device)
 
+    def settle(self, device: torch.device, count: bool = True) -> None:
+        """Count the time up to now, or leave it out: a state of the recorder that is
+        kept, or given back, then has nothing running.
+        """
+        seconds = self._clock.lap(device)
+        if self.in_training and count:
+            self.train_seconds += seconds
+
     # training
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
@@ -165,7 +180,7 @@ class RecorderPlugin(SupervisedPlugin):
         self._losses.append(strategy.loss.detach())
         output, target = strategy.mb_output, strategy.mb_y
         if len(output) == len(target):
-            self._hits.append(output.argmax(1) == target)
+            self._scores.append(self.score.of_samples(output.detach(), target))
         if len(self._losses) >= self._every:
             self._write_batches(strategy)
 
@@ -181,14 +196,15 @@ class RecorderPlugin(SupervisedPlugin):
             return
         losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
         means = [losses.double().mean()]
-        if self._hits:
-            means.append(torch.cat(self._hits).double().mean())
-        self._losses, self._hits = [], []
-        loss, *accuracy = torch.stack(means).tolist()  # the one wait for the device
+        if self._scores:
+            mean = torch.cat(self._scores).double().mean()
+            means.append(self.score.of_mean(mean))
+        self._losses, self._scores = [], []
+        loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
         self.add("batch_loss", loss, experience)
-        for value in accuracy:
-            self.add("batch_accuracy", value, experience)
+        for value in score:
+            self.add(f"batch_{self.score.name}", value, experience)
         _check_finite(loss, f"training loss by iteration {self.iteration}")
 
     # evaluation
@@ -205,9 +221,9 @@ class RecorderPlugin(SupervisedPlugin):
 
     def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
         n = len(strategy.mb_y)
-        n_correct = (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
+        scores = self.score.of_samples(strategy.mb_output, strategy.mb_y)
         assert self._eval_sums is not None
-        self._eval_sums += torch.stack([n_correct, strategy.loss.sum() * n])
+        self._eval_sums += torch.stack([scores.sum(), strategy.loss.sum() * n])
         self._n_evaluated += n
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -218,16 +234,18 @@ class RecorderPlugin(SupervisedPlugin):
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         evaluated = [e for e in self._evaluated if e[3]]
-        all_sums = torch.stack([e[2] for e in evaluated]).tolist() if evaluated else []
+        values: list[list[float]] = []
+        if evaluated:
+            means = torch.stack([sums / n for *_, sums, n in evaluated])
+            means[:, 0] = self.score.of_mean(means[:, 0])
+            values = means.tolist()
         self.eval_seconds += self._clock.lap(strategy.device)
-        for (stream, experience, _, n), (n_correct, loss_sum) in zip(
-            evaluated, all_sums
-        ):
+        for (stream, experience, *_), (score, loss) in zip(evaluated, values):
             if stream == self._matrix_stream and not self.in_training:
-                self.matrix[self.n_trained, experience] = n_correct / n
-            self.add(f"{stream}_accuracy", n_correct / n, experience)
-            self.add(f"{stream}_loss", loss_sum / n, experience)
-            _check_finite(loss_sum, f"{stream} loss on experience {experience + 1}")
+                self.matrix[self.n_trained, experience] = score
+            self.add(f"{stream}_{self.score.name}", score, experience)
+            self.add(f"{stream}_loss", loss, experience)
+            _check_finite(loss, f"{stream} loss on experience {experience + 1}")
 
 
 class _Stopwatch:

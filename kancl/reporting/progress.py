@@ -16,6 +16,7 @@ from kancl.metrics.accuracy_matrix import (
     forgetting,
     learning_accuracy,
 )
+from kancl.metrics.rmse_matrix import average_rmse, largest_rmse_increase
 from kancl.plugins.forgetting_curve import CURVE
 from kancl.plugins.recorder import Measurement, RecorderPlugin
 
@@ -97,6 +98,12 @@ class ProgressPlugin(SupervisedPlugin):
         if self._live is not None:
             self._live.stop()
         self._recorder.listeners.remove(self._listen)
+
+    def catch_up(self, strategy: Any) -> None:
+        """Show a run that goes on in its midst as if it had been seen so far."""
+        for measurement in self._recorder.measurements:
+            self._listen(measurement)
+        self._epoch = strategy.clock.train_exp_epochs + 1
 
     def _listen(self, m: Measurement) -> None:
         if m.name == CURVE and m.experience is not None:
@@ -189,11 +196,19 @@ class ProgressPlugin(SupervisedPlugin):
             ("accuracy", average_seen_accuracy, (matrix, n)),
             ("learning accuracy", learning_accuracy, (part,)),
             ("forgetting", forgetting, (part,)),
+            ("RMSE", average_rmse, (part,)),
+            ("largest increase of an old one", largest_rmse_increase, (part,)),
         ]:
+            of_errors = metric in (average_rmse, largest_rmse_increase)
+            if of_errors == recorder.score.rises:
+                continue
             try:
-                words.append(f"{name} {100 * metric(*arguments):.1f} %")  # type: ignore
+                value: float = metric(*arguments)  # type: ignore
             except UndefinedMetric:
                 continue
+            words.append(
+                f"{name} {value:.2g}" if of_errors else f"{name} {100 * value:.1f} %"
+            )
         words.append(f"{time.perf_counter() - self._started:.0f} s")
         self._console.print(", ".join(words), highlight=False, soft_wrap=True)
 

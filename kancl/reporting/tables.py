@@ -36,6 +36,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def _small(value: float) -> str:
+    return f"{value:.2g}"
+
+
 def count(value: float) -> str:
     return f"{value:,.0f}"
 
@@ -64,6 +68,9 @@ COLUMNS = (
     Column("learning_accuracy", "learning\naccuracy %", _percent, compared=True),
     Column("forgetting", "forgetting\n%", _percent, compared=True),
     Column("backward_transfer", "backward\ntransfer %", _percent, compared=True),
+    Column("average_rmse", "average\nRMSE", _small, compared=True),
+    Column("learning_rmse", "learning\nRMSE", _small, compared=True),
+    Column("old_peak_rmse_increase", "old peaks'\nincrease", _small, compared=True),
     Column("n_parameters", "parameters", count),
     Column("n_active_parameters", "active\nper sample", count),
     Column("flops", "FLOPs per\nsample", count),
@@ -73,7 +80,7 @@ COLUMNS = (
     Column("peak_memory_bytes", "peak\nmemory", size),
     Column("strategy_bytes", "held by\nstrategy", size),
 )
-N_METRICS = 4  # the first of them; the others are what it cost
+N_METRICS = 7  # the first of them; the others are what it cost
 UNDEFINED = "n/a"
 
 

@@ -21,9 +21,20 @@ REFUSED_MODELS: dict[tuple[str, str], str] = {
     "strategy=nearest_mean or strategy=ridge_readout instead",
 }
 """(strategy, model): why not; what to use instead."""
+LEARNS_VALUES = frozenset(
+    {"naive", "joint", "cumulative", "from_scratch", "l2_anchor", "si", "mas"}
+) | {"occupancy", "gram"}
+"""Strategies that never ask for classes, and so can serve a regression."""
 
 
-def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> None:
+def check_pair(
+    strategy: str,
+    *,
+    model: str,
+    head: str,
+    incremental: str,
+    regression: bool = False,
+) -> None:
     """Refuse a strategy that can't work with this head or kind of stream.
 
     Args:
@@ -31,6 +42,7 @@ def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> Non
         model: name of the network.
         head: single, growing or multi.
         incremental: class, domain or task.
+        regression: whether values are learned, not classes.
     Raises: ValueError naming both sides and what to use instead, or the nearest name of
         an unknown strategy.
     """
@@ -42,6 +54,11 @@ def check_pair(strategy: str, *, model: str, head: str, incremental: str) -> Non
     reason = REFUSED_MODELS.get((strategy, model))
     if reason is not None:
         raise ValueError(f"strategy={strategy} can't serve model={model}: {reason}")
+    if regression and strategy not in LEARNS_VALUES:
+        raise ValueError(
+            f"strategy={strategy} needs classes, and this scenario is a regression; "
+            f"strategies that serve it: {', '.join(sorted(LEARNS_VALUES))}"
+        )
     for side, value in (("head", head), ("incremental", incremental)):
         reason = REFUSED.get((strategy, value))
         if reason is not None:

@@ -1,0 +1,1 @@
+"""Why something was forgotten: plugins that look and change no training."""
