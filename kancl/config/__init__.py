@@ -1,7 +1,7 @@
 """Typed run configuration: what keys there are and what they take (no torch)."""
 
 from kancl.config.groups import Group, Option
-from kancl.config.schema import Choice, Evaluation, RunConfig, Training
+from kancl.config.schema import Choice, Evaluation, RunConfig, Seeds, Training
 from kancl.config.tree import config_dir
 from kancl.config.typed import defaults, fingerprint, plain, typed
 from kancl.config.values import ConfigError, nearest
@@ -13,6 +13,7 @@ __all__ = [
     "Group",
     "Option",
     "RunConfig",
+    "Seeds",
     "Training",
     "config_dir",
     "defaults",

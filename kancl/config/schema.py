@@ -64,6 +64,66 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """When a run's state is written down, to go on from after a kill.
+
+    Args:
+        every_seconds: at most so often; less often where writing would take more than
+            2 % of the time. null: by iterations only.
+        every_iterations: every n training iterations. null: by seconds only.
+        keep: leave the last checkpoints there once the run is completed.
+    """
+
+    every_seconds: float | None = 30.0
+    every_iterations: int | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds of single kinds of draws, for crossed designs; null: that of the run.
+
+    Args:
+        init: initial weights.
+        order: class order, permutations, held-out and chosen images.
+        batches: order of the images, dropout.
+        buffers: kept and replayed images, images of importances.
+    """
+
+    init: int | None = None
+    order: int | None = None
+    batches: int | None = None
+    buffers: int | None = None
+
+
+@dataclass(frozen=True)
+class Locality:
+    """Mechanisms on the splines of KAN layers; they go with every strategy.
+
+    Args:
+        lazy: steps leave alone the coefficients that no sample of the batch touches,
+            moments and weight decay included, and the optimizer is made anew for each
+            experience. null: where the model asks for it (``kan_local``).
+        freeze_base: base branches and factors per edge learn in the first experience
+            only.
+        hard_mask: coefficients that a past experience visited never move again.
+        drift_lambda: strength of a penalty on coefficients' drift, weighted by how much
+            past experiences used them.
+        grow_off_grid: grids grow before an experience with a larger share of values off
+            them. null: never.
+        refine_below: grids get twice as fine before an experience that uses a smaller
+            share of the bases. 0: never.
+    """
+
+    lazy: bool | None = None
+    freeze_base: bool = False
+    hard_mask: bool = False
+    drift_lambda: float = 0.0
+    grow_off_grid: float | None = None
+    refine_below: float = 0.0
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One run, resolved: every key has a value of its type.
 
@@ -75,6 +135,7 @@ class RunConfig:
             ``optimizer.reset_each_experience``.
         schedule: constant, or linear: the learning rate falls to 0 within each
             experience and starts anew with the next. Key ``optimizer.schedule``.
+        locality: mechanisms on splines.
         match: give the model the hidden widths at which it has as many parameters
             (or FLOPs, or the very widths) as the model ``match_to``.
         match_to: the reference, a model that keeps its hidden widths; ``model.*`` keys
@@ -82,6 +143,7 @@ class RunConfig:
             ``match_to.*``. Without options where nothing is to be matched.
         seed: one number for initialisation, class order, permutations, batches and
             buffers, each with a random stream of its own.
+        seeds: other seeds for some of these streams.
         device: auto is cuda where there is one.
         threads: CPU threads of torch; null leaves torch's default. The order of sums,
             so every last bit, depends on it: with 1, machines with more or fewer cores
@@ -102,9 +164,12 @@ class RunConfig:
     schedule: Schedule = "constant"
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    locality: Locality = field(default_factory=Locality)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     match: Match = "none"
     match_to: Choice = Choice("kan", {})
     seed: int = 0
+    seeds: Seeds = field(default_factory=Seeds)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = 1
     data_dir: str | None = None
@@ -121,7 +186,13 @@ class RunConfig:
 
 GROUPS = ("scenario", "model", "strategy", "optimizer")
 
-SECTIONS = {"training": Training, "evaluation": Evaluation}
+SECTIONS = {
+    "training": Training,
+    "evaluation": Evaluation,
+    "locality": Locality,
+    "checkpoint": Checkpoint,
+    "seeds": Seeds,
+}
 
 GROUP_KEYS = {
     ("scenario", "head"): "head",
@@ -139,6 +210,9 @@ NOT_HASHED = (
     "tensorboard",
     "keep_model",
     "training.eval_batch_size",
+    "checkpoint.every_seconds",
+    "checkpoint.every_iterations",
+    "checkpoint.keep",
 )
 """Keys that say where and how a run is made, not what it is: no part of its hash."""
 
@@ -150,7 +224,13 @@ AT_LEAST = {
     "evaluation.points_per_experience": 1,
     "evaluation.every_iterations": 1,
     "evaluation.samples": 0,
+    "checkpoint.every_seconds": 0,
+    "checkpoint.every_iterations": 1,
     "seed": 0,
+    "seeds.init": 0,
+    "seeds.order": 0,
+    "seeds.batches": 0,
+    "seeds.buffers": 0,
     "threads": 1,
 }
 """Smallest value of each whole number."""

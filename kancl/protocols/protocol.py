@@ -29,18 +29,26 @@ class Row:
 
     Args:
         name: of the method in the paper, lower case.
-        paper: final average accuracy in percent.
+        incremental: None for a scenario that is not incremental.
+        paper: final average accuracy in percent; None if the source gives none.
         sem: its standard error; None if the paper gives none.
         gate: whether it decides; the others are only shown.
         settings: overrides of ``kancl run``.
     """
 
     name: str
-    incremental: str
-    paper: float
+    incremental: str | None
+    paper: float | None
     sem: float | None
     gate: bool
     settings: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it can be asked for by."""
+        if self.incremental is None:
+            return (self.name,)
+        return self.name, f"{self.name}/{self.incremental}"
 
 
 @dataclass(frozen=True)
@@ -59,17 +67,18 @@ class Protocol:
     rows: tuple[Row, ...]
 
     def chosen(self, names: Sequence[str]) -> list[Row]:
-        """The rows of these methods; all, if none is named.
+        """The rows of these methods (``lwf``, or ``lwf/task`` for one of them); all, if
+        none is named.
 
         Raises: ConfigError for a name that no row has.
         """
-        known = dict.fromkeys(row.name for row in self.rows)
+        known = dict.fromkeys(name for row in self.rows for name in row.names)
         for name in names:
             if name not in known:
                 raise ConfigError(
                     f"{self.name} has no row {name}; {nearest(name, known)}"
                 )
-        return [row for row in self.rows if not names or row.name in names]
+        return [row for row in self.rows if not names or {*row.names} & {*names}]
 
 
 @dataclass(frozen=True)
@@ -93,15 +102,17 @@ class Judgement:
 
     @property
     def difference(self) -> float | None:
-        return None if self.ours is None else self.ours - self.row.paper
+        if self.ours is None or self.row.paper is None:
+            return None
+        return self.ours - self.row.paper
 
     @property
     def cells(self) -> tuple[str, ...]:
         seeds = f"{self.n_seeds}" + (f" ({self.n_lost} lost)" if self.n_lost else "")
         return (
             self.row.name,
-            self.row.incremental,
-            _number(self.row.paper, self.row.sem),
+            self.row.incremental or "-",
+            "" if self.row.paper is None else _number(self.row.paper, self.row.sem),
             _number(self.ours, self.sem),
             "" if self.difference is None else f"{self.difference:+.2f}",
             "" if self.tolerance is None else f"{self.tolerance:.2f}",
@@ -138,7 +149,7 @@ def judge(row: Row, accuracies: Sequence[float], n_lost: int = 0) -> Judgement:
         tolerance = 2 * math.hypot(row.sem or 0.0, sem) + SLACK
     if row.gate and n_lost:
         verdict = "FAIL"
-    elif row.gate and tolerance is not None and ours is not None:
+    elif row.gate and row.paper and ours is not None and tolerance is not None:
         verdict = "PASS" if abs(ours - row.paper) <= tolerance else "FAIL"
     return Judgement(row, n, n_lost, ours, sem, tolerance, verdict)
 
@@ -169,8 +180,11 @@ def protocol_names() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names)
 
 
-def read_protocol(name: str) -> Protocol:
-    """Raises: ConfigError with the nearest name if there is no such protocol."""
+def read_content(name: str) -> dict[str, Any]:
+    """What a protocol's file holds.
+
+    Raises: ConfigError with the nearest name if there is no such protocol.
+    """
     if name not in protocol_names():
         raise ConfigError(
             f"there is no protocol {name}; {nearest(name, protocol_names())}"
@@ -178,6 +192,12 @@ def read_protocol(name: str) -> Protocol:
     file = resources.files("kancl.protocols") / f"{name}.yaml"
     content = OmegaConf.to_container(OmegaConf.create(file.read_text()))
     assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def read_protocol(name: str) -> Protocol:
+    """Raises: ConfigError with the nearest name if there is no such protocol."""
+    content = read_content(name)
     return Protocol(
         name,
         " ".join(str(content["source"]).split()),
@@ -191,7 +211,7 @@ def _row(given: dict[str, Any]) -> Row:
     return Row(
         given["row"],
         given["incremental"],
-        float(given["paper"]),
+        None if given["paper"] is None else float(given["paper"]),
         None if given["sem"] is None else float(given["sem"]),
         bool(given["gate"]),
         tuple(given["settings"]),

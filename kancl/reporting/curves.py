@@ -2,28 +2,31 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from kancl.metrics.continual import summarise_curves
 from kancl.metrics.statistics import t_interval
-from kancl.plugins.forgetting_curve import CURVE
+from kancl.plugins.forgetting_curve import CURVE, RMSE_CURVE
 from kancl.plugins.recorder import Measurement
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Accuracy on every experience against training iterations, for one run or the mean
-    of several.
+    """Accuracy (or RMSE) on every experience against training iterations, for one run
+    or the mean of several.
 
     Args:
         label: the run, say ``"kan-naive"``.
-        points: per experience, its ``(iteration, accuracy)`` points.
+        points: per experience, its ``(iteration, value)`` points.
         borders: iterations at which each experience trained so far ended.
         trains_jointly: all experiences are learned from the first iteration on.
         n_seeds: runs of which this is the mean.
         bands: per experience, ``(iteration, low, high)`` of the 95 % t-interval of the
             mean; none for a single run.
         seen_band: the same of the mean over the experiences begun, see ``seen``.
+        regression: the values are RMSEs.
     """
 
     label: str
@@ -33,6 +36,7 @@ class Curves:
     n_seeds: int = 1
     bands: tuple[tuple[tuple[int, float, float], ...], ...] = ()
     seen_band: tuple[tuple[int, float, float], ...] = ()
+    regression: bool = False
 
     @classmethod
     def from_measurements(
@@ -44,13 +48,17 @@ class Curves:
         """
         measurements = list(measurements)
         points: dict[int, list[tuple[int, float]]] = {}
+        names = {m.name for m in measurements}
+        regression = RMSE_CURVE in names
+        curve = RMSE_CURVE if regression else CURVE
         for m in measurements:
-            if m.name == CURVE and m.experience is not None:
+            if m.name == curve and m.experience is not None:
                 points.setdefault(m.experience, []).append((m.iteration, m.value))
         if not points:
             raise ValueError(f"run {label!r} has no {CURVE} measurements")
         everything = tuple(tuple(points.get(k, ())) for k in range(max(points) + 1))
-        return cls(label, everything, *training_ends(measurements))
+        ends = training_ends(measurements)
+        return cls(label, everything, *ends, regression=regression)
 
     @property
     def n_experiences(self) -> int:
@@ -99,6 +107,17 @@ class Curves:
             for it, at in sorted(values.items())
             if len(at) == n_begun[it]
         ]
+
+
+def continual_metrics(measurements: Iterable[Measurement]) -> dict[str, Any]:
+    """What the curves of a run say about the time between borders; None where undefined,
+    with the reason under ``"undefined"``.
+    """
+    try:
+        curves = Curves.from_measurements(measurements, "")
+    except ValueError:
+        return summarise_curves((), ())
+    return summarise_curves(curves.points, curves.borders, curves.trains_jointly)
 
 
 def training_ends(measurements: Iterable[Measurement]) -> tuple[tuple[int, ...], bool]:

@@ -12,13 +12,13 @@ from avalanche.models.utils import avalanche_model_adaptation
 from torch import nn
 from torch.optim import Optimizer
 
-from kancl.benchmarks import ImageBenchmark
+from kancl.benchmarks import Benchmark
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.models.heads import with_head
 from kancl.models.matching import match_hidden
 from kancl.runner.registry import GROUPS
-from kancl.runner.seeding import set_stream, stream_seed
+from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 from kancl.strategies import check_pair
 
 
@@ -49,14 +49,14 @@ class Parts:
         reference: of the network it was matched to; None if it was not.
     """
 
-    benchmark: ImageBenchmark
+    benchmark: Benchmark
     model: nn.Module
     head: str
     size: Size
     reference: Size | None
 
 
-def build(config: RunConfig, benchmark: ImageBenchmark | None = None) -> Parts:
+def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
     """Make benchmark and network, the network's widths solved if they are to match.
 
     Args:
@@ -73,6 +73,7 @@ def build(config: RunConfig, benchmark: ImageBenchmark | None = None) -> Parts:
             model=config.model.name,
             head=head,
             incremental=benchmark.info.incremental,
+            regression=benchmark.info.function is not None,
         )
         solver = _Networks(benchmark, head)
         reference = None
@@ -81,7 +82,7 @@ def build(config: RunConfig, benchmark: ImageBenchmark | None = None) -> Parts:
             reference = solver.size(config.match_to)
             model = solver.matched(model, reference, config.match)
         size = solver.size(model)
-        set_stream(config.seed, "initialisation")
+        set_stream(stream_seeds(config).init, "initialisation")
         network = solver.ready(model).to(device)
         build_optimizer(config, network.parameters())
     except ValueError as error:
@@ -98,13 +99,13 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_benchmark(config: RunConfig, device: torch.device) -> ImageBenchmark:
-    """The scenario's benchmark; its random draws depend on the run's seed only."""
+def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
+    """The scenario's benchmark; its random draws depend on the seed of the order only."""
     builder = GROUPS["scenario"].builder(config.scenario.name)
-    benchmark: ImageBenchmark = builder(
+    benchmark: Benchmark = builder(
         **config.scenario.options,
         data_dir=config.data_dir,
-        seed=stream_seed(config.seed, "benchmark"),
+        seed=stream_seed(stream_seeds(config).order, "benchmark"),
         device=device,
     )
     return benchmark
@@ -116,11 +117,16 @@ def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Op
     return optimizer
 
 
-def head_kind(config: RunConfig, benchmark: ImageBenchmark) -> str:
+def head_kind(config: RunConfig, benchmark: Benchmark) -> str:
     """Raises: ConfigError for a head that these targets cannot be learned with."""
     info = benchmark.info
     if config.head == "auto":
         return info.head
+    if info.function is not None and config.head != "single":
+        raise ConfigError(
+            f"scenario.head={config.head} is a head for classes, and "
+            f"scenario={info.name} is a regression; nearest: scenario.head=single"
+        )
     if (config.head == "multi") != (info.head == "multi"):
         raise ConfigError(
             f"scenario.head={config.head} does not go with "
@@ -133,7 +139,7 @@ def head_kind(config: RunConfig, benchmark: ImageBenchmark) -> str:
 class _Networks:
     """Networks for a benchmark, and their sizes."""
 
-    def __init__(self, benchmark: ImageBenchmark, head: Any) -> None:
+    def __init__(self, benchmark: Benchmark, head: Any) -> None:
         self._benchmark, self._head = benchmark, head
 
     def network(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from kancl.benchmarks import ImageBenchmark
-from kancl.config import ConfigError, Evaluation, RunConfig
+from kancl.benchmarks import Benchmark
+from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
 from kancl.runner.build import (
     Parts,
     build,
@@ -16,7 +16,9 @@ from kancl.runner.build import (
     build_optimizer,
     resolve_device,
 )
+from kancl.runner.locality import locality_plugins
 from kancl.runner.registry import GROUPS
+from kancl.runner.seeding import stream_seeds
 from kancl.strategies import TrainingSetup
 
 
@@ -29,17 +31,19 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
     for device in {config.device for config in configs}:
         resolve_device(device)
     # runs that differ in these only are built alike
-    alike = dict(seed=0, device="cpu", evaluation=Evaluation(), overwrite=False)
+    alike = dict(seed=0, seeds=Seeds(), device="cpu", overwrite=False)
+    alike |= dict(evaluation=Evaluation())
     unlike: dict[str, RunConfig] = {}
     for config in configs:
         same: RunConfig = replace(config, **alike)  # type: ignore[arg-type]
         unlike.setdefault(repr(same), config)
     first: Parts | None = None
-    benchmarks: dict[str, ImageBenchmark] = {}
+    benchmarks: dict[str, Benchmark] = {}
     for _, config in sorted(unlike.items()):  # those of one scenario together
         if config is not configs[0]:
             config = replace(config, device="cpu")
-        scenario = repr((config.scenario, config.data_dir, config.seed, config.device))
+        order = stream_seeds(config).order
+        scenario = repr((config.scenario, config.data_dir, order, config.device))
         if scenario not in benchmarks:
             benchmarks = {scenario: _benchmark(config)}
         _check_one(config, benchmarks[scenario])
@@ -48,14 +52,14 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
     return first
 
 
-def _benchmark(config: RunConfig) -> ImageBenchmark:
+def _benchmark(config: RunConfig) -> Benchmark:
     try:
         return build_benchmark(config, resolve_device(config.device))
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _check_one(config: RunConfig, benchmark: ImageBenchmark) -> None:
+def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     training = config.training
     if training.lr_gamma is not None and training.iterations is not None:
         raise ConfigError(
@@ -71,12 +75,17 @@ def _check_one(config: RunConfig, benchmark: ImageBenchmark) -> None:
         raise ConfigError(f"training.lr_gamma={training.lr_gamma} must be above 0")
     model: nn.Module = build(config, benchmark).model
     try:
+        plugins = locality_plugins(config, model)
+    except ValueError as error:
+        raise ConfigError(f"locality: {error}") from error
+    try:
         setup = TrainingSetup(
             model=model,
             optimizer=build_optimizer(config, model.parameters()),
             batch_size=training.batch_size,
             epochs=training.epochs,
             iterations=training.iterations,
+            plugins=plugins,
         )
         builder = GROUPS["strategy"].builder(config.strategy.name)
         builder(setup, **config.strategy.options)

@@ -38,7 +38,7 @@ def reproduce(
     """Run the rows of a protocol over seeds 0, 1, ...; print and write the verdicts.
 
     Args:
-        rows: methods by name; all of them if none is named.
+        rows: methods by name (``lwf``, ``lwf/task``); all of them if none is named.
         n_seeds: the paper's number if None.
         overrides: where and how to run (``device=cuda``); those that change what is
             run take the verdicts away.
@@ -49,7 +49,7 @@ def reproduce(
     protocol = read_protocol(name)
     chosen = protocol.chosen(rows)
     seeds = ",".join(map(str, range(n_seeds or protocol.n_seeds)))
-    altered = [text for text in overrides if not _is_harmless(text)]
+    altered = [text for text in overrides if not is_harmless(text)]
     requests = [_request(protocol, row, seeds, overrides) for row in chosen]
     judgements = []
     for row, request in zip(chosen, requests):
@@ -67,8 +67,10 @@ def reproduce(
 def _request(
     protocol: Protocol, row: Row, seeds: str, overrides: Sequence[str]
 ) -> Request:
-    words = [*protocol.settings, f"scenario.incremental={row.incremental}"]
-    words += ["evaluation.samples=0", "tensorboard=none", *row.settings]
+    words = ["evaluation.samples=0", "tensorboard=none", *protocol.settings]
+    if row.incremental is not None:
+        words.append(f"scenario.incremental={row.incremental}")
+    words += row.settings
     return read_request([*words, f"seed={seeds}", *overrides], sweep=True)
 
 
@@ -84,7 +86,7 @@ def _say(judgement: Judgement, console: Console) -> None:
     console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _is_harmless(override: str) -> bool:
+def is_harmless(override: str) -> bool:
     """Whether it says where and how a run is made, not what it is."""
     key = override.partition("=")[0].lstrip("+~")
     return key in NOT_HASHED or key.startswith(("hydra", "evaluation."))

@@ -8,10 +8,37 @@ many random numbers a model draws for itself (initial weights, dropout).
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import SupervisedPlugin
+
+from kancl.config import RunConfig
+
+
+@dataclass(frozen=True)
+class StreamSeeds:
+    """The seed of each kind of draw: ``seed``, unless ``seeds.<kind>`` says otherwise.
+
+    Args:
+        init: initial weights, also those of heads that come later.
+        order: class order, pixel permutations, held-out and chosen images.
+        batches: the order of images, and whatever training draws (dropout).
+        buffers: kept and replayed images, images that importances are measured on.
+    """
+
+    init: int
+    order: int
+    batches: int
+    buffers: int
+
+
+def stream_seeds(config: RunConfig) -> StreamSeeds:
+    """Of a run; with crossed seeds, one kind varies while the others stay."""
+    said = {k: v for k, v in asdict(config.seeds).items() if v is not None}
+    every = {kind: config.seed for kind in StreamSeeds.__dataclass_fields__}
+    return StreamSeeds(**{**every, **said})
 
 
 def stream_seed(seed: int, *names: object) -> int:
@@ -31,24 +58,24 @@ class SeedingPlugin(SupervisedPlugin):
     Put it first among the plugins.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seeds: StreamSeeds) -> None:
         super().__init__()
-        self.seed = seed
+        self.seeds = seeds
         self._n_trained = 0
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
-        set_stream(self.seed, "heads", self._n_trained)
+        set_stream(self.seeds.init, "heads", self._n_trained)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        set_stream(self.seed, "preparation", self._n_trained)
+        set_stream(self.seeds.batches, "preparation", self._n_trained)
 
     def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         epoch = strategy.clock.train_exp_epochs
-        set_stream(self.seed, "batches", self._n_trained, epoch)
+        set_stream(self.seeds.batches, "batches", self._n_trained, epoch)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        set_stream(self.seed, "buffers", self._n_trained)
+        set_stream(self.seeds.buffers, "buffers", self._n_trained)
         self._n_trained += 1
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
-        set_stream(self.seed, "evaluation", self._n_trained)
+        set_stream(self.seeds.batches, "evaluation", self._n_trained)

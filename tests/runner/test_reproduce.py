@@ -59,3 +59,11 @@ def test_a_section_takes_the_place_of_its_older_self(tmp_path):
     assert path.read_text() == "# Results\n\n## one\n\n3\n\n## one-more\n\n2\n"
     write_section(path, "one-more", "## one-more\n\n4\n")
     assert path.read_text() == "# Results\n\n## one\n\n3\n\n## one-more\n\n4\n"
+
+
+def test_the_joint_protocol_is_run_beside_mlps_that_match(capsys):
+    small = [*SMALL[:2], "training.epochs=1", "match_to.hidden=[4]"]
+    command = ["reproduce", "joint-mnist", "--rows", "kan,mlp-width", "--seeds", "1"]
+    assert main([*command, *small, "device=cpu", "evaluation.each_epoch=false"]) == 0
+    out = capsys.readouterr().out
+    assert "kan - " in out and "mlp-width - " in out

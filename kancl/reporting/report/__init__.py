@@ -1,6 +1,12 @@
 """A report of run folders: what they show, how sure it is, and what it cost."""
 
-from kancl.reporting.report.collect import Run, find_runs, read_measurements, read_run
+from kancl.reporting.report.collect import (
+    Run,
+    all_metrics,
+    find_runs,
+    read_measurements,
+    read_run,
+)
 from kancl.reporting.report.groups import Benchmark, Side, benchmarks
 from kancl.reporting.report.tensorboard import OVER_SEEDS, write_over_seeds
 from kancl.reporting.report.verdicts import Comparison, compare, headline
@@ -13,6 +19,7 @@ __all__ = [
     "Report",
     "Run",
     "Side",
+    "all_metrics",
     "benchmarks",
     "compare",
     "find_runs",

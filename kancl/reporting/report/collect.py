@@ -20,8 +20,9 @@ from torch import Tensor
 
 from kancl.config.schema import GROUPS
 from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series, summarise
+from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.plugins.recorder import Measurement
-from kancl.reporting.curves import Curves, training_ends
+from kancl.reporting.curves import Curves, continual_metrics, training_ends
 
 STATUSES = ("completed", "diverged", "failed", "unfinished", "unreadable")
 
@@ -38,7 +39,8 @@ class Run:
             killed), ``unreadable`` says why in ``problems``.
         measurements: the raw series.
         matrix: recomputed from them, ``(N + 1, N)``; None if the run did not complete.
-        metrics: of that matrix; None where undefined, reasons under ``"undefined"``.
+        metrics: of that matrix and of the curves; None where undefined, reasons under
+            ``"undefined"``.
         problems: what does not fit together.
     """
 
@@ -120,7 +122,7 @@ def read_run(folder: Path) -> Run:
             return Run(folder, status=status, problems=tuple(reasons), **known)
         measurements = read_measurements(folder)
         matrix = _recomputed(measurements, summary)
-        metrics = summarise(matrix)
+        metrics = all_metrics(matrix, measurements)
         problems = _disagreements(folder, matrix, metrics, summary)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -135,6 +137,13 @@ def read_run(folder: Path) -> Run:
         problems=tuple(problems),
         **known,
     )
+
+
+def all_metrics(matrix: Tensor, measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Of the accuracy matrix and of the curves between its rows."""
+    at_borders, between = summarise(matrix), continual_metrics(measurements)
+    undefined = {**at_borders["undefined"], **between["undefined"]}
+    return {**at_borders, **between, "undefined": undefined}
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
@@ -165,6 +174,10 @@ def _recomputed(
     for m in measurements:
         if m.name == "test_accuracy" and m.experience is not None:
             series.setdefault(m.experience, []).append((m.iteration, m.value))
+    if any(m.name == "test_rmse" for m in measurements):
+        raise ValueError(
+            "a regression has no accuracies to report: see its summary.json"
+        )
     if not series:
         raise ValueError("metrics.csv has no test_accuracy: nothing was evaluated")
     n = max(max(series) + 1, int(finite(summary.get("n_experiences")) or 1))
@@ -187,7 +200,7 @@ def _disagreements(
         written, matrix, rtol=0, atol=1e-9, equal_nan=True
     ):
         found.append("accuracy_matrix.csv differs from the series in metrics.csv")
-    for key in METRICS:
+    for key in (*METRICS, *CONTINUAL_METRICS):
         if key not in summary:
             continue
         ours, theirs = finite(metrics[key]), finite(summary[key])

@@ -134,7 +134,9 @@ def _tuning(benchmark: Benchmark) -> Iterator[Flag]:
     """What a grid of settings in the folders says about tuning."""
     variants: dict[tuple[str, str], list[Side]] = {}
     for side in benchmark.sides:
-        variants.setdefault((side.strategy, side.model), []).append(side)
+        same = variants.setdefault((side.strategy, side.model), [])
+        if not any(_same_but_seeds(side, other) for other in same):
+            same.append(side)
     for strategy in dict.fromkeys(s for s, _ in variants):
         counts = {m: len(v) for (s, m), v in variants.items() if s == strategy}
         if len(set(counts.values())) > 1:
@@ -143,6 +145,11 @@ def _tuning(benchmark: Benchmark) -> Iterator[Flag]:
             yield Flag("warning", "Unequal tuning budget", text)
     for sides in variants.values():
         yield from _edge(sides)
+
+
+def _same_but_seeds(a: Side, b: Side) -> bool:
+    """Crossed seeds are no settings that anyone could choose."""
+    return all(key.startswith("seeds.") for key in unlike([a.settings, b.settings]))
 
 
 def _edge(sides: Sequence[Side]) -> Iterator[Flag]:

@@ -43,6 +43,7 @@ class Section:
     differences: Picture | None
     comparison: Sheet
     results: Sheet
+    continual: Sheet | None
     cost: Sheet
     scatter: Picture | None
     curves: Sequence[Picture]
@@ -99,6 +100,7 @@ def section(
         ),
         tables.comparison(benchmark, comparisons),
         tables.results(benchmark),
+        tables.continual(benchmark),
         tables.cost(benchmark),
         (
             _picture(

@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from kancl.metrics.accuracy_matrix import METRICS
+from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.metrics.paired import Difference
 from kancl.metrics.statistics import bootstrap_interval, t_interval
 from kancl.reporting.report.groups import Benchmark, Side
@@ -17,6 +18,7 @@ from kancl.reporting.report.verdicts import COMPARED, Comparison, points
 from kancl.reporting.tables import UNDEFINED, count, prefixed, seconds, size
 
 NOT_RECORDED = "not recorded"
+ALL_METRICS = (*METRICS, *CONTINUAL_METRICS)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,34 @@ def results(benchmark: Benchmark) -> Sheet:
     head = (*_word_titles(benchmark), "runs", *names, "parameters", "training s")
     caption = f"{benchmark.title}: results, mean ± half of the 95 % t-interval"
     return Sheet(caption, head, tuple(rows), len(_word_titles(benchmark)))
+
+
+def continual(benchmark: Benchmark) -> Sheet | None:
+    """What happened between the borders, a row per side; None without any curve."""
+    sides = [side for side in benchmark.sides if side.by_seed("minimum_accuracy")]
+    if not sides:
+        return None
+    rows = []
+    for side in sides:
+        cells = []
+        for metric in CONTINUAL_METRICS:
+            scale = 1 if metric == "recovery_iterations" else 100
+            cells.append(_estimate(side.by_seed(metric), scale, len(side.completed)))
+        rows.append((*_words(benchmark, side), *cells))
+    head = (*_word_titles(benchmark), *CONTINUAL_TITLES)
+    caption = f"{benchmark.title}: between borders, mean ± half of the 95 % t-interval"
+    return Sheet(caption, head, tuple(rows), len(_word_titles(benchmark)))
+
+
+CONTINUAL_TITLES = (
+    "min-ACC %",
+    "WC-ACC %",
+    "stability gap %",
+    "recovery, iterations",
+    "recovered %",
+    "windowed forgetting %",
+    "windowed plasticity %",
+)
 
 
 def comparison(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> Sheet:
@@ -131,7 +161,7 @@ def results_csv(benchmarks: Sequence[Benchmark]) -> str:
     rows: list[list[Any]] = []
     for benchmark in benchmarks:
         for side in benchmark.sides:
-            for metric in METRICS:
+            for metric in ALL_METRICS:
                 values = list(side.by_seed(metric).values())
                 words = [benchmark.title, side.model, side.strategy, side.variant]
                 counts = [len(side.runs), len(side.completed), len(values)]
@@ -169,11 +199,11 @@ def runs_csv(benchmarks: Sequence[Benchmark]) -> str:
         for side in benchmark.sides:
             for run in (*side.runs, *side.repeated):
                 words = [benchmark.title, side.model, side.strategy, side.variant]
-                numbers = [run.metric(metric) for metric in METRICS]
+                numbers = [run.metric(metric) for metric in ALL_METRICS]
                 numbers += [run.number(key) for key in costs]
                 rows.append([*words, run.seed, run.status, *numbers, run.name])
     head = ["benchmark", "model", "strategy", "variant", "seed", "status"]
-    return _csv([*head, *METRICS, *costs, "folder"], rows)
+    return _csv([*head, *ALL_METRICS, *costs, "folder"], rows)
 
 
 STATISTICS = ("mean", "sd", "low", "high", "bootstrap_low", "bootstrap_high")
@@ -205,13 +235,20 @@ def _runs(side: Side) -> str:
     return f"{len(side.completed)} of {len(side.runs)} ({counts})"
 
 
-def _estimate(by_seed: dict[int, float]) -> str:
+def _estimate(
+    by_seed: dict[int, float], scale: float = 100, n_runs: int | None = None
+) -> str:
+    """Mean with its interval; of how many runs, where some have no value."""
     values = list(by_seed.values())
     if not values:
         return UNDEFINED
-    text = f"{100 * fmean(values):.1f}"
+    text = f"{scale * fmean(values):.1f}"
     interval = t_interval(values)
-    return f"{text} ± {100 * interval.half_width:.1f}" if interval else text
+    if interval:
+        text += f" ± {scale * interval.half_width:.1f}"
+    if n_runs is not None and len(values) < n_runs:
+        text += f" ({len(values)} of {n_runs} runs)"
+    return text
 
 
 def _points(difference: Difference | None) -> str:

@@ -42,6 +42,7 @@ def write_report(runs: Sequence[Run], folder: Path | str) -> Report:
     sheets = {
         "results": [tables.results(b) for b, _ in compared],
         "comparison": [tables.comparison(b, c) for b, c in compared if c],
+        "continual": [s for b, _ in compared if (s := tables.continual(b))],
         "cost": [tables.cost(b) for b, _ in compared],
     }
     for name, parts in sheets.items():

@@ -1,6 +1,7 @@
 """Run folders read back: nothing is trusted, nothing is dropped."""
 
 import json
+from unittest.mock import ANY
 
 import pytest
 
@@ -27,7 +28,8 @@ def test_metrics_need_neither_matrix_nor_summary_to_be_right(plant):
     (folder / "accuracy_matrix.csv").write_text(text.replace("0.5", "0.6"))
     run = read_run(folder)
     expected = summarise(planted(0.9, 0.5))
-    assert run.metrics == expected and run.completed
+    assert run.metrics.items() >= (expected | {"undefined": ANY}).items()
+    assert run.metrics["minimum_accuracy"] == 0.5 and run.completed
     assert "accuracy_matrix.csv differs" in run.problems[0]
     assert "average_accuracy in summary.json is 0.99" in run.problems[1]
 
