@@ -35,6 +35,7 @@ class Training:
             null: 256 on a CPU, whose cache such a batch fits, 1000 on a GPU.
         lr_gamma: the learning rate is multiplied by this after every epoch, starting
             anew with each experience. null: it is constant.
+        experience_gamma: the learning rate is multiplied by this after every experience.
     """
 
     epochs: int = 1
@@ -42,6 +43,7 @@ class Training:
     batch_size: int = 128
     eval_batch_size: int | None = None
     lr_gamma: float | None = None
+    experience_gamma: float | None = None
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ def fingerprint(config: RunConfig) -> str:
     for key in NOT_HASHED:
         section, _, name = key.rpartition(".")
         del (result[section] if section else result)[name]
+    result = {key: value for key, value in result.items() if value != {}}
     text = json.dumps(result, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -53,12 +53,16 @@ def _batches(
 ) -> Iterator[list[Any]]:
     """What a DataLoader with this batch sampler and generator would give."""
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
-    if len(sampler.samplers) == 1 and _decides_ahead(sampler.samplers[0], generator):
+    if _at_once(sampler, generator):
         indices = _order_at_once(sampler.samplers[0], sampler.never_ending)
     else:
         indices = (torch.from_numpy(np.array(batch)) for batch in sampler)
     for index in indices:
         yield found.batch(index)
+
+
+def _at_once(sampler: MultiDatasetSampler, generator: torch.Generator | None) -> bool:
+    return len(sampler.samplers) == 1 and _decides_ahead(sampler.samplers[0], generator)
 
 
 def _decides_ahead(sampler: Any, generator: torch.Generator | None) -> bool:
@@ -95,6 +99,8 @@ class WholeBatchLoader:
     def __init__(self, loader: MultiDatasetDataLoader, found: FoundRows) -> None:
         self._loader = loader
         self._found = found
+        self.draws_at_start = False
+        """Whether the pass under way draws no random number after its first batch."""
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -114,7 +120,9 @@ class WholeBatchLoader:
             oversample_small_datasets=loader.oversample_small_datasets,
             never_ending=loader.never_ending,
         )
-        yield from _batches(self._found, sampler, loader.loader_kwargs.get("generator"))
+        generator = loader.loader_kwargs.get("generator")
+        self.draws_at_start = not loader.never_ending and _at_once(sampler, generator)
+        yield from _batches(self._found, sampler, generator)
 
 
 class EndlessLoader:
@@ -125,6 +133,8 @@ class EndlessLoader:
     generator when iteration starts, and everything follows from it: what a model draws
     meanwhile (dropout) does not change the order of the data.
     """
+
+    draws_at_start = True
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,17 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from kancl.data.pixels import Scaling
+
+
+class Store(Protocol):
+    """Where a benchmark keeps what its networks are fed."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """``(n, ...)``, one row per sample, on the device."""
+
+    def images(self, rows: Tensor, orders: Tensor | int) -> Tensor:
+        """The inputs at ``rows``, float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +74,12 @@ class ImageRows(Dataset):
 
     Args:
         rows: ``(n,)`` row numbers in ``store.pixels``, on its device.
-        targets: ``(n,)`` int64, on the same device.
+        targets: ``(n,)`` int64 classes or float32 values, on the same device.
         order: pixel order of these images, if the store has any.
     """
 
     def __init__(
-        self, store: ImageStore, rows: Tensor, targets: Tensor, order: int = 0
+        self, store: Store, rows: Tensor, targets: Tensor, order: int = 0
     ) -> None:
         self.store = store
         self.rows = rows
@@ -78,9 +89,9 @@ class ImageRows(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, float]:
         row = self.rows[index].reshape(1)
-        return self.store.images(row, self.order)[0], int(self.targets[index])
+        return self.store.images(row, self.order)[0], self.targets[index].item()
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +104,7 @@ class FoundRows:
         others: further attributes that a sample carries (DER's logits).
     """
 
-    store: ImageStore
+    store: Store
     rows: Tensor
     targets: Tensor
     orders: Tensor | int
@@ -161,7 +172,7 @@ class _Targets(DataAttribute):
 
 
 def rows_dataset(
-    store: ImageStore,
+    store: Store,
     rows: Tensor,
     targets: Tensor,
     *,
@@ -228,7 +239,7 @@ def _find_in_dataset(dataset: Any) -> FoundRows | None:
     carried = {a.name: a for a in dataset._data_attributes.values() if a.use_in_getitem}
     task_labels = carried.pop("targets_task_labels", None)
     if task_labels is not None:
-        labels = torch.from_numpy(_integers(task_labels.data))
+        labels = torch.from_numpy(integers(task_labels.data))
         found = replace(found, task_labels=labels.to(found.rows.device))
     return replace(found, others=tuple(carried.values()))
 
@@ -247,7 +258,7 @@ def _find_in_tree(data: Any, group: str) -> FoundRows | None:
     found = _concat([_find_in_tree(part, group) for part in data._datasets])
     if found is None or data._indices is None:
         return found
-    index = torch.from_numpy(_integers(data._indices)).to(found.rows.device)
+    index = torch.from_numpy(integers(data._indices)).to(found.rows.device)
     assert isinstance(found.orders, Tensor)
     return replace(
         found,
@@ -301,12 +312,12 @@ def _has_transform(data: Any, group: str) -> bool:
     return any(each[group] is not None for each in groups)
 
 
-def _integers(values: Any) -> np.ndarray:
+def integers(values: Any) -> np.ndarray:
     """Indices or labels, in whichever of Avalanche's sequences they are kept."""
     if isinstance(values, ConstantSequence):
         return np.full(len(values), values[0] if len(values) else 0, dtype=np.int64)
     if isinstance(values, FlatData):
-        parts = [_integers(part) for part in values._datasets]
+        parts = [integers(part) for part in values._datasets]
         joined = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-        return joined if values._indices is None else joined[_integers(values._indices)]
+        return joined if values._indices is None else joined[integers(values._indices)]
     return np.fromiter((int(value) for value in values), np.int64, count=len(values))

@@ -45,18 +45,22 @@ from kancl.metrics.accuracy_matrix import (
     forgetting,
     learning_accuracy,
 )
-from kancl.plugins.forgetting_curve import CURVE
+from kancl.metrics.rmse_matrix import largest_rmse_increase
+from kancl.plugins.forgetting_curve import CURVE, RMSE_CURVE
 from kancl.plugins.off_grid import OFF_GRID, head_layers, spline_network
 from kancl.plugins.recorder import Measurement, RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
 
 EVERY_EXPERIENCE = "accuracy_on_every_experience"
+RMSE_EVERYWHERE = "rmse_on_every_experience"
 TAGS = {
     f"{EVERY_EXPERIENCE}/<model>-<strategy>": "The forgetting curves: accuracy on each "
     "experience (sub-runs experience_1, ...) on a sample of its test images, against "
     "training iterations. Experiences not yet trained are measured too. The sub-run "
     "`borders` jumps up where the next experience begins.",
+    f"{RMSE_EVERYWHERE}/<model>-<strategy>": "The same of a regression: root mean square "
+    "errors. Its `training/rmse` and `picture/rmse_matrix` stand for those of accuracies.",
     "accuracy_on_seen/curve": "Mean of those curves over the experiences seen so far.",
     "accuracy_on_seen/test": "Mean accuracy on the experiences seen so far, whole test "
     "sets, after each experience.",
@@ -64,6 +68,8 @@ TAGS = {
     "before the latest, after each experience.",
     "forgetting/learning_accuracy": "Mean accuracy on each experience just after it was "
     "trained. A model that learns nothing forgets nothing: read the two together.",
+    "forgetting/largest_rmse_increase": "Of a regression: the most that the error on an "
+    "earlier experience has grown since it was trained.",
     "training/loss": "Mean training loss over the latest batches, penalties of the "
     "strategy included. Sub-runs named after other evaluated streams: their loss.",
     "training/accuracy": "The same for the accuracy.",
@@ -103,6 +109,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         picture_share: largest share of the time so far that drawing may take; pictures
             that would take more are left to a later experience. The last one always has
             them; 1: all have.
+        goes_on_at: iteration at which a run that was killed goes on: TensorBoard drops
+            what the killed one wrote of later ones.
     """
 
     def __init__(
@@ -114,6 +122,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         card: str = "",
         figures: bool = True,
         picture_share: float = 1.0,
+        goes_on_at: int | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
@@ -124,9 +133,12 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._picture_share = picture_share
         self._drawing_seconds = 0.0
         self._writers: dict[str, SummaryWriter] = {}
-        self._tag = f"{EVERY_EXPERIENCE}/{label}"
+        self._regression = not recorder.score.rises
+        curve = RMSE_EVERYWHERE if self._regression else EVERY_EXPERIENCE
+        self._tag = f"{curve}/{label}"
         self._curve_point: dict[int, float] = {}
         self._curve_at = -1
+        self._purged_from = None if goes_on_at is None else goes_on_at + 1
         self._writer("").add_custom_scalars(_layout(self._tag))
         self._writer("").add_text("about", _about(label, card))
         recorder.listeners.append(self._listen)
@@ -159,15 +171,24 @@ class TensorBoardPlugin(SupervisedPlugin):
             writer.close()
         self._recorder.listeners.remove(self._listen)
 
+    def flush(self) -> None:
+        """Put on the disk all that belongs to the iterations so far."""
+        self._finish_curve_point()
+        for writer in self._writers.values():
+            writer.flush()
+
     def _writer(self, run: str) -> SummaryWriter:
         if run not in self._writers:
-            self._writers[run] = SummaryWriter(str(self.folder / run), flush_secs=10)
+            folder = str(self.folder / run)
+            purged = self._purged_from
+            writer = SummaryWriter(folder, flush_secs=10, purge_step=purged)
+            self._writers[run] = writer
         return self._writers[run]
 
     # numbers, as the recorder hears of them
 
     def _listen(self, m: Measurement) -> None:
-        if m.name == CURVE and m.experience is not None:
+        if m.name in (CURVE, RMSE_CURVE) and m.experience is not None:
             if m.iteration != self._curve_at:
                 self._finish_curve_point()
             self._curve_at = m.iteration
@@ -181,7 +202,7 @@ class TensorBoardPlugin(SupervisedPlugin):
             stream, _, what = m.name.rpartition("_")
             if stream == "batch":
                 self._scalar(f"training/{what}", m.value)
-            elif what in ("loss", "accuracy") and (
+            elif what in ("loss", self._recorder.score.name) and (
                 stream != "test" or self._recorder.in_training
             ):
                 run = stream
@@ -194,7 +215,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         """The mean over the experiences seen, once all of a point are there."""
         n_seen = self._recorder.n_seen(max(self._curve_at, 0))
         seen = [v for k, v in self._curve_point.items() if k < n_seen]
-        if n_seen and len(seen) == n_seen:
+        if n_seen and len(seen) == n_seen and not self._regression:
             main = self._writer("")
             main.add_scalar(
                 "accuracy_on_seen/curve", sum(seen) / n_seen, self._curve_at
@@ -221,7 +242,7 @@ class TensorBoardPlugin(SupervisedPlugin):
                 if self._may_draw():
                     with self._drawing():
                         edges = figures.edge_functions(network)
-                        self._picture("edge_functions", edges)
+                        self.picture("edge_functions", edges)
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder = self._recorder
@@ -229,7 +250,11 @@ class TensorBoardPlugin(SupervisedPlugin):
         if recorder.in_training or recorder.matrix[n].isnan().all():
             return
         part = recorder.matrix[: n + 1, : max(n, 1)]
-        if n:
+        if n and self._regression:
+            self._metric(
+                "forgetting/largest_rmse_increase", largest_rmse_increase, part
+            )
+        elif n:
             self._metric(
                 "accuracy_on_seen/test", average_seen_accuracy, recorder.matrix, n
             )
@@ -237,7 +262,7 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._metric("forgetting/forgetting", forgetting, part)
         if self._may_draw():
             with self._drawing():
-                self._draw_accuracies()
+                self._draw_scores()
         for writer in self._writers.values():
             writer.flush()
 
@@ -255,13 +280,14 @@ class TensorBoardPlugin(SupervisedPlugin):
         yield
         self._drawing_seconds += time.perf_counter() - start
 
-    def _draw_accuracies(self) -> None:
+    def _draw_scores(self) -> None:
         recorder = self._recorder
-        matrix = figures.accuracy_matrix(recorder.matrix, self.label)
-        self._picture("accuracy_matrix", matrix)
-        if any(m.name == CURVE for m in recorder.measurements):
+        draw = figures.rmse_matrix if self._regression else figures.accuracy_matrix
+        matrix = draw(recorder.matrix, self.label)
+        self.picture(f"{recorder.score.name}_matrix", matrix)
+        if any(m.name in (CURVE, RMSE_CURVE) for m in recorder.measurements):
             curves = Curves.from_measurements(recorder.measurements, self.label)
-            self._picture("forgetting_curves", figures.forgetting_curves([curves]))
+            self.picture("forgetting_curves", figures.forgetting_curves([curves]))
 
     def _metric(self, tag: str, metric: Any, *arguments: Any) -> None:
         try:
@@ -269,7 +295,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         except UndefinedMetric:
             pass  # no point in the chart; the run's summary says why
 
-    def _picture(self, name: str, figure: Figure) -> None:
+    def picture(self, name: str, figure: Figure) -> None:
+        """Write a figure as ``picture/<name>``, now."""
         image = figures.as_pixels(figure)
         tag, at = f"picture/{name}", self._recorder.iteration
         self._writer("").add_image(tag, image, at, dataformats="HWC")
@@ -292,13 +319,15 @@ def write_comparison(
         writer.add_image("picture/forgetting_curves", image, dataformats="HWC")
 
 
-def dashboard_url(labels: Sequence[str], address: str = "http://localhost:6006") -> str:
+def dashboard_url(
+    labels: Sequence[str],
+    address: str = "http://localhost:6006",
+    curves: str = EVERY_EXPERIENCE,
+) -> str:
     """The address that shows the forgetting curves first: pinned, unsmoothed, each
     experience in one colour whatever the model.
     """
-    pins = [
-        f'{{"plugin":"scalars","tag":"{EVERY_EXPERIENCE}/{label}"}}' for label in labels
-    ]
+    pins = [f'{{"plugin":"scalars","tag":"{curves}/{label}"}}' for label in labels]
     query = {
         "pinnedCards": f"[{','.join(pins)}]",
         "runColorGroup": r"regex:(experience_\d+|borders)$",

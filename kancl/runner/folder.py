@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -20,13 +19,18 @@ from torch import Tensor
 
 import kancl
 from kancl.config import RunConfig, fingerprint, plain
+from kancl.runner.checkpoint import write_whole
+from kancl.runner.lock import RunLock
 
 FILES = (
     "summary.json",  # first to go, last to come: it says whether the rest is complete
     "config.yaml",
     "env.json",
     "accuracy_matrix.csv",
+    "rmse_matrix.csv",
     "validation_matrix.csv",
+    "learned_function.csv",
+    "learned_function.png",
     "metrics.csv",
     "model.pt",
     "error.txt",
@@ -64,10 +68,28 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
-        for left in [*self.path.glob(".*.part"), *self.path.rglob("events.out.*")]:
+        self._clear_parts()
+        for left in self.path.rglob("events.out.*"):
             left.unlink(missing_ok=True)
         self._write("config.yaml", OmegaConf.to_yaml(plain(self._config)))
         self._write("env.json", _json(environment(device)))
+
+    def go_on(self, iteration: int) -> None:
+        """Note that a run that was killed goes on here; what it wrote stays."""
+        for name in ("summary.json", "error.txt"):
+            (self.path / name).unlink(missing_ok=True)
+        self._clear_parts()
+        written = json.loads((self.path / "env.json").read_text())
+        went_on = [*written.get("went_on_at_iterations", []), iteration]
+        self._write("env.json", _json({**written, "went_on_at_iterations": went_on}))
+
+    def locked(self) -> RunLock:
+        """To be held while the run is made: nobody else makes it then."""
+        return RunLock(self.path)
+
+    def _clear_parts(self) -> None:
+        for left in self.path.glob(".*.part"):
+            left.unlink(missing_ok=True)
 
     def write_matrix(self, matrix: Tensor, name: str = "accuracy_matrix.csv") -> None:
         """Row r: after r experiences; column j: accuracy on experience j."""
@@ -83,6 +105,14 @@ class RunFolder:
         rows = ([*m[:3], _number(m[3])] for m in measurements)
         self._write("metrics.csv", _csv(header, rows))
 
+    def write_table(
+        self, name: str, header: Sequence[str], rows: Iterable[Sequence[float]]
+    ) -> None:
+        self._write(name, _csv(header, (map(_number, row) for row in rows)))
+
+    def write_file(self, name: str, content: bytes) -> None:
+        self._write(name, content)
+
     def write_model(self, model: torch.nn.Module) -> None:
         buffer = io.BytesIO()
         state = {key: value.cpu() for key, value in model.state_dict().items()}
@@ -97,13 +127,8 @@ class RunFolder:
 
     def _write(self, name: str, content: str | bytes) -> None:
         """A kill at any moment leaves the whole file or none."""
-        part = self.path / f".{name}.part"
         data = content.encode() if isinstance(content, str) else content
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.path / name)
+        write_whole(self.path / name, data)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -139,7 +164,7 @@ def _commit(checkout: Path) -> dict[str, Any]:
     return {"commit": ask("rev-parse", "HEAD"), "changed": bool(changed)}
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -6,6 +6,7 @@ import math
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +16,25 @@ from torch import Tensor
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
 from kancl.metrics.accuracy_matrix import matrix_from_series, summarise
+from kancl.metrics.rmse_matrix import summarise_rmse
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.plugins.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.off_grid import OffGridPlugin
 from kancl.plugins.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
+from kancl.reporting.report import all_metrics
 from kancl.runner.build import Parts, Size, build, resolve_device
+from kancl.runner.checkpoint import (
+    CheckpointFolder,
+    CheckpointPlugin,
+    Interrupted,
+    Interruption,
+    Unresumable,
+)
+from kancl.runner.diagnosis import Diagnosis
 from kancl.runner.folder import RunFolder
+from kancl.runner.origin import made_by
+from kancl.runner.seeding import stream_seeds
 from kancl.runner.train import HELD, iterations_planned, train
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
@@ -35,14 +48,17 @@ def run(
 ) -> dict[str, Any]:
     """Train and evaluate as configured, write the run folder, return its summary.
 
-    A completed run is not repeated unless ``config.overwrite``. A run that fails or
-    diverges is written down as such, with its traceback; only Ctrl-C gets out.
+    A completed run is not repeated unless ``config.overwrite``; one that was killed goes
+    on from its last checkpoint, to the same bytes. A run that fails or diverges is
+    written down as such, with its traceback.
 
     Args:
         parts: what ``build`` made of the configuration; made here if left out. They
             serve one run.
 
     Raises: ConfigError, before anything is written, for values that cannot work.
+        Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. Held, if
+        another process makes this run.
     """
     console = console or Console()
     folder = RunFolder(config)
@@ -54,35 +70,103 @@ def run(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
-    parts = parts or build(config)
+    interruption = Interruption()
+    with folder.locked(), interruption.listening():
+        checkpoints = CheckpointFolder(folder.path / "checkpoint", made_by(config))
+        say = partial(_say, console)
+        points = checkpoints.points(say) if done is None else []
+        for point in [*points, None]:
+            parts = parts or build(config)
+            keeper = CheckpointPlugin(
+                checkpoints, config.checkpoint, point, interruption, say
+            )
+            if not quiet:
+                _introduce(console, folder, parts)
+            if point is None:
+                checkpoints.clear()
+                folder.start(device)
+            else:
+                say(f"  {folder.path.name} goes on at iteration {point.iteration}")
+                folder.go_on(point.iteration)
+            try:
+                summary = _make(
+                    config, parts, folder, keeper, None if quiet else console
+                )
+                break
+            except Unresumable as error:
+                say(f"{checkpoints.path / keeper.name} is refused: {error}")
+                parts = None  # they serve one run
+        if summary["status"] != "failed" and not config.checkpoint.keep:
+            checkpoints.clear()
     if not quiet:
-        _introduce(console, folder, parts)
-    folder.start(device)
+        _conclude(console, folder, summary)
+    return summary
+
+
+def _make(
+    config: RunConfig,
+    parts: Parts,
+    folder: RunFolder,
+    keeper: CheckpointPlugin,
+    console: Console | None,
+) -> dict[str, Any]:
+    """Make the run from its beginning, or from where ``keeper`` takes it up.
+
+    Raises: Unresumable, if the state to go on from does not fit.
+    """
+    device = resolve_device(config.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     summary = {**_identity(config, parts), "status": "failed"}
     recorder = RecorderPlugin(
         parts.benchmark.info.n_experiences,
         trains_jointly=trains_jointly(config.strategy.name),
+        score=parts.benchmark.info.score,
     )
+    diagnosis = Diagnosis(config, parts, recorder)
     off_grid = OffGridPlugin(recorder, parts.benchmark.test_stream)
-    board = _board(config, folder, recorder, summary)
+    board = _board(config, folder, recorder, summary, keeper.goes_on_at)
+    plugins = [*_curve(config, parts, recorder), off_grid, *diagnosis.plugins, *board]
     try:
-        plugins = [*_curve(config, parts, recorder), off_grid, *board]
-        for _ in train(config, parts, recorder, plugins, None if quiet else console):
-            if off_grid.shares and not quiet:
+        for _ in train(config, parts, recorder, plugins, console, keeper):
+            if off_grid.shares and console is not None:
                 _say(console, f"  values outside the grid: {_shares(off_grid.shares)}")
         summary["status"] = "completed"
+    except Unresumable:
+        raise
+    except Interrupted:
+        keeper.write(inside=False)
+        raise
     except Exception as error:
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
         summary["error"] = f"{type(error).__name__}: {error}"
-        folder.write_error(traceback.format_exc())
+        summary["traceback"] = traceback.format_exc()
+    try:
+        diagnosis.write(folder, board)
+        _write_down(config, parts, folder, recorder, off_grid, board, summary)
+    except OSError as error:  # a full disk: what is there stays
+        summary |= {"status": "failed", "error": str(error)}
+    return summary
+
+
+def _write_down(
+    config: RunConfig,
+    parts: Parts,
+    folder: RunFolder,
+    recorder: RecorderPlugin,
+    off_grid: OffGridPlugin,
+    board: Sequence[TensorBoardPlugin],
+    summary: dict[str, Any],
+) -> None:
+    """Everything that came out; the summary, which says that all is there, last."""
+    if "traceback" in summary:
+        folder.write_error(summary.pop("traceback"))
     if trains_last_layer_only(config.strategy.name):
         parts = replace(parts, size=_size_as_trained(parts))
         summary |= _size(parts)
     summary |= _results(recorder, off_grid)
-    summary |= _cost(config, parts, recorder, device)
-    folder.write_matrix(recorder.matrix)
+    summary |= _cost(config, parts, recorder, resolve_device(config.device))
+    folder.write_matrix(recorder.matrix, f"{recorder.score.name}_matrix.csv")
     if config.scenario.options.get("validation"):
         validation = _validation_matrix(recorder)
         folder.write_matrix(validation, "validation_matrix.csv")
@@ -93,9 +177,6 @@ def run(
     for writer in board:
         writer.close(_hparams(config), summary)
     folder.write_summary(summary)
-    if not quiet:
-        _conclude(console, folder, summary)
-    return summary
 
 
 def _board(
@@ -103,6 +184,7 @@ def _board(
     folder: RunFolder,
     recorder: RecorderPlugin,
     identity: dict[str, Any],
+    goes_on_at: int | None,
 ) -> list[TensorBoardPlugin]:
     if config.tensorboard == "none":
         return []
@@ -115,6 +197,7 @@ def _board(
             card=_card(identity),
             figures=config.tensorboard == "all",
             picture_share=0.05,
+            goes_on_at=goes_on_at,
         )
     ]
 
@@ -150,6 +233,7 @@ def _identity(config: RunConfig, parts: Parts) -> dict[str, Any]:
         "strategy": config.strategy.name,
         "optimizer": config.optimizer.name,
         "seed": config.seed,
+        "seeds": asdict(stream_seeds(config)),
         "head": parts.head,
         "hidden": list(parts.size.hidden),
         "match": config.match,
@@ -178,8 +262,12 @@ def _size_as_trained(parts: Parts) -> Size:
 
 def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any]:
     """What came out; metrics that are undefined are None and say why."""
+    if recorder.score.rises:
+        scores = all_metrics(recorder.matrix, recorder.measurements)
+    else:
+        scores = summarise_rmse(recorder.matrix)
     return {
-        **summarise(recorder.matrix),
+        **scores,
         "n_iterations": recorder.iteration,
         "train_seconds": recorder.train_seconds,
         "eval_seconds": recorder.eval_seconds,

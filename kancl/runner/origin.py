@@ -1,0 +1,44 @@
+"""What must be the same for two processes to compute the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import kancl
+from kancl.config import RunConfig, fingerprint
+from kancl.runner.build import resolve_device
+
+
+def made_by(config: RunConfig) -> dict[str, Any]:
+    """Names and values; a checkpoint with other ones is not gone on from."""
+    device = resolve_device(config.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "configuration": fingerprint(config),
+        "data_dir": config.data_dir,
+        "training.eval_batch_size": config.training.eval_batch_size,
+        "code of kancl": code_fingerprint(),
+        "torch": torch.__version__,
+        "avalanche": version("avalanche-lib"),
+        "numpy": version("numpy"),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "device": name,
+        "number of threads": torch.get_num_threads(),
+    }
+
+
+@cache
+def code_fingerprint() -> str:
+    """Of all of kancl's source files."""
+    root = Path(kancl.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,130 @@
+"""A run that is killed goes on, by the same command, to the same bytes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kancl.plugins.recorder import RecorderPlugin
+from kancl.strategies import STRATEGIES
+
+MakeRun = Callable[..., tuple[dict[str, Any], Path]]
+
+BYTES = ("model.pt", "metrics.csv", "accuracy_matrix.csv")
+FEW = {
+    "mem_size": 24,
+    "replay_batch_size": 8,
+    "candidates": 10,
+    "patterns_per_experience": 8,
+    "n_features": 20,
+    "fisher_samples": 8,
+    "feature_samples": 16,
+    "structure": "blocks",
+}
+SMALL = ["scenario.n_experiences=2", "keep_model=true", "training.batch_size=12"]
+
+
+class Killed(BaseException):
+    """No Exception, so that nothing is written down on the way out."""
+
+
+@contextmanager
+def killed_at(iteration: int) -> Iterator[None]:
+    """Inside, the run ends without a word at this training iteration."""
+    after = RecorderPlugin.after_training_iteration
+
+    def dying(self: RecorderPlugin, strategy: Any, **kwargs: Any) -> None:
+        after(self, strategy, **kwargs)
+        if self.iteration == iteration:
+            raise Killed
+
+    RecorderPlugin.after_training_iteration = dying  # type: ignore[method-assign]
+    try:
+        with pytest.raises(Killed):
+            yield
+    finally:
+        RecorderPlugin.after_training_iteration = after  # type: ignore[method-assign]
+
+
+def timeless(summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in summary.items()
+        if not key.endswith("_seconds") and key != "iterations_per_second"
+    }
+
+
+def few(strategy: str) -> list[str]:
+    known = inspect.signature(STRATEGIES[strategy]).parameters
+    options = [f"strategy.{k}={v}" for k, v in FEW.items() if k in known]
+    return [f"strategy={strategy}", *options]
+
+
+def check_bytes(
+    make_run: MakeRun, tmp_path: Path, words: list[str], *kills: int, every: int = 4
+) -> None:
+    """Kill a run at these iterations, one after the other; lay it beside a whole one."""
+    words = [*SMALL, *words]
+    whole, undisturbed = make_run(*words, log_dir=tmp_path / "a")
+    assert whole["status"] == "completed", whole
+    words += [f"checkpoint.every_iterations={every}"]
+    for iteration in kills:
+        with killed_at(iteration):
+            make_run(*words, log_dir=tmp_path / "b")
+    again, folder = make_run(*words, log_dir=tmp_path / "b")
+    assert again["status"] == "completed", again
+    went_on = json.loads((folder / "env.json").read_text())["went_on_at_iterations"]
+    start, expected = 0, []
+    for kill in kills:  # counted anew from where the run goes on
+        start += (kill - 1 - start) // every * every
+        expected.append(start)
+    assert went_on == expected
+    for name in BYTES:
+        one, other = (undisturbed / name).read_bytes(), (folder / name).read_bytes()
+        assert one == other, name
+    assert timeless(whole) == timeless(again)
+    assert not (folder / "checkpoint").exists()
+
+
+MIXTURES = {
+    "dropout, growing head, two kills in one epoch": [
+        *"model=mlp model.dropout=.5 scenario.head=growing training.epochs=3".split(),
+        *"training.lr_gamma=.5 scenario.validation=.005".split(),
+    ],
+    "a head per experience, several samplers, outputs of old": [
+        *few("lwf_ewc"),
+        *"scenario.incremental=task training.epochs=2 training.iterations=11".split(),
+    ],
+    "a replay loader that never ends, samples with outputs": [
+        *few("der"),
+        "training.epochs=3",
+    ],
+}
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_a_killed_run_ends_in_the_same_bytes(
+    make_run: MakeRun, tmp_path: Path, mixture: str
+) -> None:
+    check_bytes(make_run, tmp_path, MIXTURES[mixture], 10, 21)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("head", ["single", "growing", "multi"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_resumes_in_mid_epoch(
+    make_run: MakeRun, tmp_path: Path, strategy: str, head: str
+) -> None:
+    if head == "multi" and strategy == "der":
+        pytest.skip("DER takes no head per experience")
+    incremental = "task" if head == "multi" else "class"
+    words = [*few(strategy), f"scenario.incremental={incremental}"]
+    words += [f"scenario.head={head}", "training.epochs=3"]
+    kill = 11 if strategy in ("joint", "gdumb") else 22
+    check_bytes(make_run, tmp_path, words, kill)
