@@ -30,7 +30,7 @@ from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from kancl.bench.stock import stock_split_mnist, torchvision_folder
-from kancl.benchmarks import ImageBenchmark, split_mnist
+from kancl.benchmarks import Benchmark, split_mnist
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
 from kancl.plugins.recorder import RecorderPlugin
@@ -151,7 +151,7 @@ def _accuracy(net: nn.Module, test: list[Images]) -> float:
 
 def _kancl(
     net: nn.Module,
-    benchmark: ImageBenchmark,
+    benchmark: Benchmark,
     batch_size: int,
     device: str,
     stock_metrics: bool = False,

@@ -1,9 +1,10 @@
-"""Scenarios: genuine Avalanche benchmarks over images held in memory."""
+"""Scenarios: genuine Avalanche benchmarks over images or points held in memory."""
 
+from kancl.benchmarks.gaussian_peaks import gaussian_peaks
 from kancl.benchmarks.image_benchmark import (
+    Benchmark,
     BenchmarkInfo,
     ExperiencePlan,
-    ImageBenchmark,
     assemble,
 )
 from kancl.benchmarks.options import ImageOptions

@@ -6,7 +6,7 @@ makes train, test and validation streams of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from kancl.benchmarks.selection import cap, hold_out, rows_by_class
 from kancl.data.images import Images
 from kancl.data.pixels import pad_images, rotate_images, scaling
 from kancl.data.rows import ImageStore, rows_dataset
+from kancl.metrics.score import ACCURACY, RMSE, Score
 
 # sets in Avalanche's new generators, where its own MultiHeadClassifier needs lists
 _CLASS_LISTS = (
@@ -41,11 +42,13 @@ class BenchmarkInfo:
     Args:
         n_outputs: of a single head that serves all experiences; for task-incremental
             benchmarks, of each experience's own head.
-        image_shape: ``(1, height, width)``.
+        image_shape: ``(1, height, width)``; of a regression, ``(in_features,)``.
         input_range: values of a black and of a white pixel.
         head: ``"multi"`` for task-incremental benchmarks, otherwise ``"single"``.
         classes_per_experience: number of different targets in one experience.
         experience_classes: for each experience, the data set's classes in it.
+        function: what a regression is to learn, ``(n, in_features)`` -> ``(n,)``; None
+            where classes are learned.
     """
 
     name: str
@@ -54,15 +57,21 @@ class BenchmarkInfo:
     n_experiences: int
     n_outputs: int
     in_features: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     input_range: tuple[float, float]
     head: str
     classes_per_experience: int
     experience_classes: tuple[tuple[int, ...], ...]
     class_names: tuple[str, ...]
+    function: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def score(self) -> Score:
+        """How a network is judged here."""
+        return ACCURACY if self.function is None else RMSE
 
 
-class ImageBenchmark(CLScenario):
+class Benchmark(CLScenario):
     """An Avalanche scenario that describes itself in ``info``.
 
     Streams: ``train_stream``, ``test_stream`` and, if asked for, ``validation_stream``.
@@ -112,7 +121,7 @@ def assemble(
     images: Images,
     plans: Sequence[ExperiencePlan],
     options: ImageOptions,
-) -> ImageBenchmark:
+) -> Benchmark:
     """Build the streams.
 
     Samples stand in the order of Avalanche's own ``nc_benchmark``, so that a strategy
@@ -170,7 +179,7 @@ def assemble(
         experience_classes=tuple(tuple(plan.classes) for plan in plans),
         class_names=images.class_names,
     )
-    return ImageBenchmark(list(scenario.streams.values()), info)
+    return Benchmark(list(scenario.streams.values()), info)
 
 
 def _choose(

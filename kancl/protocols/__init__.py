@@ -1,5 +1,15 @@
 """Published protocols, one file of data each, and the rule that passes or fails."""
 
+from kancl.protocols.bounds import (
+    Bound,
+    BoundedProtocol,
+    BoundJudgement,
+    bounds_markdown,
+    is_bounded,
+    judge_bound,
+    judge_fall,
+    read_bounds,
+)
 from kancl.protocols.protocol import (
     Judgement,
     Protocol,
@@ -11,6 +21,14 @@ from kancl.protocols.protocol import (
 )
 
 __all__ = [
+    "Bound",
+    "BoundJudgement",
+    "BoundedProtocol",
+    "bounds_markdown",
+    "is_bounded",
+    "judge_bound",
+    "judge_fall",
+    "read_bounds",
     "Judgement",
     "Protocol",
     "Row",

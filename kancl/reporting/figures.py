@@ -3,7 +3,7 @@
 Made with matplotlib's objects alone: no pyplot state, no global settings, no window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ def forgetting_curves(runs: Sequence[Curves], title: str = "") -> Figure:
     panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
     for axes, run in zip(panels, runs):
         _forgetting_panel(axes, run)
-    panels[0].set_ylabel("accuracy on each experience", color=INK, fontsize=10)
+    score = "RMSE" if runs[0].regression else "accuracy"
+    panels[0].set_ylabel(f"{score} on each experience", color=INK, fontsize=10)
     if title:
         figure.suptitle(title, color=INK, fontsize=11)
     return figure
@@ -55,13 +56,18 @@ def _forgetting_panel(axes: Axes, run: Curves) -> None:
     )
     seen = run.seen()
     if seen:
-        note = f"mean of\nseen: {100 * seen[-1][1]:.0f} %"
+        last = seen[-1][1]
+        value = f"{last:.2g}" if run.regression else f"{100 * last:.0f} %"
+        note = f"mean of\nseen: {value}"
         at = (end * 1.012, seen[-1][1])
         axes.text(*at, note, va="center", fontsize=8, color=INK, linespacing=0.95)
     _training_strip(axes, run, end)
     axes.set_xlim(0, end)
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    if run.regression:
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("training iterations", color=INK, fontsize=10)
     title = run.label if run.n_seeds == 1 else f"{run.label}, {run.n_seeds} seeds"
     axes.set_title(title, color=INK, fontsize=11, fontweight="bold", pad=20)
@@ -114,6 +120,30 @@ def accuracy_matrix(
         spread: standard deviations over seeds, of the matrix' shape, written below the
             means.
     """
+    title = "accuracy, %" if spread is None else "accuracy, % ± sd"
+    title = f"{label}: {title}" if label else title
+    return _scores(matrix, title, lambda value: f"{100 * value:.0f}", 1.0, spread)
+
+
+def rmse_matrix(matrix: Tensor, label: str = "") -> Figure:
+    """The same of root mean square errors, on a scale up to the largest."""
+    top = float(matrix.nan_to_num(0).max()) or 1.0
+    return _scores(matrix, f"{label}: RMSE" if label else "RMSE", _brief, top)
+
+
+def _brief(value: float) -> str:
+    if value >= 0.0995 or value == 0:
+        return f"{value:.2g}"
+    return f"{value:.0e}".replace("e-0", "e-")
+
+
+def _scores(
+    matrix: Tensor,
+    title: str,
+    number_of: Callable[[float], str],
+    top: float,
+    spread: Tensor | None = None,
+) -> Figure:
     n_rows, n = matrix.shape
     side = 0.46 if n <= 12 else 0.46 * 12 / n
     size = (1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6))
@@ -121,7 +151,7 @@ def accuracy_matrix(
     axes = figure.subplots()
     edges = np.arange(n_rows + 1) - 0.5  # cells are centred on whole numbers
     cells = axes.pcolormesh(
-        edges[:-1], edges, matrix.numpy(), cmap="Blues", vmin=0, vmax=1
+        edges[:-1], edges, matrix.numpy(), cmap="Blues", vmin=0, vmax=top
     )
     cells.set(edgecolor="face", linewidth=0.4)
     axes.set_aspect("equal")
@@ -131,11 +161,13 @@ def accuracy_matrix(
             value = matrix[i, j].item()
             if value != value:
                 continue
-            style: dict[str, Any] = {"color": "white" if value > 0.6 else CELL_INK}
+            style: dict[str, Any] = {
+                "color": "white" if value > 0.6 * top else CELL_INK
+            }
             style |= {"ha": "center", "va": "center"}
             weight = "bold" if i == j + 1 else "normal"
             lift = 0 if spread is None else 0.14
-            number = f"{100 * value:.0f}"
+            number = number_of(value)
             axes.text(j, i - lift, number, fontsize=8, fontweight=weight, **style)
             if spread is not None:
                 number = f"± {100 * spread[i, j].item():.0f}"
@@ -148,8 +180,7 @@ def accuracy_matrix(
     axes.set_yticks(range(n_rows), ["before", *(str(k + 1) for k in range(n))])
     axes.set_xlabel("tested on experience", fontsize=9, color=INK)
     axes.set_ylabel("trained on experiences up to", fontsize=9, color=INK)
-    title = "accuracy, %" if spread is None else "accuracy, % ± sd"
-    axes.set_title(f"{label}: {title}" if label else title, fontsize=10, color=INK)
+    axes.set_title(title, fontsize=10, color=INK)
     quiet(axes, frame=False)
     return figure
 

@@ -29,6 +29,7 @@ from kancl.reporting.report import (
     read_run,
     write_over_seeds,
 )
+from kancl.reporting.tensorboard import EVERY_EXPERIENCE, RMSE_EVERYWHERE
 from kancl.runner.compose import Request
 from kancl.runner.folder import RunFolder
 from kancl.runner.launch import Summaries, make_runs
@@ -52,7 +53,12 @@ def carry_out(
         lines.append(f"figure and table: {folder}")
     log_dir = request.configs[0].log_dir
     labels = list(dict.fromkeys(f"{s['model']}-{s['strategy']}" for s in summaries))
-    lines += [f"tensorboard --logdir {log_dir}", f"  {dashboard_url(labels)}"]
+    regression = any("average_rmse" in summary for summary in summaries)
+    curves = RMSE_EVERYWHERE if regression else EVERY_EXPERIENCE
+    lines += [
+        f"tensorboard --logdir {log_dir}",
+        f"  {dashboard_url(labels, curves=curves)}",
+    ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return summaries

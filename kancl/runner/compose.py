@@ -26,7 +26,9 @@ from kancl.config import ConfigError, RunConfig, config_dir, nearest, typed
 from kancl.config.groups import Group
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
+from kancl.runner.experiments import expanded
 from kancl.runner.registry import GROUPS
+from kancl.runner.scenario_settings import with_settings
 
 
 @dataclass(frozen=True)
@@ -43,29 +45,33 @@ class Request:
 
 
 def read_request(overrides: Sequence[str], sweep: bool) -> Request:
-    """Compose and check every run that the overrides ask for.
+    """Compose and check every run that the overrides, or an experiment, ask for.
 
     Args:
         sweep: whether ``key=a,b`` and ``key=range(n)`` ask for several runs.
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """
+    sides, is_experiment = expanded(overrides)
+    jobs: list[_Job] = []
+    keys_said: dict[str, None] = {}
     with _hydra_tree() as tree:
-        parsed = [tree.parse(text) for text in overrides]
-        hydra = [o for o in parsed if o.is_hydra_override()]
-        for override in hydra:
-            _check_launcher(override)
-        ours = [o for o in parsed if not o.is_hydra_override()]
-        for override in ours:
-            _check_form(override, sweep)
-        last = {override.key_or_group: override for override in ours}
-        jobs = [
-            tree.job(overrides)
-            for overrides in itertools.product(*(_values(o) for o in last.values()))
-        ]
-    for key in last:
-        if all(key in job.unknown for job in jobs):
-            raise ConfigError(jobs[0].unknown[key])
+        for side in sides:
+            parsed = [tree.parse(text) for text in side]
+            hydra = [o for o in parsed if o.is_hydra_override()]
+            for override in hydra:
+                _check_launcher(override)
+            ours = [o for o in parsed if not o.is_hydra_override()]
+            for override in ours:
+                _check_form(override, sweep or is_experiment)
+            last = {override.key_or_group: override for override in ours}
+            keys_said |= dict.fromkeys(last)
+            products = itertools.product(*(_values(o) for o in last.values()))
+            jobs += [tree.job(product) for product in products]
+    for key in keys_said:
+        asked = [job for job in jobs if key in job.said]
+        if all(key in job.unknown for job in asked):
+            raise ConfigError(asked[0].unknown[key])
     configs = [job.config() for job in jobs]
     unlike = {repr(config): config for config in configs}
     return Request(list(unlike.values()), [str(o.input_line) for o in hydra])
@@ -114,10 +120,14 @@ class _Job:
         names = self._names(values)
         known = keys(GROUPS, names)
         matched = values.get("match", self._config.get("match", "none")) != "none"
+        self.said = values.keys() | GROUP_NAMES
         self.unknown: dict[str, str] = {}
         reference: dict[str, Any] = {"name": names["match_to"]}
         kept = self._config.get("match_to")
-        if "match_to" not in values and isinstance(kept, DictConfig):
+        if (
+            isinstance(kept, DictConfig)
+            and values.get("match_to", kept.name) == kept.name
+        ):
             reference = _container(kept)
         used: list[str] = []
         for key, value in values.items():
@@ -183,7 +193,8 @@ class _Tree:
             if name not in self.options(group):
                 hint = nearest(name, self.options(group))
                 raise ConfigError(f"there is no {group}={name}; {hint}")
-        return _Job(self._compose([f"{k}={v}" for k, v in chosen.items()]), values)
+        composed = self._compose([f"{k}={v}" for k, v in chosen.items()])
+        return _Job(with_settings(composed, values), values)
 
     def _compose(self, choices: list[str]) -> DictConfig:
         key = tuple(choices)

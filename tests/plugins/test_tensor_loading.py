@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from kancl.benchmarks import ImageBenchmark, permuted_mnist, split_mnist
+from kancl.benchmarks import Benchmark, permuted_mnist, split_mnist
 from kancl.benchmarks.selection import pixel_order
 from kancl.data.images import load_images
 from kancl.data.rows import as_tensors, find_rows
@@ -64,7 +64,7 @@ class Permute:
         return image.reshape(-1)[self.order].view(image.shape)
 
 
-def plain(benchmark: ImageBenchmark, stream: str, experiences: list[int]) -> Dataset:
+def plain(benchmark: Benchmark, stream: str, experiences: list[int]) -> Dataset:
     """The untouched images of these experiences, in the data set's own order."""
     mnist = load_images()
     images = torch.cat([mnist.train_images, mnist.test_images])
@@ -77,7 +77,7 @@ def plain(benchmark: ImageBenchmark, stream: str, experiences: list[int]) -> Dat
     return PlainImages(images[rows], labels[rows], transform)
 
 
-def stock_split(ours: ImageBenchmark) -> Any:
+def stock_split(ours: Benchmark) -> Any:
     info = ours.info
     everything = list(range(info.n_experiences))
     return nc_benchmark(
@@ -90,7 +90,7 @@ def stock_split(ours: ImageBenchmark) -> Any:
     )
 
 
-def stock_permuted(ours: ImageBenchmark, seed: int) -> Any:
+def stock_permuted(ours: Benchmark, seed: int) -> Any:
     info = ours.info
 
     def permuted(stream: str, k: int) -> Any:
@@ -113,7 +113,7 @@ def stock_permuted(ours: ImageBenchmark, seed: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def split() -> tuple[ImageBenchmark, Any]:
+def split() -> tuple[Benchmark, Any]:
     ours = split_mnist(
         n_experiences=5,
         class_order="random",
@@ -126,7 +126,7 @@ def split() -> tuple[ImageBenchmark, Any]:
 
 
 @pytest.fixture(scope="module")
-def permuted() -> tuple[ImageBenchmark, Any]:
+def permuted() -> tuple[Benchmark, Any]:
     # four experiences: in the last, Python's set order of 30..39 is not ascending
     ours = permuted_mnist(
         n_experiences=4, normalize="standard", train_samples=40, test_samples=12, seed=2
