@@ -157,7 +157,7 @@ def _report(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
-    from kancl.protocols import protocol_names
+    from kancl.protocols import is_bounded, protocol_names
 
     parser = argparse.ArgumentParser(
         "kancl reproduce",
@@ -167,15 +167,17 @@ def _reproduce(arguments: list[str]) -> int:
     )
     parser.add_argument("protocol")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--rows", default="", help="methods, such as none,joint; all")
+    parser.add_argument("--rows", default="", help="such as none,joint,lwf/task; all")
     parser.add_argument("--seeds", type=int, help="how many; the paper's number")
     parser.add_argument("--results", default="RESULTS.md", help="file to write to")
     options = parser.parse_intermixed_args(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, not {options.seeds}")
+    from kancl.runner.bounds import reproduce_bounds
     from kancl.runner.reproduce import reproduce
 
-    judgements = reproduce(
+    run = reproduce_bounds if is_bounded(options.protocol) else reproduce
+    judgements = run(
         options.protocol,
         rows=[row for row in options.rows.split(",") if row],
         n_seeds=options.seeds,

@@ -1,4 +1,4 @@
-"""The image scenarios, by name in ``SCENARIOS``."""
+"""The scenarios by name in ``SCENARIOS``, and those of images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from kancl.benchmarks.image_benchmark import ExperiencePlan, ImageBenchmark, assemble
+from kancl.benchmarks.gaussian_peaks import gaussian_peaks
+from kancl.benchmarks.image_benchmark import Benchmark, ExperiencePlan, assemble
 from kancl.benchmarks.options import (
     ClassOrder,
     Dataset,
@@ -14,6 +15,7 @@ from kancl.benchmarks.options import (
     Incremental,
     Normalize,
     check_choice,
+    check_count,
 )
 from kancl.benchmarks.selection import class_order as draw_class_order
 from kancl.benchmarks.selection import pixel_order
@@ -28,6 +30,7 @@ def split_mnist(
     dataset: Dataset = "mnist",
     data_dir: str | None = None,
     n_experiences: int = 5,
+    n_classes: int = 10,
     incremental: Incremental = "class",
     class_order: ClassOrder = "fixed",
     normalize: Normalize = "none",
@@ -37,7 +40,7 @@ def split_mnist(
     test_samples: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-) -> ImageBenchmark:
+) -> Benchmark:
     """Split MNIST: each experience brings some of the ten classes.
 
     Targets are the classes themselves if class-incremental; otherwise the position of a
@@ -46,6 +49,7 @@ def split_mnist(
     Args:
         class_order: ``fixed``: experience 0 has classes 0, 1...; ``random``: dealt out
             by ``seed``.
+        n_classes: so many of that order alone.
 
     The other options are those of :class:`~kancl.benchmarks.options.ImageOptions`.
 
@@ -68,16 +72,20 @@ def split_mnist(
         device=device,
     )
     check_choice("class_order", class_order, ClassOrder)
-    if _N_CLASSES % n_experiences:
+    check_count("n_classes", n_classes, 1)
+    if n_classes > _N_CLASSES:
+        raise ValueError(f"n_classes={n_classes} is more than the {_N_CLASSES} there are")
+    if n_classes % n_experiences:
+        even = [n for n in range(1, n_classes + 1) if n_classes % n == 0]
         raise ValueError(
-            f"n_experiences={n_experiences} cannot share out {_N_CLASSES} classes "
-            "evenly; expected 1, 2, 5 or 10"
+            f"n_experiences={n_experiences} cannot share out {n_classes} classes evenly; "
+            f"expected one of {even}"
         )
-    width = _N_CLASSES // n_experiences
-    classes = draw_class_order(class_order, _N_CLASSES, seed)
+    width = n_classes // n_experiences
+    classes = draw_class_order(class_order, _N_CLASSES, seed)[:n_classes]
     plans = [
         ExperiencePlan(classes[first : first + width])
-        for first in range(0, _N_CLASSES, width)
+        for first in range(0, n_classes, width)
     ]
     return assemble("split_mnist", load_images(dataset, data_dir), plans, options)
 
@@ -96,7 +104,7 @@ def permuted_mnist(
     test_samples: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-) -> ImageBenchmark:
+) -> Benchmark:
     """Permuted MNIST: all classes in each experience, its pixels in an order of its own.
 
     Padding comes before permuting. The order of an experience depends on ``seed`` and its
@@ -149,7 +157,7 @@ def rotated_mnist(
     test_samples: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-) -> ImageBenchmark:
+) -> Benchmark:
     """Rotated MNIST: all classes in each experience, its images turned by one angle.
 
     Turned once, while building (55 MB per experience), counter-clockwise, bilinear,
@@ -208,7 +216,7 @@ def joint_mnist(
     test_samples: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-) -> ImageBenchmark:
+) -> Benchmark:
     """Joint MNIST: all ten classes in one experience.
 
     The options are those of :class:`~kancl.benchmarks.options.ImageOptions`.
@@ -230,9 +238,10 @@ def joint_mnist(
     return assemble("mnist", load_images(dataset, data_dir), plans, options)
 
 
-SCENARIOS: dict[str, Callable[..., ImageBenchmark]] = {
+SCENARIOS: dict[str, Callable[..., Benchmark]] = {
     "split_mnist": split_mnist,
     "permuted_mnist": permuted_mnist,
     "rotated_mnist": rotated_mnist,
     "mnist": joint_mnist,
+    "gaussian_peaks": gaussian_peaks,
 }
