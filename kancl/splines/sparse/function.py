@@ -108,12 +108,11 @@ class _SparseSplineSum(Function):
         work = x.numel() * grad.shape[1]
         given = _array(x), *ctx.apart, *_constants(ctx.grid)
         weights, scales = _array(coefficients), _array_or_none(scale, coefficients)
-        grads = _array(_in_blocks(grad))
         of_x = of_coefficients = of_scale = None
         if needed[0]:
             of_x = torch.empty_like(x, memory_format=torch.contiguous_format)
             kernel = _kernels().input_gradient
-            fixed = *given, weights, scales, grads, of_x.numpy()
+            fixed = *given, weights, scales, _array(grad), of_x.numpy()
             _in_parts(kernel, fixed, x.shape[1], work)
         if needed[1] or needed[2]:
             of_coefficients = torch.empty(coefficients.shape, dtype=coefficients.dtype)
@@ -121,6 +120,7 @@ class _SparseSplineSum(Function):
                 of_scale = torch.zeros(scale.shape, dtype=scale.dtype)
             kernel = _kernels().coefficient_gradient
             results = of_coefficients.numpy(), _array_or_none(of_scale, coefficients)
+            grads = _array(_in_blocks(grad))
             fixed = *given, weights, scales, grads, *results
             _in_parts(kernel, fixed, x.shape[1], work)
         return of_x, of_coefficients, of_scale, None

@@ -14,11 +14,10 @@ unit of x), all float64. ``scale (in_features, out_features)`` may be empty as w
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import literally, njit
 
 from kancl.splines.sparse.simd import (
-    LANES,
-    add,
+    interleave,
     load,
     multiply,
     multiply_add,
@@ -30,8 +29,11 @@ from kancl.splines.sparse.simd import (
 
 LIVE = 4  # rows that are read for a value; the highest degree is one less
 BLOCK = 16  # columns of the outputs' gradient that are worked on together
+LANES, HALF, WIDE = 8, 32, 64  # outputs whose sums are held in registers
+SAMPLES = 64  # that are worked on together, so that they stay in the fastest cache
+TOGETHER = 4  # inputs whose splines they pass over
 CACHED = 4096  # outputs at a time, that stay in the fastest cache
-TOGETHER = 16  # inputs that pass over them in turn
+PASSING = 16  # inputs that pass over them in turn
 INPUTS = 4  # inputs that pass over a block of the outputs' gradient in turn
 ZERO, CLAMP, LINEAR = 0, 1, 2  # policies outside the grid
 
@@ -145,18 +147,24 @@ def _locate_all(  # type: ignore[no-untyped-def]
     Returns: how many there are.
     """
     positions, samples, rows, values, spare = found
-    n = 0
-    least, most = np.inf, -np.inf
-    for b in range(start, stop):
-        if apart.size and x[b, i] == apart[i]:
-            continue
-        position = (np.float64(x[b, i]) - low[i]) * cells[i]
-        positions[n] = position
-        samples[n] = b
-        least = min(least, position) if position == position else -np.inf
-        most = max(most, position)
-        n += 1
-    if degree == 3 and least >= 0 and most <= size:  # nearly always, and vectorised
+    n, n_inside = 0, 0
+    if apart.size:
+        for b in range(start, stop):
+            if x[b, i] == apart[i]:
+                continue
+            position = (np.float64(x[b, i]) - low[i]) * cells[i]
+            positions[n] = position
+            samples[n] = b
+            n += 1
+            n_inside += (position >= 0) & (position <= size)
+    else:
+        n = stop - start
+        for k in range(n):
+            position = (np.float64(x[start + k, i]) - low[i]) * cells[i]
+            positions[k] = position
+            samples[k] = start + k
+            n_inside += (position >= 0) & (position <= size)
+    if degree == 3 and n_inside == n:  # nearly always, and vectorised
         for k in range(n):
             rows[k] = min(np.int32(positions[k]), np.int32(size - 1))
             u = values.dtype.type(positions[k] - rows[k])
@@ -187,10 +195,31 @@ def _locate_all(  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _room(n, kind):  # type: ignore[no-untyped-def]
-    """Positions in cells, samples, first rows and values, ``n`` of each; and a spare."""
+    """Positions in cells, samples, first rows and values, ``n`` of each; and a spare.
+
+    Of a few more, so that all can be read and written by whole vectors.
+    """
+    n += -n % LANES
     positions, samples = np.empty(n, np.float64), np.empty(n, np.int32)
     rows, values = np.empty(n, np.int32), np.empty((LIVE, n), kind)
     return positions, samples, rows, values, np.empty((LIVE, 1), kind)
+
+
+@njit(**OPTIONS)
+def _turn(n, values, in_turn, at):  # type: ignore[no-untyped-def]
+    """Write ``values (LIVE, n or more)``, those of a place after the other, from ``at``.
+
+    In whole vectors: up to ``LANES - 1`` places more than ``n``.
+    """
+    apiece, length = values.reshape(-1), values.shape[1]
+    for k in range(0, n, LANES):
+        live = interleave(
+            load(apiece, k, LANES),
+            load(apiece, k + length, LANES),
+            load(apiece, k + 2 * length, LANES),
+            load(apiece, k + 3 * length, LANES),
+        )
+        store(in_turn, at + k * LIVE, live)
 
 
 @njit(**OPTIONS)
@@ -248,27 +277,27 @@ def _add_splines(coefficients, scale, i, n, found, y):  # type: ignore[no-untype
         y.reshape(-1),
     )
     for k in range(n):
-        v0, v1 = splat(values[0, k]), splat(values[1, k])
-        v2, v3 = splat(values[2, k]), splat(values[3, k])
+        v0, v1 = splat(values[0, k], LANES), splat(values[1, k], LANES)
+        v2, v3 = splat(values[2, k], LANES), splat(values[3, k], LANES)
         w0 = (i * n_basis + rows[k]) * n_outputs
         w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
         out = np.int64(samples[k]) * n_outputs
         if scale.size:
             for o in range(0, whole, LANES):
-                value = multiply(v0, load(weights, w0 + o))
-                value = multiply_add(v1, load(weights, w1 + o), value)
-                value = multiply_add(v2, load(weights, w2 + o), value)
-                value = multiply_add(v3, load(weights, w3 + o), value)
-                s = load(scales, i * n_outputs + o)
-                value = multiply_add(s, value, load(outputs, out + o))
+                value = multiply(v0, load(weights, w0 + o, LANES))
+                value = multiply_add(v1, load(weights, w1 + o, LANES), value)
+                value = multiply_add(v2, load(weights, w2 + o, LANES), value)
+                value = multiply_add(v3, load(weights, w3 + o, LANES), value)
+                s = load(scales, i * n_outputs + o, LANES)
+                value = multiply_add(s, value, load(outputs, out + o, LANES))
                 store(outputs, out + o, value)
         else:
             for o in range(0, whole, LANES):
-                value = load(outputs, out + o)
-                value = multiply_add(v0, load(weights, w0 + o), value)
-                value = multiply_add(v1, load(weights, w1 + o), value)
-                value = multiply_add(v2, load(weights, w2 + o), value)
-                value = multiply_add(v3, load(weights, w3 + o), value)
+                value = load(outputs, out + o, LANES)
+                value = multiply_add(v0, load(weights, w0 + o, LANES), value)
+                value = multiply_add(v1, load(weights, w1 + o, LANES), value)
+                value = multiply_add(v2, load(weights, w2 + o, LANES), value)
+                value = multiply_add(v3, load(weights, w3 + o, LANES), value)
                 store(outputs, out + o, value)
         if whole < n_outputs:
             for o in range(whole, n_outputs):
@@ -279,6 +308,84 @@ def _add_splines(coefficients, scale, i, n, found, y):  # type: ignore[no-untype
                     + values[3, k] * weights[w3 + o]
                 )
                 outputs[out + o] += part * scale[i, o] if scale.size else part
+
+
+@njit(**OPTIONS)
+def _add_tile(given, n_outputs, o, lanes):  # type: ignore[no-untyped-def]
+    """Add the splines of some inputs to ``lanes`` outputs of some samples.
+
+    Args:
+        given: coefficients, scales, places ``(TOGETHER, SAMPLES)``, the first row for
+            every input and sample, values ``(TOGETHER, SAMPLES, LIVE)``, the inputs'
+            first and last, the outputs, the samples' first and last.
+        o: the first output.
+    """
+    weights, scales, places, values, first, last, y, start, stop = given
+    for b in range(start, stop):
+        sums = load(y, b * n_outputs + o, literally(lanes))
+        for i in range(first, last):
+            live = values[i - first, b - start]
+            v0, v1 = splat(live[0], literally(lanes)), splat(live[1], literally(lanes))
+            v2, v3 = splat(live[2], literally(lanes)), splat(live[3], literally(lanes))
+            w0 = places[i - first, b - start] * n_outputs + o
+            w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
+            if scales.size:
+                value = multiply(v0, load(weights, w0, literally(lanes)))
+                value = multiply_add(v1, load(weights, w1, literally(lanes)), value)
+                value = multiply_add(v2, load(weights, w2, literally(lanes)), value)
+                value = multiply_add(v3, load(weights, w3, literally(lanes)), value)
+                s = i * n_outputs + o
+                sums = multiply_add(load(scales, s, literally(lanes)), value, sums)
+            else:
+                sums = multiply_add(v0, load(weights, w0, literally(lanes)), sums)
+                sums = multiply_add(v1, load(weights, w1, literally(lanes)), sums)
+                sums = multiply_add(v2, load(weights, w2, literally(lanes)), sums)
+                sums = multiply_add(v3, load(weights, w3, literally(lanes)), sums)
+        store(y, b * n_outputs + o, sums)
+
+
+@njit(**OPTIONS)
+def _spline_sum_of_all(  # type: ignore[no-untyped-def]
+    x, apart, grid, coefficients, scale, y, start, stop
+):
+    """``spline_sum`` where nothing is set apart: sums stay in registers over inputs."""
+    low, cells, size, degree, outside = grid
+    n_inputs, n_basis, n_outputs = coefficients.shape
+    kind = coefficients.dtype
+    found = _room(SAMPLES, kind)
+    rows = found[2]
+    places = np.empty((TOGETHER, SAMPLES), np.int64)
+    values = np.empty((TOGETHER, SAMPLES, LIVE), kind)
+    in_turn = values.reshape(-1)
+    weights, scales, outputs = (
+        coefficients.reshape(-1),
+        scale.reshape(-1),
+        y.reshape(-1),
+    )
+    widest = HALF if scale.size else WIDE
+    wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
+    for first in range(0, n_inputs, TOGETHER):
+        last = min(first + TOGETHER, n_inputs)
+        for a in range(start, stop, SAMPLES):
+            b = min(a + SAMPLES, stop)
+            for i in range(first, last):
+                j = i - first
+                _locate_all(
+                    x, i, apart, low, cells, size, degree, outside, False, a, b, found
+                )
+                for k in range(b - a):
+                    places[j, k] = i * n_basis + rows[k]
+                _turn(b - a, found[3], in_turn, j * SAMPLES * LIVE)
+            given = weights, scales, places, values, first, last, outputs, a, b
+            for o in range(0, wide, widest):
+                if scale.size:
+                    _add_tile(given, n_outputs, o, HALF)
+                else:
+                    _add_tile(given, n_outputs, o, WIDE)
+            for o in range(wide, whole, LANES):
+                _add_tile(given, n_outputs, o, LANES)
+            for o in range(whole, n_outputs):
+                _add_tile(given, n_outputs, o, 1)
 
 
 @njit(**OPTIONS)
@@ -298,14 +405,18 @@ def spline_sum(  # type: ignore[no-untyped-def]
     stop,
 ):
     """Add ``sum_i scale_io sum_g c_igo B_g(x_bi)`` to ``y``, samples start to stop."""
+    if not apart.size:
+        grid = low, cells, size, degree, outside
+        _spline_sum_of_all(x, apart, grid, coefficients, scale, y, start, stop)
+        return
     n_inputs, _, n_outputs = coefficients.shape
     few = max(CACHED // n_outputs, 16)  # samples
     found = _room(few, coefficients.dtype)
     at_apart = np.empty((LIVE, 1), coefficients.dtype)
-    aside = np.zeros((TOGETHER, n_outputs), coefficients.dtype)  # splines' values there
+    aside = np.zeros((PASSING, n_outputs), coefficients.dtype)  # splines' values there
     common = np.zeros(n_outputs, coefficients.dtype)  # added for all, if not anchored
-    for first in range(0, n_inputs, TOGETHER):
-        last = min(first + TOGETHER, n_inputs)
+    for first in range(0, n_inputs, PASSING):
+        last = min(first + PASSING, n_inputs)
         for i in range(first, last):
             if _is_apart(apart, i):
                 row = _locate_apart(
@@ -327,31 +438,66 @@ def spline_sum(  # type: ignore[no-untyped-def]
                         outputs = y[found[1][k]]
                         for o in range(n_outputs):
                             outputs[o] -= taken[o]
-    if apart.size and not anchored:
+    if not anchored:
         for b in range(start, stop):
             for o in range(n_outputs):
                 y[b, o] += common[o]
 
 
 @njit(**OPTIONS)
-def _sort_by_row(n, found, ends, samples, values):  # type: ignore[no-untyped-def]
+def _sort_by_row(  # type: ignore[no-untyped-def]
+    n, found, in_turn, ends, samples, values
+):
     """Bring the ``n`` places found into the order of their rows.
 
     Args:
+        in_turn: to work with, as long as the values found.
         ends: of every row's places among the sorted ones, to be filled.
+        samples, values: ``(batch,)`` and ``(batch, LIVE)``, to be filled.
     """
+    rows = found[2]
     ends[:] = 0
     for k in range(n):
-        ends[found[2][k] + 1] += 1
+        ends[rows[k] + 1] += 1
     for row in range(1, len(ends) - 1):
         ends[row + 1] += ends[row]
+    _turn(n, found[3], in_turn, 0)
+    in_order = values.reshape(-1)
     for k in range(n):
-        row = found[2][k]
+        row = rows[k]
         place = ends[row]
         ends[row] = place + 1
         samples[place] = found[1][k]
-        for m in range(LIVE):
-            values[place, m] = found[3][m, k]
+        store(in_order, place * LIVE, load(in_turn, k * LIVE, LIVE))
+
+
+@njit(**OPTIONS)
+def _sum_rows(grads, offset, samples, values, ends, n_rows, sums):  # type: ignore
+    """Sums of gradients times values for every row, in a block of columns.
+
+    Going up the rows, the sums of the ``LIVE`` rows at hand stay in registers, and every
+    row is written once.
+
+    Args:
+        offset: the block's first sample in ``grads``.
+        sums: ``(n_rows + LIVE - 1, BLOCK)``, to be overwritten.
+    """
+    zero = splat(sums.dtype.type(0), BLOCK)
+    s0, s1, s2, s3 = zero, zero, zero, zero
+    k = 0
+    for row in range(n_rows):
+        for k in range(k, ends[row]):
+            grad = load(grads, (offset + np.int64(samples[k])) * BLOCK, BLOCK)
+            s0 = multiply_add(splat(values[k, 0], BLOCK), grad, s0)
+            s1 = multiply_add(splat(values[k, 1], BLOCK), grad, s1)
+            s2 = multiply_add(splat(values[k, 2], BLOCK), grad, s2)
+            s3 = multiply_add(splat(values[k, 3], BLOCK), grad, s3)
+        k = ends[row]
+        store(sums, row * BLOCK, s0)
+        s0, s1, s2, s3 = s1, s2, s3, zero
+    store(sums, n_rows * BLOCK, s0)
+    store(sums, (n_rows + 1) * BLOCK, s1)
+    store(sums, (n_rows + 2) * BLOCK, s2)
 
 
 @njit(**OPTIONS)
@@ -374,8 +520,7 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
 ):
     """Overwrite ``gradient`` and, if it has elements, ``scale_gradient``.
 
-    The samples of an input are sorted by cell. Going up the rows, the sums of the
-    ``LIVE`` rows at hand stay in registers, and every row is written once.
+    The samples of an input are sorted by cell.
 
     Args:
         grad_y: ``(n_blocks, batch, BLOCK)``, zeros in columns that don't exist.
@@ -385,10 +530,11 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     n_basis, n_outputs = coefficients.shape[1:]
     n_rows = n_basis - LIVE + 1  # to start from
     kind = coefficients.dtype
-    zero = splat(coefficients.dtype.type(0))
+    zero = splat(kind.type(0), BLOCK)
     found = _room(batch, kind)
     values = np.empty((INPUTS, batch, LIVE), kind)
     samples = np.empty((INPUTS, batch), np.int32)
+    in_turn = np.empty(found[3].size, kind)
     ends = np.empty((INPUTS, n_rows + 1), np.int64)
     at_apart, row_apart = np.empty((INPUTS, LIVE, 1), kind), np.empty(INPUTS, np.int64)
     everything = np.zeros((grad_y.shape[0], BLOCK), kind)  # gradients of all samples
@@ -397,10 +543,10 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
             for b in range(batch):
                 for m in range(BLOCK):
                     everything[number, m] += grad_y[number, b, m]
-    block = np.empty(BLOCK, kind)
+    sums = np.empty(n_basis * BLOCK, kind)  # of a block
     grads, weights = grad_y.reshape(-1), coefficients.reshape(-1)
     results, scales = gradient.reshape(-1), scale.reshape(-1)
-    scale_results, sums = scale_gradient.reshape(-1), everything.reshape(-1)
+    scale_results, of_all = scale_gradient.reshape(-1), everything.reshape(-1)
     for first in range(start, stop, INPUTS):
         n_inputs = min(INPUTS, stop - first)
         for j in range(n_inputs):
@@ -412,99 +558,49 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
             n = _locate_all(
                 x, i, apart, low, cells, size, degree, outside, False, 0, batch, found
             )
-            _sort_by_row(n, found, ends[j], samples[j], values[j])
+            _sort_by_row(n, found, in_turn, ends[j], samples[j], values[j])
         for number in range(grad_y.shape[0]):
             o = number * BLOCK
-            full = o + BLOCK <= n_outputs
-            width = min(BLOCK, n_outputs - o)
             for j in range(n_inputs):
                 i = first + j
-                a0, a1, a2, a3 = zero, zero, zero, zero
-                b0, b1, b2, b3 = zero, zero, zero, zero
-                all_a, all_b = zero, zero  # gradients of all samples not set apart
-                scale_a, scale_b = zero, zero
-                k = 0
-                for row in range(n_basis):
-                    end = ends[j, min(row, n_rows - 1)]
-                    while k < end:
-                        at = (number * batch + np.int64(samples[j, k])) * BLOCK
-                        grad_a, grad_b = load(grads, at), load(grads, at + LANES)
-                        v = splat(values[j, k, 0])
-                        a0, b0 = multiply_add(v, grad_a, a0), multiply_add(
-                            v, grad_b, b0
-                        )
-                        v = splat(values[j, k, 1])
-                        a1, b1 = multiply_add(v, grad_a, a1), multiply_add(
-                            v, grad_b, b1
-                        )
-                        v = splat(values[j, k, 2])
-                        a2, b2 = multiply_add(v, grad_a, a2), multiply_add(
-                            v, grad_b, b2
-                        )
-                        v = splat(values[j, k, 3])
-                        a3, b3 = multiply_add(v, grad_a, a3), multiply_add(
-                            v, grad_b, b3
-                        )
-                        if apart.size:
-                            all_a, all_b = add(all_a, grad_a), add(all_b, grad_b)
-                        k += 1
-                    at = (i * n_basis + row) * n_outputs + o
-                    if full and scale.size:
-                        scale_a = multiply_add(a0, load(weights, at), scale_a)
-                        scale_b = multiply_add(b0, load(weights, at + LANES), scale_b)
-                        s = i * n_outputs + o
-                        store(results, at, multiply(a0, load(scales, s)))
-                        s += LANES
-                        store(results, at + LANES, multiply(b0, load(scales, s)))
-                    elif full:
-                        store(results, at, a0)
-                        store(results, at + LANES, b0)
-                    else:
-                        store(block, 0, a0)
-                        store(block, LANES, b0)
-                        for m in range(width):
-                            if scale.size:
-                                results[at + m] = block[m] * scale[i, o + m]
-                                scale_gradient[i, o + m] += block[m] * weights[at + m]
-                            else:
-                                results[at + m] = block[m]
-                    a0, a1, a2, a3 = a1, a2, a3, zero
-                    b0, b1, b2, b3 = b1, b2, b3, zero
-                if _is_apart(apart, i) and full:
+                _sum_rows(
+                    grads, number * batch, samples[j], values[j], ends[j], n_rows, sums
+                )
+                if _is_apart(apart, i):
                     # Of those set apart, what they have; or of the others, what the
                     # anchor takes from them.
-                    all_a = subtract(load(sums, o), all_a)
-                    all_b = subtract(load(sums, o + LANES), all_b)
+                    rest = load(of_all, o, BLOCK)
+                    for k in range(ends[j, n_rows - 1]):
+                        at = (number * batch + np.int64(samples[j, k])) * BLOCK
+                        rest = subtract(rest, load(grads, at, BLOCK))
                     for q in range(LIVE):
-                        at = (i * n_basis + row_apart[j] + q) * n_outputs + o
-                        v = splat(at_apart[j, q, 0])
-                        part_a, part_b = multiply(v, all_a), multiply(v, all_b)
-                        if scale.size:
-                            scale_a = multiply_add(part_a, load(weights, at), scale_a)
-                            more = load(weights, at + LANES)
-                            scale_b = multiply_add(part_b, more, scale_b)
-                            s = i * n_outputs + o
-                            part_a = multiply(part_a, load(scales, s))
-                            part_b = multiply(part_b, load(scales, s + LANES))
-                        store(results, at, add(part_a, load(results, at)))
-                        at += LANES
-                        store(results, at, add(part_b, load(results, at)))
-                elif _is_apart(apart, i):
-                    store(block, 0, all_a)
-                    store(block, LANES, all_b)
-                    for q in range(LIVE):
-                        at = (i * n_basis + row_apart[j] + q) * n_outputs + o
-                        for m in range(width):
-                            grad = everything[number, m] - block[m]
-                            part = at_apart[j, q, 0] * grad
-                            if scale.size:
-                                scale_gradient[i, o + m] += part * weights[at + m]
-                                part *= scale[i, o + m]
-                            results[at + m] += part
-                if full and scale.size:
+                        at = (row_apart[j] + q) * BLOCK
+                        v = splat(at_apart[j, q, 0], BLOCK)
+                        store(sums, at, multiply_add(v, rest, load(sums, at, BLOCK)))
+                if o + BLOCK <= n_outputs and scale.size:
                     s = i * n_outputs + o
-                    store(scale_results, s, scale_a)
-                    store(scale_results, s + LANES, scale_b)
+                    factor, of_scale = load(scales, s, BLOCK), zero
+                    for row in range(n_basis):
+                        at = (i * n_basis + row) * n_outputs + o
+                        value = load(sums, row * BLOCK, BLOCK)
+                        of_scale = multiply_add(
+                            value, load(weights, at, BLOCK), of_scale
+                        )
+                        store(results, at, multiply(value, factor))
+                    store(scale_results, s, of_scale)
+                elif o + BLOCK <= n_outputs:
+                    for row in range(n_basis):
+                        at = (i * n_basis + row) * n_outputs + o
+                        store(results, at, load(sums, row * BLOCK, BLOCK))
+                else:
+                    for row in range(n_basis):
+                        for m in range(n_outputs - o):
+                            value = sums[row * BLOCK + m]
+                            if scale.size:
+                                weight = coefficients[i, row, o + m]
+                                scale_gradient[i, o + m] += value * weight
+                                value *= scale[i, o + m]
+                            gradient[i, row, o + m] = value
 
 
 @njit(**OPTIONS)
@@ -527,7 +623,7 @@ def input_gradient(  # type: ignore[no-untyped-def]
     """Overwrite ``gradient (batch, in_features)``, inputs start to stop.
 
     Args:
-        grad_y: as for ``coefficient_gradient``.
+        grad_y: ``(batch, n_outputs)``.
     """
     batch = x.shape[0]
     n_basis, n_outputs = coefficients.shape[1:]
@@ -540,27 +636,27 @@ def input_gradient(  # type: ignore[no-untyped-def]
         coefficients.reshape(-1),
         scale.reshape(-1),
     )
-    zero = splat(coefficients.dtype.type(0))
+    zero = splat(coefficients.dtype.type(0), LANES)
     for i in range(start, stop):
         _locate_all(
             x, i, nowhere, low, cells, size, degree, outside, True, 0, batch, found
         )
         for b in range(batch):
-            v0, v1 = splat(values[0, b]), splat(values[1, b])
-            v2, v3 = splat(values[2, b]), splat(values[3, b])
             w0 = (i * n_basis + rows[b]) * n_outputs
             w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
-            sums = zero
+            s0, s1, s2, s3 = zero, zero, zero, zero
             for o in range(0, whole, LANES):
-                slope = multiply(v0, load(weights, w0 + o))
-                slope = multiply_add(v1, load(weights, w1 + o), slope)
-                slope = multiply_add(v2, load(weights, w2 + o), slope)
-                slope = multiply_add(v3, load(weights, w3 + o), slope)
+                grad = load(grads, b * n_outputs + o, LANES)
                 if scale.size:
-                    slope = multiply(slope, load(scales, i * n_outputs + o))
-                at = (o // BLOCK * batch + b) * BLOCK + o % BLOCK
-                sums = multiply_add(slope, load(grads, at), sums)
-            result = total(sums)
+                    grad = multiply(grad, load(scales, i * n_outputs + o, LANES))
+                s0 = multiply_add(grad, load(weights, w0 + o, LANES), s0)
+                s1 = multiply_add(grad, load(weights, w1 + o, LANES), s1)
+                s2 = multiply_add(grad, load(weights, w2 + o, LANES), s2)
+                s3 = multiply_add(grad, load(weights, w3 + o, LANES), s3)
+            sums = multiply(splat(values[0, b], LANES), s0)
+            sums = multiply_add(splat(values[1, b], LANES), s1, sums)
+            sums = multiply_add(splat(values[2, b], LANES), s2, sums)
+            result = total(multiply_add(splat(values[3, b], LANES), s3, sums))
             for o in range(whole, n_outputs):
                 part = (
                     values[0, b] * weights[w0 + o]
@@ -570,5 +666,5 @@ def input_gradient(  # type: ignore[no-untyped-def]
                 )
                 if scale.size:
                     part *= scale[i, o]
-                result += part * grad_y[o // BLOCK, b, o % BLOCK]
+                result += part * grad_y[b, o]
             gradient[b, i] = result * cells[i]

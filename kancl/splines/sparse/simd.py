@@ -1,9 +1,10 @@
-"""Eight numbers at a time, for Numba kernels: load, store, multiply, add, subtract.
+"""Several numbers at a time, for Numba kernels: load, store, multiply, add, subtract.
 
 Left to itself the compiler checks before every short loop whether the arrays in it
-overlap, which costs more than the loop. A value of type ``Eight`` is a vector of eight
-float32 or float64 that LLVM maps to whatever registers the processor has; offsets count
-elements of a contiguous array from its start and are not checked.
+overlap, which costs more than the loop. A value of type ``Vector`` holds so many float32
+or float64 as its last ``load`` or ``splat`` said, a constant; LLVM maps it to as many
+registers as that takes. Offsets count elements of a contiguous array from its start and
+are not checked.
 """
 
 from typing import Any
@@ -12,35 +13,44 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
-LANES = 8
 CONTRACT = ("contract",)  # a product and a sum may become one fused instruction
 INDEX = ir.IntType(32)
 
 
-class Eight(types.Type):
-    """Numba type of a vector of eight ``scalar``."""
+class Vector(types.Type):
+    """Numba type of a vector of so many ``scalar``."""
 
-    def __init__(self, scalar: Any) -> None:
+    def __init__(self, scalar: Any, lanes: int) -> None:
         self.scalar = scalar
-        super().__init__(name=f"Eight({scalar})")
+        self.lanes = lanes
+        super().__init__(name=f"Vector({scalar}, {lanes})")
+
+    @property
+    def in_llvm(self) -> ir.VectorType:
+        single = self.scalar == types.float32
+        return ir.VectorType(ir.FloatType() if single else ir.DoubleType(), self.lanes)
 
 
-@register_model(Eight)
-class EightModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, eight: Eight) -> None:
-        super().__init__(manager, eight, _vector_of(eight.scalar))
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector.in_llvm)
 
 
-@intrinsic
-def load(typing: Any, array: Any, offset: Any) -> Any:
-    """``load(array, offset)``: eight elements from there on."""
+@intrinsic(prefer_literal=True)
+def load(typing: Any, array: Any, offset: Any, lanes: Any) -> Any:
+    """``load(array, offset, lanes)``: so many elements from there on."""
+    vector = Vector(array.dtype, lanes.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = builder.load(_address(context, builder, signature.args[0], *args[:2]))
-        value.align = signature.args[0].dtype.bitwidth // 8
+        address = _address(
+            context, builder, signature.args[0], args[0], args[1], vector
+        )
+        value = builder.load(address)
+        value.align = array.dtype.bitwidth // 8
         return value
 
-    return Eight(array.dtype)(array, types.int64), generate
+    return vector(array, types.int64, lanes), generate
 
 
 @intrinsic
@@ -48,25 +58,26 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """``store(array, offset, value)``"""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(context, builder, signature.args[0], *args[:2])
+        address = _address(context, builder, signature.args[0], args[0], args[1], value)
         written = builder.store(args[2], address)
-        written.align = signature.args[0].dtype.bitwidth // 8
+        written.align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), generate
 
 
-@intrinsic
-def splat(typing: Any, number: Any) -> Any:
-    """``splat(number)``: the same number eight times."""
+@intrinsic(prefer_literal=True)
+def splat(typing: Any, number: Any, lanes: Any) -> Any:
+    """``splat(number, lanes)``: the same number so many times."""
+    vector = Vector(number, lanes.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        undefined = ir.Constant(_vector_of(signature.args[0]), ir.Undefined)
+        undefined = ir.Constant(vector.in_llvm, ir.Undefined)
         first = builder.insert_element(undefined, args[0], ir.Constant(INDEX, 0))
-        lanes = ir.Constant(ir.VectorType(INDEX, LANES), [0] * LANES)
-        return builder.shuffle_vector(first, undefined, lanes)
+        order = ir.Constant(ir.VectorType(INDEX, vector.lanes), [0] * vector.lanes)
+        return builder.shuffle_vector(first, undefined, order)
 
-    return Eight(number)(number), generate
+    return vector(number, lanes), generate
 
 
 @intrinsic
@@ -112,26 +123,43 @@ def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def total(typing: Any, a: Any) -> Any:
-    """``total(a)``: the sum of all eight, in pairs."""
+    """``total(a)``: the sum of all, in pairs; their number is a power of 2."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        parts = [
-            builder.extract_element(args[0], ir.Constant(INDEX, lane))
-            for lane in range(LANES)
-        ]
-        while len(parts) > 1:
-            parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2])]
-        return parts[0]
+        value, n = args[0], a.lanes
+        while n > 1:
+            n //= 2
+            halves = [
+                ir.Constant(ir.VectorType(INDEX, n), list(range(start, start + n)))
+                for start in (0, n)
+            ]
+            low, high = (builder.shuffle_vector(value, value, h) for h in halves)
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.Constant(INDEX, 0))
 
     return a.scalar(a), generate
 
 
-def _vector_of(scalar: Any) -> ir.VectorType:
-    element = ir.FloatType() if scalar == types.float32 else ir.DoubleType()
-    return ir.VectorType(element, LANES)
+@intrinsic
+def interleave(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """``interleave(a, b, c, d)``: ``a0, b0, c0, d0, a1, b1, ...``, four times as long."""
+    result = Vector(a.scalar, 4 * a.lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        n = a.lanes
+        one_after_another = ir.Constant(ir.VectorType(INDEX, 2 * n), list(range(2 * n)))
+        ab = builder.shuffle_vector(args[0], args[1], one_after_another)
+        cd = builder.shuffle_vector(args[2], args[3], one_after_another)
+        order = [lane + n * which for lane in range(n) for which in range(4)]
+        mask = ir.Constant(ir.VectorType(INDEX, 4 * n), order)
+        return builder.shuffle_vector(ab, cd, mask)
+
+    return result(a, b, c, d), generate
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
+def _address(
+    context: Any, builder: Any, kind: Any, array: Any, offset: Any, vector: Vector
+) -> Any:
     data = context.make_array(kind)(context, builder, array).data
-    pointer = _vector_of(kind.dtype).as_pointer()
+    pointer = vector.in_llvm.as_pointer()
     return builder.bitcast(builder.gep(data, [offset]), pointer)
