@@ -18,4 +18,19 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
 }
 
-__all__ = ["KAN", "KANLinear", "MLP", "MODELS", "kan", "kan_local", "mlp"]
+
+def trains_lazily(name: str) -> bool:
+    """Whether runs of this model take lazy steps unless they say otherwise."""
+    return MODELS[name] is kan_local
+
+
+__all__ = [
+    "KAN",
+    "KANLinear",
+    "MLP",
+    "MODELS",
+    "kan",
+    "kan_local",
+    "mlp",
+    "trains_lazily",
+]

@@ -1,4 +1,4 @@
-"""Hidden values kept where the next layer's splines are."""
+"""Hidden values kept where the next layer's splines are; and few of them at a time."""
 
 from typing import Literal, get_args
 
@@ -11,15 +11,19 @@ SPREAD = 0.5
 """Standard deviation of normalised hidden values: tanh then keeps them off its ends."""
 
 
-def check_hidden_control(control: str) -> None:
-    """Raises: ValueError for a kind there is not."""
+def check_hidden_control(control: str, top_k: int | None = None) -> None:
+    """Raises: ValueError for a kind there is not, or a ``top_k`` below 1."""
     if control not in get_args(HiddenControl):
         kinds = ", ".join(get_args(HiddenControl))
         raise ValueError(f"hidden_control must be one of {kinds}, got {control!r}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be 1 or more, or null for all, got {top_k}")
 
 
-def controlled(hidden: Tensor, control: HiddenControl) -> Tensor:
-    """Hidden values inside (-1, 1), by ``tanh``, after a normalisation if asked for.
+def controlled(
+    hidden: Tensor, control: HiddenControl, top_k: int | None = None
+) -> Tensor:
+    """Hidden values inside (-1, 1), gated by ``top_k``: by ``tanh``, after a normalisation if asked for.
 
     ``layernorm_tanh``: ``tanh(0.5 (h - mean h) / std h)`` over a sample's features; no
     gain or shift to learn, so nothing here can be forgotten. One feature alone would be
@@ -28,7 +32,21 @@ def controlled(hidden: Tensor, control: HiddenControl) -> Tensor:
     Shape: ``(..., features)`` -> the same.
     """
     if control == "none":
-        return hidden
+        return gated(hidden, top_k)
     if control == "layernorm_tanh":
         hidden = SPREAD * layer_norm(hidden, hidden.shape[-1:])
-    return hidden.tanh()
+    return gated(hidden.tanh(), top_k)
+
+
+def gated(hidden: Tensor, top_k: int | None) -> Tensor:
+    """The ``top_k`` largest features of each sample, the others 0.
+
+    Samples that differ then share few active features: the separation in joint space
+    that splines, local in each coordinate, do not have.
+
+    Shape: ``(..., features)`` -> the same.
+    """
+    if top_k is None or top_k >= hidden.shape[-1]:
+        return hidden
+    least = hidden.topk(top_k, dim=-1).values[..., -1:]
+    return hidden * (hidden >= least)

@@ -28,6 +28,7 @@ class KAN(nn.Module):
         input_anchor, anchor: of the first layer, and of all others; see ``KANLinear``.
         hidden_control: keeps hidden values inside (-1, 1), where grids can be: by
             ``tanh``, or ``layernorm_tanh``, which normalises them first.
+        top_k: only so many hidden values of a layer, the largest, are not set to 0.
 
     Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``.
 
@@ -63,6 +64,7 @@ class KAN(nn.Module):
         input_anchor: float | Tensor | None = None,
         anchor: float | None = None,
         hidden_control: HiddenControl = "none",
+        top_k: int | None = None,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
@@ -70,10 +72,11 @@ class KAN(nn.Module):
             raise ValueError(
                 f"layers_hidden must be at least two sizes, got {list(layers_hidden)}"
             )
-        check_hidden_control(hidden_control)
+        check_hidden_control(hidden_control, top_k)
         self.grid_size = grid_size
         self.spline_order = spline_order
         self.hidden_control: HiddenControl = hidden_control
+        self.top_k = top_k
         self.in_features = layers_hidden[0]
         self.feature_dim = layers_hidden[-2]
         self._n_hidden = len(layers_hidden) - 2
@@ -117,7 +120,7 @@ class KAN(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
         for layer in self.layers[: self._n_hidden]:
-            x = controlled(layer(x), self.hidden_control)
+            x = controlled(layer(x), self.hidden_control, self.top_k)
         return x
 
     def make_head(self, n_outputs: int) -> nn.Module:
@@ -138,7 +141,7 @@ class KAN(nn.Module):
         """
         for number, layer in enumerate(self._kan_layers):
             if number > 0:
-                x = controlled(x, self.hidden_control)
+                x = controlled(x, self.hidden_control, self.top_k)
             if update_grid:
                 layer.update_grid(x)
             x = layer(x)
@@ -160,7 +163,7 @@ class KAN(nn.Module):
         shares = []
         for number, layer in enumerate(self._kan_layers):
             if number > 0:
-                x = controlled(x, self.hidden_control)
+                x = controlled(x, self.hidden_control, self.top_k)
             shares.append(layer.off_grid_share(x))
             x = layer(x)
         return shares
@@ -171,10 +174,10 @@ class KAN(nn.Module):
         Raises: ValueError if bases are anchored or warped, or hidden values controlled,
             which it doesn't know.
         """
-        if self.hidden_control != "none":
+        if self.hidden_control != "none" or self.top_k is not None:
             raise ValueError(
-                f"efficient-kan has no hidden_control={self.hidden_control!r}: its "
-                "networks differ"
+                f"efficient-kan has no hidden_control={self.hidden_control!r}, "
+                f"top_k={self.top_k}: its networks differ"
             )
         return for_efficient_kan(self.state_dict())
 
@@ -194,11 +197,13 @@ def kan(
     degree: int = 3,
     input_grid_size: int | None = None,
     input_degree: int | None = None,
+    input_grid_range: tuple[float, float] | None = None,
     base: bool = True,
     outside: Outside = "zero",
     standalone_scale: bool = False,
     anchored: bool = False,
     hidden_control: HiddenControl = "none",
+    top_k: int | None = None,
     implementation: Implementation = "auto",
 ) -> KAN:
     """KAN with uniform grids; the first covers the inputs' range.
@@ -210,12 +215,14 @@ def kan(
         hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
         input_grid_size: of the first layer; null: ``grid_size``.
         input_degree: of the first layer; null: ``degree``.
+        input_grid_range: ends of the first layer's grids; null: the inputs' range.
         base: whether every edge has a SiLU branch beside its spline.
         outside: what a spline does beyond its grid, see ``KANLinear``.
         standalone_scale: one more learned factor per edge.
         anchored: whether splines are 0 at the background, the low end of the inputs'
             range, and hidden ones at 0, and learn nothing there.
         hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
+        top_k: so many hidden values of a layer are not 0; null: all.
         implementation: how splines are summed, see ``KANLinear``.
     """
     return KAN(
@@ -223,7 +230,7 @@ def kan(
         grid_size,
         degree,
         grid_range=hidden_range,
-        input_range=input_range,
+        input_range=input_grid_range or input_range,
         input_grid_size=input_grid_size,
         input_spline_order=input_degree,
         enable_standalone_scale_spline=standalone_scale,
@@ -232,6 +239,7 @@ def kan(
         input_anchor=input_range[0] if anchored else None,
         anchor=0.0 if anchored else None,
         hidden_control=hidden_control,
+        top_k=top_k,
         implementation=implementation,
     )
 
@@ -251,6 +259,7 @@ def kan_local(
     outside: Outside = "zero",
     anchored: bool = True,
     hidden_control: HiddenControl = "layernorm_tanh",
+    top_k: int | None = None,
     implementation: Implementation = "auto",
 ) -> KAN:
     """The KAN whose training is local: anchored splines alone, hidden values on grid.
@@ -269,6 +278,7 @@ def kan_local(
         anchored: whether splines are 0 at the background, the low end of the inputs'
             range, and hidden ones at 0, and learn nothing there.
         hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
+        top_k: so many hidden values of a layer are not 0; null: all.
         implementation: how splines are summed, see ``KANLinear``.
     """
     return kan(
@@ -285,5 +295,6 @@ def kan_local(
         outside=outside,
         anchored=anchored,
         hidden_control=hidden_control,
+        top_k=top_k,
         implementation=implementation,
     )

@@ -8,6 +8,7 @@ from kancl.models.hidden_control import (
     HiddenControl,
     check_hidden_control,
     controlled,
+    gated,
 )
 from kancl.models.memory import keep_freed_memory
 
@@ -19,6 +20,7 @@ class MLP(nn.Module):
         layers: sizes from inputs to outputs, ``[784, 400, 400, 10]``.
         dropout: share of hidden activations dropped while training.
         hidden_control: of the values before the ReLU, as ``KAN`` has it.
+        top_k: of the values behind it, as ``KAN`` has it.
 
     Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
 
@@ -40,6 +42,7 @@ class MLP(nn.Module):
         layers: Sequence[int],
         dropout: float = 0.0,
         hidden_control: HiddenControl = "none",
+        top_k: int | None = None,
     ) -> None:
         super().__init__()
         if len(layers) < 2 or min(layers) < 1:
@@ -48,9 +51,10 @@ class MLP(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        check_hidden_control(hidden_control)
+        check_hidden_control(hidden_control, top_k)
         keep_freed_memory()
         self.hidden_control: HiddenControl = hidden_control
+        self.top_k = top_k
         self.layers = nn.ModuleList(
             nn.Linear(n_in, n_out) for n_in, n_out in zip(layers, layers[1:])
         )
@@ -67,7 +71,8 @@ class MLP(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
         for layer in self.layers[: self._n_hidden]:
-            x = self.dropout(controlled(layer(x), self.hidden_control).relu())
+            x = controlled(layer(x), self.hidden_control).relu()
+            x = self.dropout(gated(x, self.top_k))
         return x
 
     def make_head(self, n_outputs: int) -> nn.Module:
@@ -90,6 +95,7 @@ def mlp(
     hidden: Sequence[int] = (400, 400),
     dropout: float = 0.0,
     hidden_control: HiddenControl = "none",
+    top_k: int | None = None,
 ) -> MLP:
     """MLP with ReLU, any hidden sizes and dropout.
 
@@ -97,5 +103,6 @@ def mlp(
         input_range: ignored; KANs need it.
         hidden: sizes of the hidden layers, ``[]`` for a linear model.
         hidden_control: of the values before the ReLU, as in ``kan``.
+        top_k: so many hidden values of a layer are not 0; null: all.
     """
-    return MLP([in_features, *hidden, n_outputs], dropout, hidden_control)
+    return MLP([in_features, *hidden, n_outputs], dropout, hidden_control, top_k)

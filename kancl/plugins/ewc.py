@@ -10,6 +10,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from kancl.data.rows import as_tensors
 from kancl.plugins.fisher import FisherLabels, diagonal_fisher
 from kancl.plugins.hyperparameters import at_least, fraction, non_negative
+from kancl.plugins.locality.pooling import Pooling, check_pooling, pooled
 from kancl.plugins.quadratic_anchor import QuadraticAnchor, values
 
 
@@ -32,6 +33,7 @@ class EWCPlugin(SupervisedPlugin):
         fisher_labels: see ``diagonal_fisher``.
         fisher_samples: images for the Fisher information, drawn at random; None uses
             all.
+        pooling: of the importances of spline coefficients, see ``pooled``.
         seed: for that draw and for sampled labels, apart from training's random stream.
     Raises: ValueError if an option is out of range.
     Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3; online: Schwarz et al.
@@ -47,6 +49,7 @@ class EWCPlugin(SupervisedPlugin):
         fisher_labels: FisherLabels = "expected",
         fisher_samples: int | None = None,
         implicit: bool = False,
+        pooling: Pooling = "none",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -59,6 +62,7 @@ class EWCPlugin(SupervisedPlugin):
         self.fisher_labels = fisher_labels
         self.fisher_samples = fisher_samples
         self.implicit = implicit
+        self.pooling = check_pooling(pooling)
         self.anchor = QuadraticAnchor()
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -89,6 +93,7 @@ class EWCPlugin(SupervisedPlugin):
             labels=self.fisher_labels,
             generator=self._generator,
         )
+        fisher = pooled(fisher, self.pooling, strategy)
         if self.gamma is None:
             self.anchor.add(fisher, values(strategy.model))
         else:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kancl.data.rows import as_tensors
 from kancl.plugins.hyperparameters import non_negative
+from kancl.plugins.locality.pooling import Pooling, check_pooling, pooled
 from kancl.plugins.per_sample_gradients import gradient_moments
 from kancl.plugins.quadratic_anchor import QuadraticAnchor, values
 
@@ -23,6 +24,7 @@ class MASPlugin(SupervisedPlugin):
 
     Args:
         mas_lambda: strength.
+        pooling: of the importances of spline coefficients, see ``pooled``.
     Raises: ValueError if ``mas_lambda`` is negative.
     Source: Aljundi et al. 2018, arXiv:1711.09601, section 4. differs from Avalanche:
         absolute values per sample, not of a mini-batch's mean; importances are summed
@@ -30,11 +32,12 @@ class MASPlugin(SupervisedPlugin):
         failure.
     """
 
-    def __init__(self, mas_lambda: float) -> None:
+    def __init__(self, mas_lambda: float, pooling: Pooling = "none") -> None:
         super().__init__()
         self.mas_lambda = non_negative(
             "mas_lambda", mas_lambda, "0 trains as naive does"
         )
+        self.pooling = check_pooling(pooling)
         self.anchor = QuadraticAnchor()
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
@@ -48,6 +51,7 @@ class MASPlugin(SupervisedPlugin):
             strategy.model, x, y, task_labels, _squared_norm, power=1
         )
         importance = {name: moment / len(x) for name, moment in sums.items()}
+        importance = pooled(importance, self.pooling, strategy)
         self.anchor.move(importance, to=values(strategy.model))
 
 

@@ -9,6 +9,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.plugins.hyperparameters import non_negative, positive
+from kancl.plugins.locality.pooling import Pooling, check_pooling, pooled
 from kancl.plugins.quadratic_anchor import QuadraticAnchor, trainable, values
 
 
@@ -23,16 +24,20 @@ class SynapticIntelligencePlugin(SupervisedPlugin):
     Args:
         si_c: strength c.
         damping: keeps Omega bounded where a parameter hardly moved.
+        pooling: of the importances of spline coefficients, see ``pooled``.
     Raises: ValueError if ``si_c`` is negative or ``damping`` is not above 0.
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5; g as in van de Ven
         and Tolias 2019, arXiv:1904.07734. differs from Avalanche, whose copies of the
         weights alias them on the CPU, so that its importances are 0.
     """
 
-    def __init__(self, si_c: float, damping: float = 0.1) -> None:
+    def __init__(
+        self, si_c: float, damping: float = 0.1, pooling: Pooling = "none"
+    ) -> None:
         super().__init__()
         self.si_c = non_negative("si_c", si_c, "0 trains as naive does")
         self.damping = positive("damping", damping)
+        self.pooling = check_pooling(pooling)
         self.anchor = QuadraticAnchor()
         self._path: dict[str, Tensor] = {}
         self._start: dict[str, Tensor] = {}
@@ -65,4 +70,5 @@ class SynapticIntelligencePlugin(SupervisedPlugin):
             name: path / ((end[name] - self._start[name]) ** 2 + self.damping)
             for name, path in self._path.items()
         }
+        gained = pooled(gained, self.pooling, strategy)
         self.anchor.move(gained, to=end)

@@ -10,6 +10,7 @@ from avalanche.training.templates import SupervisedTemplate
 from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.l2_anchor import L2AnchorPlugin
+from kancl.plugins.locality.pooling import Pooling
 from kancl.plugins.lwf import LwFPlugin
 from kancl.plugins.mas import MASPlugin
 from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
@@ -22,6 +23,7 @@ def ewc(
     ewc_lambda: float = 100.0,
     fisher_labels: Literal["expected", "sampled", "true", "predicted"] = "expected",
     fisher_samples: int | None = None,
+    pooling: Pooling = "none",
 ) -> SupervisedTemplate:
     """Hold parameters by their exact Fisher information, a term per experience (EWC).
 
@@ -33,6 +35,8 @@ def ewc(
             expectation under the model, one drawn from it, the true one, or the one
             predicted.
         fisher_samples: images drawn for it after each experience; null uses all.
+        pooling: of spline coefficients' importances: none; knot: one per input's basis;
+            occupancy: divided by how much the experience used the basis.
     Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3. differs from Avalanche's:
         see ``EWCPlugin``.
     """
@@ -40,6 +44,7 @@ def ewc(
         ewc_lambda,
         fisher_labels=fisher_labels,
         fisher_samples=fisher_samples,
+        pooling=pooling,
         seed=setup.seed,
     )
     return setup.build(plugins=[plugin])
@@ -70,6 +75,7 @@ def online_ewc(
     gamma: float = 1.0,
     fisher_labels: Literal["expected", "sampled", "true", "predicted"] = "expected",
     fisher_samples: int | None = None,
+    pooling: Pooling = "none",
 ) -> SupervisedTemplate:
     """Hold parameters where they are by a running Fisher information (online EWC).
 
@@ -81,6 +87,7 @@ def online_ewc(
         gamma: decay of past Fisher information, in [0, 1].
         fisher_labels: as in ``ewc``.
         fisher_samples: images drawn for it after each experience; null uses all.
+        pooling: as in ``ewc``.
     Source: Schwarz et al. 2018, arXiv:1805.06370. differs from Avalanche's
         ``mode="online"``: exact Fisher information, the factor 1/2, and gamma at its
         place in the loss.
@@ -90,13 +97,18 @@ def online_ewc(
         gamma=gamma,
         fisher_labels=fisher_labels,
         fisher_samples=fisher_samples,
+        pooling=pooling,
         seed=setup.seed,
     )
     return setup.build(plugins=[plugin])
 
 
 def si(
-    setup: TrainingSetup, *, si_c: float = 0.1, damping: float = 0.1
+    setup: TrainingSetup,
+    *,
+    si_c: float = 0.1,
+    damping: float = 0.1,
+    pooling: Pooling = "none",
 ) -> SupervisedTemplate:
     """Hold parameters by how far they lowered the loss (synaptic intelligence, SI).
 
@@ -105,23 +117,27 @@ def si(
     Args:
         si_c: strength.
         damping: keeps importances bounded where a parameter hardly moved.
+        pooling: as in ``ewc``.
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5. differs from
         Avalanche's, which does nothing on a CPU: see ``SynapticIntelligencePlugin``.
     """
-    return setup.build(plugins=[SynapticIntelligencePlugin(si_c, damping)])
+    return setup.build(plugins=[SynapticIntelligencePlugin(si_c, damping, pooling)])
 
 
-def mas(setup: TrainingSetup, *, mas_lambda: float = 1.0) -> SupervisedTemplate:
+def mas(
+    setup: TrainingSetup, *, mas_lambda: float = 1.0, pooling: Pooling = "none"
+) -> SupervisedTemplate:
     """Hold parameters by how strongly they move the outputs (memory-aware synapses).
 
     ``loss += mas_lambda sum_i Omega_i (theta_i - theta*_i)^2``.
 
     Args:
         mas_lambda: strength.
+        pooling: as in ``ewc``.
     Source: Aljundi et al. 2018, arXiv:1711.09601, section 4. differs from
         Avalanche's: see ``MASPlugin``.
     """
-    return setup.build(plugins=[MASPlugin(mas_lambda)])
+    return setup.build(plugins=[MASPlugin(mas_lambda, pooling)])
 
 
 def l2_anchor(setup: TrainingSetup, *, l2_lambda: float = 1.0) -> SupervisedTemplate:

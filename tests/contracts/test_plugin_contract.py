@@ -1,5 +1,6 @@
 """What every continual-learning plugin keeps, whatever it does to the loss."""
 
+import importlib
 import inspect
 import pkgutil
 
@@ -23,6 +24,12 @@ from kancl.plugins.exemplars import GroupedExemplars
 from kancl.plugins.from_scratch import FromScratchPlugin
 from kancl.plugins.gdumb import MemoryOnlyPlugin
 from kancl.plugins.l2_anchor import L2AnchorPlugin
+from kancl.plugins.learning_rate import LinearDecayPlugin
+from kancl.plugins.locality.drift_penalty import DriftPenaltyPlugin
+from kancl.plugins.locality.frozen_base import FrozenBasePlugin
+from kancl.plugins.locality.grid_growth import GridGrowthPlugin
+from kancl.plugins.locality.hard_mask import HardMaskPlugin
+from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
 from kancl.plugins.lwf import LwFPlugin
 from kancl.plugins.mas import MASPlugin
 from kancl.plugins.mir import MIRPlugin
@@ -42,6 +49,12 @@ FACTORIES = {
     "gdumb": lambda: MemoryOnlyPlugin(GroupedExemplars(total=12)),
     "l2_anchor": lambda: L2AnchorPlugin(1.0),
     "lwf": LwFPlugin,
+    "learning_rate": LinearDecayPlugin,
+    "locality.drift_penalty": lambda: DriftPenaltyPlugin(1.0),
+    "locality.frozen_base": FrozenBasePlugin,
+    "locality.grid_growth": lambda: GridGrowthPlugin(1.0),
+    "locality.hard_mask": HardMaskPlugin,
+    "locality.lazy_steps": LazyStepsPlugin,
     "mas": lambda: MASPlugin(1.0),
     "mir": lambda: MIRPlugin(ExemplarMemory(total=12)),
     "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
@@ -54,6 +67,7 @@ FACTORIES = {
 WITHOUT_EDGE_SCALE = {"closed_form_readout", "step_preconditioner"}
 """Plugins that want features common to all outputs of a layer."""
 MEASURING = {
+    "diagnosis.learned_function",
     "epoch_evaluation",
     "forgetting_curve",
     "off_grid",
@@ -84,10 +98,12 @@ def strategy_with(*plugins, scale=True):
 
 
 def test_every_plugin_file_is_under_a_contract():
-    files = {module.name for module in pkgutil.iter_modules(kancl.plugins.__path__)}
+    prefix = "kancl.plugins."
+    modules = pkgutil.walk_packages(kancl.plugins.__path__, prefix)
+    files = {module.name.removeprefix(prefix) for module in modules}
     with_plugin = set()
     for name in files:
-        module = __import__(f"kancl.plugins.{name}", fromlist=[name])
+        module = importlib.import_module(prefix + name)
         for value in vars(module).values():
             if inspect.isclass(value) and issubclass(value, SupervisedPlugin):
                 if value.__module__ == module.__name__:

@@ -148,6 +148,20 @@ def test_hidden_control_comes_between_the_layers(control: Any) -> None:
     torch.testing.assert_close(program.module()(images), x)
 
 
+@pytest.mark.parametrize("control", ["none", "layernorm_tanh"])
+def test_top_k_leaves_the_largest_hidden_values(control: Any) -> None:
+    all_of_them = KAN([6, 9, 3], hidden_control=control)
+    few = KAN([6, 9, 3], hidden_control=control, top_k=2)
+    few.load_state_dict(all_of_them.state_dict())
+    x = torch.rand(7, 6)
+    hidden, gated = all_of_them.features(x), few.features(x)
+    largest = hidden >= hidden.sort(1).values[:, -2:-1]
+    assert torch.equal(gated, torch.where(largest, hidden, 0))
+    torch.testing.assert_close(few(x), few.head(gated))
+    with pytest.raises(ValueError, match="top_k must be 1 or more"):
+        KAN([6, 9, 3], top_k=0)
+
+
 def test_unknown_hidden_control_is_refused() -> None:
     with pytest.raises(ValueError, match="none, tanh, layernorm_tanh, got 'relu'"):
         KAN([2, 2], hidden_control="relu")  # type: ignore[arg-type]

@@ -184,6 +184,8 @@ CANNOT_WORK = [
     (["strategy=der", "scenario.incremental=task"], "strategy=der"),
     (["training.lr_gamma=.5", "training.iterations=5"], "training.lr_gamma"),
     (["training.lr_gamma=.5", "optimizer.schedule=linear"], "optimizer.schedule"),
+    (["model=mlp", "locality.hard_mask=true"], "model=mlp has none"),
+    (["locality.grow_off_grid=2"], "off_grid must lie between 0 and 1, got 2"),
     (["training.lr_gamma=-1"], "training.lr_gamma=-1.0 must be above 0"),
     (["match=params", "model=mlp", "match_to.hidden=[1]", "match_to.degree=9"], "9"),
     (["data_dir=/nowhere/at/all"], "/nowhere/at/all"),

@@ -1,0 +1,113 @@
+"""Grids that grow, or get finer, when a new experience asks for it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
+
+from kancl.models import KANLinear
+from kancl.models.grid_changes import grow, refine
+from kancl.plugins.hyperparameters import at_least, fraction
+from kancl.plugins.locality.watch import kan_layers, occupancies, pass_through
+from kancl.plugins.quadratic_anchor import QuadraticAnchor
+from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
+from kancl.splines import Insertion
+
+SAMPLES = 2_000  # of an experience
+
+
+class GridChange(NamedTuple):
+    """What was done to a layer before an experience (both 0-based)."""
+
+    experience: int
+    layer: str
+    why: str
+    grid_size: int
+
+
+class GridGrowthPlugin(SupervisedPlugin):
+    """Before each experience but the first, change grids that don't fit it, exactly.
+
+    A layer's grid grows until it holds the experience's values if more than
+    ``off_grid`` of them lie outside; it is refined to twice the cells if the experience
+    uses less than ``effective`` of its bases (in the sense of
+    ``Occupancy.effective_fraction``, mean over the inputs). Functions stay what they
+    were; optimizer moments and quadratic anchors (EWC, SI, MAS) are carried along.
+
+    Args:
+        off_grid: share of values, in [0, 1].
+        effective: share of bases, in [0, 1]; 0 never refines.
+        largest: grids do not get more cells than this by refinement.
+    Raises: ValueError if an option is out of range; in training, with a strategy that
+        keeps past features of the old bases (Gram occupancy).
+    """
+
+    def __init__(
+        self, off_grid: float = 0.05, effective: float = 0.0, largest: int = 100
+    ) -> None:
+        super().__init__()
+        self.off_grid = fraction("off_grid", off_grid)
+        self.effective = fraction("effective", effective)
+        self.largest = at_least("largest", largest)
+        self.changes: list[GridChange] = []
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        experience = strategy.clock.train_exp_counter
+        if experience == 0:
+            return
+        # The last iteration's graph would expect gradients of the old shape.
+        strategy.loss = strategy.mb_output = None
+        for name in list(kan_layers(strategy.model)):
+            # one after the other: a change upstream moves no value downstream
+            layer = kan_layers(strategy.model)[name]
+            low, high, outside = self._values(strategy, name)
+            if outside > self.off_grid:
+                insertion = grow(layer, low, high, strategy.optimizer)
+                self._carry(strategy, name, layer, insertion)
+                why = f"{outside:.1%} off the grid"
+                self._note(experience, name, why, layer)
+            used = occupancies(strategy, SAMPLES).get(name)
+            if used is None or 2 * layer.grid_size > self.largest:
+                continue
+            share = float(used.effective_fraction.mean())
+            if share < self.effective:
+                insertion = refine(layer, 2, strategy.optimizer)
+                self._carry(strategy, name, layer, insertion)
+                self._note(experience, name, f"{share:.1%} of the bases used", layer)
+
+    def _values(self, strategy: Any, name: str) -> tuple[float, float, float]:
+        """Smallest and largest of the layer's inputs, and the share off its grid."""
+        seen: list[Tensor] = []
+        shares: list[float] = []
+
+        def see(other: str, layer: KANLinear, x: Tensor) -> None:
+            if other == name:
+                seen.append(x)
+                shares.append(layer.off_grid_share(x) * len(x))
+
+        pass_through(strategy, see, SAMPLES)
+        if not seen:  # the head of another task
+            return 0.0, 0.0, 0.0
+        x = torch.cat(seen)
+        return float(x.min()), float(x.max()), sum(shares) / len(x)
+
+    def _note(self, experience: int, name: str, why: str, layer: KANLinear) -> None:
+        self.changes.append(GridChange(experience, name, why, layer.grid_size))
+
+    def _carry(
+        self, strategy: Any, name: str, layer: KANLinear, insertion: Insertion
+    ) -> None:
+        for plugin in strategy.plugins:
+            if isinstance(plugin, StepPreconditionerPlugin) and plugin.preconditioners:
+                raise ValueError(
+                    f"{type(plugin).__name__} keeps second moments of the old bases, "
+                    "which say nothing of finer or further ones: take "
+                    "locality.grow_off_grid=null, or a grid that is wide enough from the "
+                    "start (model.hidden_range)"
+                )
+            anchor = getattr(plugin, "anchor", None)
+            if isinstance(anchor, QuadraticAnchor):
+                anchor.carry(f"{name}.coefficients", insertion)

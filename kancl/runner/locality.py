@@ -1,0 +1,47 @@
+"""The mechanisms of the ``locality`` section, as plugins."""
+
+from __future__ import annotations
+
+from avalanche.training.plugins import SupervisedPlugin
+from torch import nn
+
+from kancl.config import ConfigError, RunConfig
+from kancl.models import trains_lazily
+from kancl.plugins.locality.drift_penalty import DriftPenaltyPlugin
+from kancl.plugins.locality.frozen_base import FrozenBasePlugin
+from kancl.plugins.locality.grid_growth import GridGrowthPlugin
+from kancl.plugins.locality.hard_mask import HardMaskPlugin
+from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
+from kancl.plugins.locality.watch import kan_layers
+
+
+def is_lazy(config: RunConfig) -> bool:
+    """Whether steps leave untouched splines alone."""
+    chosen = config.locality.lazy
+    return trains_lazily(config.model.name) if chosen is None else chosen
+
+
+def locality_plugins(config: RunConfig, model: nn.Module) -> list[SupervisedPlugin]:
+    """What is switched on, in the order in which it is to act.
+
+    Raises: ConfigError for mechanisms on splines that the model has not.
+    """
+    locality = config.locality
+    plugins: list[SupervisedPlugin] = []
+    if locality.grow_off_grid is not None or locality.refine_below > 0:
+        grow = 1.0 if locality.grow_off_grid is None else locality.grow_off_grid
+        plugins.append(GridGrowthPlugin(grow, locality.refine_below))
+    if locality.freeze_base:
+        plugins.append(FrozenBasePlugin())
+    if locality.drift_lambda != 0:
+        plugins.append(DriftPenaltyPlugin(locality.drift_lambda))
+    if locality.hard_mask:
+        plugins.append(HardMaskPlugin())
+    if is_lazy(config):
+        plugins.append(LazyStepsPlugin())
+    if plugins and not kan_layers(model):
+        raise ConfigError(
+            f"locality.* is about splines, and model={config.model.name} has none; "
+            "nearest: model=kan"
+        )
+    return plugins

@@ -1,0 +1,211 @@
+"""The locality contract: which clauses each KAN keeps, each shown on real images.
+
+===  ======================================================================  ==========
+L1   an input value touches at most degree + 1 coefficients of an edge, and  kan,
+     those that the anchor touches where there is one                        kan_local
+L2   nothing but splines is trained; else it is listed                       kan_local
+L3   a coefficient that no sample touched since the last step is             kan_local
+     bit-identical after it
+L4   grids stay, or change by exact knot insertion                           both
+L5   outside the grid there is a stated policy, and it is counted            both
+L6   occupancy is counted per coefficient and experience                     both
+L7   a constant background has no share of the splines and no gradient       kan_local
+===  ======================================================================  ==========
+
+L3 holds for the optimizer's steps and whatever adds to the loss. ``EXCEPTIONS`` move
+weights after the step, on purpose; what they promise instead is that outputs on past
+images drift less, which is shown here too.
+"""
+
+import pytest
+import torch
+from avalanche.core import SupervisedPlugin
+
+from kancl.benchmarks import split_mnist
+from kancl.metrics.locality import Occupancy, leak, output_drift
+from kancl.models import MODELS, trains_lazily
+from kancl.models.grid_changes import grow, refine
+from kancl.models.heads import with_head
+from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
+from kancl.plugins.locality.watch import kan_layers, watched
+from kancl.runner.optimizers import OPTIMIZERS
+from kancl.strategies import STRATEGIES, TrainingSetup
+
+CLAUSES = {
+    "kan": {"L1", "L4", "L5", "L6"},
+    "kan_local": {"L1", "L2", "L3", "L4", "L5", "L6", "L7"},
+}
+STEPS = {
+    "sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01},
+    "adam": {"lr": 0.01, "weight_decay": 0.01},
+    "adamw": {"lr": 0.01, "weight_decay": 0.1},
+}
+EXCEPTIONS = {"gram": {"beta_input": 100.0, "beta_hidden": 100.0}}
+N_BATCHES, BATCH = 2, 8
+
+
+def keeping(clause):
+    """Every model, and whether it keeps the clause."""
+    cases = [(model, clause in kept) for model, kept in CLAUSES.items()]
+    return pytest.mark.parametrize("model, keeps", cases)
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return split_mnist(
+        n_experiences=2, train_samples=N_BATCHES * BATCH, incremental="domain"
+    )
+
+
+@pytest.fixture(scope="module")
+def images(benchmark):
+    """Of each experience."""
+    return [
+        torch.stack([x.flatten() for x, *_ in e.dataset])
+        for e in benchmark.train_stream
+    ]
+
+
+def network(model, **options):
+    torch.manual_seed(0)
+    return MODELS[model](784, 5, hidden=(4,), **options)
+
+
+def trained(model, benchmark, images, optimizer="sgd", strategy="naive", **options):
+    """Train both experiences.
+
+    Returns: the largest leak of a step; how far outputs on images of the first
+        experience moved in the second.
+    """
+    net = with_head(network(model), "single", 5)
+    spy, lazy = Spy(), trains_lazily(model)
+    setup = TrainingSetup(
+        net,
+        OPTIMIZERS[optimizer](net.parameters(), **STEPS[optimizer]),
+        batch_size=BATCH,
+        plugins=[LazyStepsPlugin()] if lazy else [],
+        reset_optimizer=lazy,
+    )
+    made = STRATEGIES[strategy](setup, **options)
+    made.plugins.append(spy)
+    outputs = []
+    for experience in benchmark.train_stream:
+        made.train(experience)
+        outputs.append(net(images[0]).detach())
+    assert len(spy.leaks) == 2 * N_BATCHES
+    return max(spy.leaks), float(output_drift(*outputs).max())
+
+
+class Spy(SupervisedPlugin):
+    """Compare every coefficient before and after each step, last of all plugins."""
+
+    def __init__(self):
+        super().__init__()
+        self.leaks = []
+
+    def before_update(self, strategy, **kwargs):
+        self.visited, self.before = {}, {}
+
+        def see(name, layer, x):
+            self.visited[name] = Occupancy.of(layer.b_splines(x)).visited(0)
+            self.before[name] = layer.coefficients.detach().clone()
+
+        with watched(strategy.model, see), torch.no_grad():
+            strategy.model(strategy.mb_x)
+
+    def after_update(self, strategy, **kwargs):
+        layers = kan_layers(strategy.model)
+        assert layers.keys() == self.visited.keys()
+        self.leaks.append(
+            max(
+                leak(self.visited[name], self.before[name], layer.coefficients.detach())
+                for name, layer in layers.items()
+            )
+        )
+
+
+@keeping("L1")
+def test_L1_compact_support(model, keeps):
+    for layer in network(model, grid_size=12, input_grid_size=12).layers:
+        alive = (layer.b_splines(torch.rand(50, layer.in_features)) != 0).sum(-1)
+        most = (layer.spline_order + 1) * (1 if layer.anchor is None else 2)
+        assert (alive.max() <= most < layer.coefficients.shape[1]) == keeps
+
+
+@keeping("L2")
+def test_L2_no_other_path(model, keeps):
+    trained = {name.split(".")[-1] for name, _ in network(model).named_parameters()}
+    others = set() if keeps else {"base_weight"}  # the list
+    assert trained == {"coefficients"} | others
+
+
+@pytest.mark.parametrize("optimizer", STEPS)
+@keeping("L3")
+def test_L3_untouched_is_untouched(model, keeps, optimizer, benchmark, images):
+    found, _ = trained(model, benchmark, images, optimizer)
+    assert found == 0 if keeps else found > 1e-4
+
+
+@pytest.mark.parametrize("strategy", ["occupancy", "ewc", "si"])
+def test_L3_holds_where_steps_are_scaled_or_the_loss_is_added_to(
+    strategy, benchmark, images
+):
+    assert trained("kan_local", benchmark, images, "adam", strategy)[0] == 0
+
+
+@pytest.mark.parametrize("strategy", EXCEPTIONS)
+def test_exceptions_to_L3_keep_old_outputs_instead(strategy, benchmark, images):
+    found, drift = trained(
+        "kan_local", benchmark, images, strategy=strategy, **EXCEPTIONS[strategy]
+    )
+    _, naive_drift = trained("kan_local", benchmark, images)
+    assert found > 0
+    assert drift < 0.5 * naive_drift
+
+
+@pytest.mark.parametrize("change", [refine, lambda layer: grow(layer, -5, 6)])
+@keeping("L4")
+def test_L4_grids_change_by_exact_insertion_only(model, keeps, change, images):
+    net = network(model, grid_size=8, input_grid_size=2)
+    x = torch.cat(images)[::4]
+    x = torch.cat([x, 3 * x - 1])  # on the grid and off it
+    before = net(x)
+    for layer in net.layers:
+        n_cells = layer.grid_size
+        change(layer)
+        assert layer.grid_size > n_cells
+    torch.testing.assert_close(net(x), before, rtol=0, atol=2e-6)
+    assert keeps
+
+
+@keeping("L5")
+def test_L5_off_grid_is_counted(model, keeps, images):
+    net = network(model)
+    on, off = images[0], images[0] - 1  # all of the background is off the grid
+    assert all(layer.outside == "zero" for layer in net.layers)  # as configured
+    shares = [net.off_grid_share(x)[0] for x in (on, off)]
+    expected = [0, float((off < 0).double().mean())]
+    assert (shares == pytest.approx(expected)) == keeps
+    far = torch.tensor([[9.0], [99.0]]).expand(2, 784)
+    y = net.layers[0].b_splines(far)
+    assert torch.equal(y[0], y[1])  # zero, less the bases at the anchor
+
+
+@keeping("L6")
+def test_L6_occupancy_of_each_coefficient(model, keeps, images):
+    layer = network(model, input_grid_size=1, input_degree=1).layers[0]
+    first, second = (Occupancy.of(layer.b_splines(x)) for x in images)
+    assert first.mean.shape == layer.coefficients.shape[:2] == (784, 2)
+    mean = images[0].double().mean(0)  # the second of two hats rises with the pixel
+    assert torch.allclose(first.mean[:, 1], mean, atol=1e-6) == keeps
+    assert not torch.equal(first.visited(), second.visited())
+
+
+@keeping("L7")
+def test_L7_background_has_no_share(model, keeps, images):
+    net = network(model)
+    background = (torch.cat(images) == 0).all(0)
+    assert background.sum() > 100
+    net(torch.cat(images)).square().sum().backward()
+    gradient = net.layers[0].coefficients.grad[background]
+    assert (not gradient.any()) == keeps

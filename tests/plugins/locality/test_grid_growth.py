@@ -1,0 +1,92 @@
+"""Grids change when an experience asks for it, and nothing else does."""
+
+import pytest
+import torch
+
+from kancl.models import KAN
+from kancl.models.heads import with_head
+from kancl.plugins.ewc import EWCPlugin
+from kancl.plugins.locality.grid_growth import GridGrowthPlugin
+from kancl.plugins.preconditioners import FullGram
+from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
+
+
+def network(low=-4.0, high=4.0, size=8):
+    torch.manual_seed(0)
+    net = KAN(
+        [6, 5, 4],
+        size,
+        2,
+        grid_range=(low, high),
+        base=False,
+        enable_standalone_scale_spline=False,
+    )
+    return with_head(net, "single", 4)
+
+
+class Before(EWCPlugin):
+    """EWC that looks at the network and at its own penalty at the first update."""
+
+    def before_forward(self, strategy, **kwargs):
+        if strategy.clock.train_exp_iterations == 0:
+            self.outputs = strategy.model(self.x).detach()
+            self.held = float(self.anchor.penalty(strategy.model))
+
+
+def test_a_grid_grows_to_hold_an_experience_and_keeps_all_else(naive, points_benchmark):
+    first, second = points_benchmark("domain", 2).train_stream
+    x = torch.cat([torch.stack([x for x, *_ in e.dataset]) for e in (first, second)])
+    reach = x.abs().max().item() / 2
+    growth, ewc = GridGrowthPlugin(off_grid=0.02), Before(1.0)
+    ewc.x = 2 * x
+    strategy = naive(network(-reach, reach), growth, ewc)
+    strategy.optimizer = torch.optim.Adam(strategy.model.parameters(), lr=0.01)
+    strategy.train(first)
+    assert growth.changes == []
+    before = strategy.model(ewc.x).detach()
+    layer = strategy.model.network.layers[0]
+    shares = layer.off_grid_share(x[len(x) // 2 :])
+    assert shares > 0.02
+    strategy.train(second)
+    change = growth.changes[0]
+    assert (change.experience, change.layer) == (1, "network.layers.0")
+    assert change.why == f"{shares:.1%} off the grid"
+    assert change.grid_size == layer.grid_size > 8
+    assert layer.off_grid_share(x) == 0
+    torch.testing.assert_close(ewc.outputs, before, rtol=0, atol=1e-5)
+    assert ewc.held == pytest.approx(0, abs=1e-6)  # the anchor came along
+    for each in strategy.model.network.layers:
+        state = strategy.optimizer.state[each.coefficients]
+        assert state["exp_avg"].shape == each.coefficients.shape
+        assert state["step"] == 6  # Adam went on where it was
+
+
+def test_a_grid_gets_finer_where_few_bases_are_used(naive, points_benchmark):
+    first, second = points_benchmark("domain", 2).train_stream
+    growth = GridGrowthPlugin(off_grid=1, effective=0.5, largest=30)
+    strategy = naive(network(-12, 12), growth)
+    strategy.train([first, second])
+    first_layer = strategy.model.network.layers[0]
+    assert first_layer.grid_size >= 16
+    assert "of the bases used" in growth.changes[0].why
+    sizes = {c.layer: c.grid_size for c in growth.changes}
+    strategy.train(second)  # 2 * 16 > largest
+    assert {c.layer: c.grid_size for c in growth.changes} == sizes
+
+
+def test_grams_of_old_bases_are_refused(naive, points_benchmark):
+    stream = points_benchmark("domain", 2).train_stream
+    gram = StepPreconditionerPlugin(lambda layer, first: FullGram(1.0))
+    strategy = naive(network(-0.5, 0.5), GridGrowthPlugin(off_grid=0.0), gram)
+    strategy.train(stream[0])
+    with pytest.raises(ValueError, match="locality.grow_off_grid=null"):
+        strategy.train(stream[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"off_grid": 2}, {"effective": -1}, {"largest": 0}]
+)
+def test_options_out_of_range_are_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=name):
+        GridGrowthPlugin(**options)
