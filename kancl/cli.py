@@ -7,9 +7,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from kancl import __version__
 from kancl.config import ConfigError, nearest
+from kancl.interruption import Interrupted
 
 HELP = """\
 Does a spline network (KAN) forget less than an MLP, when, and why?
@@ -18,18 +20,29 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl run -m [key=a,b ...]     a sweep over several values, and its comparison
   kancl compare [key=value ...]  KAN and MLP of equal size: -m model=kan,mlp match=params
   kancl run --from FOLDER        the run of a run folder again
+  kancl status [FOLDER]          which runs are done, under way, failed or missing
+  kancl doctor                   whether all is well here, and what to do if not
+  kancl tune [key=value ...]     settings chosen on held-out training images
   kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
+  kancl locality FOLDER          what a run with evaluation.locality=true forgot, and why
   kancl list [GROUP]             scenarios, models, strategies, optimizers, settings
   kancl bench layers|data|runs|device  how fast they are, on this machine
 
 examples:
   kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
   kancl run -m model=kan,mlp match=params strategy=naive,ewc,si 'seed=range(10)'
+
+exit codes:
+  0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
+  stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
 RUN_HELP = """\
 Train and evaluate; every result lands in a folder under log_dir. A run that is
-completed is skipped when asked for again, unless overwrite=true.
+completed is skipped when asked for again, unless overwrite=true. One that was killed
+goes on from its last checkpoint (every 30 s: checkpoint.every_seconds) and ends with the
+same bytes as if nothing had been. In a sweep, a run that fails or that another process
+is making does not stop the others; the same line again makes those that are missing.
 
 match=params (flops, width) gives the model the hidden widths at which it has as many
 parameters (FLOPs per sample; the same widths) as the model match_to, which keeps its
@@ -41,6 +54,17 @@ In a sweep, a key that only some of the builders know applies to those. hydra/la
 joblib (or ray, submitit_slurm), if installed, runs a sweep in parallel.
 
 All keys and their defaults: kancl list
+"""
+TUNE_HELP = """\
+Choose settings on held-out training images, for every listed scenario, model and strategy
+with as many trials. Keys with several values or an interval are tuned where they apply:
+
+  kancl tune model=kan,mlp match=params strategy=naive,ewc \\
+    'optimizer.lr=tag(log, interval(1e-4, 1e-2))' \\
+    'strategy.ewc_lambda=tag(log, interval(1, 1e6))'
+
+Test images are left out but one; tuning seeds are not those of the results. What was
+chosen is written as an experiment, which kancl run experiment=FILE runs.
 """
 REPORT_HELP = """\
 Read run folders (those in and below each PATH; logs, if none is said) and write
@@ -54,6 +78,20 @@ A row passes if they differ by no more than 2 sqrt(SEM_paper^2 + SEM_ours^2) + 0
 either way: a number too good fails as well. Runs land in run folders; the same line again
 does what is missing. key=value says where and how to run (device=cuda, log_dir=...,
 hydra/launcher=joblib); one that changes the protocol takes the verdicts away.
+"""
+STATUS_HELP = """\
+List the runs in a folder that are not completed: running, stopped (killed, say), failed,
+diverged, or missing from a sweep that was asked for there. 0 if all are completed.
+"""
+DOCTOR_HELP = """\
+Check versions, the device, data files, the disk that runs go to, and make one tiny run
+of each model. Each line says what to do if something is wrong; 0 if nothing is.
+"""
+LOCALITY_HELP = """\
+Say what a run forgot, which parameters carried it (each group is put back as it was after
+an experience, and that experience tested again), and whether the overlap of experiences,
+known beforehand, foretold it. The run has to be made with evaluation.locality=true, which
+keeps the network's states. Trains nothing.
 """
 BENCHES = {
     "layers": "layers",
@@ -72,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"kancl: {error}", file=sys.stderr)
         return 2
+    except Interrupted as stopped:
+        print(f"kancl: {stopped}, checkpoint written; the same command goes on")
+        return stopped.exit_code
     except KeyboardInterrupt:
         print("kancl: stopped; the same command goes on with what is missing")
         return 130
@@ -89,8 +130,9 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"kancl {__version__}")
         return 0
     commands = {"run": _run, "compare": _compare, "report": _report}
-    commands |= {"reproduce": _reproduce}
-    commands |= {"list": _list, "bench": _bench}
+    commands |= {"reproduce": _reproduce, "tune": _tune}
+    commands |= {"list": _list, "bench": _bench, "locality": _locality}
+    commands |= {"status": _status, "doctor": _doctor}
     if command not in commands:
         raise ConfigError(
             f"there is no command {command}; {nearest(command, commands)}"
@@ -139,13 +181,18 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
     parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
     options = parser.parse_args(arguments)
-    from kancl.reporting.report import find_runs, headline, write_report
+    from kancl.reporting.report import (
+        find_runs,
+        find_tunings,
+        headline,
+        write_report,
+    )
 
     try:
-        runs = find_runs(options.paths)
+        runs, tunings = find_runs(options.paths), find_tunings(options.paths)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    report = write_report(runs, options.out or f"{options.paths[0]}/report")
+    report = write_report(runs, options.out or f"{options.paths[0]}/report", tunings)
     for benchmark, comparisons in report.compared:
         print(f"{benchmark.title}: {headline(comparisons)}")
     lost = sum(not run.completed for run in runs)
@@ -153,6 +200,59 @@ def _report(arguments: list[str]) -> int:
     print(f"report: {report.page}")
     if report.tensorboard:
         print(f"tensorboard --logdir {report.page.parent / 'tensorboard'}")
+    return 0
+
+
+def _status(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("kancl status", description=STATUS_HELP)
+    parser.add_argument("folder", nargs="?", default="logs", metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    from kancl.runner.status import read_status, show_status
+
+    cells = read_status(Path(options.folder))
+    show_status(cells)
+    return int(any(cell.state != "completed" for cell in cells))
+
+
+def _doctor(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("kancl doctor", description=DOCTOR_HELP)
+    parser.add_argument("--log-dir", default="logs", help="where runs are to go")
+    parser.add_argument("--data-dir", default=None, help="a torchvision-layout folder")
+    options = parser.parse_args(arguments)
+    from kancl.runner.doctor import examine
+
+    return int(not examine(options.log_dir, options.data_dir))
+
+
+def _tune(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "kancl tune",
+        description=TUNE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="+", metavar="key=value")
+    parser.add_argument("--trials", type=int, default=20, help="of each; 20")
+    parser.add_argument("--seeds", default="1000,1001,1002", help="to tune on")
+    parser.add_argument("--validation", type=float, default=0.1, help="share; 0.1")
+    parser.add_argument("--out", help="file to write; LOG_DIR/tuned/SCENARIO.yaml")
+    options = parser.parse_intermixed_args(arguments)
+    seeds = options.seeds.split(",")
+    if not all(seed.isdecimal() for seed in seeds) or options.trials < 1:
+        raise ConfigError(
+            "--seeds takes whole numbers, such as 1000,1001, and --trials at least 1; got "
+            f"{options.seeds} and {options.trials}"
+        )
+    from kancl.runner.tune import tune
+
+    path = tune(
+        options.overrides,
+        n_trials=options.trials,
+        seeds=[int(seed) for seed in seeds],
+        validation=options.validation,
+        out=options.out,
+    )
+    print(f"written to {path}")
+    print(f"kancl run experiment={path} 'seed=range(10)'")
     return 0
 
 
@@ -186,6 +286,23 @@ def _reproduce(arguments: list[str]) -> int:
     )
     print(f"written to {options.results}")
     return int(any(judgement.verdict == "FAIL" for judgement in judgements))
+
+
+def _locality(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "kancl locality",
+        description=LOCALITY_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", help="a run folder")
+    parser.add_argument("--samples", type=int, help="test images per experience; all")
+    options = parser.parse_args(arguments)
+    if options.samples is not None and options.samples < 1:
+        raise ConfigError(f"--samples must be at least 1, not {options.samples}")
+    from kancl.runner.diagnose import diagnose
+
+    diagnose(options.folder, samples=options.samples)
+    return 0
 
 
 def exit_code(summaries: Sequence[dict[str, object]]) -> int:

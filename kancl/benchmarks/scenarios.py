@@ -74,7 +74,9 @@ def split_mnist(
     check_choice("class_order", class_order, ClassOrder)
     check_count("n_classes", n_classes, 1)
     if n_classes > _N_CLASSES:
-        raise ValueError(f"n_classes={n_classes} is more than the {_N_CLASSES} there are")
+        raise ValueError(
+            f"n_classes={n_classes} is more than the {_N_CLASSES} there are"
+        )
     if n_classes % n_experiences:
         even = [n for n in range(1, n_classes + 1) if n_classes % n == 0]
         raise ValueError(

@@ -57,12 +57,15 @@ class Evaluation:
             accuracy matrix always uses all of them); 0: no curve.
         each_epoch: evaluate the whole training data and the validation data (the test
             data, if none are held out) after every epoch, for learning curves.
+        locality: occupancy, overlap, drift and what rolling parameters back regains,
+            for ``kancl locality``; keeps the network's states.
     """
 
     points_per_experience: int = 10
     every_iterations: int | None = None
     samples: int = 200
     each_epoch: bool = False
+    locality: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A learning rate that falls within each experience."""
+"""Learning rates that fall: within each experience, or from one to the next."""
 
 from __future__ import annotations
 
@@ -26,3 +26,21 @@ class LinearDecayPlugin(SupervisedPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for group, full in zip(strategy.optimizer.param_groups, self._full):
             group["lr"] = full
+
+
+class ExperienceDecayPlugin(SupervisedPlugin):
+    """Multiply the learning rate by ``gamma`` after every experience.
+
+    Later experiences are then learned less, so earlier ones are forgotten less: what a
+    comparison without it on both sides is to be compared with.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        if not 0 < gamma <= 1:
+            raise ValueError(f"gamma must lie above 0 and at most at 1, got {gamma}")
+        self.gamma = gamma
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for group in strategy.optimizer.param_groups:
+            group["lr"] *= self.gamma

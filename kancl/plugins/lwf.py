@@ -19,7 +19,7 @@ class LwFPlugin(SupervisedPlugin):
 
     ``loss += alpha * KL(softmax(teacher/T) || softmax(student/T))`` averaged over the
     batch; teacher: the network after the experience before, in evaluation mode. Single
-    and growing heads: the units of the classes seen so far. Multi-head: summed over
+    and growing heads: the units of the classes of before. Multi-head: summed over
     past heads, so ``(t - 1)`` times their mean.
 
     Args:
@@ -28,8 +28,10 @@ class LwFPlugin(SupervisedPlugin):
         alpha_schedule: "constant", or "experiences": ``alpha * (t - 1)`` in the t-th
             experience, as van de Ven has it for domain-incremental learning (its
             multi-head sum has that factor already).
-        student: classes that the student's softmax runs over: "old" ones as the
-            teacher's, or "seen", old and current ones, as van de Ven has it.
+        student: units of a single or growing head that the student's softmax runs
+            over: "old" ones as the teacher's; "seen", old and current ones, as van de
+            Ven has it where the loss runs over the classes seen; "all", the teacher's
+            too, as he has it where the loss runs over all classes.
     Raises: ValueError if an option is out of range.
     Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4; van de Ven and Tolias 2019,
         arXiv:1904.07734. No factor T^2, as there. differs from Avalanche, whose teacher
@@ -41,7 +43,7 @@ class LwFPlugin(SupervisedPlugin):
         alpha: float = 1.0,
         temperature: float = 2.0,
         alpha_schedule: Literal["constant", "experiences"] = "constant",
-        student: Literal["old", "seen"] = "old",
+        student: Literal["old", "seen", "all"] = "old",
     ) -> None:
         super().__init__()
         if alpha_schedule not in ("constant", "experiences"):
@@ -49,8 +51,8 @@ class LwFPlugin(SupervisedPlugin):
                 "alpha_schedule must be 'constant' or 'experiences', "
                 f"got {alpha_schedule!r}"
             )
-        if student not in ("old", "seen"):
-            raise ValueError(f"student must be 'old' or 'seen', got {student!r}")
+        if student not in ("old", "seen", "all"):
+            raise ValueError(f"student must be 'old', 'seen' or 'all', got {student!r}")
         self.alpha = non_negative("alpha", alpha, "0 trains as naive does")
         self.temperature = positive("temperature", temperature)
         self.alpha_schedule = alpha_schedule
@@ -72,8 +74,10 @@ class LwFPlugin(SupervisedPlugin):
             with torch.no_grad():
                 taught = self._teacher(x)
             old = sorted(set.union(*self._classes.values()))
+            if self.student == "all":
+                old = list(range(taught.shape[1]))
             now = set(strategy.experience.classes_in_this_experience)
-            seen = sorted(set(old) | now)
+            seen = old if self.student == "old" else sorted(set(old) | now)
             return self._cross_entropy(strategy.mb_output, taught, old, seen)
         total = torch.zeros((), device=x.device)
         for task, classes in self._classes.items():
@@ -87,9 +91,8 @@ class LwFPlugin(SupervisedPlugin):
     def _cross_entropy(
         self, output: Tensor, taught: Tensor, old: list[int], seen: list[int]
     ) -> Tensor:
-        units = old if self.student == "old" else seen
-        log_q = (output[:, units] / self.temperature).log_softmax(1)
-        log_q = log_q[:, [units.index(c) for c in old]]
+        log_q = (output[:, seen] / self.temperature).log_softmax(1)
+        log_q = log_q[:, [seen.index(c) for c in old]]
         p = (taught[:, old] / self.temperature).softmax(1)
         return nn.functional.kl_div(log_q, p, reduction="batchmean")
 

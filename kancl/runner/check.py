@@ -17,6 +17,7 @@ from kancl.runner.build import (
     resolve_device,
 )
 from kancl.runner.locality import locality_plugins
+from kancl.runner.diagnosis import check_diagnosis
 from kancl.runner.registry import GROUPS
 from kancl.runner.seeding import stream_seeds
 from kancl.strategies import TrainingSetup
@@ -71,8 +72,19 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
             f"training.lr_gamma and optimizer.schedule={config.schedule} both move the "
             "learning rate: set one of them only"
         )
+    gamma = training.experience_gamma
+    if gamma is not None and training.lr_gamma is not None:
+        raise ConfigError(
+            "training.lr_gamma starts anew with each experience, "
+            "training.experience_gamma does not: set one of them only"
+        )
+    if gamma is not None and not 0 < gamma <= 1:
+        raise ConfigError(
+            f"training.experience_gamma={gamma} must lie above 0 and at most at 1"
+        )
     if training.lr_gamma is not None and training.lr_gamma <= 0:
         raise ConfigError(f"training.lr_gamma={training.lr_gamma} must be above 0")
+    check_diagnosis(config, benchmark)
     model: nn.Module = build(config, benchmark).model
     try:
         plugins = locality_plugins(config, model)

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kancl.config import ConfigError, RunConfig, config_dir, nearest, typed
 from kancl.config.groups import Group
+from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
 from kancl.runner.experiments import expanded
@@ -52,7 +53,7 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """
-    sides, is_experiment = expanded(overrides)
+    sides, typed_in, is_experiment = expanded(overrides)
     jobs: list[_Job] = []
     keys_said: dict[str, None] = {}
     with _hydra_tree() as tree:
@@ -68,6 +69,11 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
             keys_said |= dict.fromkeys(last)
             products = itertools.product(*(_values(o) for o in last.values()))
             jobs += [tree.job(product) for product in products]
+    own = {text.partition("=")[0].lstrip("+~") for text in typed_in}
+    if own & {
+        *GROUP_NAMES
+    }:  # another strategy: the experiment's keys of the old one go
+        keys_said = {key: None for key in keys_said if key in own}
     for key in keys_said:
         asked = [job for job in jobs if key in job.said]
         if all(key in job.unknown for job in asked):
@@ -85,12 +91,7 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: --from takes a run folder")
-    try:
-        config = OmegaConf.load(path)
-    except Exception as error:
-        raise ConfigError(f"{path} is no YAML: {_first_line(error)}") from error
-    if not isinstance(config, DictConfig):
-        raise ConfigError(f"{path} holds no keys")
+    config = OmegaConf.create(read_mapping(path))
     typed(_container(config), GROUPS)
     with _hydra_tree() as tree:
         parsed = [tree.parse(text) for text in overrides]

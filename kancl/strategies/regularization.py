@@ -159,7 +159,7 @@ def lwf(
     alpha: float = 1.0,
     temperature: float = 2.0,
     alpha_schedule: Literal["constant", "experiences"] = "constant",
-    student: Literal["old", "seen"] = "old",
+    student: Literal["old", "seen", "all"] = "old",
 ) -> SupervisedTemplate:
     """Keep the outputs for past classes as they were (learning without forgetting).
 
@@ -170,7 +170,7 @@ def lwf(
         alpha: strength.
         temperature: T.
         alpha_schedule: constant, or alpha times the number of past experiences.
-        student: classes of the student's softmax: old ones, or all seen.
+        student: units of the student's softmax: old ones, all seen, or all.
     Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4. differs from Avalanche's: see
         ``LwFPlugin``.
     """

@@ -285,7 +285,11 @@ def test_experiences_share_one_copy_of_the_images() -> None:
 
 
 BAD = [
-    (split_mnist, {"n_experiences": 3}, "n_experiences=3 .*expected one of .1, 2, 5, 10"),
+    (
+        split_mnist,
+        {"n_experiences": 3},
+        "n_experiences=3 .*expected one of .1, 2, 5, 10",
+    ),
     (split_mnist, {"n_classes": 9, "n_experiences": 2}, "9 classes evenly.*.1, 3, 9"),
     (split_mnist, {"n_classes": 11}, "n_classes=11 is more than the 10"),
     (split_mnist, {"n_experiences": 0}, "n_experiences=0 .*1 or more"),

@@ -43,7 +43,7 @@ class Spy(LwFPlugin):
         self.teachers.append(copy.deepcopy(strategy.model).eval())
 
 
-@pytest.mark.parametrize("student", ["old", "seen"])
+@pytest.mark.parametrize("student", ["old", "seen", "all"])
 @pytest.mark.parametrize("schedule", ["constant", "experiences"])
 def test_single_head(student, schedule, points_benchmark, naive):
     plugin = Spy(3.0, 2.0, schedule, student)
@@ -55,8 +55,11 @@ def test_single_head(student, schedule, points_benchmark, naive):
             if t == 0:
                 assert added == 0
                 continue
-            taught = plugin.teachers[t - 1](x)[:, : 2 * t].detach()
-            if student == "old":
+            everything = plugin.teachers[t - 1](x).detach()
+            taught = everything[:, : 2 * t]
+            if student == "all":
+                expected = divergence(everything, output)
+            elif student == "old":
                 expected = divergence(taught, output[:, : 2 * t])
             else:
                 p = (taught / 2).softmax(1)

@@ -18,7 +18,11 @@ from kancl.runner.check import check
 from kancl.runner.compose import read_folder, read_request
 from kancl.runner.registry import GROUPS
 
-YAMLS = [(path.parent.name, path.stem) for path in config_dir().glob("*/*.yaml")]
+YAMLS = [
+    (path.parent.name, path.stem)
+    for path in config_dir().glob("*/*.yaml")
+    if path.parent.name in GROUPS
+]
 
 
 def one(*overrides: str) -> RunConfig:

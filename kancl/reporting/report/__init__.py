@@ -9,6 +9,7 @@ from kancl.reporting.report.collect import (
 )
 from kancl.reporting.report.groups import Benchmark, Side, benchmarks
 from kancl.reporting.report.tensorboard import OVER_SEEDS, write_over_seeds
+from kancl.reporting.report.tuning import Tuning, find_tunings
 from kancl.reporting.report.verdicts import Comparison, compare, headline
 from kancl.reporting.report.write import Report, write_report
 
@@ -19,10 +20,12 @@ __all__ = [
     "Report",
     "Run",
     "Side",
+    "Tuning",
     "all_metrics",
     "benchmarks",
     "compare",
     "find_runs",
+    "find_tunings",
     "headline",
     "read_measurements",
     "read_run",

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
+from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series, summarise
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.plugins.recorder import Measurement
 from kancl.reporting.curves import Curves, continual_metrics, training_ends
+
+TRIALS = "tuned"
+"""Folder whose runs chose settings; they are no results."""
 
 STATUSES = ("completed", "diverged", "failed", "unfinished", "unreadable")
 
@@ -88,7 +91,7 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path | str]) -> list[Run]:
-    """Every run in or below the paths, by path.
+    """Every run in or below the paths, by path; not the trials of ``kancl tune``.
 
     Raises: ValueError if a path does not exist, or holds no run.
     """
@@ -98,6 +101,7 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
             raise ValueError(f"there is no {path}; kancl run writes runs below logs")
         found = {file.parent for file in path.rglob("config.yaml")}
         found |= {file.parent for file in path.rglob("summary.json")}
+        found = {f for f in found if TRIALS not in f.relative_to(path).parts}
         if not found:
             raise ValueError(
                 f"no run folder in {path}: a run folder holds config.yaml, metrics.csv "
@@ -225,12 +229,8 @@ def _matrix(path: Path) -> Tensor | None:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = _mapping(OmegaConf.to_container(OmegaConf.load(path)))
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever YAML and OmegaConf stumble over
-        raise ValueError(f"config.yaml: {error}") from error
+    path.stat()  # one that is missing is said to be
+    config = read_mapping(path)
     for group in GROUPS:
         choice = config.get(group)
         if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):

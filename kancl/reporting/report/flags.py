@@ -14,6 +14,7 @@ from typing import Any, Literal
 from kancl.metrics.statistics import ALPHA, pairs_needed, smallest_p
 from kancl.reporting.report.collect import Run, finite
 from kancl.reporting.report.groups import Benchmark, Side, shown, unlike
+from kancl.reporting.report.tuning import Tuning
 from kancl.reporting.report.verdicts import (
     EQUAL_SIZE,
     FEWEST_PAIRS,
@@ -40,7 +41,11 @@ class Flag:
     text: str
 
 
-def flags(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> list[Flag]:
+def flags(
+    benchmark: Benchmark,
+    comparisons: Sequence[Comparison],
+    tunings: Sequence[Tuning] = (),
+) -> list[Flag]:
     """Every flag of a benchmark, warnings first, each once."""
     found = [
         *_lost_runs(benchmark),
@@ -48,6 +53,7 @@ def flags(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> list[Flag]
         *_problems(benchmark),
         *_off_grid(benchmark),
         *_tuning(benchmark),
+        *_tuned(benchmark, comparisons, tunings),
         *_identity(benchmark),
         *_code(benchmark),
     ]
@@ -145,6 +151,42 @@ def _tuning(benchmark: Benchmark) -> Iterator[Flag]:
             yield Flag("warning", "Unequal tuning budget", text)
     for sides in variants.values():
         yield from _edge(sides)
+
+
+def _tuned(
+    benchmark: Benchmark, comparisons: Sequence[Comparison], tunings: Sequence[Tuning]
+) -> Iterator[Flag]:
+    """What ``kancl tune`` wrote about the settings that were run."""
+    of = {
+        side.label: tuning
+        for side in benchmark.sides
+        for tuning in tunings
+        if tuning.is_of(benchmark, side)
+    }
+    for side in benchmark.sides:
+        tuning = of.get(side.label)
+        if tuning is None:
+            continue
+        for key in tuning.at_edge:
+            text = f"{side.label}: {key}={tuning.chosen[key]}, chosen by kancl tune."
+            yield Flag("warning", "Optimum at the edge of its grid", text)
+        both = sorted(set(tuning.seeds) & set(side.seeds))
+        if both:
+            text = f"{side.label}: seeds {', '.join(map(str, both))}."
+            yield Flag(
+                "warning", "Reported on seeds that settings were chosen on", text
+            )
+    for comparison in comparisons:
+        sides = (comparison.kan, comparison.mlp)
+        trials = [of[s.label].n_trials if s.label in of else 0 for s in sides]
+        if trials[0] != trials[1]:
+            told = ", ".join(f"{s.label} {n} trials" for s, n in zip(sides, trials))
+            yield Flag("warning", "Unequal tuning budget", f"{told}.")
+        elif trials[0]:
+            text = (
+                f"{comparison.strategy}: {trials[0]} trials each, on validation images."
+            )
+            yield Flag("note", "Tuned alike", text)
 
 
 def _same_but_seeds(a: Side, b: Side) -> bool:

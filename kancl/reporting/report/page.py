@@ -19,6 +19,7 @@ from kancl.reporting.report.collect import STATUSES, Run
 from kancl.reporting.report.flags import Flag, flags
 from kancl.reporting.report.groups import Benchmark, Side, flattened, shown, unlike
 from kancl.reporting.report.tables import NOT_RECORDED, UNDEFINED, Sheet
+from kancl.reporting.report.tuning import Tuning
 from kancl.reporting.report.verdicts import Comparison, headline
 
 TITLE = "Does the KAN forget less?"
@@ -52,7 +53,9 @@ class Section:
 
 
 def page(
-    runs: Sequence[Run], compared: Sequence[tuple[Benchmark, Sequence[Comparison]]]
+    runs: Sequence[Run],
+    compared: Sequence[tuple[Benchmark, Sequence[Comparison]]],
+    tunings: Sequence[Tuning] = (),
 ) -> str:
     """The whole page. Every word that comes from a file is escaped."""
     environment = Environment(
@@ -67,7 +70,10 @@ def page(
         title=TITLE,
         lead=_lead(compared, len(runs)),
         style=Markup((files / "style.css").read_text()),
-        sections=[section(b, c, f"benchmark-{k}") for k, (b, c) in enumerate(compared)],
+        sections=[
+            section(b, c, f"benchmark-{k}", tunings)
+            for k, (b, c) in enumerate(compared)
+        ],
         counts=f"{len(runs)} runs: {told}.",
         lost=[run for run in runs if not run.completed],
         all_runs=runs,
@@ -77,7 +83,10 @@ def page(
 
 
 def section(
-    benchmark: Benchmark, comparisons: Sequence[Comparison], anchor: str
+    benchmark: Benchmark,
+    comparisons: Sequence[Comparison],
+    anchor: str,
+    tunings: Sequence[Tuning] = (),
 ) -> Section:
     scatter = figures.stability_plasticity(benchmark)
     title = benchmark.title
@@ -87,7 +96,7 @@ def section(
         comparisons,
         headline(comparisons),
         len({c.title for c in comparisons}),
-        flags(benchmark, comparisons),
+        flags(benchmark, comparisons, tunings),
         (
             _picture(
                 figures.differences(comparisons),

@@ -11,6 +11,7 @@ from kancl.reporting.report.collect import Run
 from kancl.reporting.report.groups import Benchmark, benchmarks
 from kancl.reporting.report.page import page
 from kancl.reporting.report.tensorboard import write_over_seeds
+from kancl.reporting.report.tuning import Tuning
 from kancl.reporting.report.verdicts import Comparison, compare
 
 
@@ -29,7 +30,9 @@ class Report:
     compared: Sequence[tuple[Benchmark, Sequence[Comparison]]]
 
 
-def write_report(runs: Sequence[Run], folder: Path | str) -> Report:
+def write_report(
+    runs: Sequence[Run], folder: Path | str, tunings: Sequence[Tuning] = ()
+) -> Report:
     """Write ``report.html``, its tables and TensorBoard runs over seeds into a folder.
 
     Raises: ValueError without any run.
@@ -54,6 +57,6 @@ def write_report(runs: Sequence[Run], folder: Path | str) -> Report:
     (folder / "comparison.csv").write_text(tables.comparison_csv(compared))
     (folder / "runs.csv").write_text(tables.runs_csv(groups))
     written = folder / "report.html"
-    written.write_text(page(runs, compared))
+    written.write_text(page(runs, compared, tunings))
     over_seeds = write_over_seeds(folder / "tensorboard", groups)
     return Report(written, over_seeds, runs, compared)
