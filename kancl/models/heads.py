@@ -103,6 +103,12 @@ class GrowingHead(DynamicModule):
         columns = torch.tensor(ids, device=outputs.device).expand_as(outputs)
         return masked.to(outputs.dtype).scatter(1, columns, outputs)
 
+    def keep_heads(self, n: int) -> None:
+        """Drop all heads but the first ``n``; their classes were not seen then."""
+        del self.heads[n:]
+        del self.classes[n:]
+        self.head_of_class[self.head_of_class >= n] = -1
+
     def _add_head(self, classes: list[int]) -> None:
         self.head_of_class[classes] = len(self.heads)
         self.heads.append(_head_beside(self.network, len(classes)))

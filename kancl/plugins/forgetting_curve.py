@@ -109,7 +109,7 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         self._last = recorder.iteration
         self._to(strategy.device)
         before = recorder.eval_seconds
-        with recorder.evaluating(strategy.device), _in_eval_mode(strategy.model):
+        with recorder.evaluating(strategy.device), in_eval_mode(strategy.model):
             scores = self._scores(strategy.model)
         self.seconds += recorder.eval_seconds - before
         for experience, value in scores.items():
@@ -151,7 +151,7 @@ class ForgettingCurvePlugin(SupervisedPlugin):
 
 
 @contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; each module gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

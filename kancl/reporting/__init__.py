@@ -18,6 +18,7 @@ from kancl.reporting.tables import (
 )
 from kancl.reporting.tensorboard import (
     TAGS,
+    TAGS_ON_REQUEST,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,
@@ -26,6 +27,7 @@ from kancl.reporting.tensorboard import (
 
 __all__ = [
     "TAGS",
+    "TAGS_ON_REQUEST",
     "Curves",
     "Epochs",
     "ProgressPlugin",

@@ -46,6 +46,7 @@ from kancl.metrics.accuracy_matrix import (
     learning_accuracy,
 )
 from kancl.metrics.rmse_matrix import largest_rmse_increase
+from kancl.plugins.diagnosis.locality import LOCALITY
 from kancl.plugins.forgetting_curve import CURVE, RMSE_CURVE
 from kancl.plugins.off_grid import OFF_GRID, head_layers, spline_network
 from kancl.plugins.recorder import Measurement, RecorderPlugin
@@ -59,8 +60,6 @@ TAGS = {
     "experience (sub-runs experience_1, ...) on a sample of its test images, against "
     "training iterations. Experiences not yet trained are measured too. The sub-run "
     "`borders` jumps up where the next experience begins.",
-    f"{RMSE_EVERYWHERE}/<model>-<strategy>": "The same of a regression: root mean square "
-    "errors. Its `training/rmse` and `picture/rmse_matrix` stand for those of accuracies.",
     "accuracy_on_seen/curve": "Mean of those curves over the experiences seen so far.",
     "accuracy_on_seen/test": "Mean accuracy on the experiences seen so far, whole test "
     "sets, after each experience.",
@@ -68,8 +67,6 @@ TAGS = {
     "before the latest, after each experience.",
     "forgetting/learning_accuracy": "Mean accuracy on each experience just after it was "
     "trained. A model that learns nothing forgets nothing: read the two together.",
-    "forgetting/largest_rmse_increase": "Of a regression: the most that the error on an "
-    "earlier experience has grown since it was trained.",
     "training/loss": "Mean training loss over the latest batches, penalties of the "
     "strategy included. Sub-runs named after other evaluated streams: their loss.",
     "training/accuracy": "The same for the accuracy.",
@@ -85,7 +82,30 @@ TAGS = {
     "final/<metric>": "The metrics of the summary, as shown beside the hyperparameters.",
     "about": "What this run is.",
 }
-"""Every tag kancl writes, with its meaning."""
+"""Every tag that all runs write, with its meaning."""
+
+TAGS_ON_REQUEST = {
+    f"{RMSE_EVERYWHERE}/<model>-<strategy>": "The same of a regression: root mean square "
+    "errors. Its `training/rmse` and `picture/rmse_matrix` stand for those of accuracies.",
+    "forgetting/largest_rmse_increase": "Of a regression: the most that the error on an "
+    "earlier experience has grown since it was trained.",
+    "locality/right_experience": "With `evaluation.locality=true`, class-incremental: how "
+    "often the winning class is one of the right experience.",
+    "locality/right_within": "Of those, how often it is the right class; the product of "
+    "the two is the accuracy.",
+    "locality/right_if_told": "Accuracy if the experience were known.",
+    "locality/recency_bias": "On old data, mean output for the newest classes less that "
+    "for old ones.",
+    "picture/occupancy": "How much each experience's samples use each basis of each "
+    "pixel.",
+    "picture/overlap": "What experiences share in each layer; row old, column new.",
+    "picture/drift_per_knot": "How far coefficients moved since each experience.",
+    "picture/rollback": "Accuracy on each old experience with one group of parameters "
+    "put back as it was then.",
+    "picture/learned_function": "Of a regression: the function after each phase.",
+}
+"""Those of regressions, and of ``evaluation.locality=true``."""
+
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """A border: a line straight up and down. TensorBoard smooths over points, not over
@@ -198,6 +218,9 @@ class TensorBoardPlugin(SupervisedPlugin):
         elif m.name.startswith(OFF_GRID):
             layer = m.name.removeprefix(OFF_GRID)
             self._scalar(f"off_grid_share/layer_{layer}", m.value)
+        elif m.name.startswith(LOCALITY):
+            if m.experience is None and not m.name.startswith(f"{LOCALITY}forecast"):
+                self._scalar(f"locality/{m.name.removeprefix(LOCALITY)}", m.value)
         else:
             stream, _, what = m.name.rpartition("_")
             if stream == "batch":
@@ -357,7 +380,10 @@ def _layout(tag: str) -> dict[str, dict[str, list[Any]]]:
 
 
 def _about(label: str, card: str) -> str:
-    rows = [f"| `{tag}` | {meaning} |" for tag, meaning in TAGS.items()]
+    rows = [
+        f"| `{tag}` | {meaning} |"
+        for tag, meaning in {**TAGS, **TAGS_ON_REQUEST}.items()
+    ]
     table = "\n".join(["| tag | meaning |", "|---|---|", *rows])
     return f"# {label}\n\n{card}\n\n{table}\n"
 

@@ -1,22 +1,55 @@
-"""What a run keeps for its diagnosis: learned functions, locality."""
+"""What a run keeps for its diagnosis: learned functions, locality, states to go back to."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from avalanche.training.plugins import SupervisedPlugin
 from matplotlib.figure import Figure
 
-from kancl.config import RunConfig
+from kancl.benchmarks import Benchmark
+from kancl.config import ConfigError, RunConfig
+from kancl.metrics.locality import Occupancy
 from kancl.plugins.diagnosis.learned_function import LearnedFunctionPlugin
+from kancl.plugins.diagnosis.locality import LOCALITY, LocalityPlugin
 from kancl.plugins.recorder import RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.learned_function import LearnedFunction, learned_functions
+from kancl.reporting.locality import (
+    drift_of_knots,
+    occupancy_maps,
+    overlap_matrices,
+    rollback_bars,
+)
 from kancl.runner.build import Parts
 from kancl.runner.folder import RunFolder
+from kancl.strategies import trains_jointly, trains_last_layer_only
 
 LEARNED = "learned_function.csv"
+SNAPSHOTS = "snapshots.pt"
+ARRAYS = "locality.npz"
+
+
+def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
+    """Raises: ConfigError where there is nothing between experiences to look at."""
+    if not config.evaluation.locality:
+        return
+    name = config.strategy.name
+    reason = None
+    if benchmark.info.n_experiences == 1:
+        reason = f"scenario={config.scenario.name} has a single experience"
+    elif trains_jointly(name):
+        reason = f"strategy={name} trains on all experiences at once"
+    elif trains_last_layer_only(name):
+        reason = f"strategy={name} puts a last layer of its own in the network's place"
+    if reason is not None:
+        raise ConfigError(
+            f"evaluation.locality=true follows a network from one experience to the next, "
+            f"and {reason}; nearest: evaluation.locality=false"
+        )
 
 
 class Diagnosis:
@@ -28,48 +61,103 @@ class Diagnosis:
     def __init__(
         self, config: RunConfig, parts: Parts, recorder: RecorderPlugin
     ) -> None:
-        info = parts.benchmark.info
         self._config = config
+        self._info = info = parts.benchmark.info
+        self._recorder = recorder
+        self.plugins: list[SupervisedPlugin] = []
         self._learned: LearnedFunctionPlugin | None = None
+        self._locality: LocalityPlugin | None = None
         if info.function is not None:
             self._learned = LearnedFunctionPlugin(
                 recorder, info.function, info.in_features, info.input_range
             )
-
-    @property
-    def plugins(self) -> list[SupervisedPlugin]:
-        return [] if self._learned is None else [self._learned]
+            self.plugins.append(self._learned)
+        if config.evaluation.locality:
+            self._locality = LocalityPlugin(recorder, parts.benchmark.test_stream)
+            self.plugins.append(self._locality)
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
         """Write files and, where pictures are wanted, draw them."""
+        pictures = self._config.tensorboard == "all"
         if self._learned is not None and self._learned.functions:
-            self._write_learned(folder, self._learned, board)
+            figure = self._write_learned(folder, self._learned, pictures)
+            if figure is not None:
+                _show(board, {"learned_function": figure})
+        if self._locality is not None and len(self._locality.snapshots) > 1:
+            self._write_locality(folder, self._locality)
+            if pictures:
+                _show(board, self._locality_figures(self._locality))
 
     def _write_learned(
-        self,
-        folder: RunFolder,
-        plugin: LearnedFunctionPlugin,
-        board: Sequence[TensorBoardPlugin],
-    ) -> None:
+        self, folder: RunFolder, plugin: LearnedFunctionPlugin, pictures: bool
+    ) -> Figure | None:
         columns = [*plugin.points.T, plugin.target, *plugin.functions]
         inputs = [f"x{k + 1}" for k in range(plugin.points.shape[1])]
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
         folder.write_table(
             LEARNED, [*inputs, "target", *phases], zip(*(c.tolist() for c in columns))
         )
-        if self._config.tensorboard != "all":
-            return
+        if not pictures:
+            return None
         label = f"{self._config.model.name}-{self._config.strategy.name}"
         function = LearnedFunction(
             label, plugin.points, plugin.target, plugin.functions
         )
         figure = learned_functions([function])
-        folder.write_file("learned_function.png", png(figure))
-        for writer in board:
-            writer.picture("learned_function", figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        folder.write_file("learned_function.png", buffer.getvalue())
+        return figure
+
+    def _write_locality(self, folder: RunFolder, plugin: LocalityPlugin) -> None:
+        """States as tensors alone, arrays without objects: reading them runs no code."""
+        buffer = io.BytesIO()
+        torch.save({"states": plugin.snapshots}, buffer)
+        folder.write_file(SNAPSHOTS, buffer.getvalue())
+        arrays = {
+            f"{what}_{layer}": torch.stack(list(found)).float().numpy()
+            for what, by_layer in (
+                ("occupancy", plugin.occupancies),
+                ("largest", plugin.largest),
+                ("drift", plugin.drifts),
+            )
+            for layer, found in by_layer.items()
+            if len({tensor.shape for tensor in found}) == 1
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        folder.write_file(ARRAYS, buffer.getvalue())
+
+    def _locality_figures(self, plugin: LocalityPlugin) -> dict[str, Figure]:
+        figures = {}
+        first, *_ = plugin.occupancies
+        shape = self._info.image_shape
+        if len(shape) == 3:
+            figures["occupancy"] = occupancy_maps(plugin.occupancies[first], shape)
+        occupancies = {
+            layer: [
+                Occupancy(mean, largest, 1)
+                for mean, largest in zip(means, plugin.largest[layer])
+            ]
+            for layer, means in plugin.occupancies.items()
+            if len({mean.shape for mean in means}) == 1
+        }
+        if occupancies:
+            figures["overlap"] = overlap_matrices(occupancies)
+        if plugin.drifts:
+            figures["drift_per_knot"] = drift_of_knots(plugin.drifts)
+        regained: dict[str, dict[int, float]] = {}
+        for m in self._recorder.measurements:
+            if m.name.startswith(f"{LOCALITY}rollback_") and m.experience is not None:
+                group = m.name.removeprefix(f"{LOCALITY}rollback_")
+                regained.setdefault(group, {})[m.experience] = m.value
+        if regained:
+            title = self._recorder.score.title
+            figures["rollback"] = rollback_bars(regained, title)
+        return figures
 
 
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+def _show(board: Sequence[TensorBoardPlugin], figures: dict[str, Figure]) -> None:
+    for writer in board:
+        for name, figure in figures.items():
+            writer.picture(name, figure)

@@ -31,6 +31,8 @@ FILES = (
     "validation_matrix.csv",
     "learned_function.csv",
     "learned_function.png",
+    "locality.npz",
+    "snapshots.pt",
     "metrics.csv",
     "model.pt",
     "error.txt",
@@ -59,7 +61,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         try:
             summary = json.loads((self.path / "summary.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (OSError, ValueError, RecursionError):
             return None
         return summary if isinstance(summary, dict) else None
 

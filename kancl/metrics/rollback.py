@@ -1,0 +1,79 @@
+"""Which parameters carried the forgetting: put a group back and measure again."""
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kancl.models.heads import GrowingHead
+from kancl.models.named_layers import state_groups
+
+
+class Rollback(NamedTuple):
+    """Accuracy (or whatever is measured) on an old experience.
+
+    Args:
+        now: with nothing put back.
+        regained: by group, with that group alone as it was; ``all`` is the old value.
+    """
+
+    now: float
+    regained: dict[str, float]
+
+    @property
+    def then(self) -> float:
+        return self.regained["all"]
+
+    @property
+    def forgotten(self) -> float:
+        return self.then - self.now
+
+    def share(self, group: str) -> float | None:
+        """Of what was forgotten, the part that a group alone brings back; None if
+        nothing was forgotten. Shares need not add up to 1: groups act together.
+        """
+        lost = self.forgotten
+        return (self.regained[group] - self.now) / lost if lost else None
+
+
+def rollback(
+    model: nn.Module,
+    then: Mapping[str, Tensor],
+    evaluate: Callable[[nn.Module], float],
+) -> Rollback:
+    """Put back each group of ``state_groups``, one at a time, as it was ``then``.
+
+    The model itself stays as it is.
+
+    Args:
+        then: its state dict after the old experience.
+        evaluate: measures a model on the old experience.
+    """
+    regained = {
+        name: evaluate(rolled_back(model, then, keys))
+        for name, keys in state_groups(model).items()
+    }
+    return Rollback(evaluate(model), regained)
+
+
+@torch.no_grad()
+def rolled_back(
+    model: nn.Module, then: Mapping[str, Tensor], keys: Iterable[str]
+) -> nn.Module:
+    """A copy of the model with these parts of its state as they were ``then``.
+
+    Heads that did not exist then are gone with the group they belong to; a grid that has
+    grown since shrinks again with its splines.
+    """
+    copy = deepcopy(model)
+    chosen = set(keys)
+    for name, module in copy.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(module, GrowingHead) and f"{prefix}head_of_class" in chosen:
+            module.keep_heads(int(then[f"{prefix}head_of_class"].max()) + 1)
+    state = copy.state_dict()
+    state |= {key: then[key] for key in state if key in chosen and key in then}
+    copy.load_state_dict(state)
+    return copy

@@ -1,0 +1,276 @@
+"""How local a run's learning is, measured while it learns."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.models import avalanche_forward
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor, nn
+
+from kancl.data.rows import as_tensors
+from kancl.metrics.accuracy_matrix import UndefinedMetric
+from kancl.metrics.forecast import falls, kernel_ratio
+from kancl.metrics.locality import (
+    Occupancy,
+    conflict_rate,
+    drift_bound,
+    drift_per_knot,
+    forecast_quality,
+    gradient_cosines,
+    inference,
+    overlap,
+    recency_bias,
+)
+from kancl.metrics.rollback import rollback
+from kancl.models.named_layers import (
+    layer_bases,
+    layer_inputs,
+    layer_weights,
+    named_layers,
+)
+from kancl.plugins.forgetting_curve import in_eval_mode
+from kancl.plugins.recorder import RecorderPlugin
+
+LOCALITY = "locality_"
+"""Begin of the measurements' names."""
+VIEWS = ("exposure", "bhattacharyya", "jaccard", "coactivation", "kernel_ratio")
+BATCHES = 4
+"""Gradients compared, of as many batches of an experience's samples."""
+
+
+class LocalityPlugin(SupervisedPlugin):
+    """Record what experiences share, what moved, and which parameters forgot.
+
+    Before an experience t is trained, for every earlier s and each layer: five views of
+    their overlap and the cosines of their gradients; these are known before t has done
+    any harm. After it: occupancies, what class-incremental accuracy is made of. At the
+    end: drift, rollback attribution, and how well the overlaps forecast what each
+    training took from each earlier experience. All on a sample of test images, so that
+    no training image is touched; the parameters trained are the same to the bit.
+
+    Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
+    (t from 1, the row's experience being s). Put it behind the recorder.
+
+    Args:
+        samples_per_experience: spread evenly over each experience's rows.
+    """
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        test_stream: Iterable[Any],
+        samples_per_experience: int = 200,
+    ) -> None:
+        super().__init__()
+        if samples_per_experience < BATCHES:
+            raise ValueError(
+                f"samples_per_experience must be at least {BATCHES}, got "
+                f"{samples_per_experience}"
+            )
+        self._recorder = recorder
+        experiences = list(test_stream)
+        with torch.random.fork_rng(devices=[]):  # a stock transform may draw
+            self._samples = [
+                as_tensors(e.dataset, samples_per_experience) for e in experiences
+            ]
+        classes = [getattr(e, "classes_in_this_experience", []) for e in experiences]
+        apart = sum(map(len, classes)) == len(set().union(*classes)) > 0
+        self._classes: list[list[int]] = classes if apart else []
+        """Of each experience, where they have none in common and one head serves all."""
+        self.snapshots: list[dict[str, Tensor]] = []
+        """The model's state before training and after each experience."""
+        self.occupancies: dict[str, list[Tensor]] = {}
+        """By layer, ``(in_features, n_basis)`` of each experience once it was trained."""
+        self.largest: dict[str, list[Tensor]] = {}
+        """The same of the largest activations."""
+        self.drifts: dict[str, list[Tensor]] = {}
+        """By layer, drift per knot since each experience, ``(in_features, n_basis)``."""
+        self._weights: list[dict[str, Tensor]] = []
+
+    # hooks
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        with self._looking(strategy):
+            if not self.snapshots:
+                self.snapshots.append(_state(strategy.model))
+            t = self._recorder.n_trained
+            if t:
+                self._compare(strategy, t)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        with self._looking(strategy):
+            k = len(self.snapshots) - 1
+            self.snapshots.append(_state(strategy.model))
+            self._weights.append(_weights(strategy.model))
+            for layer, (occupancy, _) in self._occupied(strategy, k).items():
+                self.occupancies.setdefault(layer, []).append(occupancy.mean.cpu())
+                self.largest.setdefault(layer, []).append(occupancy.largest.cpu())
+                if occupancy.mean.shape[1] > 1:  # splines
+                    used = float(occupancy.effective_fraction.mean())
+                    self._add(f"effective_fraction_{layer}", used, k)
+                    mass = float(occupancy.off_grid_mass.mean())
+                    self._add(f"off_grid_{layer}", mass, k)
+            self._infer(strategy, k)
+            if k + 1 == self._recorder.n_experiences:
+                self._look_back(strategy)
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        recorder = self._recorder
+        last = recorder.n_trained == recorder.n_experiences
+        if last and not recorder.in_training:
+            self._judge_forecasts()
+
+    # what experiences share, before one of them is trained
+
+    def _compare(self, strategy: Any, t: int) -> None:
+        seen = [self._occupied(strategy, s) for s in range(t + 1)]
+        gradients = [self._gradients(strategy, s) for s in range(t + 1)]
+        for s in range(t):
+            for layer, (old, old_mean) in seen[s].items():
+                new, new_mean = seen[t][layer]
+                pair = f"{layer}_before_{t + 1}"
+                views = overlap(old, new)._asdict()
+                views["kernel_ratio"] = kernel_ratio([old_mean], [new_mean])
+                for view in VIEWS:
+                    self._add(f"{view}_{pair}", views[view], s)
+                ours, theirs = gradients[s][layer], gradients[t][layer]
+                cosine = float(gradient_cosines(ours, theirs).mean())
+                self._add(f"gradient_cosine_{pair}", cosine, s)
+                self._add(f"gradient_conflict_{pair}", conflict_rate(ours, theirs), s)
+
+    @torch.no_grad()
+    def _occupied(self, strategy: Any, k: int) -> dict[str, tuple[Occupancy, Tensor]]:
+        """Of each layer: how experience k's samples use it, and their mean bases."""
+        inputs, _ = layer_inputs(strategy.model, lambda: self._outputs(strategy, k))
+        layers = named_layers(strategy.model)
+        found = {}
+        for name, x in inputs.items():
+            bases = layer_bases(layers[name][0], x.flatten(1))
+            found[name] = Occupancy.of(bases), bases.mean(0)
+        return found
+
+    @torch.enable_grad()
+    def _gradients(self, strategy: Any, k: int) -> dict[str, Tensor]:
+        """Of each layer, ``(BATCHES, n_parameters)`` on experience k's samples."""
+        x, y, labels = (part.to(strategy.device) for part in self._samples[k])
+        layers = named_layers(strategy.model)
+        parameters = {
+            name: [p for layer in parts for p in layer.parameters() if p.requires_grad]
+            for name, parts in layers.items()
+        }
+        flat = [p for group in parameters.values() for p in group]
+        rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
+        for b in range(BATCHES):
+            outputs = avalanche_forward(
+                strategy.model, x[b::BATCHES], labels[b::BATCHES]
+            )
+            loss = strategy._criterion(outputs, y[b::BATCHES])
+            found = torch.autograd.grad(loss, flat, materialize_grads=True)
+            grads = iter(found)
+            for name, group in parameters.items():
+                rows[name].append(torch.cat([next(grads).flatten() for _ in group]))
+        return {name: torch.stack(row) for name, row in rows.items()}
+
+    # what class-incremental accuracy is made of
+
+    def _infer(self, strategy: Any, k: int) -> None:
+        if not self._classes or k == 0:
+            return
+        of_class = {c: e for e, group in enumerate(self._classes) for c in group}
+        outputs = torch.cat([self._outputs(strategy, s) for s in range(k + 1)])
+        targets = torch.cat([self._samples[s][1] for s in range(k + 1)])
+        owners = [of_class.get(c, -1) for c in range(outputs.shape[1])]
+        split = inference(outputs, targets.to(outputs.device), owners)
+        self._add("right_experience", split.experience)
+        self._add("right_within", split.within)
+        self._add("right_if_told", split.given_experience)
+        n_old = len(outputs) - len(self._samples[k][1])
+        seen = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
+        new = [place for place, c in enumerate(seen) if owners[c] == k]
+        self._add("recency_bias", recency_bias(outputs[:n_old, seen], new))
+
+    # looking back, at the end
+
+    def _look_back(self, strategy: Any) -> None:
+        now = _weights(strategy.model)
+        n = self._recorder.n_experiences
+        for k in range(n):
+            for layer, after in now.items():
+                before = self._weights[k].get(layer)
+                if before is None or before.shape != after.shape:
+                    continue  # a grid that has grown since
+                drift = drift_per_knot(before, after)
+                self.drifts.setdefault(layer, []).append(drift.cpu())
+                self._add(f"drift_{layer}", float(drift.norm()), k)
+                mean = self.occupancies[layer][k].to(after.device)
+                largest = self.largest[layer][k].to(after.device)
+                occupancy = Occupancy(mean, largest, len(self._samples[k][1]))
+                bound = drift_bound(occupancy, before, after)
+                self._add(f"drift_bound_{layer}", float(bound.mean()), k)
+        for k in range(n - 1):
+            state = {
+                key: value.to(strategy.device)
+                for key, value in self.snapshots[k + 1].items()
+            }
+            back = rollback(
+                strategy.model, state, lambda m: self._score(strategy, m, k)
+            )
+            self._add("rollback_nothing", back.now, k)
+            for group, value in back.regained.items():
+                self._add(f"rollback_{group}", value, k)
+
+    def _judge_forecasts(self) -> None:
+        recorder = self._recorder
+        taken = falls(recorder.matrix, recorder.score.rises)
+        series: dict[str, dict[tuple[int, int], float]] = {}
+        for m in recorder.measurements:
+            name, _, t = m.name.removeprefix(LOCALITY).rpartition("_before_")
+            if name.startswith(VIEWS) and m.experience is not None:
+                series.setdefault(name, {})[m.experience, int(t) - 1] = m.value
+        for name, forecast in series.items():
+            pairs = sorted(forecast.keys() & taken.keys())
+            sides = [forecast[p] for p in pairs], [taken[p] for p in pairs]
+            try:
+                self._add(f"forecast_{name}", forecast_quality(*sides))
+            except UndefinedMetric:
+                continue  # too few pairs, or nothing differs: no point to record
+
+    # tools
+
+    @contextmanager
+    def _looking(self, strategy: Any) -> Iterator[None]:
+        """In evaluation mode, the time counted as evaluation."""
+        with self._recorder.evaluating(strategy.device), in_eval_mode(strategy.model):
+            yield
+
+    def _outputs(self, strategy: Any, k: int, model: nn.Module | None = None) -> Tensor:
+        x, _, labels = (part.to(strategy.device) for part in self._samples[k])
+        with torch.no_grad():
+            outputs: Tensor = avalanche_forward(model or strategy.model, x, labels)
+        return outputs
+
+    def _score(self, strategy: Any, model: nn.Module, k: int) -> float:
+        score = self._recorder.score
+        outputs = self._outputs(strategy, k, model)
+        each = score.of_samples(outputs, self._samples[k][1].to(outputs.device))
+        return float(score.of_mean(each.double().mean()))
+
+    def _add(self, name: str, value: float, experience: int | None = None) -> None:
+        self._recorder.add(f"{LOCALITY}{name}", value, experience)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        key: value.detach().cpu().clone() for key, value in model.state_dict().items()
+    }
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Of every layer that is one (several heads have no common weights)."""
+    return {
+        name: layer_weights(layers[0])
+        for name, layers in named_layers(model).items()
+        if len(layers) == 1
+    }
