@@ -68,6 +68,7 @@ WITHOUT_EDGE_SCALE = {"closed_form_readout", "step_preconditioner"}
 """Plugins that want features common to all outputs of a layer."""
 MEASURING = {
     "diagnosis.learned_function",
+    "diagnosis.locality",
     "epoch_evaluation",
     "forgetting_curve",
     "off_grid",

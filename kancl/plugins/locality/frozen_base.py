@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor, nn
 
 from kancl.plugins.locality.watch import kan_layers
 
@@ -13,12 +15,39 @@ class FrozenBasePlugin(SupervisedPlugin):
     """Freeze KAN layers' base branches and factors per edge after the first experience.
 
     They are no local path: a step of theirs moves outputs everywhere. Heads that come
-    later keep theirs for their own first experience.
+    later keep theirs for their own first experience. What adds to the loss (EWC) still
+    knows these parameters, and cannot move them.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen: set[str] = set()
+        """Names of the parameters that stay."""
+        self._kept: dict[str, Tensor] = {}
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        paths = _global_paths(strategy.model).items()
+        self._kept = {n: p.detach().clone() for n, p in paths if n in self.frozen}
+
+    @torch.no_grad()
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        paths = _global_paths(strategy.model)
+        for name, value in self._kept.items():
+            paths[name].copy_(value)
+
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        for layer in kan_layers(strategy.model).values():
-            for path in (layer.base_weight, layer.edge_scale):
-                if path is not None and path.grad is not None:
-                    path.requires_grad_(False)
-                    path.grad = None  # optimizers leave it out: no decay, no momentum
+        paths = _global_paths(strategy.model).items()
+        self.frozen |= {name for name, path in paths if path.grad is not None}
+
+
+def _global_paths(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Of every KAN layer, the parameters that all samples use."""
+    return {
+        f"{name}.{kind}": path
+        for name, layer in kan_layers(model).items()
+        for kind, path in (
+            ("base_weight", layer.base_weight),
+            ("edge_scale", layer.edge_scale),
+        )
+        if path is not None
+    }

@@ -11,6 +11,7 @@ from torch import Tensor
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
 from kancl.plugins.hyperparameters import at_least, fraction
+from kancl.plugins.locality.hard_mask import HardMaskPlugin
 from kancl.plugins.locality.watch import kan_layers, occupancies, pass_through
 from kancl.plugins.quadratic_anchor import QuadraticAnchor
 from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
@@ -35,7 +36,8 @@ class GridGrowthPlugin(SupervisedPlugin):
     ``off_grid`` of them lie outside; it is refined to twice the cells if the experience
     uses less than ``effective`` of its bases (in the sense of
     ``Occupancy.effective_fraction``, mean over the inputs). Functions stay what they
-    were; optimizer moments and quadratic anchors (EWC, SI, MAS) are carried along.
+    were; optimizer moments, quadratic anchors (EWC, SI, MAS, drift) and hard masks are
+    carried along.
 
     Args:
         off_grid: share of values, in [0, 1].
@@ -108,6 +110,8 @@ class GridGrowthPlugin(SupervisedPlugin):
                     "locality.grow_off_grid=null, or a grid that is wide enough from the "
                     "start (model.hidden_range)"
                 )
+            if isinstance(plugin, HardMaskPlugin):
+                plugin.carry(name, insertion)
             anchor = getattr(plugin, "anchor", None)
             if isinstance(anchor, QuadraticAnchor):
                 anchor.carry(f"{name}.coefficients", insertion)

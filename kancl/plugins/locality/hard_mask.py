@@ -11,6 +11,7 @@ from kancl.metrics.locality import VISITED
 from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.locality.held import HeldCoefficients
 from kancl.plugins.locality.watch import kan_layers, occupancies
+from kancl.splines import Insertion
 
 
 class HardMaskPlugin(SupervisedPlugin):
@@ -36,6 +37,15 @@ class HardMaskPlugin(SupervisedPlugin):
     def free_share(self) -> dict[str, float]:
         """Of each layer, the share of coefficients that may still move."""
         return {n: 1 - float(v.double().mean()) for n, v in self.visited.items()}
+
+    def carry(self, name: str, insertion: Insertion) -> None:
+        """Take along the mask of a layer whose grid has changed.
+
+        Whatever a visited coefficient became is visited.
+        """
+        if name in self.visited:
+            visited = self.visited[name].double()
+            self.visited[name] = insertion.shares(visited) > 0
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         layers = kan_layers(strategy.model)

@@ -7,6 +7,7 @@ from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.locality.grid_growth import GridGrowthPlugin
+from kancl.plugins.locality.hard_mask import HardMaskPlugin
 from kancl.plugins.preconditioners import FullGram
 from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
 
@@ -30,7 +31,7 @@ class Before(EWCPlugin):
     def before_forward(self, strategy, **kwargs):
         if strategy.clock.train_exp_iterations == 0:
             self.outputs = strategy.model(self.x).detach()
-            self.held = float(self.anchor.penalty(strategy.model))
+            self.held = float(self.anchor.penalty(strategy.model).detach())
 
 
 def test_a_grid_grows_to_hold_an_experience_and_keeps_all_else(naive, points_benchmark):
@@ -52,7 +53,7 @@ def test_a_grid_grows_to_hold_an_experience_and_keeps_all_else(naive, points_ben
     assert (change.experience, change.layer) == (1, "network.layers.0")
     assert change.why == f"{shares:.1%} off the grid"
     assert change.grid_size == layer.grid_size > 8
-    assert layer.off_grid_share(x) == 0
+    assert layer.off_grid_share(x[len(x) // 2 :]) == 0
     torch.testing.assert_close(ewc.outputs, before, rtol=0, atol=1e-5)
     assert ewc.held == pytest.approx(0, abs=1e-6)  # the anchor came along
     for each in strategy.model.network.layers:
@@ -72,6 +73,24 @@ def test_a_grid_gets_finer_where_few_bases_are_used(naive, points_benchmark):
     sizes = {c.layer: c.grid_size for c in growth.changes}
     strategy.train(second)  # 2 * 16 > largest
     assert {c.layer: c.grid_size for c in growth.changes} == sizes
+
+
+def test_a_hard_mask_comes_along(naive, points_benchmark):
+    first, second = points_benchmark("domain", 2).train_stream
+    mask = HardMaskPlugin(threshold=0)
+    growth = GridGrowthPlugin(off_grid=0, effective=1, largest=60)
+    torch.manual_seed(0)
+    net = KAN([6, 4], 8, 2, base=False, enable_standalone_scale_spline=False)
+    strategy = naive(with_head(net, "single", 4), growth, mask)
+    strategy.train(first)
+    x = torch.stack([x for x, *_ in first.dataset]).clamp(-1, 1)
+    before = strategy.model(x).detach()
+    strategy.train(second)
+    assert [c.why[-4:] for c in growth.changes] == ["grid", "used"]
+    assert (
+        mask.visited["network.layers.0"].shape == net.layers[0].coefficients.shape[:2]
+    )
+    torch.testing.assert_close(strategy.model(x), before, rtol=0, atol=1e-5)
 
 
 def test_grams_of_old_bases_are_refused(naive, points_benchmark):
