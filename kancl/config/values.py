@@ -92,6 +92,8 @@ def _convert_list(value: Any, annotation: Any, key: str) -> tuple[Any, ...]:
 
 def _convert_scalar(value: Any, annotation: Any, key: str) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigError(f"{key} takes numbers below 2^63, not one of so many digits")
     if annotation is bool:
         if isinstance(value, bool):
             return value

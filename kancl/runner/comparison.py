@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from kancl.reporting.tensorboard import EVERY_EXPERIENCE, RMSE_EVERYWHERE
 from kancl.runner.compose import Request
 from kancl.runner.folder import RunFolder
 from kancl.runner.launch import Summaries, make_runs
+from kancl.runner.status import count_up
 
 
 def carry_out(
@@ -40,7 +42,13 @@ def carry_out(
 ) -> Summaries:
     """Make the runs, then print a table, the paths and the TensorBoard line."""
     console = console or Console()
-    summaries = make_runs(request, console=console, quiet=quiet)
+    made = make_runs(request, console=console, quiet=quiet)
+    shown = [k for k, summary in enumerate(made) if "n_parameters" in summary]
+    if not shown:
+        return made
+    if len(shown) < len(made):
+        request = replace(request, configs=[request.configs[k] for k in shown])
+    summaries = [made[k] for k in shown]
     folders = [RunFolder(config).path for config in request.configs]
     lines: list[str] = []
     if len(summaries) == 1:
@@ -61,7 +69,9 @@ def carry_out(
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    return summaries
+    if len(made) > 1:
+        count_up(made)
+    return made
 
 
 def _write_comparison(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,17 +18,23 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
+from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.compose import Request
 from kancl.runner.folder import RunFolder
+from kancl.runner.lock import Held, holder
 from kancl.runner.registry import GROUPS
 from kancl.runner.run import run
+from kancl.runner.status import note_sweep
 
 Summaries = list[dict[str, Any]]
 
 
 def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
     """Run what is not completed yet; summaries of all, in the order asked for.
+
+    No run takes others down: one that fails, or that another process is making, has a
+    summary that says so (``status`` is ``failed`` or ``running``), and the next follows.
 
     Raises: ConfigError, before the first run, if one of them cannot work.
     """
@@ -37,13 +44,15 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
         if config.overwrite or RunFolder(config).completed() is None
     ]
     parts = check(to_do)
+    if len(request.configs) > 1:
+        note_sweep(request.configs)
     if not request.launcher:
         return [
-            run(
+            _cell(
                 config,
-                parts=parts if to_do and config is to_do[0] else None,
-                console=console,
-                quiet=quiet,
+                parts if to_do and config is to_do[0] else None,
+                console,
+                quiet,
             )
             for config in request.configs
         ]
@@ -51,15 +60,60 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
         if config not in to_do and not quiet:
             run(config, console=console)  # says that it is skipped
     if to_do:
-        _launch(to_do, request.launcher)
-    summaries = []
-    for config in request.configs:
-        folder = RunFolder(config)
-        summary = folder.summary()
-        if summary is None:
-            raise RuntimeError(f"{folder.path}: the launcher ended without a summary")
-        summaries.append(summary)
-    return summaries
+        try:
+            _launch(to_do, request.launcher)
+        except ConfigError:
+            raise
+        except Exception as error:  # a worker was killed, say: others are done
+            _warn(f"the launcher ended with {type(error).__name__}: {error}")
+    return [_summary(config) for config in request.configs]
+
+
+def _cell(
+    config: RunConfig, parts: Parts | None, console: Console, quiet: bool
+) -> dict[str, Any]:
+    """One run of several; whatever goes wrong with it becomes part of its summary."""
+    try:
+        summary = run(config, parts=parts, console=console, quiet=quiet)
+    except Held as held:
+        _warn(f"{held}; left to it")
+        return _without_result(config, "running", str(held))
+    except ConfigError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        summary = _without_result(config, "failed", why)
+    if summary["status"] != "completed":
+        why = summary.get("error", "")
+        _warn(f"{RunFolder(config).path} {summary['status']}: {why}")
+    return summary
+
+
+def _summary(config: RunConfig) -> dict[str, Any]:
+    """What a launcher's process has written down."""
+    folder = RunFolder(config)
+    summary, owner = folder.summary(), holder(folder.path)
+    if owner is not None:
+        return _without_result(config, "running", f"it is being made by {owner}")
+    if summary is None:
+        why = "its process ended without a result; the same command makes it again"
+        return _without_result(config, "failed", why)
+    return summary
+
+
+def _without_result(config: RunConfig, status: str, error: str) -> dict[str, Any]:
+    return {
+        "scenario": RunFolder(config).path.parts[-3],
+        "model": config.model.name,
+        "strategy": config.strategy.name,
+        "seed": config.seed,
+        "status": status,
+        "error": error,
+    }
+
+
+def _warn(text: str) -> None:
+    print(f"kancl: {text}", file=sys.stderr, flush=True)
 
 
 def _launch(configs: Sequence[RunConfig], overrides: Sequence[str]) -> None:
@@ -99,4 +153,4 @@ def _launch(configs: Sequence[RunConfig], overrides: Sequence[str]) -> None:
 
 def _job(configs: Sequence[Mapping[str, Any]], chosen: DictConfig) -> None:
     """One run, in whatever process the launcher made for it."""
-    run(typed(configs[chosen.job], GROUPS), quiet=True)
+    _cell(typed(configs[chosen.job], GROUPS), None, Console(quiet=True), quiet=True)

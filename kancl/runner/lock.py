@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from kancl.config import ConfigError
+
 try:
     import fcntl
 except ImportError:  # Windows: by heartbeat alone
@@ -39,7 +41,8 @@ class RunLock:
     says whose it is, and its owner touches it every 15 s; another machine's lock counts
     for as long as it is fresh.
 
-    Raises: Held, on entering, if another process holds it.
+    Raises: on entering, Held if another process holds it; ConfigError if the folder
+        cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,9 +51,16 @@ class RunLock:
         self._stop = threading.Event()
 
     def __enter__(self) -> RunLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            except (OSError, ValueError) as error:  # ValueError: a null in the name
+                why = getattr(error, "strerror", None) or error
+                raise ConfigError(
+                    f"{self.path.parent} cannot be written to ({why}): set log_dir to a "
+                    "folder that can"
+                ) from error
             try:
                 self._take(descriptor)
             except BaseException:

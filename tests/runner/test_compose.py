@@ -255,7 +255,8 @@ def test_a_folder_is_read_back_and_single_keys_change(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("model: {name: kan, _target_: os.system}", "_target_ is refused"),
-        ("!!python/object/apply:os.system [ls]", "is no YAML"),
+        ("!!python/object/apply:os.system [ls]", "holds no keys"),
+        ("model: !!python/object/apply:os.system [ls]", "is no YAML"),
         ("a: [", "is no YAML"),
         ("- 1", "holds no keys"),
         ("model: {name: kan}", "scenario needs a name"),

@@ -1,12 +1,12 @@
 """Runs that survive being killed: their state on disk, and the way back from it."""
 
+from kancl.interruption import SIGNALS, Interrupted, Interruption
 from kancl.runner.checkpoint.files import (
     CheckpointError,
     CheckpointFolder,
     Point,
     write_whole,
 )
-from kancl.runner.checkpoint.interruption import SIGNALS, Interrupted, Interruption
 from kancl.runner.checkpoint.keeper import CheckpointPlugin
 from kancl.runner.checkpoint.state import Unresumable, World
 

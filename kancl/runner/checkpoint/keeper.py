@@ -16,9 +16,9 @@ from typing import Any
 from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.config.schema import Checkpoint
+from kancl.interruption import Interruption
 from kancl.plugins.recorder import RecorderPlugin
 from kancl.runner.checkpoint.files import CheckpointFolder, Point, pack
-from kancl.runner.checkpoint.interruption import Interruption
 from kancl.runner.checkpoint.randomness import random_state, restore_random_state
 from kancl.runner.checkpoint.retraced import Retraced, RetracedLoader
 from kancl.runner.checkpoint.state import Unresumable, World

@@ -42,7 +42,11 @@ class Samples:
         """
         name = getattr(getattr(experience, "origin_stream", None), "name", None)
         index = int(getattr(experience, "current_experience", -1))
-        if isinstance(name, str) and name in self._streams and 0 <= index < len(self._streams[name]):
+        if (
+            isinstance(name, str)
+            and name in self._streams
+            and 0 <= index < len(self._streams[name])
+        ):
             return name, index
         return None
 

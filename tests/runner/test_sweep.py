@@ -1,0 +1,185 @@
+"""Sweeps that go on: locks, what is left out, what is shown and counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+
+from kancl.cli import main
+from kancl.runner import lock
+from kancl.runner.lock import DEAD_SECONDS, Held, RunLock, holder
+from kancl.strategies import STRATEGIES, TrainingSetup
+
+Capture = pytest.CaptureFixture[str]
+SMALL = (
+    *"scenario.train_samples=32 scenario.test_samples=10 scenario.n_experiences=2".split(),
+    *"training.batch_size=16 evaluation.samples=0 tensorboard=none device=cpu".split(),
+    *"model=mlp model.hidden=[3]".split(),
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def broken_seeds() -> Iterator[set[int]]:
+    """Runs with seeds in this set fail."""
+    naive, seeds = STRATEGIES["naive"], set[int]()
+
+    def breaking(setup: TrainingSetup) -> SupervisedTemplate:
+        class Breaking(SupervisedPlugin):
+            def before_update(self, strategy: Any, **kwargs: Any) -> None:
+                if _seed_of(strategy) in seeds:
+                    raise RuntimeError("the plugin broke")
+
+        return setup.build(plugins=[Breaking()])
+
+    STRATEGIES["naive"] = breaking
+    yield seeds
+    STRATEGIES["naive"] = naive
+
+
+def _seed_of(strategy: Any) -> int:
+    keepers = [p for p in strategy.plugins if type(p).__name__ == "CheckpointPlugin"]
+    return int(keepers[0]._folder.path.parent.name.split("-")[0].removeprefix("seed"))
+
+
+def test_the_same_line_makes_only_what_is_missing(
+    broken_seeds: set[int], capsys: Capture
+) -> None:
+    line = ["run", "-q", "-m", *SMALL, "seed=0,1,2"]
+    broken_seeds.add(1)
+    assert main(line) == 1
+    said = capsys.readouterr().err
+    assert "failed: RuntimeError: the plugin broke" in said.split("kancl: 1 of 3")[0]
+    assert "1 of 3 runs: 1 failed" in said and "mlp-naive seed 1" in said
+    assert main(["status"]) == 1
+    told = capsys.readouterr().out
+    assert "3 runs: 2 completed, 1 failed" in told and "the plugin broke" in told
+    broken_seeds.clear()
+    summaries = sorted(Path("logs").glob("*/*/*/summary.json"))
+    before = [path.stat().st_mtime_ns for path in summaries]
+    assert main(line) == 0
+    after = [path.stat().st_mtime_ns for path in summaries]
+    assert [a == b for a, b in zip(before, after)] == [True, False, True]
+    assert "of 3 runs" not in capsys.readouterr().err
+    assert main(["status"]) == 0
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(capsys: Capture) -> None:
+    assert main(["run", "-q", "-m", *SMALL, "seed=0,1"]) == 0
+    (folder,) = Path("logs").glob("*/*/seed1-*")
+    (folder / "summary.json").unlink()
+    pid = _holding(folder)
+    try:
+        assert main(["run", "-q", "-m", *SMALL, "seed=0,1"]) == 1
+        said = capsys.readouterr().err
+        assert f"is being made by process {pid} on" in said
+        assert "1 of 2 runs: 1 running" in said
+        assert main(["status"]) == 1
+        assert f"running   {folder.relative_to('logs')}" in capsys.readouterr().out
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert holder(folder) is None and (folder / ".lock").exists()
+    assert main(["status"]) == 1 and "stopped" in capsys.readouterr().out
+    assert main(["run", "-q", "-m", *SMALL, "seed=0,1"]) == 0
+    assert not (folder / ".lock").exists()
+
+
+def _holding(folder: Path) -> int:
+    """A process that holds a run folder, and would for an hour."""
+    pid = os.fork()
+    if pid == 0:
+        with RunLock(folder):
+            time.sleep(3600)
+    deadline = time.monotonic() + 60
+    while holder(folder) is None or not (folder / ".lock").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return pid
+
+
+def test_missing_runs_are_told(capsys: Capture) -> None:
+    Path("logs/sweeps").mkdir(parents=True)
+    Path("logs/sweeps/a.json").write_text(json.dumps({"runs": ["a/b/seed0-x"]}))
+    assert main(["status"]) == 1
+    out = capsys.readouterr().out
+    assert "missing   a/b/seed0-x" in out and "1 runs: 1 missing" in out
+
+
+def test_a_lock_is_one_process_wide(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        with pytest.raises(Held, match=f"process {os.getpid()} on"):
+            with RunLock(tmp_path):
+                pass
+        assert holder(tmp_path) is not None
+    assert holder(tmp_path) is None and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_lock_of_another_machine_counts_while_it_is_fresh(
+    tmp_path: Path, supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not supported:
+        monkeypatch.setattr(lock, "fcntl", None)
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": None}))
+    with pytest.raises(Held, match="process 1 on elsewhere; if that is no more"):
+        with RunLock(tmp_path):
+            pass
+    assert holder(tmp_path) == "process 1 on elsewhere"
+    then = time.time() - DEAD_SECONDS - 1
+    os.utime(path, (then, then))
+    assert holder(tmp_path) is None
+    with RunLock(tmp_path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_without_flock_a_dead_process_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "fcntl", None)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    owner = {**lock._me(), "pid": pid}
+    (tmp_path / ".lock").write_text(json.dumps(owner))
+    with RunLock(tmp_path):
+        assert holder(tmp_path) is not None
+
+
+def test_sigterm_writes_a_checkpoint_and_leaves(capfd: Capture) -> None:
+    line = ["run", "-q", *SMALL, "training.iterations=300", "keep_model=true"]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(main(line))
+    deadline = time.monotonic() + 60
+    while not list(Path("logs").glob("*/*/*/config.yaml")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+    assert "stopped by SIGTERM, checkpoint written" in capfd.readouterr().out
+    (folder,) = Path("logs").glob("*/*/seed0-*")
+    assert list(folder.glob("checkpoint/*.ckpt")) and not (folder / ".lock").exists()
+    assert main(line) == 0
+    env = json.loads((folder / "env.json").read_text())
+    assert len(env["went_on_at_iterations"]) == 1
+    assert main([*line, "log_dir=undisturbed"]) == 0
+    (whole,) = Path("undisturbed").glob("*/*/seed0-*")
+    for name in ("model.pt", "metrics.csv", "accuracy_matrix.csv"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
