@@ -93,7 +93,7 @@ def test_what_was_chosen_is_an_experiment_with_its_provenance(tuned):
 def test_the_report_says_how_it_was_tuned(tuned, tmp_path):
     root, _, _, path = tuned
     results = tmp_path / "results"
-    words = [f"experiment={path}", "seed=0", "strategy=naive", "tensorboard=none"]
+    words = [f"experiment={path}", "seed=0", "tensorboard=none"]
     words += ["scenario.test_samples=20", f"log_dir='{results}'"]
     assert main(["run", "-q", *words]) == 0
     (benchmark,) = benchmarks(find_runs([results]))

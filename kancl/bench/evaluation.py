@@ -1,0 +1,131 @@
+"""What continual evaluation costs: whole runs with it and without it, in turns.
+
+Every ``--every`` iterations the accuracy on ``--samples`` test images of every experience
+is measured (``evaluation.every_iterations``, ``evaluation.samples``). Runs are Split
+MNIST, class-incremental and naive, one epoch each, Adam; with both, TensorBoard writes
+its numbers. The cost is the median over the turns of the ratio within a turn, in CPU
+seconds, which leave out what a run waited for others. A point on s images has a standard
+error of at most 0.5 / sqrt(s); the smaller the sample, the cheaper and the coarser.
+
+    kancl bench evaluation --samples 64 --every 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from kancl.runner import read_request, run
+
+TARGET = 0.1
+"""Largest share of a run's time that it may take."""
+
+MODELS = ("mlp", "kan")
+
+
+@dataclass
+class Cost:
+    """CPU seconds of each turn, without and with continual evaluation.
+
+    Args:
+        n_points: measurements of one run.
+    """
+
+    model: str
+    without: list[float] = field(default_factory=list)
+    with_it: list[float] = field(default_factory=list)
+    n_points: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the time of the run without it."""
+        ratios = [b / a for a, b in zip(self.without, self.with_it)]
+        return statistics.median(ratios) - 1
+
+
+def bench_evaluation(
+    every: int = 10,
+    samples: int = 64,
+    batch_size: int = 128,
+    repeats: int = 3,
+    models: Sequence[str] = MODELS,
+    images: int | None = None,
+    device: str = "cpu",
+) -> list[Cost]:
+    """Time runs in turns; the first of each, which is not counted, compiles.
+
+    Args:
+        images: of each experience, to train and to test on; None: all.
+    """
+    costs = [Cost(model) for model in models]
+    for turn in range(repeats + 1):
+        n = 64 if turn == 0 else images
+        few = "null" if n is None else n
+        for cost in costs:
+            words = [f"model={cost.model}", f"training.batch_size={batch_size}"]
+            words += [f"scenario.{kind}_samples={few}" for kind in ("train", "test")]
+            words += [f"device={device}", f"seed={turn}"]
+            without, _ = _seconds([*words, "evaluation.samples=0"])
+            looks = [f"evaluation.every_iterations={every}"]
+            looks += [f"evaluation.samples={samples}"]
+            with_it, cost.n_points = _seconds([*words, *looks])
+            if turn:
+                cost.without.append(without)
+                cost.with_it.append(with_it)
+    return costs
+
+
+def _seconds(words: Sequence[str]) -> tuple[float, int]:
+    """CPU seconds of a run, and how many points its curve has."""
+    with tempfile.TemporaryDirectory() as folder:
+        fixed = ["match=params", "tensorboard=numbers", f"log_dir={folder!r}"]
+        (config,) = read_request([*fixed, *words], sweep=False).configs
+        start = time.process_time()
+        summary = run(config, quiet=True)
+        seconds = time.process_time() - start
+        if summary["status"] != "completed":
+            raise RuntimeError(f"the run failed: {summary['error']}")
+        every = config.evaluation.every_iterations
+        points = summary["n_iterations"] // every if every else 0
+    return seconds, points
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="kancl bench evaluation", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--every", type=int, default=10, help="iterations")
+    parser.add_argument("--samples", type=int, default=64, help="images of each; 64")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--images", type=int, help="of each experience; all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    options = vars(parser.parse_args(argv))
+    torch.set_num_threads(options.pop("threads"))
+    costs = bench_evaluation(**options)
+    print(
+        f"{'model':6}{'CPU s without':>14}{'with':>8}{'points':>8}{'cost':>8}  target"
+    )
+    for cost in costs:
+        a, b = statistics.median(cost.without), statistics.median(cost.with_it)
+        verdict = "PASS" if cost.share < TARGET else "FAIL"
+        print(
+            f"{cost.model:6}{a:>14.2f}{b:>8.2f}{cost.n_points:>8}{cost.share:>8.1%}  "
+            f"< {TARGET:.0%} {verdict}"
+        )
+    error = 0.5 / math.sqrt(options["samples"])
+    print(f"standard error of a point: at most {error:.3f}")
+    return int(any(cost.share >= TARGET for cost in costs))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
