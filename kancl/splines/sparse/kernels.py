@@ -21,6 +21,7 @@ from kancl.splines.sparse.simd import (
     load,
     multiply,
     multiply_add,
+    prefetch,
     splat,
     store,
     subtract,
@@ -345,6 +346,13 @@ def _add_tile(given, n_outputs, o, lanes):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
+def _fetch(array, start, n):  # type: ignore[no-untyped-def]
+    """Have ``n`` elements from ``start`` brought near, as far as there are."""
+    for at in range(start, min(start + n, array.size), 64 // array.itemsize):
+        prefetch(array, at)
+
+
+@njit(**OPTIONS)
 def _spline_sum_of_all(  # type: ignore[no-untyped-def]
     x, apart, grid, coefficients, scale, y, start, stop
 ):
@@ -364,6 +372,7 @@ def _spline_sum_of_all(  # type: ignore[no-untyped-def]
     )
     widest = HALF if scale.size else WIDE
     wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
+    ahead = TOGETHER * n_basis * n_outputs  # coefficients of the inputs that come next
     for first in range(0, n_inputs, TOGETHER):
         last = min(first + TOGETHER, n_inputs)
         for a in range(start, stop, SAMPLES):
@@ -378,6 +387,9 @@ def _spline_sum_of_all(  # type: ignore[no-untyped-def]
                 _turn(b - a, found[3], in_turn, j * SAMPLES * LIVE)
             given = weights, scales, places, values, first, last, outputs, a, b
             for o in range(0, wide, widest):
+                if a == start:
+                    begin = last * n_basis * n_outputs
+                    _fetch(weights, begin + ahead * o // wide, ahead * widest // wide)
                 if scale.size:
                     _add_tile(given, n_outputs, o, HALF)
                 else:

@@ -15,6 +15,7 @@ from numba.extending import intrinsic, models, register_model
 
 CONTRACT = ("contract",)  # a product and a sum may become one fused instruction
 INDEX = ir.IntType(32)
+BYTES = ir.IntType(8).as_pointer()
 
 
 class Vector(types.Type):
@@ -155,6 +156,25 @@ def interleave(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
         return builder.shuffle_vector(ab, cd, mask)
 
     return result(a, b, c, d), generate
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """``prefetch(array, offset)``: have that element's cache line brought near."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        kinds = [BYTES, INDEX, INDEX, INDEX]
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [BYTES], ir.FunctionType(ir.VoidType(), kinds)
+        )
+        address = builder.bitcast(builder.gep(data, [args[1]]), BYTES)
+        # For reading, into the second level of caches, as data
+        numbers = [ir.Constant(INDEX, number) for number in (0, 2, 1)]
+        builder.call(function, [address, *numbers])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
 
 
 def _address(
