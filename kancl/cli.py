@@ -26,7 +26,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER          what a run with evaluation.locality=true forgot, and why
-  kancl list [GROUP]             scenarios, models, strategies, optimizers, settings
+  kancl list [GROUP]             scenarios, models, strategies, experiments, settings ...
   kancl bench layers|data|runs|evaluation|device  how fast they are, on this machine
 
 examples:
@@ -317,10 +317,12 @@ def _list(arguments: list[str]) -> int:
 
     names = {f"{group}s": group for group in GROUPS}
     names["strategies"] = names.pop("strategys")
-    wanted = arguments or [*names, "settings"]
+    others = ("experiments", "settings")
+    wanted = arguments or [*names, *others]
     for word in wanted:
-        if word not in names and word not in names.values() and word != "settings":
-            raise ConfigError(f"there is no list of {word}; {nearest(word, names)}")
+        if word not in names and word not in names.values() and word not in others:
+            known = [*names, *others]
+            raise ConfigError(f"there is no list of {word}; {nearest(word, known)}")
     for title, name in names.items():
         if title not in wanted and name not in wanted:
             continue
@@ -330,6 +332,12 @@ def _list(arguments: list[str]) -> int:
             for option in GROUPS[name].options(builder).values():
                 value = _shown(option.default)
                 print(f"      {name}.{option.name}={value}  ({option.kind})")
+    if "experiments" in wanted:
+        from kancl.runner.experiments import experiment_names, read_experiment
+
+        print("experiment=")
+        for name in experiment_names():
+            print(f"  {name}\n      {read_experiment(name).question}")
     if "settings" in wanted:
         print("settings=")
         print("  scenario.head=auto  (auto|single|growing|multi)")

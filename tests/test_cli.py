@@ -166,6 +166,7 @@ def test_list_shows_every_option_with_its_default(capsys: Capture) -> None:
         "training.iterations=null",
         "overwrite=false",
         "hydra/launcher=basic",
+        "inputs-off-the-grid",
     ):
         assert line in out
     assert main(["list", "optimizers"]) == 0
@@ -196,7 +197,7 @@ def test_a_sweep_through_a_launcher_of_hydra(capsys: Capture) -> None:
     assert main(["run", "-m", "hydra/launcher=basic", *words]) == 0
     assert [run["seed"] for run in summaries()] == [0, 1]
     written = {path.name for path in Path("logs").iterdir()}
-    assert written == {"split_mnist-class", "comparisons"}
+    assert written == {"split_mnist-class", "comparisons", "sweeps"}
     assert main(["run", "-m", "hydra/launcher=basic", *words]) == 0
     assert capsys.readouterr().out.count("completed before, skipped") == 2
 

@@ -12,6 +12,7 @@ from kancl.benchmarks import SCENARIOS
 from kancl.models import MODELS
 from kancl.reporting import TAGS, TAGS_ON_REQUEST
 from kancl.reporting.report import OVER_SEEDS
+from kancl.runner.experiments import experiment_names
 from kancl.runner.optimizers import OPTIMIZERS
 from kancl.strategies import STRATEGIES
 
@@ -59,6 +60,7 @@ def test_example_runs(
         ("model", MODELS),
         ("strategy", STRATEGIES),
         ("optimizer", OPTIMIZERS),
+        ("experiment", dict.fromkeys(experiment_names())),
     ],
 )
 def test_every_name_is_in_the_table(group: str, builders: dict[str, object]) -> None:
