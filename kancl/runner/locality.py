@@ -28,6 +28,8 @@ def locality_plugins(config: RunConfig, model: nn.Module) -> list[SupervisedPlug
     """
     locality = config.locality
     plugins: list[SupervisedPlugin] = []
+    if is_lazy(config):
+        plugins.append(LazyStepsPlugin())
     if locality.grow_off_grid is not None or locality.refine_below > 0:
         grow = 1.0 if locality.grow_off_grid is None else locality.grow_off_grid
         plugins.append(GridGrowthPlugin(grow, locality.refine_below))
@@ -37,8 +39,6 @@ def locality_plugins(config: RunConfig, model: nn.Module) -> list[SupervisedPlug
         plugins.append(DriftPenaltyPlugin(locality.drift_lambda))
     if locality.hard_mask:
         plugins.append(HardMaskPlugin())
-    if is_lazy(config):
-        plugins.append(LazyStepsPlugin())
     if plugins and not kan_layers(model):
         raise ConfigError(
             f"locality.* is about splines, and model={config.model.name} has none; "
