@@ -27,6 +27,7 @@ from kancl.config.groups import Group
 from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
+from kancl.runner.engines import is_installed
 from kancl.runner.experiments import expanded
 from kancl.runner.registry import GROUPS
 from kancl.runner.scenario_settings import with_settings
@@ -62,6 +63,15 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
             hydra = [o for o in parsed if o.is_hydra_override()]
             for override in hydra:
                 _check_launcher(override)
+                chosen, known = override.value(), tree.options("hydra/launcher")
+                if override.key_or_group == "hydra/launcher" and chosen not in known:
+                    hint = nearest(chosen, known)
+                    raise ConfigError(f"there is no {override.input_line}; {hint}")
+                if override.input_line not in typed_in:
+                    raise ConfigError(
+                        f"{override.input_line} is refused in an experiment's file; "
+                        "type it after kancl run"
+                    )
             ours = [o for o in parsed if not o.is_hydra_override()]
             for override in ours:
                 _check_form(override, sweep or is_experiment)
@@ -110,7 +120,7 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
 def launchers() -> list[str]:
     """Names of the launchers that are installed."""
     with _hydra_tree() as tree:
-        return tree.options("hydra/launcher")
+        return [name for name in tree.options("hydra/launcher") if is_installed(name)]
 
 
 class _Job:
@@ -256,7 +266,7 @@ def _check_launcher(override: Override) -> None:
             f"{key} is not a key; of Hydra's own keys, runs take hydra/launcher and "
             "hydra.launcher.*"
         )
-    if "_target_" in key:
+    if "_target_" in str(override.input_line):
         raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
 
 

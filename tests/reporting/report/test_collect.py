@@ -52,7 +52,7 @@ def test_paths_that_overlap_give_every_run_once(plant, tmp_path):
     ("file", "content", "says"),
     [
         ("config.yaml", "scenario: [", "config.yaml"),
-        ("config.yaml", "- 1\n- 2\n", "expected keys"),
+        ("config.yaml", "- 1\n- 2\n", "holds no keys"),
         ("config.yaml", "seed: 1\n", "no scenario.name"),
         ("config.yaml", None, "config.yaml"),
         ("summary.json", "[]", "expected keys"),

@@ -101,6 +101,10 @@ MIXTURES = {
         *few("lwf_ewc"),
         *"scenario.incremental=task training.epochs=2 training.iterations=11".split(),
     ],
+    "grids that grow, lazy steps, a mask": [
+        *"model=kan_local strategy=ewc training.epochs=3 locality.hard_mask=true".split(),
+        *"locality.grow_off_grid=.01 locality.drift_lambda=1".split(),
+    ],
     "a replay loader that never ends, samples with outputs": [
         *few("der"),
         "training.epochs=3",
