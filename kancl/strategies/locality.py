@@ -102,13 +102,16 @@ def gram(
 def labels_trick_gram(
     setup: TrainingSetup,
     *,
-    beta_input: float = 10.0,
+    beta_input: float = 1.0,
     beta_hidden: float = 1.0,
     structure: Literal["full", "blocks", "low_rank"] = "full",
     rank: int = 128,
     feature_samples: int | None = 10_000,
 ) -> SupervisedTemplate:
     """The labels trick and Gram occupancy together; options as in ``gram``.
+
+    The default for the inputs is smaller than there: experiences with classes of their
+    own need to learn more of what they share.
 
     Source: those of ``labels_trick`` and ``gram``.
     """
