@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import platform
 from functools import cache
 from importlib.metadata import version
@@ -14,6 +15,7 @@ import torch
 import kancl
 from kancl.config import RunConfig, fingerprint
 from kancl.runner.build import resolve_device
+from kancl.runner.registry import GROUPS
 
 
 def made_by(config: RunConfig) -> dict[str, Any]:
@@ -25,6 +27,7 @@ def made_by(config: RunConfig) -> dict[str, Any]:
         "data_dir": config.data_dir,
         "training.eval_batch_size": config.training.eval_batch_size,
         "code of kancl": code_fingerprint(),
+        "code of one's own": own_code_fingerprint(config),
         "torch": torch.__version__,
         "avalanche": version("avalanche-lib"),
         "numpy": version("numpy"),
@@ -42,3 +45,17 @@ def code_fingerprint() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def own_code_fingerprint(config: RunConfig) -> str:
+    """Of the files with the builders that a user has registered; empty if there is none."""
+    digest, found = hashlib.sha256(), False
+    for name, group in GROUPS.items():
+        builder = group.builder(getattr(config, name).name)
+        if builder.__module__.partition(".")[0] == "kancl":
+            continue
+        found = True
+        file = inspect.getsourcefile(builder)
+        if file is not None and Path(file).is_file():
+            digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:16] if found else ""
