@@ -9,6 +9,7 @@ from collections.abc import Callable
 from torch import nn
 
 from kancl.models.kan_linear import KANLinear
+from kancl.models.spline_activation import SplineActivation
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -57,7 +58,13 @@ def _kan_linear(layer: KANLinear) -> int:
     return 2 * layer.in_features * layer.out_features * per_edge + basis
 
 
+def _spline_activation(layer: SplineActivation) -> int:
+    degree = layer.DEGREE
+    return layer.features * (2 * (layer.grid_size + degree) + 3 * (degree + 1) ** 2)
+
+
 _FLOPS: dict[type[nn.Module], Callable[..., int]] = {
     nn.Linear: _linear,
     KANLinear: _kan_linear,
+    SplineActivation: _spline_activation,
 }

@@ -1,6 +1,7 @@
 """The baseline: a multilayer perceptron."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -11,6 +12,9 @@ from kancl.models.hidden_control import (
     gated,
 )
 from kancl.models.memory import keep_freed_memory
+from kancl.models.spline_activation import SplineActivation
+
+Activation = Literal["relu", "spline"]
 
 
 class MLP(nn.Module):
@@ -20,6 +24,7 @@ class MLP(nn.Module):
         layers: sizes from inputs to outputs, ``[784, 400, 400, 10]``.
         dropout: share of hidden activations dropped while training.
         hidden_control: of the values before the ReLU, as ``KAN`` has it.
+        activation: ``relu``, or ``spline``: a learned function per hidden unit.
         top_k: of the values behind it, as ``KAN`` has it.
 
     Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
@@ -43,6 +48,7 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         hidden_control: HiddenControl = "none",
         top_k: int | None = None,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         if len(layers) < 2 or min(layers) < 1:
@@ -58,6 +64,12 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(n_in, n_out) for n_in, n_out in zip(layers, layers[1:])
         )
+        if activation not in get_args(Activation):
+            raise ValueError(f"activation must be relu or spline, got {activation!r}")
+        self.activations = nn.ModuleList(
+            SplineActivation(n) if activation == "spline" else nn.ReLU()
+            for n in layers[1:-1]
+        )
         self.dropout = nn.Dropout(dropout)
         self._n_hidden = len(layers) - 2
         self.in_features = layers[0]
@@ -70,8 +82,8 @@ class MLP(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
-        for layer in self.layers[: self._n_hidden]:
-            x = controlled(layer(x), self.hidden_control).relu()
+        for layer, activation in zip(self.layers, self.activations):
+            x = activation(controlled(layer(x), self.hidden_control))
             x = self.dropout(gated(x, self.top_k))
         return x
 
@@ -96,6 +108,7 @@ def mlp(
     dropout: float = 0.0,
     hidden_control: HiddenControl = "none",
     top_k: int | None = None,
+    activation: Activation = "relu",
 ) -> MLP:
     """MLP with ReLU, any hidden sizes and dropout.
 
@@ -104,5 +117,7 @@ def mlp(
         hidden: sizes of the hidden layers, ``[]`` for a linear model.
         hidden_control: of the values before the ReLU, as in ``kan``.
         top_k: so many hidden values of a layer are not 0; null: all.
+        activation: relu, or spline: a learned function per hidden unit.
     """
-    return MLP([in_features, *hidden, n_outputs], dropout, hidden_control, top_k)
+    layers = [in_features, *hidden, n_outputs]
+    return MLP(layers, dropout, hidden_control, top_k, activation)

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from kancl import MLP
+from kancl.models.cost import forward_flops, n_parameters
+from kancl.models.spline_activation import SplineActivation
 
 
 def test_equals_a_sequential() -> None:
@@ -51,3 +53,28 @@ def test_hidden_control_bounds_what_the_relu_gets() -> None:
 def test_refused(layers: list[int], dropout: float, culprit: str) -> None:
     with pytest.raises(ValueError, match=culprit):
         MLP(layers, dropout)
+
+
+def test_a_learned_activation_can_be_the_identity_and_starts_as_a_relu() -> None:
+    activation = SplineActivation(3)
+    x = torch.linspace(-6, 6, 121).repeat(3, 1).T  # (121, 3), in and out of the grid
+    assert activation(x).shape == x.shape
+    assert (activation(x) - x.relu()).abs().max() < 0.1
+    assert torch.equal(activation(x)[x < -4], torch.zeros_like(x[x < -4]))
+    with torch.no_grad():  # splines reproduce straight lines
+        activation.coefficients[1] = activation.centres()
+    torch.testing.assert_close(activation(x)[:, 1], x[:, 1], rtol=0, atol=1e-5)
+    assert (activation(x)[:, 2] - x[:, 2].relu()).abs().max() < 0.1  # its own
+
+
+def test_learned_activations_are_parameters_that_cost_and_learn() -> None:
+    relu, spline = MLP([6, 5, 4, 3]), MLP([6, 5, 4, 3], activation="spline")
+    n_bases = 16 + 3
+    assert n_parameters(spline) - n_parameters(relu) == (5 + 4) * n_bases
+    per_unit = 2 * n_bases + 3 * 4**2
+    assert forward_flops(spline) - forward_flops(relu) == (5 + 4) * per_unit
+    spline(torch.rand(8, 6)).square().sum().backward()
+    for activation in spline.activations:
+        assert activation.coefficients.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="relu or spline, got 'tanh'"):
+        MLP([6, 5, 3], activation="tanh")  # type: ignore[arg-type]
