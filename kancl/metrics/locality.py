@@ -268,4 +268,5 @@ def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> 
 
 
 def _normalised(mean: Tensor) -> Tensor:
-    return mean / mean.sum(-1, keepdim=True).clamp(min=1e-300)
+    smallest = torch.finfo(mean.dtype).tiny
+    return mean / mean.sum(-1, keepdim=True).clamp(min=smallest)

@@ -9,12 +9,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import torch
 from avalanche.models import avalanche_forward
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from kancl.config import ConfigError
 from kancl.data.rows import as_tensors
@@ -24,10 +26,11 @@ from kancl.metrics.rollback import Rollback, rollback, rolled_back
 from kancl.models.named_layers import layer_bases, layer_weights, named_layers
 from kancl.plugins.diagnosis.locality import LOCALITY, VIEWS
 from kancl.reporting import fitting_console
+from kancl.reporting.figures import as_pixels
 from kancl.reporting.report import read_measurements
-from kancl.runner.build import Parts, build
+from kancl.runner.build import Parts, build, build_benchmark
 from kancl.runner.compose import read_folder
-from kancl.runner.diagnosis import SNAPSHOTS
+from kancl.runner.diagnosis import ARRAYS, SNAPSHOTS, locality_figures
 
 WORTHLESS = 0.3
 """A rank correlation below this foretells next to nothing: its square is under 0.1."""
@@ -79,7 +82,24 @@ def diagnose(
     out = fitting_console(console)
     for part in [_forgotten(finding), *_carriers(finding), *_foreseen(finding)]:
         out.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
+    out.print(f"pictures: {draw(Path(folder))}", highlight=False, soft_wrap=True)
     return finding
+
+
+def draw(folder: Path) -> Path:
+    """Draw the pictures of a run's locality into ``<folder>/locality``."""
+    config = read_folder(folder, ["device=cpu"])
+    shape = build_benchmark(config, torch.device("cpu")).info.image_shape
+    pictures = folder / "locality"
+    pictures.mkdir(exist_ok=True)
+    with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+        figures = locality_figures(arrays, read_measurements(folder), shape)
+    with SummaryWriter(str(pictures)) as writer:
+        for name, figure in figures.items():
+            figure.savefig(pictures / f"{name}.png")
+            pixels = as_pixels(figure)
+            writer.add_image(f"picture/{name}", pixels, dataformats="HWC")
+    return pictures
 
 
 def look_into(folder: Path, samples: int | None = None) -> Finding:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
 from kancl.metrics.locality import Occupancy
 from kancl.plugins.diagnosis.learned_function import LearnedFunctionPlugin
 from kancl.plugins.diagnosis.locality import LOCALITY, LocalityPlugin
-from kancl.plugins.recorder import RecorderPlugin
+from kancl.plugins.recorder import Measurement, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.learned_function import LearnedFunction, learned_functions
 from kancl.reporting.locality import (
@@ -31,6 +32,9 @@ from kancl.strategies import trains_jointly, trains_last_layer_only
 LEARNED = "learned_function.csv"
 SNAPSHOTS = "snapshots.pt"
 ARRAYS = "locality.npz"
+PICTURES_SECONDS = 1.0
+"""What drawing the pictures of locality takes, about."""
+PICTURE_SHARE = 0.04
 
 
 def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
@@ -77,16 +81,24 @@ class Diagnosis:
             self.plugins.append(self._locality)
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
-        """Write files and, where pictures are wanted, draw them."""
+        """Write files and, where pictures are wanted, draw them.
+
+        Pictures of locality that would take more than ``PICTURE_SHARE`` of the run's
+        time are left to ``kancl locality``.
+        """
         pictures = self._config.tensorboard == "all"
         if self._learned is not None and self._learned.functions:
             figure = self._write_learned(folder, self._learned, pictures)
             if figure is not None:
-                _show(board, {"learned_function": figure})
+                show(board, {"learned_function": figure})
         if self._locality is not None and len(self._locality.snapshots) > 1:
             self._write_locality(folder, self._locality)
-            if pictures:
-                _show(board, self._locality_figures(self._locality))
+            recorder = self._recorder
+            seconds = recorder.train_seconds + recorder.eval_seconds
+            if pictures and PICTURES_SECONDS <= PICTURE_SHARE * seconds:
+                arrays = locality_arrays(self._locality)
+                shape = self._info.image_shape
+                show(board, locality_figures(arrays, recorder.measurements, shape))
 
     def _write_learned(
         self, folder: RunFolder, plugin: LearnedFunctionPlugin, pictures: bool
@@ -114,50 +126,72 @@ class Diagnosis:
         buffer = io.BytesIO()
         torch.save({"states": plugin.snapshots}, buffer)
         folder.write_file(SNAPSHOTS, buffer.getvalue())
-        arrays = {
-            f"{what}_{layer}": torch.stack(list(found)).float().numpy()
-            for what, by_layer in (
-                ("occupancy", plugin.occupancies),
-                ("largest", plugin.largest),
-                ("drift", plugin.drifts),
-            )
-            for layer, found in by_layer.items()
-            if len({tensor.shape for tensor in found}) == 1
-        }
+        arrays = locality_arrays(plugin)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         folder.write_file(ARRAYS, buffer.getvalue())
 
-    def _locality_figures(self, plugin: LocalityPlugin) -> dict[str, Figure]:
-        figures = {}
-        first, *_ = plugin.occupancies
-        shape = self._info.image_shape
-        if len(shape) == 3:
-            figures["occupancy"] = occupancy_maps(plugin.occupancies[first], shape)
-        occupancies = {
-            layer: [
-                Occupancy(mean, largest, 1)
-                for mean, largest in zip(means, plugin.largest[layer])
-            ]
-            for layer, means in plugin.occupancies.items()
-            if len({mean.shape for mean in means}) == 1
-        }
-        if occupancies:
-            figures["overlap"] = overlap_matrices(occupancies)
-        if plugin.drifts:
-            figures["drift_per_knot"] = drift_of_knots(plugin.drifts)
-        regained: dict[str, dict[int, float]] = {}
-        for m in self._recorder.measurements:
-            if m.name.startswith(f"{LOCALITY}rollback_") and m.experience is not None:
-                group = m.name.removeprefix(f"{LOCALITY}rollback_")
-                regained.setdefault(group, {})[m.experience] = m.value
-        if regained:
-            title = self._recorder.score.title
-            figures["rollback"] = rollback_bars(regained, title)
-        return figures
+
+def locality_arrays(plugin: LocalityPlugin) -> dict[str, np.ndarray]:
+    """``<what>_<layer>``: of each experience, ``(n, in_features, n_basis)``.
+
+    A layer whose grid has grown between experiences is left out.
+    """
+    kinds = {
+        "occupancy": plugin.occupancies,
+        "largest": plugin.largest,
+        "drift": plugin.drifts,
+    }
+    return {
+        f"{what}_{layer}": torch.stack(list(found)).float().numpy()
+        for what, by_layer in kinds.items()
+        for layer, found in by_layer.items()
+        if len({tensor.shape for tensor in found}) == 1
+    }
 
 
-def _show(board: Sequence[TensorBoardPlugin], figures: dict[str, Figure]) -> None:
+def locality_figures(
+    arrays: Mapping[str, np.ndarray],
+    measurements: Iterable[Measurement],
+    image_shape: tuple[int, ...],
+) -> dict[str, Figure]:
+    """The pictures by name, of what ``locality_arrays`` gives and ``metrics.csv`` holds."""
+    kinds: dict[str, dict[str, list[Tensor]]] = {}
+    for name, array in arrays.items():
+        what, _, layer = name.partition("_")
+        found = [torch.from_numpy(part) for part in array]
+        kinds.setdefault(what, {})[layer] = found
+    figures = {}
+    used = kinds.get("occupancy", {})
+    if used and len(image_shape) == 3:
+        figures["occupancy"] = occupancy_maps(next(iter(used.values())), image_shape)
+    if used:
+        figures["overlap"] = overlap_matrices(
+            {
+                layer: [
+                    Occupancy(mean.double(), most, 1)
+                    for mean, most in zip(means, kinds["largest"][layer])
+                ]
+                for layer, means in used.items()
+            }
+        )
+    if "drift" in kinds:
+        figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
+    start = f"{LOCALITY}rollback_"
+    regained: dict[str, dict[int, float]] = {}
+    score = "accuracy"
+    for m in measurements:
+        if m.name.startswith(start) and m.experience is not None:
+            group = m.name.removeprefix(start)
+            regained.setdefault(group, {})[m.experience] = m.value
+        elif m.name == "test_rmse":
+            score = "RMSE"
+    if regained:
+        figures["rollback"] = rollback_bars(regained, score)
+    return figures
+
+
+def show(board: Sequence[TensorBoardPlugin], figures: Mapping[str, Figure]) -> None:
     for writer in board:
         for name, figure in figures.items():
             writer.picture(name, figure)

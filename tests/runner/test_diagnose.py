@@ -31,6 +31,8 @@ def test_a_run_is_put_into_words_and_numbers(make_run, capsys, model):
     assert f"What {model}-naive on split_mnist, seed 0 forgot" in out
     assert "rank correlations with what that training took" in out
     assert "the right experience wins" in out
+    pictures = {path.stem for path in (folder / "locality").glob("*.png")}
+    assert pictures == {"occupancy", "overlap", "drift_per_knot", "rollback"}
     kinds = "splines" if model == "kan" else "biases"
     assert kinds in out and ("base" in out) == (model == "kan")
 

@@ -14,7 +14,6 @@ from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls, kernel_ratio
 from kancl.metrics.locality import (
     Occupancy,
-    conflict_rate,
     drift_bound,
     drift_per_knot,
     forecast_quality,
@@ -36,7 +35,7 @@ from kancl.plugins.recorder import RecorderPlugin
 LOCALITY = "locality_"
 """Begin of the measurements' names."""
 VIEWS = ("exposure", "bhattacharyya", "jaccard", "coactivation", "kernel_ratio")
-BATCHES = 4
+BATCHES = 2
 """Gradients compared, of as many batches of an experience's samples."""
 
 
@@ -57,11 +56,13 @@ class LocalityPlugin(SupervisedPlugin):
         samples_per_experience: spread evenly over each experience's rows.
     """
 
+    NOT_RESUMED = frozenset({"_first", "_samples"})
+
     def __init__(
         self,
         recorder: RecorderPlugin,
         test_stream: Iterable[Any],
-        samples_per_experience: int = 200,
+        samples_per_experience: int = 100,
     ) -> None:
         super().__init__()
         if samples_per_experience < BATCHES:
@@ -88,6 +89,7 @@ class LocalityPlugin(SupervisedPlugin):
         self.drifts: dict[str, list[Tensor]] = {}
         """By layer, drift per knot since each experience, ``(in_features, n_basis)``."""
         self._weights: list[dict[str, Tensor]] = []
+        self._first: dict[int, Any] = {}
 
     # hooks
 
@@ -127,18 +129,19 @@ class LocalityPlugin(SupervisedPlugin):
     def _compare(self, strategy: Any, t: int) -> None:
         seen = [self._occupied(strategy, s) for s in range(t + 1)]
         gradients = [self._gradients(strategy, s) for s in range(t + 1)]
-        for s in range(t):
-            for layer, (old, old_mean) in seen[s].items():
-                new, new_mean = seen[t][layer]
+        for layer, (new, new_mean) in seen[t].items():
+            rows = torch.cat([found[layer] for found in gradients])
+            cosines = gradient_cosines(rows, rows[-BATCHES:]).split(BATCHES)
+            for s in range(t):
+                old, old_mean = seen[s][layer]
                 pair = f"{layer}_before_{t + 1}"
                 views = overlap(old, new)._asdict()
                 views["kernel_ratio"] = kernel_ratio([old_mean], [new_mean])
                 for view in VIEWS:
                     self._add(f"{view}_{pair}", views[view], s)
-                ours, theirs = gradients[s][layer], gradients[t][layer]
-                cosine = float(gradient_cosines(ours, theirs).mean())
-                self._add(f"gradient_cosine_{pair}", cosine, s)
-                self._add(f"gradient_conflict_{pair}", conflict_rate(ours, theirs), s)
+                self._add(f"gradient_cosine_{pair}", float(cosines[s].mean()), s)
+                against = float((cosines[s] < 0).double().mean())
+                self._add(f"gradient_conflict_{pair}", against, s)
 
     @torch.no_grad()
     def _occupied(self, strategy: Any, k: int) -> dict[str, tuple[Occupancy, Tensor]]:
@@ -147,9 +150,26 @@ class LocalityPlugin(SupervisedPlugin):
         layers = named_layers(strategy.model)
         found = {}
         for name, x in inputs.items():
-            bases = layer_bases(layers[name][0], x.flatten(1))
-            found[name] = Occupancy.of(bases), bases.mean(0)
+            layer = layers[name][0]
+            if name == next(iter(inputs)):  # what enters it stays the same
+                found[name] = self._first_occupied(layer, x.flatten(1), k)
+            else:
+                bases = layer_bases(layer, x.flatten(1))
+                found[name] = Occupancy.of(bases), bases.mean(0)
         return found
+
+    def _first_occupied(
+        self, layer: nn.Module, x: Tensor, k: int
+    ) -> tuple[Occupancy, Tensor]:
+        grid = getattr(layer, "grid", None)
+        if k in self._first:
+            known_grid, occupied = self._first[k]
+            if grid is None or torch.equal(known_grid, grid):
+                return occupied
+        bases = layer_bases(layer, x)
+        occupied = Occupancy.of(bases), bases.mean(0)
+        self._first[k] = None if grid is None else grid.clone(), occupied
+        return occupied
 
     @torch.enable_grad()
     def _gradients(self, strategy: Any, k: int) -> dict[str, Tensor]:

@@ -130,5 +130,5 @@ def test_mlps_and_growing_heads_are_looked_into_too(build, kind):
 
 def test_too_few_samples_are_refused():
     stream = stream_of_digits(2).test_stream
-    with pytest.raises(ValueError, match="at least 4, got 3"):
-        LocalityPlugin(RecorderPlugin(2), stream, 3)
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        LocalityPlugin(RecorderPlugin(2), stream, 1)
