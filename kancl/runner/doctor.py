@@ -73,7 +73,7 @@ def examine(log_dir: str, data_dir: str | None = None) -> bool:
         for finding in check():
             wrong += bool(finding.remedy)
             mark = "!!" if finding.remedy else "ok"
-            print(f"{mark} {finding.what:12} {finding.found}", flush=True)
+            print(f"{mark} {finding.what:15} {finding.found}", flush=True)
             if finding.remedy:
                 print(f"   -> {finding.remedy}", flush=True)
     seconds = time.perf_counter() - start
@@ -191,7 +191,7 @@ def _models() -> Iterator[Finding]:
             remedy += str(summary.get("error", ""))
             good = summary["status"] == "completed"
             found = f"a tiny run {summary['status']} in {seconds:.1f} s"
-            yield Finding(f"model={model}"[:12], found, "" if good else remedy)
+            yield Finding(f"model={model}", found, "" if good else remedy)
 
 
 def _version(package: str) -> str | None:

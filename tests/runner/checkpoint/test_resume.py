@@ -132,3 +132,26 @@ def test_every_strategy_resumes_in_mid_epoch(
     words += [f"scenario.head={head}", "training.epochs=3"]
     kill = 11 if strategy in ("joint", "gdumb") else 22
     check_bytes(make_run, tmp_path, words, kill)
+
+
+def test_tensorboard_shows_each_step_once(make_run: MakeRun, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = [*SMALL, "tensorboard=numbers", "training.epochs=3", "model=mlp"]
+    shown = []
+    for place, kill in (("a", None), ("b", 22)):
+        options = [*words, "checkpoint.every_iterations=4"]
+        if kill is not None:
+            with killed_at(kill):
+                make_run(*options, log_dir=tmp_path / place)
+        _, folder = make_run(*options, log_dir=tmp_path / place)
+        for run in ("", "experience_1", "experience_2"):
+            events = EventAccumulator(str(folder / run), size_guidance={"scalars": 0})
+            events.Reload()
+            for tag in events.Tags()["scalars"]:
+                if "second" not in tag:
+                    points = [(e.step, e.value) for e in events.Scalars(tag)]
+                    shown.append((place, run, tag, points))
+    whole = [each[1:] for each in shown if each[0] == "a"]
+    assert [each[1:] for each in shown if each[0] == "b"] == whole
+    assert len(whole) > 5
