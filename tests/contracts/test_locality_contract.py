@@ -41,7 +41,8 @@ STEPS = {
     "adam": {"lr": 0.01, "weight_decay": 0.01},
     "adamw": {"lr": 0.01, "weight_decay": 0.1},
 }
-EXCEPTIONS = {"gram": {"beta_input": 100.0, "beta_hidden": 100.0}}
+STRONG = {"beta_input": 100.0, "beta_hidden": 100.0}
+EXCEPTIONS = {name: STRONG for name in ("gram", "gram_ewc", "labels_trick_gram")}
 N_BATCHES, BATCH = 2, 8
 
 
