@@ -145,7 +145,7 @@ def _make(
         diagnosis.write(folder, board)
         _write_down(config, parts, folder, recorder, off_grid, board, summary)
     except OSError as error:  # a full disk: what is there stays
-        summary |= {"status": "failed", "error": str(error)}
+        summary = {"error": str(error), **summary, "status": "failed"}
     return summary
 
 
