@@ -8,7 +8,8 @@ from kancl.runner.checkpoint.files import (
     write_whole,
 )
 from kancl.runner.checkpoint.keeper import CheckpointPlugin
-from kancl.runner.checkpoint.state import Unresumable, World
+from kancl.runner.checkpoint.known import Unresumable
+from kancl.runner.checkpoint.state import World
 
 __all__ = [
     "SIGNALS",

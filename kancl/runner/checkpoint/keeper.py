@@ -19,9 +19,10 @@ from kancl.config.schema import Checkpoint
 from kancl.interruption import Interruption
 from kancl.plugins.recorder import RecorderPlugin
 from kancl.runner.checkpoint.files import CheckpointFolder, Point, pack
+from kancl.runner.checkpoint.known import Unresumable
 from kancl.runner.checkpoint.randomness import random_state, restore_random_state
 from kancl.runner.checkpoint.retraced import Retraced, RetracedLoader
-from kancl.runner.checkpoint.state import Unresumable, World
+from kancl.runner.checkpoint.state import World
 
 SHARE = 0.02
 """Most of the time that writing may take: slow disks get fewer checkpoints."""
