@@ -1,7 +1,7 @@
 """Real processes, really killed, at moments drawn at random.
 
 ``pytest -n0 -m proof tests/runner/checkpoint/test_kill.py -s`` kills 56 times and prints
-what it found; the default run kills a few times.
+what it found; ``test_sweep.py`` and ``test_folder.py`` kill once in each default run.
 """
 
 from __future__ import annotations
@@ -98,11 +98,6 @@ def prove(
     make("killed")  # completed: nothing is done, nothing is lost
     assert json.loads((folder / "summary.json").read_text()) == summary
     return {"kills": kills, "went on at": went_on, "of": summary["n_iterations"]}
-
-
-def test_a_few_kills(tmp_path: Path) -> None:
-    cell = ("scenario=split_mnist", "model=mlp", "strategy=replay")
-    prove(cell, tmp_path, 2, random.Random(1))
 
 
 @pytest.mark.proof

@@ -114,7 +114,16 @@ MIXTURES = {
 }
 
 
-@pytest.mark.parametrize("mixture", MIXTURES)
+HEAVY = ("a head per experience", "grids that grow")
+
+
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        pytest.param(m, marks=[pytest.mark.proof] * m.startswith(HEAVY))
+        for m in MIXTURES
+    ],
+)
 def test_a_killed_run_ends_in_the_same_bytes(
     make_run: MakeRun, tmp_path: Path, mixture: str
 ) -> None:
