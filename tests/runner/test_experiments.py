@@ -34,6 +34,7 @@ def test_it_is_one_screen_with_its_question_and_its_control(name):
     assert not any(word.startswith("seed=") for s in experiment.sides for word in s)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", NAMES)
 def test_it_composes_and_a_run_of_each_model_ends_well(name, tmp_path):
     words = [f"experiment={name}", *SMALL, f"log_dir='{tmp_path}'"]
@@ -48,6 +49,24 @@ def test_it_composes_and_a_run_of_each_model_ends_well(name, tmp_path):
     for config in first.values():
         summary = run(config, console=Console(quiet=True))
         assert summary["status"] == "completed", summary["error"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_line_of_it_is_a_setting_and_both_kinds_of_model_meet(name):
+    experiment = read_experiment(name)
+    configs = []
+    for side in experiment.sides:
+        words = [_first_value(word) for word in (*experiment.shared, *side)]
+        configs += read_request(words, sweep=True).configs
+    assert "mlp" in {config.model.name for config in configs}
+
+
+def _first_value(word):
+    """An override with the first of its values alone: the product of all is large."""
+    key, _, value = word.partition("=")
+    if value.startswith("range"):
+        return f"{key}=0"
+    return word if value.startswith("[") else f"{key}={value.split(',')[0]}"
 
 
 def test_a_run_command_overrides_all_sides_and_no_run_is_made_twice():
