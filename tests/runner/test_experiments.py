@@ -66,7 +66,9 @@ def _first_value(word):
     key, _, value = word.partition("=")
     if value.startswith("range"):
         return f"{key}=0"
-    return word if value.startswith("[") else f"{key}={value.split(',')[0]}"
+    if value.startswith("[") or key in ("model", "strategy"):  # which know other keys
+        return word
+    return f"{key}={value.split(',')[0]}"
 
 
 def test_a_run_command_overrides_all_sides_and_no_run_is_made_twice():
