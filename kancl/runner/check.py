@@ -16,8 +16,8 @@ from kancl.runner.build import (
     build_optimizer,
     resolve_device,
 )
-from kancl.runner.locality import locality_plugins
 from kancl.runner.diagnosis import check_diagnosis
+from kancl.runner.locality import locality_plugins
 from kancl.runner.registry import GROUPS
 from kancl.runner.seeding import stream_seeds
 from kancl.strategies import TrainingSetup
