@@ -159,7 +159,7 @@ def _run(arguments: list[str]) -> int:
             "training.epochs=2 (kancl list shows them)"
         )
     from kancl.runner import carry_out, read_folder, read_request
-    from kancl.runner.compose import Request
+    from kancl.runner.request.compose import Request
 
     if options.folder is None:
         request = read_request(options.overrides, sweep=options.multirun)
@@ -209,7 +209,7 @@ def _status(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("kancl status", description=STATUS_HELP)
     parser.add_argument("folder", nargs="?", default="logs", metavar="FOLDER")
     options = parser.parse_args(arguments)
-    from kancl.runner.status import read_status, show_status
+    from kancl.runner.studies.status import read_status, show_status
 
     cells = read_status(Path(options.folder))
     show_status(cells)
@@ -244,7 +244,7 @@ def _tune(arguments: list[str]) -> int:
             "--seeds takes whole numbers, such as 1000,1001, and --trials at least 1; got "
             f"{options.seeds} and {options.trials}"
         )
-    from kancl.runner.tune import tune
+    from kancl.runner.studies.tune import tune
 
     path = tune(
         options.overrides,
@@ -275,8 +275,8 @@ def _reproduce(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, not {options.seeds}")
-    from kancl.runner.bounds import reproduce_bounds
-    from kancl.runner.reproduce import reproduce
+    from kancl.runner.studies.bounds import reproduce_bounds
+    from kancl.runner.studies.reproduce import reproduce
 
     run = reproduce_bounds if is_bounded(options.protocol) else reproduce
     judgements = run(
@@ -313,8 +313,8 @@ def exit_code(summaries: Sequence[dict[str, object]]) -> int:
 
 def _list(arguments: list[str]) -> int:
     from kancl.config import defaults
-    from kancl.runner.compose import launchers
-    from kancl.runner.registry import GROUPS
+    from kancl.runner.request.compose import launchers
+    from kancl.runner.request.registry import GROUPS
 
     names = {f"{group}s": group for group in GROUPS}
     names["strategies"] = names.pop("strategys")
@@ -334,7 +334,7 @@ def _list(arguments: list[str]) -> int:
                 value = _shown(option.default)
                 print(f"      {name}.{option.name}={value}  ({option.kind})")
     if "experiments" in wanted:
-        from kancl.runner.experiments import experiment_names, read_experiment
+        from kancl.runner.request.experiments import experiment_names, read_experiment
 
         print("experiment=")
         for name in experiment_names():

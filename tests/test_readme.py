@@ -12,8 +12,8 @@ from kancl.benchmarks import SCENARIOS
 from kancl.models import MODELS
 from kancl.reporting import TAGS, TAGS_ON_REQUEST
 from kancl.reporting.report import OVER_SEEDS
-from kancl.runner.experiments import experiment_names
 from kancl.runner.optimizers import OPTIMIZERS
+from kancl.runner.request.experiments import experiment_names
 from kancl.strategies import STRATEGIES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -8,8 +8,8 @@ import numpy as np
 
 from kancl.metrics.continual import summarise_curves
 from kancl.metrics.statistics import t_interval
-from kancl.plugins.forgetting_curve import CURVE, RMSE_CURVE
-from kancl.plugins.recorder import Measurement
+from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
+from kancl.plugins.measuring.recorder import Measurement
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """From overrides to run folders: compose, check, build, train, compare."""
 
 from kancl.runner.build import build
-from kancl.runner.comparison import carry_out
-from kancl.runner.compose import read_folder, read_request
 from kancl.runner.folder import RunFolder
+from kancl.runner.request.compose import read_folder, read_request
 from kancl.runner.run import run
+from kancl.runner.studies.comparison import carry_out
 
 __all__ = [
     "RunFolder",

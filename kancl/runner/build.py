@@ -17,7 +17,7 @@ from kancl.config import Choice, ConfigError, RunConfig
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.models.heads import with_head
 from kancl.models.matching import match_hidden
-from kancl.runner.registry import GROUPS
+from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 from kancl.strategies import check_pair
 

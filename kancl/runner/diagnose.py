@@ -29,8 +29,8 @@ from kancl.reporting import fitting_console
 from kancl.reporting.figures import as_pixels
 from kancl.reporting.report import read_measurements
 from kancl.runner.build import Parts, build, build_benchmark
-from kancl.runner.compose import read_folder
 from kancl.runner.diagnosis import ARRAYS, SNAPSHOTS, locality_figures
+from kancl.runner.request.compose import read_folder
 
 WORTHLESS = 0.3
 """A rank correlation below this foretells next to nothing: its square is under 0.1."""

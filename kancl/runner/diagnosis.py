@@ -16,7 +16,7 @@ from kancl.config import ConfigError, RunConfig
 from kancl.metrics.locality import Occupancy
 from kancl.plugins.diagnosis.learned_function import LearnedFunctionPlugin
 from kancl.plugins.diagnosis.locality import LOCALITY, LocalityPlugin
-from kancl.plugins.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.learned_function import LearnedFunction, learned_functions
 from kancl.reporting.locality import (

@@ -19,8 +19,8 @@ from rich.console import Console
 from kancl.data.images import load_images
 from kancl.models import MODELS
 from kancl.runner.checkpoint import CheckpointError, write_whole
-from kancl.runner.compose import read_request
 from kancl.runner.lock import Held, RunLock
+from kancl.runner.request.compose import read_request
 from kancl.runner.run import run
 
 NEEDED = {  # package: (lowest version, what for)

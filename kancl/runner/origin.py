@@ -15,7 +15,7 @@ import torch
 import kancl
 from kancl.config import RunConfig, fingerprint
 from kancl.runner.build import resolve_device
-from kancl.runner.registry import GROUPS
+from kancl.runner.request.registry import GROUPS
 
 
 def made_by(config: RunConfig) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from kancl.config.schema import NOT_HASHED
 from kancl.metrics.accuracy_matrix import matrix_from_series, summarise
 from kancl.metrics.rmse_matrix import summarise_rmse
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
-from kancl.plugins.forgetting_curve import ForgettingCurvePlugin
-from kancl.plugins.off_grid import OffGridPlugin
-from kancl.plugins.recorder import Diverged, RecorderPlugin
+from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
+from kancl.plugins.measuring.off_grid import OffGridPlugin
+from kancl.plugins.measuring.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.report import all_metrics
 from kancl.runner.build import Parts, Size, build, resolve_device

@@ -15,14 +15,17 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from kancl.benchmarks import Benchmark
 from kancl.config import RunConfig
-from kancl.plugins.epoch_evaluation import EpochEvaluationPlugin
-from kancl.plugins.learning_rate import ExperienceDecayPlugin, LinearDecayPlugin
-from kancl.plugins.recorder import RecorderPlugin
+from kancl.plugins.measuring.epoch_evaluation import EpochEvaluationPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.plugins.training.learning_rate import (
+    ExperienceDecayPlugin,
+    LinearDecayPlugin,
+)
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.runner.build import Parts, build_optimizer, resolve_device
 from kancl.runner.checkpoint import CheckpointPlugin
 from kancl.runner.locality import is_lazy, locality_plugins
-from kancl.runner.registry import GROUPS
+from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import SeedingPlugin, stream_seed, stream_seeds
 from kancl.strategies import TrainingSetup, trains_jointly
 from kancl.strategies.held_memory import held_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from avalanche.training.supervised import Cumulative, JointTraining
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.plugins.from_scratch import FromScratchPlugin
+from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
 from kancl.strategies.setup import TrainingSetup
 
 

@@ -6,10 +6,12 @@ from typing import Literal
 
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.plugins.ewc import EWCPlugin
-from kancl.plugins.lwf import LwFPlugin
-from kancl.plugins.replay import ReplayPlugin
-from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
+from kancl.plugins.regularization.ewc import EWCPlugin
+from kancl.plugins.regularization.lwf import LwFPlugin
+from kancl.plugins.regularization.synaptic_intelligence import (
+    SynapticIntelligencePlugin,
+)
+from kancl.plugins.rehearsal.replay import ReplayPlugin
 from kancl.strategies.rehearsal import memory
 from kancl.strategies.setup import TrainingSetup
 

@@ -11,7 +11,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.exemplar_memory import ExemplarMemory
+from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
 
 
 def held_bytes(strategy: SupervisedTemplate, observers: Iterable[Any] = ()) -> int:

@@ -18,17 +18,17 @@ from kancl.models.layer_features import (
     inputs_group,
     n_layer_features,
 )
-from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.hyperparameters import at_least, non_negative
-from kancl.plugins.preconditioners import (
+from kancl.plugins.locality.preconditioners import (
     BlockGram,
     DiagonalOccupancy,
     FullGram,
     LowRankGram,
     Preconditioner,
 )
-from kancl.plugins.present_classes_loss import PresentClassesLoss
-from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.outputs.present_classes_loss import PresentClassesLoss
+from kancl.plugins.regularization.ewc import EWCPlugin
 from kancl.strategies.setup import TrainingSetup
 
 MOST_FEATURES = 10_000

@@ -19,8 +19,8 @@ from kancl.models.readouts import (
     ridge_weights,
     spline_bayes_weights,
 )
-from kancl.plugins.closed_form_readout import ClosedFormReadoutPlugin, Solve
 from kancl.plugins.hyperparameters import at_least, positive
+from kancl.plugins.outputs.closed_form_readout import ClosedFormReadoutPlugin, Solve
 from kancl.strategies.setup import TrainingSetup
 
 

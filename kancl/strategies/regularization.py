@@ -7,13 +7,15 @@ from typing import Literal
 from avalanche.training.plugins import EWCPlugin as BatchedEWCPlugin
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.l2_anchor import L2AnchorPlugin
 from kancl.plugins.locality.pooling import Pooling
-from kancl.plugins.lwf import LwFPlugin
-from kancl.plugins.mas import MASPlugin
-from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
+from kancl.plugins.regularization.ewc import EWCPlugin
+from kancl.plugins.regularization.l2_anchor import L2AnchorPlugin
+from kancl.plugins.regularization.lwf import LwFPlugin
+from kancl.plugins.regularization.mas import MASPlugin
+from kancl.plugins.regularization.synaptic_intelligence import (
+    SynapticIntelligencePlugin,
+)
 from kancl.strategies.setup import TrainingSetup
 
 

@@ -9,14 +9,14 @@ from avalanche.training.supervised.der import DER
 from avalanche.training.supervised.er_ace import ER_ACE
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.plugins.agem import AGEMPlugin
-from kancl.plugins.asymmetric_loss import asymmetric_cross_entropy
-from kancl.plugins.exemplar_memory import ExemplarMemory
-from kancl.plugins.from_scratch import FromScratchPlugin
-from kancl.plugins.gdumb import MemoryOnlyPlugin
 from kancl.plugins.hyperparameters import at_least, non_negative
-from kancl.plugins.mir import MIRPlugin
-from kancl.plugins.replay import ReplayPlugin
+from kancl.plugins.rehearsal.agem import AGEMPlugin
+from kancl.plugins.rehearsal.asymmetric_loss import asymmetric_cross_entropy
+from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
+from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
+from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
+from kancl.plugins.rehearsal.mir import MIRPlugin
+from kancl.plugins.rehearsal.replay import ReplayPlugin
 from kancl.strategies.setup import TrainingSetup
 
 

@@ -13,10 +13,10 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
-from kancl.plugins.lazy_evaluation import LazyEvaluationPlugin
-from kancl.plugins.optimizer_state import OptimizerStatePlugin
-from kancl.plugins.quiet_evaluation import QuietEvaluationPlugin
-from kancl.plugins.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin
+from kancl.plugins.measuring.quiet_evaluation import QuietEvaluationPlugin
+from kancl.plugins.training.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.training.tensor_loading import TensorLoadingPlugin
 from kancl.strategies.direct_hooks import DirectHooks
 
 

@@ -16,65 +16,67 @@ from kancl.benchmarks import split_mnist
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.models.readouts import ridge_weights
-from kancl.plugins.agem import AGEMPlugin
-from kancl.plugins.closed_form_readout import ClosedFormReadoutPlugin
-from kancl.plugins.ewc import EWCPlugin
-from kancl.plugins.exemplar_memory import ExemplarMemory
-from kancl.plugins.exemplars import GroupedExemplars
-from kancl.plugins.from_scratch import FromScratchPlugin
-from kancl.plugins.gdumb import MemoryOnlyPlugin
-from kancl.plugins.l2_anchor import L2AnchorPlugin
-from kancl.plugins.learning_rate import LinearDecayPlugin
 from kancl.plugins.locality.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.locality.frozen_base import FrozenBasePlugin
 from kancl.plugins.locality.grid_growth import GridGrowthPlugin
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
 from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
-from kancl.plugins.lwf import LwFPlugin
-from kancl.plugins.mas import MASPlugin
-from kancl.plugins.mir import MIRPlugin
-from kancl.plugins.optimizer_state import OptimizerStatePlugin
-from kancl.plugins.preconditioners import DiagonalOccupancy
-from kancl.plugins.replay import ReplayPlugin
-from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
-from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
+from kancl.plugins.locality.preconditioners import DiagonalOccupancy
+from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.outputs.closed_form_readout import ClosedFormReadoutPlugin
+from kancl.plugins.regularization.ewc import EWCPlugin
+from kancl.plugins.regularization.l2_anchor import L2AnchorPlugin
+from kancl.plugins.regularization.lwf import LwFPlugin
+from kancl.plugins.regularization.mas import MASPlugin
+from kancl.plugins.regularization.synaptic_intelligence import (
+    SynapticIntelligencePlugin,
+)
+from kancl.plugins.rehearsal.agem import AGEMPlugin
+from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
+from kancl.plugins.rehearsal.exemplars import GroupedExemplars
+from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
+from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
+from kancl.plugins.rehearsal.mir import MIRPlugin
+from kancl.plugins.rehearsal.replay import ReplayPlugin
+from kancl.plugins.training.learning_rate import LinearDecayPlugin
+from kancl.plugins.training.optimizer_state import OptimizerStatePlugin
 
 FACTORIES = {
-    "agem": lambda: AGEMPlugin(ExemplarMemory(total=12)),
-    "closed_form_readout": lambda: ClosedFormReadoutPlugin(
+    "rehearsal.agem": lambda: AGEMPlugin(ExemplarMemory(total=12)),
+    "outputs.closed_form_readout": lambda: ClosedFormReadoutPlugin(
         lambda layer, sums: ridge_weights(sums, 1e-3), gram=True
     ),
-    "ewc": lambda: EWCPlugin(10.0),
-    "from_scratch": FromScratchPlugin,
-    "gdumb": lambda: MemoryOnlyPlugin(GroupedExemplars(total=12)),
-    "l2_anchor": lambda: L2AnchorPlugin(1.0),
-    "lwf": LwFPlugin,
-    "learning_rate": LinearDecayPlugin,
+    "regularization.ewc": lambda: EWCPlugin(10.0),
+    "rehearsal.from_scratch": FromScratchPlugin,
+    "rehearsal.gdumb": lambda: MemoryOnlyPlugin(GroupedExemplars(total=12)),
+    "regularization.l2_anchor": lambda: L2AnchorPlugin(1.0),
+    "regularization.lwf": LwFPlugin,
+    "training.learning_rate": LinearDecayPlugin,
     "locality.drift_penalty": lambda: DriftPenaltyPlugin(1.0),
     "locality.frozen_base": FrozenBasePlugin,
     "locality.grid_growth": lambda: GridGrowthPlugin(1.0),
     "locality.hard_mask": HardMaskPlugin,
     "locality.lazy_steps": LazyStepsPlugin,
-    "mas": lambda: MASPlugin(1.0),
-    "mir": lambda: MIRPlugin(ExemplarMemory(total=12)),
-    "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
-    "replay": lambda: ReplayPlugin(ExemplarMemory(total=12)),
-    "step_preconditioner": lambda: StepPreconditionerPlugin(
+    "regularization.mas": lambda: MASPlugin(1.0),
+    "rehearsal.mir": lambda: MIRPlugin(ExemplarMemory(total=12)),
+    "training.optimizer_state": lambda: OptimizerStatePlugin(reset=True),
+    "rehearsal.replay": lambda: ReplayPlugin(ExemplarMemory(total=12)),
+    "locality.step_preconditioner": lambda: StepPreconditionerPlugin(
         lambda layer, first: DiagonalOccupancy(1.0)
     ),
-    "synaptic_intelligence": lambda: SynapticIntelligencePlugin(1.0),
+    "regularization.synaptic_intelligence": lambda: SynapticIntelligencePlugin(1.0),
 }
-WITHOUT_EDGE_SCALE = {"closed_form_readout", "step_preconditioner"}
+WITHOUT_EDGE_SCALE = {"outputs.closed_form_readout", "locality.step_preconditioner"}
 """Plugins that want features common to all outputs of a layer."""
 MEASURING = {
     "diagnosis.learned_function",
     "diagnosis.locality",
-    "epoch_evaluation",
-    "forgetting_curve",
-    "off_grid",
-    "quiet_evaluation",
-    "recorder",
-    "tensor_loading",
+    "measuring.epoch_evaluation",
+    "measuring.forgetting_curve",
+    "measuring.off_grid",
+    "measuring.quiet_evaluation",
+    "measuring.recorder",
+    "training.tensor_loading",
 }
 """Plugins that change no training; their own tests say what they do."""
 
@@ -134,7 +136,15 @@ def test_plugin_contract(name, benchmark):
     assert all(torch.isfinite(p).all() for p in strategy.model.parameters())
 
 
-@pytest.mark.parametrize("name", ["ewc", "mas", "synaptic_intelligence", "l2_anchor"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "regularization.ewc",
+        "regularization.mas",
+        "regularization.synaptic_intelligence",
+        "regularization.l2_anchor",
+    ],
+)
 def test_importances_see_coefficients_and_heads_but_no_grid(name, benchmark):
     plugin = FACTORIES[name]()
     strategy = strategy_with(plugin)
@@ -148,7 +158,15 @@ def test_importances_see_coefficients_and_heads_but_no_grid(name, benchmark):
     assert not any("grid" in n for n in importance)
 
 
-@pytest.mark.parametrize("name", ["ewc", "mas", "synaptic_intelligence", "l2_anchor"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "regularization.ewc",
+        "regularization.mas",
+        "regularization.synaptic_intelligence",
+        "regularization.l2_anchor",
+    ],
+)
 def test_heads_of_tasks_to_come_are_left_alone(name):
     """They may exist from the start; an anchor on them would keep them untrained."""
     plugin = FACTORIES[name]()
@@ -169,7 +187,17 @@ def test_heads_of_tasks_to_come_are_left_alone(name):
         assert torch.equal(now, before)
 
 
-@pytest.mark.parametrize("name", ["agem", "ewc", "lwf", "mas", "mir", "replay"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rehearsal.agem",
+        "regularization.ewc",
+        "regularization.lwf",
+        "regularization.mas",
+        "rehearsal.mir",
+        "rehearsal.replay",
+    ],
+)
 def test_first_experience_is_trained_as_naive_trains_it(name, benchmark):
     """Nothing is known of the past then, so the loss and its gradient are untouched."""
     models = []

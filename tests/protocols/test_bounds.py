@@ -15,7 +15,7 @@ from kancl.protocols import (
     protocol_names,
     read_bounds,
 )
-from kancl.runner.compose import read_request
+from kancl.runner.request.compose import read_request
 from kancl.strategies import check_pair
 
 BELOW = Bound("a", "", "m", None, 0.1, (), ())

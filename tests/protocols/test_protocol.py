@@ -14,7 +14,7 @@ from kancl.protocols import (
     protocol_names,
     read_protocol,
 )
-from kancl.runner.compose import read_request
+from kancl.runner.request.compose import read_request
 from kancl.strategies import check_pair
 
 ROW = Row("none", "task", 84.32, 0.99, True, ("strategy=naive",))

@@ -6,9 +6,9 @@ import torch
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.runner.check import check
-from kancl.runner.compose import read_request
 from kancl.runner.diagnose import Finding, _foreseen, look_into
+from kancl.runner.request.check import check
+from kancl.runner.request.compose import read_request
 
 LOOK = "evaluation.locality=true"
 

@@ -7,9 +7,9 @@ from avalanche.training.plugins.clock import Clock
 from torch import nn
 
 from kancl.benchmarks import split_mnist
-from kancl.plugins.ewc import EWCPlugin
-from kancl.plugins.lazy_evaluation import LazyEvaluationPlugin
-from kancl.plugins.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin
+from kancl.plugins.regularization.ewc import EWCPlugin
+from kancl.plugins.training.tensor_loading import TensorLoadingPlugin
 from kancl.strategies import TrainingSetup
 
 

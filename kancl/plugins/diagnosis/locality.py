@@ -29,8 +29,8 @@ from kancl.models.named_layers import (
     layer_weights,
     named_layers,
 )
-from kancl.plugins.forgetting_curve import in_eval_mode
-from kancl.plugins.recorder import RecorderPlugin
+from kancl.plugins.measuring.forgetting_curve import in_eval_mode
+from kancl.plugins.measuring.recorder import RecorderPlugin
 
 LOCALITY = "locality_"
 """Begin of the measurements' names."""

@@ -8,7 +8,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.locality.watch import kan_layers, occupancies
-from kancl.plugins.quadratic_anchor import QuadraticAnchor, values
+from kancl.plugins.regularization.quadratic_anchor import QuadraticAnchor, values
 
 SAMPLES = 2_000  # of an experience: occupancies are means, and settle soon
 

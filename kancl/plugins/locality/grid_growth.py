@@ -12,9 +12,9 @@ from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
 from kancl.plugins.hyperparameters import at_least, fraction
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
+from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
 from kancl.plugins.locality.watch import kan_layers, occupancies, pass_through
-from kancl.plugins.quadratic_anchor import QuadraticAnchor
-from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.regularization.quadratic_anchor import QuadraticAnchor
 from kancl.splines import Insertion
 
 SAMPLES = 2_000  # of an experience

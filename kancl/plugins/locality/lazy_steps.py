@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from kancl.models import KANLinear
-from kancl.plugins.lazy_evaluation import overrides
 from kancl.plugins.locality.held import HeldCoefficients
 from kancl.plugins.locality.watch import kan_layers, watch
+from kancl.plugins.measuring.lazy_evaluation import overrides
 
 
 class LazyStepsPlugin(SupervisedPlugin):

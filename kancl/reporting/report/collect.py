@@ -21,7 +21,7 @@ from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series, summarise
 from kancl.metrics.continual import CONTINUAL_METRICS
-from kancl.plugins.recorder import Measurement
+from kancl.plugins.measuring.recorder import Measurement
 from kancl.reporting.curves import Curves, continual_metrics, training_ends
 
 TRIALS = "tuned"

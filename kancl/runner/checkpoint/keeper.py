@@ -17,7 +17,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.config.schema import Checkpoint
 from kancl.interruption import Interruption
-from kancl.plugins.recorder import RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.runner.checkpoint.files import CheckpointFolder, Point, pack
 from kancl.runner.checkpoint.known import Unresumable
 from kancl.runner.checkpoint.randomness import random_state, restore_random_state

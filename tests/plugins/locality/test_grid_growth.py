@@ -5,11 +5,11 @@ import torch
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.locality.grid_growth import GridGrowthPlugin
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
-from kancl.plugins.preconditioners import FullGram
-from kancl.plugins.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.locality.preconditioners import FullGram
+from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.regularization.ewc import EWCPlugin
 
 
 def network(low=-4.0, high=4.0, size=8):

@@ -5,9 +5,11 @@ import torch
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.plugins.ewc import EWCPlugin
-from kancl.plugins.mas import MASPlugin
-from kancl.plugins.synaptic_intelligence import SynapticIntelligencePlugin
+from kancl.plugins.regularization.ewc import EWCPlugin
+from kancl.plugins.regularization.mas import MASPlugin
+from kancl.plugins.regularization.synaptic_intelligence import (
+    SynapticIntelligencePlugin,
+)
 
 PLUGINS = {
     "ewc": lambda pooling: EWCPlugin(1.0, pooling=pooling),

@@ -5,12 +5,12 @@ import torch
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.plugins.ewc import EWCPlugin
 from kancl.plugins.locality.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.locality.frozen_base import FrozenBasePlugin
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
 from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
 from kancl.plugins.locality.watch import kan_layers
+from kancl.plugins.regularization.ewc import EWCPlugin
 from kancl.runner.optimizers import OPTIMIZERS
 
 STEPS = {

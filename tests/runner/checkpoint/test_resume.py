@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kancl.plugins.recorder import RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.strategies import STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]

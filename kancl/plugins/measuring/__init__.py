@@ -1,0 +1,1 @@
+"""Plugins that measure and write down, and change nothing."""

@@ -1,0 +1,162 @@
+"""The forgetting curve: accuracy on every experience while others are learned."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.models import MultiTaskModule
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor, nn
+
+from kancl.data.rows import as_tensors
+from kancl.plugins.measuring.recorder import RecorderPlugin
+
+CURVE = "curve_accuracy"
+RMSE_CURVE = "curve_rmse"
+"""Names of the curve's measurements in the recorder: of classes, of a regression."""
+
+
+class ForgettingCurvePlugin(SupervisedPlugin):
+    """Measure the accuracy (RMSE) on EVERY experience every n training iterations.
+
+    At iteration 0, every ``every_iterations`` after a border, at the few iterations
+    ``after_border`` (where forgetting happens) and at the end of each experience. Not
+    yet trained experiences are measured too; whoever draws them tells them apart by
+    ``recorder.borders``. Each point is a ``curve_accuracy`` (``curve_rmse``)
+    measurement of the recorder; its time counts as evaluation.
+
+    The samples, spread evenly over each experience's rows (so over its classes), stay
+    on the device. Nothing random is drawn and modules get their training mode back, so
+    the trained parameters are the same to the bit with and without the plugin. A class
+    that a growing head does not know yet scores 0; an experience whose own head
+    does not exist yet is left out.
+
+    Put it behind the recorder.
+
+    Args:
+        test_stream: experiences with ``dataset``, in the order of their index.
+        every_iterations: training iterations between points.
+        samples_per_experience: rows measured of each experience; a point's standard
+            error is at most 0.5 / sqrt of it: 0.035 for 200.
+        after_border: iterations after the start of an experience at which to measure
+            as well.
+        batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
+            an MLP's caches hold, everything at once on a GPU.
+    """
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        test_stream: Iterable[Any],
+        every_iterations: int = 50,
+        samples_per_experience: int = 200,
+        *,
+        after_border: Sequence[int] = (2, 5, 10, 20),
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in [
+            ("every_iterations", every_iterations),
+            ("samples_per_experience", samples_per_experience),
+            ("batch_size", batch_size),
+        ]:
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.recorder = recorder
+        self.seconds = 0.0
+        self._every = every_iterations
+        self._after_border = frozenset(after_border)
+        self._batch_size = batch_size
+        with torch.random.fork_rng(devices=[]):  # a stock transform may draw
+            parts = [as_tensors(e.dataset, samples_per_experience) for e in test_stream]
+        if not parts:
+            raise ValueError("test_stream holds no experience to measure")
+        self._sizes = [len(y) for _, y, _ in parts]
+        self._x = torch.cat([x for x, _, _ in parts])
+        self._y = torch.cat([y for _, y, _ in parts])
+        self._task_labels = torch.cat([t for _, _, t in parts])
+        self._last: int | None = None
+        self._in_experience = 0
+
+    @property
+    def n_samples(self) -> int:
+        """Images that one point of all curves takes."""
+        return len(self._y)
+
+    @property
+    def targets(self) -> tuple[Tensor, ...]:
+        """The targets measured, per experience."""
+        return self._y.split(self._sizes)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._in_experience = 0
+        if self._last is None:
+            self._measure(strategy)
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self._in_experience += 1
+        done = self._in_experience
+        if done % self._every == 0 or done in self._after_border:
+            self._measure(strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        if self._last != self.recorder.iteration:
+            self._measure(strategy)
+
+    def _measure(self, strategy: Any) -> None:
+        recorder = self.recorder
+        self._last = recorder.iteration
+        self._to(strategy.device)
+        before = recorder.eval_seconds
+        with recorder.evaluating(strategy.device), in_eval_mode(strategy.model):
+            scores = self._scores(strategy.model)
+        self.seconds += recorder.eval_seconds - before
+        for experience, value in scores.items():
+            recorder.add(f"curve_{recorder.score.name}", value, experience)
+
+    def _to(self, device: torch.device) -> None:
+        self._x, self._y = self._x.to(device), self._y.to(device)
+        self._task_labels = self._task_labels.to(device)
+
+    @torch.no_grad()
+    def _scores(self, model: nn.Module) -> dict[int, float]:
+        score = self.recorder.score
+        if isinstance(model, MultiTaskModule):
+            found = self._by_head(model)
+        else:
+            on_cpu = self._x.device.type == "cpu"
+            size = self._batch_size or (256 if on_cpu else len(self._x))
+            outputs = [model(x) for x in self._x.split(size)]
+            each = score.of_samples(torch.cat(outputs), self._y)
+            found = dict(enumerate(each.split(self._sizes)))
+        if not found:
+            return {}
+        means = torch.stack([each.float().mean() for each in found.values()])
+        values = score.of_mean(means).tolist()  # the one wait for the device
+        return dict(zip(found, values))
+
+    def _by_head(self, model: MultiTaskModule) -> dict[int, Tensor]:
+        found = {}
+        score = self.recorder.score
+        n_seen = self.recorder.n_seen()
+        xs, ys = self._x.split(self._sizes), self.targets
+        for k, labels in enumerate(self._task_labels.split(self._sizes)):
+            try:
+                found[k] = score.of_samples(model(xs[k], labels), ys[k])
+            except KeyError:  # no head yet; one of an experience seen must be there
+                if k < n_seen:
+                    raise
+        return found
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; each module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

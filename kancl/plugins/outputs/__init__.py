@@ -1,0 +1,1 @@
+"""What the output layer learns from: closed forms, and losses over some classes."""

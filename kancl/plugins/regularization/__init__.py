@@ -1,0 +1,1 @@
+"""Plugins that hold parameters or outputs near what past experiences made them."""

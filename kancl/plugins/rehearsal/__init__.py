@@ -1,0 +1,1 @@
+"""Plugins that keep images of past experiences, and learn them again."""

@@ -1,0 +1,54 @@
+"""Averaged gradient episodic memory: never step against the past, on average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from avalanche.models import avalanche_forward
+from avalanche.training.plugins import SupervisedPlugin
+
+from kancl.plugins.hyperparameters import at_least
+from kancl.plugins.regularization.quadratic_anchor import trainable
+from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
+
+
+class AGEMPlugin(SupervisedPlugin):
+    """Project the gradient so that the loss on a batch of exemplars does not rise.
+
+    With ``g_ref`` the gradient on exemplars: if ``g . g_ref < 0``, ``g <- g - (g .
+    g_ref / g_ref . g_ref) g_ref``.
+
+    Args:
+        memory: exemplars; each experience joins it when its training ends.
+        batch_size: exemplars per iteration; None takes the strategy's batch size.
+    Raises: ValueError if ``batch_size`` is below 1.
+    Source: Chaudhry et al. 2019, arXiv:1812.00420, eq. 11. differs from Avalanche,
+        which draws equally from each experience (and so fails once there are more
+        experiences than ``sample_size``) and keeps a live generator.
+    """
+
+    def __init__(self, memory: ExemplarMemory, batch_size: int | None = None) -> None:
+        super().__init__()
+        if batch_size is not None:
+            at_least("replay_batch_size", batch_size)
+        self.memory = memory
+        self.batch_size = batch_size
+
+    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+        if not len(self.memory):
+            return
+        x, y, task_labels = self.memory.draw(self.batch_size or strategy.train_mb_size)
+        parameters = list(trainable(strategy.model).values())
+        loss = strategy._criterion(avalanche_forward(strategy.model, x, task_labels), y)
+        reference = torch.autograd.grad(loss, parameters, allow_unused=True)
+        pairs = [(p, r) for p, r in zip(parameters, reference) if r is not None]
+        along = sum(float((p.grad * r).sum()) for p, r in pairs if p.grad is not None)
+        if along >= 0:
+            return
+        step = along / sum(float((r * r).sum()) for _, r in pairs)
+        for p, r in pairs:  # a head of the past has no gradient of its own
+            p.grad = -step * r if p.grad is None else p.grad - step * r
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self.memory.add(strategy.experience.dataset, torch.device(strategy.device))

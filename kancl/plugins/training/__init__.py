@@ -1,0 +1,1 @@
+"""Plugins for the training loop itself: batches, optimizer, learning rate."""

@@ -1,0 +1,1 @@
+"""Many runs: comparisons, sweeps, published protocols, tuning."""

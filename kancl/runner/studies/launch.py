@@ -1,0 +1,106 @@
+"""Make the runs that a command line asks for, here or by one of Hydra's launchers."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from kancl.config import ConfigError, RunConfig
+from kancl.runner.build import Parts
+from kancl.runner.folder import RunFolder
+from kancl.runner.lock import Held, holder
+from kancl.runner.request.check import check
+from kancl.runner.request.compose import Request
+from kancl.runner.run import run
+from kancl.runner.studies.engines import launch
+from kancl.runner.studies.status import note_sweep
+
+Summaries = list[dict[str, Any]]
+
+
+def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
+    """Run what is not completed yet; summaries of all, in the order asked for.
+
+    No run takes others down: one that fails, or that another process is making, has a
+    summary that says so (``status`` is ``failed`` or ``running``), and the next follows.
+
+    Raises: ConfigError, before the first run, if one of them cannot work.
+    """
+    to_do = [
+        config
+        for config in request.configs
+        if config.overwrite or RunFolder(config).completed() is None
+    ]
+    parts = check(to_do)
+    if len(request.configs) > 1:
+        note_sweep(request.configs)
+    if not request.launcher:
+        return [
+            _cell(
+                config,
+                parts if to_do and config is to_do[0] else None,
+                console,
+                quiet,
+            )
+            for config in request.configs
+        ]
+    for config in request.configs:
+        if config not in to_do and not quiet:
+            run(config, console=console)  # says that it is skipped
+    if to_do:
+        launch(to_do, request.launcher, _quietly)
+    return [_summary(config) for config in request.configs]
+
+
+def _cell(
+    config: RunConfig, parts: Parts | None, console: Console, quiet: bool
+) -> dict[str, Any]:
+    """One run of several; whatever goes wrong with it becomes part of its summary."""
+    try:
+        summary = run(config, parts=parts, console=console, quiet=quiet)
+    except Held as held:
+        _warn(f"{held}; left to it")
+        return _without_result(config, "running", str(held))
+    except ConfigError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        summary = _without_result(config, "failed", why)
+    if summary["status"] != "completed":
+        why = summary.get("error", "")
+        _warn(f"{RunFolder(config).path} {summary['status']}: {why}")
+    return summary
+
+
+def _summary(config: RunConfig) -> dict[str, Any]:
+    """What a launcher's process has written down."""
+    folder = RunFolder(config)
+    summary, owner = folder.summary(), holder(folder.path)
+    if owner is not None:
+        return _without_result(config, "running", f"it is being made by {owner}")
+    if summary is None:
+        why = "its process ended without a result; the same command makes it again"
+        return _without_result(config, "failed", why)
+    return summary
+
+
+def _without_result(config: RunConfig, status: str, error: str) -> dict[str, Any]:
+    return {
+        "scenario": RunFolder(config).path.parts[-3],
+        "model": config.model.name,
+        "strategy": config.strategy.name,
+        "seed": config.seed,
+        "status": status,
+        "error": error,
+    }
+
+
+def _warn(text: str) -> None:
+    print(f"kancl: {text}", file=sys.stderr, flush=True)
+
+
+def _quietly(config: RunConfig) -> None:
+    """One run, in whatever process a launcher made for it."""
+    _cell(config, None, Console(quiet=True), quiet=True)

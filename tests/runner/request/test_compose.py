@@ -1,0 +1,288 @@
+"""Overrides become typed runs, or are refused with the nearest right key or value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from torch import nn
+
+from kancl.config import ConfigError, RunConfig, config_dir, plain
+from kancl.config.schema import GROUP_KEYS
+from kancl.models import KAN, MLP, MODELS
+from kancl.runner.request import compose
+from kancl.runner.request.check import check
+from kancl.runner.request.compose import read_folder, read_request
+from kancl.runner.request.registry import GROUPS
+
+YAMLS = [
+    (path.parent.name, path.stem)
+    for path in config_dir().glob("*/*.yaml")
+    if path.parent.name in GROUPS
+]
+
+
+def one(*overrides: str) -> RunConfig:
+    (config,) = read_request(overrides, sweep=False).configs
+    return config
+
+
+def test_the_main_job_of_the_issue_is_understood() -> None:
+    config = one(
+        *"scenario=split_mnist scenario.incremental=class model=mlp model.hidden=[400,400] "
+        "strategy=joint scenario.normalize=none training.iterations=10000 "
+        "training.batch_size=128 optimizer=adam optimizer.lr=1e-3".split()
+    )
+    assert config.model.name == "mlp" and config.model.options["hidden"] == (400, 400)
+    assert config.strategy.name == "joint" and config.optimizer.options["lr"] == 1e-3
+    assert config.training.iterations == 10000 and config.training.batch_size == 128
+    assert config.scenario.options["incremental"] == "class"
+
+
+@pytest.mark.parametrize(("group", "name"), YAMLS)
+def test_each_yaml_shows_the_options_and_defaults_of_its_builder(
+    group: str, name: str
+) -> None:
+    shown = OmegaConf.to_container(
+        OmegaConf.load(config_dir() / group / f"{name}.yaml")
+    )
+    options: dict[str, Any] = {"name": name}
+    for key, value in GROUPS[group].defaults(name).items():
+        options[key] = list(value) if isinstance(value, tuple) else value
+    for (owner, key), field in GROUP_KEYS.items():
+        if owner == group:
+            options[key] = getattr(RunConfig, field)
+    assert shown == options
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_builder_has_its_yaml(group: str) -> None:
+    named = {name for owner, name in YAMLS if owner == group}
+    assert named == set(GROUPS[group].builders)
+
+
+@pytest.mark.parametrize(("group", "name"), YAMLS)
+def test_each_yaml_loads_and_builds(group: str, name: str) -> None:
+    choice = f"{group}={name}"
+    samples = ["scenario.train_samples=40", "scenario.test_samples=10"]
+    config = one(choice, *samples, "model.hidden=[3]", "scenario.validation=0.1")
+    assert getattr(config, group).name == name
+    check([config])
+
+
+def test_sweeps_are_products_and_the_last_override_wins() -> None:
+    request = read_request(
+        ["model=kan,mlp", "seed=range(3)", "seed=1,2", "training.epochs=choice(1,2)"],
+        sweep=True,
+    )
+    made = [(c.model.name, c.seed, c.training.epochs) for c in request.configs]
+    assert made == [(m, s, e) for m in ("kan", "mlp") for s in (1, 2) for e in (1, 2)]
+
+
+def test_glob_sweeps_over_all_names() -> None:
+    request = read_request(["optimizer=glob(*)"], sweep=True)
+    assert {c.optimizer.name for c in request.configs} == set(
+        GROUPS["optimizer"].builders
+    )
+
+
+def test_in_a_sweep_a_key_applies_to_those_that_know_it() -> None:
+    request = read_request(
+        ["strategy=naive,ewc", "strategy.ewc_lambda=1,10"], sweep=True
+    )
+    found = [(c.strategy.name, c.strategy.options) for c in request.configs]
+    assert [name for name, _ in found] == ["naive", "ewc", "ewc"]  # no naive run twice
+    assert [options["ewc_lambda"] for _, options in found[1:]] == [1.0, 10.0]
+
+
+def test_what_the_reference_is_matched_by() -> None:
+    config = one("model=mlp", "match=params", "model.grid_size=9", "model.hidden=[7]")
+    assert config.match_to.options["grid_size"] == 9
+    assert config.match_to.options["hidden"] == config.model.options["hidden"] == (7,)
+    config = one("model=mlp", "match=params", "match_to.hidden=[5]")
+    assert config.match_to.options["hidden"] == (5,)
+    assert config.model.options["hidden"] == (400, 400)
+    config = one(
+        "match=flops", "match_to=mlp", "model.hidden=[9]", "match_to.dropout=.5"
+    )
+    assert config.match_to.name == "mlp" and config.match_to.options["dropout"] == 0.5
+    assert one("match_to=mlp").match_to.options == {}  # nothing is matched
+
+
+REFUSED = [
+    (["modle=mlp"], "modle is not a key; nearest: model"),
+    (["model=mpl"], "there is no model=mpl; nearest: mlp"),
+    (["strategy=ewcc"], "there is no strategy=ewcc; nearest: ewc"),
+    (["scenario=split_minst"], "nearest: split_mnist"),
+    (["optimizer=admw"], "nearest: adamw"),
+    (["model=7"], "there is no model=7"),
+    (
+        ["model.hiden=[5]"],
+        "model.hiden is not a key of model=kan; nearest: model.hidden",
+    ),
+    (["training.epoch=3"], "nearest: training.epochs"),
+    (["traning.epochs=3"], "nearest: training.epochs"),
+    (["batch_size=3"], "nearest: training.batch_size"),
+    (["lr=3"], "lr is not a key"),
+    (["scenario.seed=3"], "scenario.seed is not a key of scenario=split_mnist"),
+    (["strategy.ewc_lambda=3"], "of strategy=naive, but of strategy=ewc"),
+    (["model.dropout=.5"], "not a key of model=kan, but of model=mlp"),
+    (["training.epochs=two"], "training.epochs takes int, not two"),
+    (["training.epochs=1.5"], "nearest: training.epochs=2"),
+    (["training.epochs=0"], "training.epochs must be at least 1, not 0"),
+    (["training.batch_size=null"], "training.batch_size takes int, not null"),
+    (["training={epochs:3}"], "training is not a key; nearest: training."),
+    (["model.hidden=64"], "nearest: model.hidden=[64]"),
+    (["model.hidden=[a]"], "model.hidden takes list of int, not [a]"),
+    (["optimizer.lr=fast"], "optimizer.lr takes float, not fast"),
+    (["optimizer.lr=nan"], "optimizer.lr takes float, not nan"),
+    (["optimizer.momentum=.9"], "of optimizer=adam, but of optimizer=sgd"),
+    (["scenario.incremental=tsk"], "nearest: scenario.incremental=task"),
+    (["scenario.normalize=standrd"], "nearest: scenario.normalize=standard"),
+    (["scenario.head=mutli"], "nearest: scenario.head=multi"),
+    (["match=param"], "nearest: match=params"),
+    (["match_to=mpl"], "there is no model match_to=mpl; nearest: mlp"),
+    (["device=gpu"], "nearest: device=cpu"),
+    (["seed=-1"], "seed must be at least 0, not -1"),
+    (["seed=1,2"], "seed=1,2 asks for several runs; add -m"),
+    (["overwrite=1"], "nearest: overwrite=true"),
+    (["model.name=mlp"], "model.name cannot be set; nearest: model=mlp"),
+    (["model._target_=os.system"], "model._target_ is refused"),
+    (["+_target_=os.system"], "_target_ is refused"),
+    (["training.epochs={_target_:os.system}"], "_target_"),
+    (["model@x=kan"], "is refused"),
+    (["~model"], "is refused"),
+    (["hydra.run.dir=x"], "hydra.run.dir is not a key"),
+    (["hydra.callbacks.x._target_=os.system"], "is not a key"),
+    (["hydra/sweeper=basic"], "hydra/launcher"),
+    (["hydra.launcher._target_=x"], "nearest: hydra/launcher"),
+    (["seed=[1,"], "cannot read 'seed=[1,'"),
+    (["seed"], "cannot read 'seed'"),
+    (["training.epochs=${oops}"], "oops"),
+    (["seed=interval(0,1)"], "name the values"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "says"), REFUSED)
+def test_what_is_wrong_is_named_with_the_nearest_right_one(
+    overrides: list[str], says: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_request(overrides, sweep=False)
+    assert says in str(error.value)
+    assert len(str(error.value).split("\n")) <= 2
+
+
+CANNOT_WORK = [
+    (["scenario.n_experiences=3"], "n_experiences=3"),
+    (["scenario.validation=1.5"], "validation=1.5"),
+    (["scenario.head=multi"], "nearest: scenario.head=single"),
+    (["scenario.head=single", "scenario.incremental=task"], "scenario.head=multi"),
+    (["model=mlp", "model.dropout=1.5"], "dropout"),
+    (["model.degree=0"], "degree"),
+    (["optimizer.lr=-1"], "-1"),
+    (["strategy=ewc", "strategy.ewc_lambda=-1"], "ewc_lambda"),
+    (["strategy=der", "scenario.incremental=task"], "strategy=der"),
+    (["training.lr_gamma=.5", "training.iterations=5"], "training.lr_gamma"),
+    (["training.lr_gamma=.5", "optimizer.schedule=linear"], "optimizer.schedule"),
+    (["model=mlp", "locality.hard_mask=true"], "model=mlp has none"),
+    (["locality.grow_off_grid=2"], "off_grid must lie between 0 and 1, got 2"),
+    (["training.lr_gamma=-1"], "training.lr_gamma=-1.0 must be above 0"),
+    (["match=params", "model=mlp", "match_to.hidden=[1]", "match_to.degree=9"], "9"),
+    (["data_dir=/nowhere/at/all"], "/nowhere/at/all"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "says"), CANNOT_WORK)
+def test_what_cannot_work_is_refused_before_any_run(
+    overrides: list[str], says: str
+) -> None:
+    samples = ["scenario.train_samples=40", "scenario.test_samples=10"]
+    with pytest.raises(ConfigError) as error:
+        check([one(*samples), one(*samples, *overrides)])
+    assert says in str(error.value)
+
+
+def deep(
+    in_features: int,
+    n_outputs: int,
+    *,
+    input_range: tuple[float, float] = (0, 1),
+    hidden: Sequence[int] = (3, 3),
+    twice: bool = False,
+) -> nn.Module:
+    """Somebody's own model."""
+    return MLP([in_features, *hidden * (1 + twice), n_outputs])
+
+
+@pytest.fixture
+def own_model() -> Iterator[None]:
+    MODELS["deep"] = deep
+    yield
+    del MODELS["deep"]
+
+
+def test_a_new_model_is_a_function_and_a_line(own_model: None) -> None:
+    config = one("model=deep", "model.twice=true", "match=params", "model.hidden=[2,2]")
+    assert config.model.options == {"hidden": (2, 2), "twice": True}
+    with pytest.raises(ConfigError, match="nearest: model.twice"):
+        one("model=deep", "model.twise=true")
+    assert "Somebody's" in GROUPS["model"].summary("deep")
+    assert MODELS["kan"] is not KAN
+
+
+def test_a_folder_is_read_back_and_single_keys_change(tmp_path: Path) -> None:
+    config = one("model=mlp", "match=params", "model.grid_size=9")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(plain(config)))
+    assert read_folder(tmp_path, []) == config
+    changed = read_folder(tmp_path, ["seed=5", "model.dropout=.5", "match_to.degree=2"])
+    assert changed.seed == 5 and changed.model.options["dropout"] == 0.5
+    assert changed.match_to.options["degree"] == 2
+    assert changed.match_to.options["grid_size"] == 9
+    for wrong, says in [
+        ("model=kan", "--from keeps its model"),
+        ("sed=3", "nearest: seed"),
+        ("seed=1,2", "several runs"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            read_folder(tmp_path, [wrong])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model: {name: kan, _target_: os.system}", "_target_ is refused"),
+        ("!!python/object/apply:os.system [ls]", "holds no keys"),
+        ("model: !!python/object/apply:os.system [ls]", "is no YAML"),
+        ("a: [", "is no YAML"),
+        ("- 1", "holds no keys"),
+        ("model: {name: kan}", "scenario needs a name"),
+    ],
+)
+def test_a_strangers_config_runs_no_code(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_folder(tmp_path, [])
+
+
+def test_a_folder_without_config_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--from takes a run folder"):
+        read_folder(tmp_path, [])
+
+
+def test_a_target_in_a_file_of_the_tree_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in config_dir().rglob("*.yaml"):
+        copy = tmp_path / path.relative_to(config_dir())
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(path.read_text())
+    monkeypatch.setattr(compose, "config_dir", lambda: tmp_path)
+    (tmp_path / "model" / "mine.yaml").write_text("name: mlp\nhidden: [5]\n")
+    assert one("model=mine").model.options["hidden"] == (5,)
+    (tmp_path / "model" / "mine.yaml").write_text("name: mlp\n_target_: os.system\n")
+    with pytest.raises(ConfigError, match="model._target_ is refused"):
+        one("model=mine")

@@ -1,0 +1,121 @@
+"""Every experiment can be read off one screen, composes, builds, and runs cut to seconds."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from kancl.config import ConfigError, config_dir
+from kancl.runner import read_request, run
+from kancl.runner.request.experiments import experiment_names, read_experiment
+
+SMALL = (
+    "scenario.train_samples=18",
+    "scenario.test_samples=9",
+    "training.iterations=1",
+    "training.batch_size=8",
+    "evaluation.samples=0",
+    "tensorboard=none",
+    "device=cpu",
+    "seed=0",
+)
+NAMES = experiment_names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_one_screen_with_its_question_and_its_control(name):
+    text = (config_dir() / "experiment" / f"{name}.yaml").read_text()
+    assert len(text.splitlines()) <= 40
+    experiment = read_experiment(name)
+    assert experiment.question.endswith("?") and len(experiment.control) > 60
+    assert len(experiment.sides) >= 2
+    seeds = [word for word in experiment.shared if word.startswith("seed=")]
+    assert seeds  # said, and the same for all sides
+    assert not any(word.startswith("seed=") for s in experiment.sides for word in s)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("name", NAMES)
+def test_it_composes_and_a_run_of_each_model_ends_well(name, tmp_path):
+    words = [f"experiment={name}", *SMALL, f"log_dir='{tmp_path}'"]
+    configs = read_request(words, sweep=False).configs
+    assert {config.seed for config in configs} == {0}
+    assert {config.model.name for config in configs} >= {"mlp"}
+    first = {}
+    for config in configs:
+        kind = config.model.name, config.model.options.get("activation")
+        first.setdefault(kind, config)
+    assert len(first) >= 2
+    for config in first.values():
+        summary = run(config, console=Console(quiet=True))
+        assert summary["status"] == "completed", summary["error"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_line_of_it_is_a_setting_and_both_kinds_of_model_meet(name):
+    experiment = read_experiment(name)
+    configs = []
+    for side in experiment.sides:
+        words = [_first_value(word) for word in (*experiment.shared, *side)]
+        configs += read_request(words, sweep=True).configs
+    assert "mlp" in {config.model.name for config in configs}
+
+
+def _first_value(word):
+    """An override with the first of its values alone: the product of all is large."""
+    key, _, value = word.partition("=")
+    if value.startswith("range"):
+        return f"{key}=0"
+    if value.startswith("[") or key in ("model", "strategy"):  # which know other keys
+        return word
+    return f"{key}={value.split(',')[0]}"
+
+
+def test_a_run_command_overrides_all_sides_and_no_run_is_made_twice():
+    words = ["experiment=inputs-off-the-grid", "scenario.incremental=class"]
+    configs = read_request([*words, "seed=range(2)"], sweep=False).configs
+    assert len(configs) == 4 * 2
+    assert {c.scenario.options["n_classes"] for c in configs} == {9}
+    kans = read_request([*words, "seed=0", "model=kan"], sweep=False).configs
+    grids = {c.model.options["input_grid_range"] for c in kans}
+    assert grids == {None, (-1, 1)} and {c.model.name for c in kans} == {"kan"}
+
+
+def test_an_experiment_may_be_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "shared: [model=mlp]\nsides: [[strategy=naive], [strategy=joint]]\n"
+    )
+    configs = read_request([f"experiment={path}"], sweep=False).configs
+    assert [c.strategy.name for c in configs] == ["naive", "joint"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sides: [[model=kan]]\nshare: []\n", "share is not a key; nearest: shared"),
+        ("shared: [model=kan]\n", "it has no sides"),
+        ("sides: [model=kan]\n", "takes a list of overrides"),
+        ("sides: [[modle=kan]]\n", "modle is not a key; nearest: model"),
+        ("sides: [\n", "is no YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_nearest_right_key(tmp_path, text, says):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_request([f"experiment={path}"], sweep=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["experiment=inputs-off-grid"], "nearest: inputs-off-the-grid"),
+        (["experiment=no.yaml"], "takes a name or a file"),
+        ([f"experiment={name}" for name in NAMES[:2]], "one experiment at a time"),
+        (["experiment=inputs-off-the-grid", "sed=1", "seed=0"], "nearest: seed"),
+    ],
+)
+def test_what_is_no_experiment_is_refused(words, says):
+    with pytest.raises(ConfigError, match=says):
+        read_request(words, sweep=False)

@@ -1,0 +1,69 @@
+"""A protocol run in small: what is run, what is written, what is no verdict."""
+
+from pathlib import Path
+
+import pytest
+
+from kancl.cli import main
+from kancl.runner.studies.reproduce import write_section
+
+SMALL = [
+    "scenario.train_samples=20",
+    "scenario.test_samples=20",
+    "training.iterations=1",
+    "training.batch_size=8",
+    "model.hidden=[4]",
+]
+COMMAND = ["reproduce", "vandeven2022-split", "--rows", "joint", "--seeds", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_rows_are_run_over_seeds_and_written_down(capsys):
+    assert main([*COMMAND, *SMALL, "device=cpu"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("shown") == 2 * 3 and "PASS" not in out and "FAIL" not in out
+    text = Path("RESULTS.md").read_text()
+    assert "| joint | class | 98.17 ± 0.04 |" in text
+    assert "`training.iterations=1`" in text and "device=cpu" not in text
+    assert "Fewer seeds than 10: 2 at least" in text
+    runs = sorted(path.parent.name for path in Path("logs").glob("*/*/*/summary.json"))
+    assert len(runs) == 3 * 2
+    assert main([*COMMAND, *SMALL, "device=cpu"]) == 0  # nothing is run again
+    assert Path("RESULTS.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["vandeven2021"], "there is no protocol vandeven2021"),
+        (["vandeven-permuted", "--rows", "nothing"], "has no row nothing"),
+        (["vandeven-permuted", "--seeds", "0"], "--seeds must be at least 1"),
+        (["vandeven-permuted", "training.epoch=2"], "nearest: training.epochs"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_run(arguments, says, capsys):
+    assert main(["reproduce", *arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_section_takes_the_place_of_its_older_self(tmp_path):
+    path = tmp_path / "RESULTS.md"
+    write_section(path, "one", "## one\n\n1\n")
+    write_section(path, "one-more", "## one-more\n\n2\n")
+    write_section(path, "one", "## one\n\n3\n")
+    assert path.read_text() == "# Results\n\n## one\n\n3\n\n## one-more\n\n2\n"
+    write_section(path, "one-more", "## one-more\n\n4\n")
+    assert path.read_text() == "# Results\n\n## one\n\n3\n\n## one-more\n\n4\n"
+
+
+def test_the_joint_protocol_is_run_beside_mlps_that_match(capsys):
+    small = [*SMALL[:2], "training.epochs=1", "match_to.hidden=[4]"]
+    command = ["reproduce", "joint-mnist", "--rows", "kan,mlp-width", "--seeds", "1"]
+    assert main([*command, *small, "device=cpu", "evaluation.each_epoch=false"]) == 0
+    out = capsys.readouterr().out
+    assert "kan - " in out and "mlp-width - " in out

@@ -1,0 +1,145 @@
+"""Tuning: on validation images and its own seeds, alike for all, written down, flagged."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from kancl.cli import main
+from kancl.config import ConfigError
+from kancl.reporting.report import find_runs, find_tunings
+from kancl.runner import read_request
+from kancl.runner.studies.tune import Space, tune
+
+SMALL = ["scenario.train_samples=40", "scenario.n_experiences=2", "device=cpu"]
+SMALL += ["training.batch_size=16", "model.hidden=[4]"]
+RATES = "optimizer.lr=tag(log, interval(1e-9, 1e-2))"
+CELLS = ["model=mlp", "strategy=naive,ewc", "strategy.ewc_lambda=1,10,100"]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tuned")
+    words = [*SMALL, RATES, *CELLS, f"log_dir='{root}'"]
+    options = dict(n_trials=2, seeds=[1000], console=Console(quiet=True))
+    path = tune(words, **options)
+    return root, words, options, path
+
+
+def test_every_cell_has_as_many_trials_on_tuning_seeds_alone(tuned):
+    root, _, _, path = tuned
+    records = yaml.safe_load(path.read_text())["tuning"]
+    assert path == root / "tuned" / "split_mnist-class.yaml"
+    cells = [(r["model"], r["strategy"]) for r in records]
+    assert cells == [("mlp", "naive"), ("mlp", "ewc")]
+    assert {r["trials"] for r in records} == {2}
+    for record in records:
+        keys = {"optimizer.lr"} | ({"strategy.ewc_lambda"} & {*record["chosen"]})
+        assert set(record["chosen"]) == keys
+        assert ("strategy.ewc_lambda" in keys) == (record["strategy"] == "ewc")
+    runs = list(root.rglob("summary.json"))
+    assert {json.loads(run.read_text())["seed"] for run in runs} == {1000}
+    assert all("tuned" in run.parts for run in runs)
+
+
+def test_the_best_of_the_trials_is_chosen_by_held_out_training_images(tuned):
+    root, _, _, path = tuned
+    for record in yaml.safe_load(path.read_text())["tuning"]:
+        folder = root / "tuned/runs/split_mnist-class"
+        runs = folder.glob(f"{record['model']}-{record['strategy']}/*")
+        reached = {}
+        for run in runs:
+            config = yaml.safe_load((run / "config.yaml").read_text())
+            assert config["scenario"]["validation"] == 0.1
+            assert config["scenario"]["test_samples"] == 1  # nothing to choose by
+            rate = config["optimizer"]["lr"], config["strategy"].get("ewc_lambda")
+            summary = json.loads((run / "summary.json").read_text())
+            reached[rate] = summary["validation_accuracy"]
+        chosen = record["chosen"]
+        strength = chosen.get("strategy.ewc_lambda")
+        best = float(chosen["optimizer.lr"]), strength and float(strength)
+        assert reached[best] == max(reached.values()) == record["validation_accuracy"]
+
+
+def test_the_same_command_goes_on_and_another_writes_nothing_over(tuned):
+    _, words, options, path = tuned
+    before = path.read_text()
+    tune(words, **options)
+    assert path.read_text() == before
+    with pytest.raises(ConfigError, match="chosen by another command"):
+        tune([*words, "training.epochs=2"], **options)
+
+
+def test_what_was_chosen_is_an_experiment_with_its_provenance(tuned):
+    _, words, _, path = tuned
+    head = path.read_text().split("question:")[0]
+    assert "kancl tune" in head and RATES in head and "1000" in head
+    assert "2 trials each" in head and re.search(r"# \d{4}-\d\d-\d\d, kancl", head)
+    configs = read_request([f"experiment={path}", "seed=range(2)"], sweep=False).configs
+    assert len(configs) == 2 * 2
+    assert {c.scenario.options["validation"] for c in configs} == {0.0}
+    assert {c.scenario.options["test_samples"] for c in configs} == {None}
+    records = yaml.safe_load(path.read_text())["tuning"]
+    rates = [float(r["chosen"]["optimizer.lr"]) for r in records]
+    assert [c.optimizer.options["lr"] for c in configs[::2]] == rates
+
+
+def test_trials_are_no_results_and_the_report_finds_what_was_chosen(tuned):
+    root, *_ = tuned
+    tunings = find_tunings([root])
+    assert [t.strategy for t in tunings] == ["naive", "ewc"]
+    assert all(t.n_trials == 2 and t.seeds == (1000,) for t in tunings)
+    assert all(float(t.chosen["optimizer.lr"]) > 0 for t in tunings)
+    with pytest.raises(ValueError, match="no run folder|no runs"):
+        find_runs([root])
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "at_edge"),
+    [
+        (Space("k", "", (1e-4, 1e-2), log=True), "1.05e-4", True),
+        (Space("k", "", (1e-4, 1e-2), log=True), "1e-3", False),
+        (Space("k", "", (0, 10)), "10", True),
+        (Space("k", "", (0, 10)), "5", False),
+        (Space("k", "", values=("1", "10", "100")), "100", True),
+        (Space("k", "", values=("1", "10", "100")), "10", False),
+        (Space("k", "", values=("1", "10")), "10", False),  # two have no middle
+        (Space("k", "", values=("a", "b", "c")), "a", False),  # words, no order
+    ],
+)
+def test_the_edge_of_a_range(space, value, at_edge):
+    assert space.at_edge(value) == at_edge
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["model=kan"], "nothing to tune"),
+        (["seed=1,2"], "--seeds"),
+        (["scenario.validation=0.2,0.3"], "--validation"),
+        (["optimizer.lr=tag(log, interval(0, 1))"], "above 0"),
+        (["optimizer.lrr=1,2"], "nearest: optimizer.lr"),
+        ([RATES, "strategy=ewcc"], "nearest: ewc"),
+        ([RATES, "hydra/launcher=joblib"], "one after another"),
+        ([RATES, "experiment=x"], "not set here"),
+        ([RATES, "scenario=gaussian_peaks"], "nothing out to tune on"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_trained(
+    words, says, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=says):
+        tune(words, console=Console(quiet=True))
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_the_command_line_checks_its_numbers(capsys):
+    assert main(["tune", RATES, "--seeds", "a"]) == 2
+    assert main(["tune", RATES, "--trials", "0"]) == 2
+    assert "--trials at least 1" in capsys.readouterr().err
