@@ -51,7 +51,8 @@ def test_the_run_folder(make_run: MakeRun, tmp_path: Path) -> None:
         summary["status"] == "completed" and summary["scenario"] == "split_mnist-class"
     )
     assert summary["n_iterations"] == 5 * 3  # 48 images in batches of 16
-    assert summary["undefined"] == {}
+    # In so few iterations little is won back; the summary then says that none was.
+    assert summary["undefined"].keys() <= {"recovery_iterations"}
     r = read_matrix(folder)
     assert [len(row) for row in r] == [5] * 6
     n = range(5)
