@@ -6,6 +6,7 @@ from typing import Literal
 
 from avalanche.training.templates import SupervisedTemplate
 
+from kancl.plugins.locality.pooling import Pooling
 from kancl.plugins.regularization.ewc import EWCPlugin
 from kancl.plugins.regularization.lwf import LwFPlugin
 from kancl.plugins.regularization.synaptic_intelligence import (
@@ -22,6 +23,7 @@ def ewc_replay(
     ewc_lambda: float = 100.0,
     fisher_labels: Literal["expected", "sampled", "true", "predicted"] = "expected",
     fisher_samples: int | None = None,
+    pooling: Pooling = "none",
     mem_size: int = 1000,
     mem_per_class: int | None = None,
     replay_batch_size: int | None = None,
@@ -41,6 +43,7 @@ def ewc_replay(
                 ewc_lambda,
                 fisher_labels=fisher_labels,
                 fisher_samples=fisher_samples,
+                pooling=pooling,
                 seed=setup.seed,
             ),
         ]
@@ -52,6 +55,7 @@ def si_replay(
     *,
     si_c: float = 0.1,
     damping: float = 0.1,
+    pooling: Pooling = "none",
     mem_size: int = 1000,
     mem_per_class: int | None = None,
     replay_batch_size: int | None = None,
@@ -67,7 +71,7 @@ def si_replay(
     return setup.build(
         plugins=[
             ReplayPlugin(exemplars, replay_batch_size, weighting),
-            SynapticIntelligencePlugin(si_c, damping),
+            SynapticIntelligencePlugin(si_c, damping, pooling),
         ]
     )
 
@@ -109,6 +113,7 @@ def lwf_ewc(
     ewc_lambda: float = 100.0,
     fisher_labels: Literal["expected", "sampled", "true", "predicted"] = "expected",
     fisher_samples: int | None = None,
+    pooling: Pooling = "none",
 ) -> SupervisedTemplate:
     """LwF and EWC together; options as in ``lwf`` and ``ewc``.
 
@@ -121,6 +126,7 @@ def lwf_ewc(
                 ewc_lambda,
                 fisher_labels=fisher_labels,
                 fisher_samples=fisher_samples,
+                pooling=pooling,
                 seed=setup.seed,
             ),
         ]

@@ -340,4 +340,5 @@ def test_info_is_complete() -> None:
         "classes_per_experience": 10,
         "experience_classes": (tuple(range(10)), tuple(range(10))),
         "class_names": tuple("0123456789"),
+        "function": None,
     }

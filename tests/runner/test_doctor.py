@@ -39,7 +39,7 @@ def test_what_is_wrong_comes_with_its_remedy(
     assert main(words) == 1
     told = capsys.readouterr().out
     assert "-> pip install 'scipy>=999' (statistics)" in told
-    assert "!! no-such-thing not installed" in told
+    assert "!! no-such-thing   not installed" in told
     assert "train-images-idx3-ubyte is damaged" in told and "delete it" in told
     assert "/dev/null/logs: not writable" in told and "set log_dir to another" in told
     assert "4 to be mended" in told
