@@ -46,9 +46,14 @@ def dense_spline_sum(
         out_features)``, scale ``(in_features, out_features)`` -> ``(batch,
         out_features)``.
     """
-    basis = grid_basis(x, grid).to(coefficients.dtype)
     if scale is not None:
         coefficients = coefficients * scale.unsqueeze(1)
+    if _are_lines(x, grid):
+        assert grid.anchor is not None
+        width = grid.high.double() - grid.low
+        rise = (x.double() - grid.anchor) / width  # exactly 0 at the anchor
+        return rise.to(coefficients.dtype) @ (coefficients[:, 1] - coefficients[:, 0])
+    basis = grid_basis(x, grid).to(coefficients.dtype)
     return basis.flatten(1) @ coefficients.flatten(0, 1)
 
 
@@ -73,6 +78,23 @@ def dense_gradients(
     y = dense_spline_sum(x, coefficients, scale, grid)
     found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
     return [next(found) if need else None for need in needed]
+
+
+def _are_lines(x: Tensor, grid: UniformGrid) -> bool:
+    """Whether every spline is a line through 0 at its anchor: half the product to take.
+
+    One cell of degree 1, whose anchored bases are each other's negative, and no value
+    off the grid; not asked on a GPU, to wait, nor where ``x`` wants a gradient.
+    """
+    return (
+        grid.size == grid.degree == 1
+        and grid.anchor is not None
+        and x.device.type == "cpu"
+        and not x.requires_grad
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and bool(((x >= grid.low) & (x <= grid.high)).all())
+    )
 
 
 def _without_value(basis: Tensor) -> Tensor:

@@ -124,6 +124,32 @@ def test_gradients_are_those_of_the_dense_path(
             assert relative_error(found, expected) < 4 * TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_cell_of_degree_1_on_its_grid_is_a_line(
+    dtype: torch.dtype, outside: str, scaled: bool
+) -> None:
+    """The short way: no value off the grid, no gradient of the inputs wanted."""
+    x, grid = case(dtype, 1, 1, outside, True)
+    x = torch.minimum(torch.maximum(x, grid.low), grid.high)
+    leaves = [torch.randn(5, 2, 12, dtype=dtype, requires_grad=True)]
+    leaves += [torch.randn(5, 12, dtype=dtype, requires_grad=True)] if scaled else []
+    scale = leaves[1] if scaled else None
+    weight = torch.randn(len(x), 12, dtype=dtype)
+    results = []
+    for path in (dense_spline_sum, reference_sum):
+        y = path(x, leaves[0], scale, grid)
+        results.append([y, *torch.autograd.grad(y, leaves, weight.to(y.dtype))])
+    for found, expected in zip(*results):
+        assert relative_error(found, expected) < 4 * TOLERANCE[dtype]
+    long = dense_spline_sum(x.clone().requires_grad_(), leaves[0], scale, grid)
+    assert relative_error(results[0][0], long) < 4 * TOLERANCE[dtype]
+    x[3, 2] = grid.high[2] + 0.5 * (grid.high[2] - grid.low[2])  # one is off its grid
+    y = dense_spline_sum(x, leaves[0], scale, grid)
+    assert relative_error(y, reference_sum(x, leaves[0], scale, grid)) < (
+        4 * TOLERANCE[dtype]
+    )
+
+
 def test_sparse_splines_are_scipys(dtype: torch.dtype) -> None:
     for degree, size in itertools.product((1, 2, 3), (5, 64)):
         grid = UniformGrid(torch.tensor([-1.0]), torch.tensor([1.0]), size, degree)
