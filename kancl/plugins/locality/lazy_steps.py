@@ -50,7 +50,9 @@ class LazyStepsPlugin(SupervisedPlugin):
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         only_the_loss = strategy.loss.grad_fn is self._loss and not any(
-            overrides(plugin, "after_backward") for plugin in strategy.plugins
+            overrides(plugin, "after_backward")
+            for plugin in strategy.plugins
+            if plugin is not strategy.evaluator  # answers to any name, changes nothing
         )
         self._loss = None
         if not (only_the_loss and _is_plain(strategy.optimizer)):

@@ -5,9 +5,11 @@ import torch
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
+from kancl.plugins.locality import lazy_steps
 from kancl.plugins.locality.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.locality.frozen_base import FrozenBasePlugin
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
+from kancl.plugins.locality.held import HeldCoefficients
 from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
 from kancl.plugins.locality.watch import kan_layers
 from kancl.plugins.regularization.ewc import EWCPlugin
@@ -79,6 +81,27 @@ def test_touched_ones_step_as_usual_and_others_not_at_all(
         for key, value in state.items():
             assert torch.equal(now[key][~rows], value[~rows])
             assert not torch.equal(now[key][rows], value[rows])
+
+
+@pytest.mark.parametrize("momentum, held", [(0.0, 0), (0.9, 2)])
+def test_nothing_is_held_where_nothing_could_move_it(
+    momentum, held, naive, points_benchmark, monkeypatch
+):
+    """Plain SGD leaves untouched coefficients alone: to look for them costs time only."""
+    made = []
+
+    def count(idle, optimizer):
+        made.append(HeldCoefficients(idle, optimizer))
+        return made[-1]
+
+    monkeypatch.setattr(lazy_steps, "HeldCoefficients", count)
+    strategy = naive(network(), LazyStepsPlugin())
+    strategy.optimizer = torch.optim.SGD(
+        strategy.model.parameters(), lr=0.1, momentum=momentum
+    )
+    for experience in points_benchmark("domain", 2, n=8).train_stream:  # a batch each
+        strategy.train(experience)
+    assert len(made) == held
 
 
 def test_a_hard_mask_keeps_one_layer_from_forgetting_anything(naive, points_benchmark):
