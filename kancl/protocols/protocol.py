@@ -88,7 +88,7 @@ class Judgement:
     Args:
         n_seeds: runs that completed.
         n_lost: runs that did not.
-        tolerance: None for a single seed, which has no error.
+        tolerance: None where there is no error: of a single seed, and none published.
         verdict: ``shown`` where the row is no gate or nothing can be decided.
     """
 
@@ -133,20 +133,32 @@ HEAD = (
 )
 
 
-def judge(row: Row, accuracies: Sequence[float], n_lost: int = 0) -> Judgement:
+def judge(
+    row: Row,
+    accuracies: Sequence[float],
+    n_lost: int = 0,
+    paper_seeds: int | None = None,
+) -> Judgement:
     """Judge final average accuracies (fractions, one per seed) by a row.
 
-    An error that the paper does not give counts as 0. A gate whose runs did not all
-    complete fails: what is left may be the lucky.
+    An error that the paper does not give counts as 0. A single seed shows no spread:
+    the paper's, ``SEM_paper sqrt(paper_seeds)``, stands in. A gate whose runs did not
+    all complete fails: what is left may be the lucky.
+
+    Args:
+        paper_seeds: how many the paper's error rests on; without it, nothing is decided
+            of a single seed.
     """
     percent = [100 * accuracy for accuracy in accuracies]
     n = len(percent)
     ours = fmean(percent) if n else None
     sem = stdev(percent) / math.sqrt(n) if n > 1 else None
-    tolerance = None
+    error, tolerance = sem, None
+    if n == 1 and row.sem is not None and paper_seeds is not None:
+        error = row.sem * math.sqrt(paper_seeds)
     verdict: Literal["PASS", "FAIL", "shown"] = "shown"
-    if sem is not None:
-        tolerance = 2 * math.hypot(row.sem or 0.0, sem) + SLACK
+    if error is not None:
+        tolerance = 2 * math.hypot(row.sem or 0.0, error) + SLACK
     if row.gate and n_lost:
         verdict = "FAIL"
     elif row.gate and row.paper and ours is not None and tolerance is not None:
@@ -167,6 +179,9 @@ def judgements_markdown(
     fewest = min((j.n_seeds for j in judgements), default=0)
     if fewest < SEEDS_WANTED:
         lines.append(f"- Fewer seeds than {SEEDS_WANTED}: {fewest} at least.")
+    if any(j.n_seeds == 1 and j.tolerance is not None for j in judgements):
+        spread = f"SEM_paper sqrt({protocol.n_seeds})"
+        lines.append(f"- One seed has no spread: the paper's, {spread}, stands in.")
     if altered:
         changed = ", ".join(f"`{text}`" for text in altered)
         lines.append(f"- NOT the protocol, so no verdict: {changed}.")

@@ -61,6 +61,21 @@ def test_what_is_no_gate_is_shown_and_lost_runs_fail_a_gate():
     assert judge(ROW, [0.84]).verdict == "shown"  # one seed has no error
 
 
+def test_the_papers_spread_stands_in_for_that_of_a_single_seed():
+    tolerance = 2 * 0.99 * (1 + 20) ** 0.5 + 0.3  # SEM 0.99 over 20 seeds
+    for difference, verdict in ((tolerance, "PASS"), (-tolerance, "PASS")):
+        one = [(84.32 + 0.999 * difference) / 100]
+        assert judge(ROW, one, paper_seeds=20).verdict == verdict
+        one = [(84.32 + 1.001 * difference) / 100]
+        judgement = judge(ROW, one, paper_seeds=20)
+        assert judgement.verdict == "FAIL" and judgement.sem is None
+        assert judgement.tolerance == pytest.approx(tolerance)
+    text = judgements_markdown(read_protocol("vandeven2022-split"), [judgement])
+    assert "the paper's, SEM_paper sqrt(20), stands in" in text
+    without = Row("er", "class", 88.79, None, True, ())
+    assert judge(without, [0.8879], paper_seeds=20).verdict == "shown"
+
+
 def test_the_section_says_what_a_reader_has_to_know():
     protocol = read_protocol("vandeven2022-split")
     text = judgements_markdown(protocol, [judge(ROW, shifted(84.0))], ["x=1"])

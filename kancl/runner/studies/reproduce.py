@@ -53,7 +53,7 @@ def reproduce(
     requests = [_request(protocol, row, seeds, overrides) for row in chosen]
     judgements = []
     for row, request in zip(chosen, requests):
-        judgement = _run(row, request, console)
+        judgement = _run(row, request, protocol.n_seeds, console)
         if altered:
             judgement = replace(judgement, verdict="shown")
         judgements.append(judgement)
@@ -74,10 +74,10 @@ def _request(
     return read_request([*words, f"seed={seeds}", *overrides], sweep=True)
 
 
-def _run(row: Row, request: Request, console: Console) -> Judgement:
+def _run(row: Row, request: Request, paper_seeds: int, console: Console) -> Judgement:
     summaries = make_runs(request, console=console, quiet=True)
     done = [s["average_accuracy"] for s in summaries if s["status"] == "completed"]
-    return judge(row, done, len(summaries) - len(done))
+    return judge(row, done, len(summaries) - len(done), paper_seeds)
 
 
 def _say(judgement: Judgement, console: Console) -> None:
