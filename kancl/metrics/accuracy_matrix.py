@@ -138,9 +138,16 @@ def summarise(matrix: Tensor) -> dict[str, Any]:
     """Every metric by name; None where undefined, with the reason under
     ``"undefined"``: ``{name: reason}``.
     """
+    return evaluated(METRICS, matrix)
+
+
+def evaluated(
+    metrics: Mapping[str, Callable[[Tensor], Any]], matrix: Tensor
+) -> dict[str, Any]:
+    """The same for other metrics of a matrix."""
     summary: dict[str, Any] = {}
     undefined: dict[str, str] = {}
-    for name, metric in METRICS.items():
+    for name, metric in metrics.items():
         try:
             summary[name] = metric(matrix)
         except UndefinedMetric as reason:

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from kancl.metrics.accuracy_matrix import UndefinedMetric
+from kancl.metrics.accuracy_matrix import UndefinedMetric, evaluated
 
 
 def average_rmse(matrix: Tensor) -> float:
@@ -69,16 +69,7 @@ def summarise_rmse(matrix: Tensor) -> dict[str, Any]:
     """Every metric by name; None where undefined, with the reason under
     ``"undefined"``: ``{name: reason}``.
     """
-    summary: dict[str, Any] = {}
-    undefined: dict[str, str] = {}
-    for name, metric in METRICS.items():
-        try:
-            summary[name] = metric(matrix)
-        except UndefinedMetric as reason:
-            summary[name] = None
-            undefined[name] = str(reason)
-    summary["undefined"] = undefined
-    return summary
+    return evaluated(METRICS, matrix)
 
 
 def _measured(matrix: Tensor, values: Tensor, when: str) -> Tensor:
