@@ -57,7 +57,8 @@ All keys and their defaults: kancl list
 """
 TUNE_HELP = """\
 Choose settings on held-out training images, for every listed scenario, model and strategy
-with as many trials. Keys with several values or an interval are tuned where they apply:
+with as many trials (lists of no more combinations are tried through). Keys with several
+values or an interval are tuned where they apply:
 
   kancl tune model=kan,mlp match=params strategy=naive,ewc \\
     'optimizer.lr=tag(log, interval(1e-4, 1e-2))' \\

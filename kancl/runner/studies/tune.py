@@ -154,11 +154,24 @@ def tune(
     for cell, (words, mine) in todo.items():
         sampler = optuna.samplers.TPESampler(seed=0)
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        n = n_trials if mine else 1
+        n = int(min(n_trials, n_combinations(mine)))
+        if n == n_combinations(mine):
+            _enqueue_all(study, mine)
         found.append(_tune_cell(study, cell, mine, words, n, seeds, console))
     _show(found, console)
     _write(path, command, found, fixed, seeds, validation)
     return path
+
+
+def n_combinations(spaces: Sequence[Space]) -> float:
+    """How many there are to try; infinitely many, of an interval."""
+    return math.prod(math.inf if s.ends else len(s.values) for s in spaces)
+
+
+def _enqueue_all(study: Any, spaces: Sequence[Space]) -> None:
+    """Have every combination of lists tried once, and none twice."""
+    for values in itertools.product(*(space.values for space in spaces)):
+        study.enqueue_trial(dict(zip((space.key for space in spaces), values)))
 
 
 def _tune_cell(

@@ -99,6 +99,15 @@ def test_trials_are_no_results_and_the_report_finds_what_was_chosen(tuned):
         find_runs([root])
 
 
+def test_lists_within_the_trials_are_tried_through_each_combination_once(tmp_path):
+    lists = ["optimizer.lr=1e-3,1e-2", "strategy=ewc", "strategy.ewc_lambda=1,10"]
+    words = [*SMALL, *lists, "model=mlp", f"log_dir='{tmp_path}'"]
+    console = Console(quiet=True)
+    path = tune(words, n_trials=20, seeds=[1000], console=console)
+    (record,) = yaml.safe_load(path.read_text())["tuning"]
+    assert record["trials"] == 4 == len(list(tmp_path.rglob("summary.json")))
+
+
 @pytest.mark.parametrize(
     ("space", "value", "at_edge"),
     [
