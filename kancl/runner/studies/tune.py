@@ -313,7 +313,8 @@ def _write(
     seeds: Sequence[int],
     validation: float,
 ) -> None:
-    n_trials = max(tuned.n_trials for tuned in found)
+    counts = sorted({tuned.n_trials for tuned in found})
+    n_trials = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
     head = [
         "# Chosen by",
         f"# {command}",
