@@ -177,8 +177,8 @@ def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
 
     A row is a batch's gradient of a layer's parameters, all of them end to end.
     """
-    unit_old, unit_new = (torch.nn.functional.normalize(g, dim=1) for g in (old, new))
-    return unit_old @ unit_new.T
+    lengths = torch.outer(old.norm(dim=1), new.norm(dim=1))
+    return (old @ new.T) / lengths.clamp(min=torch.finfo(old.dtype).tiny)
 
 
 def conflict_rate(old: Tensor, new: Tensor) -> float:

@@ -98,11 +98,13 @@ def test_drift_and_rollback_go_back_to_the_states_kept(kan_run):
 
 def test_inference_and_forecasts_are_those_of_the_functions(kan_run):
     recorder, _, benchmark, model = kan_run
-    parts = [as_tensors(e.dataset, 40) for e in benchmark.test_stream]
+    parts = [as_tensors(e.dataset, None) for e in benchmark.test_stream]
     x, y = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     with torch.no_grad():
         split = inference(model(x), y, [c // 2 for c in range(10)])
     assert value(recorder, "right_experience") == split.experience
+    right = split.experience * value(recorder, "right_within")
+    assert right == pytest.approx(float(recorder.matrix[5].mean()))
     assert value(recorder, "right_if_told") == split.given_experience
     taken = falls(recorder.matrix)
     name = "bhattacharyya_head"
