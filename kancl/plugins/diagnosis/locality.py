@@ -36,7 +36,7 @@ LOCALITY = "locality_"
 """Begin of the measurements' names."""
 VIEWS = ("exposure", "bhattacharyya", "jaccard", "coactivation", "kernel_ratio")
 BATCHES = 2
-"""Gradients compared, of as many batches of an experience's samples."""
+"""Of the new experience's samples, whose gradients are compared with the old one's."""
 
 
 class LocalityPlugin(SupervisedPlugin):
@@ -92,6 +92,7 @@ class LocalityPlugin(SupervisedPlugin):
         """By layer, drift per knot since each experience, ``(in_features, n_basis)``."""
         self._weights: list[dict[str, Tensor]] = []
         self._first: dict[int, Any] = {}
+        self._evaluating: int | None = None
         self._evaluated: list[tuple[int, Tensor, Tensor]] = []
         """Experience, outputs and targets of each batch of an evaluation under way."""
 
@@ -125,12 +126,15 @@ class LocalityPlugin(SupervisedPlugin):
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
         self._evaluated = []
 
-    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
         experience = strategy.experience
-        if experience.origin_stream.name == self._stream:
-            s = int(experience.current_experience)
+        ours = experience.origin_stream.name == self._stream
+        self._evaluating = int(experience.current_experience) if ours else None
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        if self._evaluating is not None:
             batch = strategy.mb_output.detach(), strategy.mb_y
-            self._evaluated.append((s, *batch))
+            self._evaluated.append((self._evaluating, *batch))
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder = self._recorder
@@ -148,20 +152,30 @@ class LocalityPlugin(SupervisedPlugin):
         layers = named_layers(strategy.model)
         rows = {
             name: _trained(parts)[0].new_empty(
-                (t + 1) * BATCHES, sum(p.numel() for p in _trained(parts))
+                t + BATCHES, sum(p.numel() for p in _trained(parts))
             )
             for name, parts in layers.items()
         }
-        seen = [self._pass(strategy, s, rows) for s in range(t + 1)]
+        seen = [
+            self._pass(
+                strategy, s, {name: row[s : s + 1] for name, row in rows.items()}
+            )
+            for s in range(t)
+        ]
+        latest = {name: row[t:] for name, row in rows.items()}
+        seen.append(self._pass(strategy, t, latest))
         for layer, (new, new_mean) in seen[t].items():
             cosines = gradient_cosines(rows[layer], rows[layer][-BATCHES:])
-            for s, of_old in enumerate(cosines.split(BATCHES)[:t]):
+            for s, of_old in enumerate(cosines[:t]):
                 old, old_mean = seen[s][layer]
                 pair = f"{layer}_before_{t + 1}"
-                views = overlap(old, new)._asdict()
-                views["kernel_ratio"] = kernel_ratio([old_mean], [new_mean])
-                for view in VIEWS:
-                    self._add(f"{view}_{pair}", views[view], s)
+                try:
+                    views = overlap(old, new)._asdict()
+                    views["kernel_ratio"] = kernel_ratio([old_mean], [new_mean])
+                except UndefinedMetric:
+                    views = {}  # nothing of one of them is on the grid
+                for view, found in views.items():
+                    self._add(f"{view}_{pair}", found, s)
                 self._add(f"gradient_cosine_{pair}", float(of_old.mean()), s)
                 against = float((of_old < 0).double().mean())
                 self._add(f"gradient_conflict_{pair}", against, s)
@@ -172,25 +186,26 @@ class LocalityPlugin(SupervisedPlugin):
         """``_occupied`` of experience k's samples, and on the way their gradients.
 
         Args:
-            rows: by layer, to write the gradients into, ``BATCHES`` rows per experience.
+            rows: by layer, to write the gradients into, of as many batches as rows.
         """
         x, y, labels = (part.to(strategy.device) for part in self._samples[k])
         layers = named_layers(strategy.model)
         parameters = {name: _trained(parts) for name, parts in layers.items()}
         flat = [p for group in parameters.values() for p in group]
         entered: list[dict[str, Tensor]] = []
-        for b in range(BATCHES):
-            batch = x[b::BATCHES], labels[b::BATCHES]
+        n = len(next(iter(rows.values())))
+        for b in range(n):
+            batch = x[b::n], labels[b::n]
             with torch.enable_grad():
                 inputs, outputs = layer_inputs(
                     strategy.model, lambda: avalanche_forward(strategy.model, *batch)
                 )
-                loss = strategy._criterion(outputs, y[b::BATCHES])
+                loss = strategy._criterion(outputs, y[b::n])
             entered.append(inputs)
             grads = iter(torch.autograd.grad(loss, flat, materialize_grads=True))
             for name, group in parameters.items():
-                row = rows[name][k * BATCHES + b]
-                torch.cat([next(grads).flatten() for _ in group], out=row)
+                parts = [next(grads).flatten() for _ in group]
+                torch.cat(parts, out=rows[name][b])
         inputs = {name: torch.cat([e[name] for e in entered]) for name in entered[0]}
         return self._occupied(strategy, k, inputs)
 

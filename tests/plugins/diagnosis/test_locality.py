@@ -1,6 +1,7 @@
 """What the plugin records, against the functions on tensors; and that it only looks."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -128,6 +129,15 @@ def test_mlps_and_growing_heads_are_looked_into_too(build, kind):
     assert 0 <= value(recorder, "rollback_all", 0) <= 1
     splines = [m for m in recorder.measurements if "effective_fraction" in m.name]
     assert bool(splines) == (build is kan)
+
+
+def test_hidden_values_off_the_grid_altogether_end_no_run():
+    model = small(partial(kan, hidden_range=(50, 60), base=False))
+    recorder, plugin, _ = trained(model, n=3)
+    assert len(plugin.snapshots) == 6
+    names = {m.name for m in recorder.measurements}
+    assert "locality_exposure_layer_1_before_2" in names
+    assert "locality_exposure_head_before_2" not in names
 
 
 def test_too_few_samples_are_refused():
