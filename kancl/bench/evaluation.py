@@ -2,10 +2,12 @@
 
 ``curve``: every ``--every`` iterations the accuracy on ``--samples`` test images of every
 experience is measured (``evaluation.every_iterations``, ``evaluation.samples``).
-``locality``: what ``kancl locality`` needs (``evaluation.locality``). Runs are Split
-MNIST, class-incremental and naive, one epoch each, Adam; TensorBoard writes its numbers. The cost is the median over the turns of the ratio within a turn, in CPU
-seconds, which leave out what a run waited for others. A point on s images has a standard
-error of at most 0.5 / sqrt(s); the smaller the sample, the cheaper and the coarser.
+``locality``: what ``kancl locality`` needs (``evaluation.locality``), beside the usual
+curve. Runs are Split MNIST, class-incremental and naive, one epoch each, Adam;
+TensorBoard writes its numbers. The cost is the median over the turns of the ratio within
+a turn, in CPU seconds, which leave out what a run waited for others. A point on s images
+has a standard error of at most 0.5 / sqrt(s); the smaller the sample, the cheaper and
+the coarser.
 
     kancl bench evaluation --samples 64 --every 10
 """
@@ -67,25 +69,25 @@ def bench_evaluation(
         images: of each experience, to train and to test on; None: all.
     """
     costs = [Cost(model, look) for model in models for look in TARGETS]
-    looks = {
-        "curve": [f"evaluation.every_iterations={every}"],
-        "locality": ["evaluation.locality=true", "evaluation.samples=0"],
+    # Overrides of the run without, and of the one with it.
+    curve = [f"evaluation.every_iterations={every}", f"evaluation.samples={samples}"]
+    sides = {
+        "curve": (["evaluation.samples=0"], curve),
+        "locality": ([], ["evaluation.locality=true"]),
     }
-    looks["curve"] += [f"evaluation.samples={samples}"]
     for turn in range(repeats + 1):
         n = 64 if turn == 0 else images
         few = "null" if n is None else n
-        for model in models:
-            words = [f"model={model}", f"training.batch_size={batch_size}"]
+        for cost in costs:
+            words = [f"model={cost.model}", f"training.batch_size={batch_size}"]
             words += [f"scenario.{kind}_samples={few}" for kind in ("train", "test")]
             words += [f"device={device}", f"seed={turn}"]
-            without, _ = _seconds([*words, "evaluation.samples=0"])
-            for cost in costs:
-                if cost.model == model:
-                    with_it, cost.n_points = _seconds([*words, *looks[cost.look]])
-                    if turn:
-                        cost.without.append(without)
-                        cost.with_it.append(with_it)
+            without, with_it = sides[cost.look]
+            seconds, _ = _seconds([*words, *without])
+            longer, cost.n_points = _seconds([*words, *with_it])
+            if turn:
+                cost.without.append(seconds)
+                cost.with_it.append(longer)
     return costs
 
 
