@@ -7,6 +7,7 @@ from rich.console import Console
 
 from kancl.config import ConfigError, config_dir
 from kancl.runner import read_request, run
+from kancl.runner.build import build
 from kancl.runner.request.experiments import experiment_names, read_experiment
 
 SMALL = (
@@ -59,6 +60,33 @@ def test_every_line_of_it_is_a_setting_and_both_kinds_of_model_meet(name):
         words = [_first_value(word) for word in (*experiment.shared, *side)]
         configs += read_request(words, sweep=True).configs
     assert "mlp" in {config.model.name for config in configs}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_matched_has_as_many_parameters_as_a_side_that_is_run(name):
+    experiment = read_experiment(name)
+    sides = [[*experiment.shared, *side] for side in experiment.sides]
+    if not any("match=params" in side for side in sides):
+        pytest.skip("nothing in it is matched by parameters")
+    configs = read_request([f"experiment={name}", *SMALL], sweep=False).configs
+    sizes = {}
+    for c in configs:
+        if c.match in ("none", "params"):
+            key = (repr(c.scenario), c.head, repr(c.model), c.match, repr(c.match_to))
+            if key not in sizes:
+                sizes[key] = build(c)
+    run_as_they_are = {
+        (p.benchmark.info.name, p.benchmark.info.incremental, p.size)
+        for p in sizes.values()
+        if p.reference is None
+    }
+    matched = [p for p in sizes.values() if p.reference is not None]
+    assert matched
+    for p in matched:
+        info = p.benchmark.info
+        assert (info.name, info.incremental, p.reference) in run_as_they_are
+        off = abs(p.size.n_parameters - p.reference.n_parameters)
+        assert off < 0.02 * p.reference.n_parameters, (p.size, p.reference)
 
 
 def _first_value(word):
