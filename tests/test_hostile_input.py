@@ -59,6 +59,8 @@ VALUES: list[tuple[str, Any]] = [
     ("seed", float("inf")),
     ("threads", 0),
     ("threads", "all"),
+    ("threads", 10**6),
+    ("deterministic", 1),
     ("device", "gpu"),
     ("device", ""),
     ("match", "parms"),
@@ -250,7 +252,7 @@ TREES = st.recursive(
 )
 KEYS = st.sampled_from(
     "scenario model strategy optimizer training evaluation checkpoint match match_to seed "
-    "device threads data_dir log_dir overwrite tensorboard keep_model".split()
+    "device threads deterministic data_dir log_dir overwrite tensorboard keep_model".split()
 )
 
 
