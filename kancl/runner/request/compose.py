@@ -201,6 +201,8 @@ class _Tree:
         values = {o.key_or_group: o.value() for o in map(self.parse, overrides)}
         chosen = {key: values.pop(key) for key in GROUP_NAMES if key in values}
         for group, name in chosen.items():
+            if name in GROUPS[group].builders:
+                continue  # without Hydra, which reads the whole tree to tell
             if name not in self.options(group):
                 hint = nearest(name, self.options(group))
                 raise ConfigError(f"there is no {group}={name}; {hint}")
