@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor
+from torch import Tensor, nn
 
 from kancl.metrics.accuracy_matrix import UndefinedMetric
+from kancl.models.named_layers import layer_bases
 
+AT_ONCE = 500  # samples; bounds the memory of their bases
 VISITED = 1e-3
 """A coefficient counts as visited if some sample gave its basis more than this."""
 
@@ -172,13 +174,26 @@ def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
     return float(moved.max())
 
 
+@torch.no_grad()
+def leak_of_layer(layer: nn.Module, x: Tensor, before: Tensor, after: Tensor) -> float:
+    """``leak`` of a layer that was fed ``x`` in between, all of it, and nothing else.
+
+    Args:
+        layer: with the grid that it had; its coefficients do not matter.
+        before, after: as ``layer_weights`` gives them.
+    """
+    parts = [Occupancy.of(layer_bases(layer, part)) for part in x.split(AT_ONCE)]
+    visited = torch.stack([part.visited(threshold=0) for part in parts]).any(0)
+    return leak(visited, before, after)
+
+
 def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
     """Cosines between gradients: ``(n, p)``, ``(m, p)`` -> ``(n, m)``; 0 for a zero one.
 
     A row is a batch's gradient of a layer's parameters, all of them end to end.
     """
-    unit_old, unit_new = (torch.nn.functional.normalize(g, dim=1) for g in (old, new))
-    return unit_old @ unit_new.T
+    lengths = torch.outer(old.norm(dim=1), new.norm(dim=1))
+    return (old @ new.T) / lengths.clamp(min=torch.finfo(old.dtype).tiny)
 
 
 def conflict_rate(old: Tensor, new: Tensor) -> float:

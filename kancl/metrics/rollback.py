@@ -1,6 +1,7 @@
 """Which parameters carried the forgetting: put a group back and measure again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -45,17 +46,44 @@ def rollback(
 ) -> Rollback:
     """Put back each group of ``state_groups``, one at a time, as it was ``then``.
 
-    The model itself stays as it is.
+    The model is as it was when it is done.
 
     Args:
-        then: its state dict after the old experience.
+        then: its state dict after the old experience, on the model's device.
         evaluate: measures a model on the old experience.
     """
-    regained = {
-        name: evaluate(rolled_back(model, then, keys))
-        for name, keys in state_groups(model).items()
-    }
+    regained = {}
+    for name, keys in state_groups(model).items():
+        with _put_back(model, then, keys) as earlier:
+            regained[name] = evaluate(earlier)
     return Rollback(evaluate(model), regained)
+
+
+@contextmanager
+def _put_back(
+    model: nn.Module, then: Mapping[str, Tensor], keys: Iterable[str]
+) -> Iterator[nn.Module]:
+    """As ``rolled_back``; the model itself for the while, where values alone differ."""
+    chosen, state = set(keys), model.state_dict()
+    parameters = dict(model.named_parameters())
+    values_alone = all(
+        key in then
+        and now.shape == then[key].shape
+        and (key in parameters or torch.equal(now, then[key]))
+        for key, now in state.items()
+        if key in chosen
+    )
+    if not values_alone:
+        yield rolled_back(model, then, chosen)
+        return
+    swapped = {key: parameters[key].data for key in chosen & parameters.keys()}
+    try:
+        for key in swapped:
+            parameters[key].data = then[key].detach()
+        yield model
+    finally:
+        for key, now in swapped.items():
+            parameters[key].data = now
 
 
 @torch.no_grad()

@@ -25,7 +25,6 @@ def named_layers(model: nn.Module) -> dict[str, list[nn.Module]]:
     return {**named, HEAD: heads} if heads else named
 
 
-@torch.no_grad()
 def layer_inputs(
     model: nn.Module, forward: Callable[[], Tensor]
 ) -> tuple[dict[str, Tensor], Tensor]:

@@ -21,9 +21,9 @@ from torch.utils.tensorboard import SummaryWriter
 from kancl.config import ConfigError
 from kancl.data.rows import as_tensors
 from kancl.metrics.forecast import falls
-from kancl.metrics.locality import Occupancy, leak
+from kancl.metrics.locality import AT_ONCE, leak_of_layer
 from kancl.metrics.rollback import Rollback, rollback, rolled_back
-from kancl.models.named_layers import layer_bases, layer_weights, named_layers
+from kancl.models.named_layers import layer_weights, named_layers
 from kancl.plugins.diagnosis.locality import LOCALITY, VIEWS
 from kancl.reporting import fitting_console
 from kancl.reporting.figures import as_pixels
@@ -35,7 +35,6 @@ from kancl.runner.request.compose import read_folder
 WORTHLESS = 0.3
 """A rank correlation below this foretells next to nothing: its square is under 0.1."""
 ROUNDING = 1e-6
-AT_ONCE = 500  # samples; bounds the memory of their bases
 
 
 @dataclass(frozen=True)
@@ -192,12 +191,7 @@ def _leak(parts: Parts, states: Sequence[Any]) -> float:
         if layer_weights(layer).shape != layer_weights(new).shape:
             continue  # the grid grew: no coefficient is what it was
         x = as_tensors(experience.dataset)[0].flatten(1)
-        parts_seen = [
-            Occupancy.of(layer_bases(layer, part)).visited(0)
-            for part in x.split(AT_ONCE)
-        ]
-        visited = torch.stack(parts_seen).any(0)
-        moved = leak(visited, layer_weights(layer), layer_weights(new))
+        moved = leak_of_layer(layer, x, layer_weights(layer), layer_weights(new))
         largest = max(largest, moved)
     return largest
 

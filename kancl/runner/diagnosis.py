@@ -128,7 +128,7 @@ class Diagnosis:
         folder.write_file(SNAPSHOTS, buffer.getvalue())
         arrays = locality_arrays(plugin)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         folder.write_file(ARRAYS, buffer.getvalue())
 
 

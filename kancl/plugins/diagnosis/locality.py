@@ -1,6 +1,6 @@
 """How local a run's learning is, measured while it learns."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ LOCALITY = "locality_"
 """Begin of the measurements' names."""
 VIEWS = ("exposure", "bhattacharyya", "jaccard", "coactivation", "kernel_ratio")
 BATCHES = 2
-"""Gradients compared, of as many batches of an experience's samples."""
+"""Of the new experience's samples, whose gradients are compared with the old one's."""
 
 
 class LocalityPlugin(SupervisedPlugin):
@@ -46,8 +46,9 @@ class LocalityPlugin(SupervisedPlugin):
     their overlap and the cosines of their gradients; these are known before t has done
     any harm. After it: occupancies, what class-incremental accuracy is made of. At the
     end: drift, rollback attribution, and how well the overlaps forecast what each
-    training took from each earlier experience. All on a sample of test images, so that
-    no training image is touched; the parameters trained are the same to the bit.
+    training took from each earlier experience. What accuracy is made of is read off the
+    evaluations that are run anyway, all else off a sample of test images: no training
+    image is touched, and the parameters trained are the same to the bit.
 
     Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
     (t from 1, the row's experience being s). Put it behind the recorder.
@@ -56,13 +57,13 @@ class LocalityPlugin(SupervisedPlugin):
         samples_per_experience: spread evenly over each experience's rows.
     """
 
-    NOT_RESUMED = frozenset({"_first", "_samples"})
+    NOT_RESUMED = frozenset({"_first", "_samples", "_evaluated"})
 
     def __init__(
         self,
         recorder: RecorderPlugin,
         test_stream: Iterable[Any],
-        samples_per_experience: int = 100,
+        samples_per_experience: int = 64,
     ) -> None:
         super().__init__()
         if samples_per_experience < BATCHES:
@@ -76,6 +77,7 @@ class LocalityPlugin(SupervisedPlugin):
             self._samples = [
                 as_tensors(e.dataset, samples_per_experience) for e in experiences
             ]
+        self._stream: str = experiences[0].origin_stream.name
         classes = [getattr(e, "classes_in_this_experience", []) for e in experiences]
         apart = sum(map(len, classes)) == len(set().union(*classes)) > 0
         self._classes: list[list[int]] = classes if apart else []
@@ -90,6 +92,9 @@ class LocalityPlugin(SupervisedPlugin):
         """By layer, drift per knot since each experience, ``(in_features, n_basis)``."""
         self._weights: list[dict[str, Tensor]] = []
         self._first: dict[int, Any] = {}
+        self._evaluating: int | None = None
+        self._evaluated: list[tuple[int, Tensor, Tensor]] = []
+        """Experience, outputs and targets of each batch of an evaluation under way."""
 
     # hooks
 
@@ -106,7 +111,8 @@ class LocalityPlugin(SupervisedPlugin):
             k = len(self.snapshots) - 1
             self.snapshots.append(_state(strategy.model))
             self._weights.append(_weights(strategy.model))
-            for layer, (occupancy, _) in self._occupied(strategy, k).items():
+            inputs, _ = layer_inputs(strategy.model, lambda: self._outputs(strategy, k))
+            for layer, (occupancy, _) in self._occupied(strategy, k, inputs).items():
                 self.occupancies.setdefault(layer, []).append(occupancy.mean.cpu())
                 self.largest.setdefault(layer, []).append(occupancy.largest.cpu())
                 if occupancy.mean.shape[1] > 1:  # splines
@@ -114,39 +120,100 @@ class LocalityPlugin(SupervisedPlugin):
                     self._add(f"effective_fraction_{layer}", used, k)
                     mass = float(occupancy.off_grid_mass.mean())
                     self._add(f"off_grid_{layer}", mass, k)
-            self._infer(strategy, k)
             if k + 1 == self._recorder.n_experiences:
                 self._look_back(strategy)
 
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        self._evaluated = []
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        experience = strategy.experience
+        ours = experience.origin_stream.name == self._stream
+        self._evaluating = int(experience.current_experience) if ours else None
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        if self._evaluating is not None:
+            batch = strategy.mb_output.detach(), strategy.mb_y
+            self._evaluated.append((self._evaluating, *batch))
+
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder = self._recorder
-        last = recorder.n_trained == recorder.n_experiences
-        if last and not recorder.in_training:
-            self._judge_forecasts()
+        if not self._evaluated or recorder.in_training:
+            return
+        with recorder.evaluating(strategy.device):
+            self._infer(recorder.n_trained - 1)
+            self._evaluated = []
+            if recorder.n_trained == recorder.n_experiences:
+                self._judge_forecasts()
 
     # what experiences share, before one of them is trained
 
     def _compare(self, strategy: Any, t: int) -> None:
-        seen = [self._occupied(strategy, s) for s in range(t + 1)]
-        gradients = [self._gradients(strategy, s) for s in range(t + 1)]
+        layers = named_layers(strategy.model)
+        rows = {
+            name: _trained(parts)[0].new_empty(
+                t + BATCHES, sum(p.numel() for p in _trained(parts))
+            )
+            for name, parts in layers.items()
+        }
+        seen = [
+            self._pass(
+                strategy, s, {name: row[s : s + 1] for name, row in rows.items()}
+            )
+            for s in range(t)
+        ]
+        latest = {name: row[t:] for name, row in rows.items()}
+        seen.append(self._pass(strategy, t, latest))
         for layer, (new, new_mean) in seen[t].items():
-            rows = torch.cat([found[layer] for found in gradients])
-            cosines = gradient_cosines(rows, rows[-BATCHES:]).split(BATCHES)
-            for s in range(t):
+            cosines = gradient_cosines(rows[layer], rows[layer][-BATCHES:])
+            for s, of_old in enumerate(cosines[:t]):
                 old, old_mean = seen[s][layer]
                 pair = f"{layer}_before_{t + 1}"
-                views = overlap(old, new)._asdict()
-                views["kernel_ratio"] = kernel_ratio([old_mean], [new_mean])
-                for view in VIEWS:
-                    self._add(f"{view}_{pair}", views[view], s)
-                self._add(f"gradient_cosine_{pair}", float(cosines[s].mean()), s)
-                against = float((cosines[s] < 0).double().mean())
+                try:
+                    views = overlap(old, new)._asdict()
+                    views["kernel_ratio"] = kernel_ratio([old_mean], [new_mean])
+                except UndefinedMetric:
+                    views = {}  # nothing of one of them is on the grid
+                for view, found in views.items():
+                    self._add(f"{view}_{pair}", found, s)
+                self._add(f"gradient_cosine_{pair}", float(of_old.mean()), s)
+                against = float((of_old < 0).double().mean())
                 self._add(f"gradient_conflict_{pair}", against, s)
 
+    def _pass(
+        self, strategy: Any, k: int, rows: dict[str, Tensor]
+    ) -> dict[str, tuple[Occupancy, Tensor]]:
+        """``_occupied`` of experience k's samples, and on the way their gradients.
+
+        Args:
+            rows: by layer, to write the gradients into, of as many batches as rows.
+        """
+        x, y, labels = (part.to(strategy.device) for part in self._samples[k])
+        layers = named_layers(strategy.model)
+        parameters = {name: _trained(parts) for name, parts in layers.items()}
+        flat = [p for group in parameters.values() for p in group]
+        entered: list[dict[str, Tensor]] = []
+        n = len(next(iter(rows.values())))
+        for b in range(n):
+            batch = x[b::n], labels[b::n]
+            with torch.enable_grad():
+                inputs, outputs = layer_inputs(
+                    strategy.model, lambda: avalanche_forward(strategy.model, *batch)
+                )
+                loss = strategy._criterion(outputs, y[b::n])
+            entered.append(inputs)
+            grads = iter(torch.autograd.grad(loss, flat, materialize_grads=True))
+            for name, group in parameters.items():
+                parts = [next(grads).flatten() for _ in group]
+                torch.cat(parts, out=rows[name][b])
+        inputs = {name: torch.cat([e[name] for e in entered]) for name in entered[0]}
+        return self._occupied(strategy, k, inputs)
+
     @torch.no_grad()
-    def _occupied(self, strategy: Any, k: int) -> dict[str, tuple[Occupancy, Tensor]]:
+    def _occupied(
+        self, strategy: Any, k: int, inputs: Mapping[str, Tensor]
+    ) -> dict[str, tuple[Occupancy, Tensor]]:
         """Of each layer: how experience k's samples use it, and their mean bases."""
-        inputs, _ = layer_inputs(strategy.model, lambda: self._outputs(strategy, k))
         layers = named_layers(strategy.model)
         found = {}
         for name, x in inputs.items():
@@ -171,45 +238,27 @@ class LocalityPlugin(SupervisedPlugin):
         self._first[k] = None if grid is None else grid.clone(), occupied
         return occupied
 
-    @torch.enable_grad()
-    def _gradients(self, strategy: Any, k: int) -> dict[str, Tensor]:
-        """Of each layer, ``(BATCHES, n_parameters)`` on experience k's samples."""
-        x, y, labels = (part.to(strategy.device) for part in self._samples[k])
-        layers = named_layers(strategy.model)
-        parameters = {
-            name: [p for layer in parts for p in layer.parameters() if p.requires_grad]
-            for name, parts in layers.items()
-        }
-        flat = [p for group in parameters.values() for p in group]
-        rows: dict[str, list[Tensor]] = {name: [] for name in parameters}
-        for b in range(BATCHES):
-            outputs = avalanche_forward(
-                strategy.model, x[b::BATCHES], labels[b::BATCHES]
-            )
-            loss = strategy._criterion(outputs, y[b::BATCHES])
-            found = torch.autograd.grad(loss, flat, materialize_grads=True)
-            grads = iter(found)
-            for name, group in parameters.items():
-                rows[name].append(torch.cat([next(grads).flatten() for _ in group]))
-        return {name: torch.stack(row) for name, row in rows.items()}
-
     # what class-incremental accuracy is made of
 
-    def _infer(self, strategy: Any, k: int) -> None:
-        if not self._classes or k == 0:
+    def _infer(self, k: int) -> None:
+        if not self._classes or k < 1:
             return
         of_class = {c: e for e, group in enumerate(self._classes) for c in group}
-        outputs = torch.cat([self._outputs(strategy, s) for s in range(k + 1)])
-        targets = torch.cat([self._samples[s][1] for s in range(k + 1)])
+        seen = [batch for batch in self._evaluated if batch[0] <= k]
+        outputs = torch.cat([outputs for _, outputs, _ in seen])
+        targets = torch.cat([targets for _, _, targets in seen])
         owners = [of_class.get(c, -1) for c in range(outputs.shape[1])]
-        split = inference(outputs, targets.to(outputs.device), owners)
+        try:
+            split = inference(outputs, targets, owners)
+        except UndefinedMetric:
+            return  # the right experience never won: no point to record
         self._add("right_experience", split.experience)
         self._add("right_within", split.within)
         self._add("right_if_told", split.given_experience)
-        n_old = len(outputs) - len(self._samples[k][1])
-        seen = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
-        new = [place for place, c in enumerate(seen) if owners[c] == k]
-        self._add("recency_bias", recency_bias(outputs[:n_old, seen], new))
+        classes = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
+        new = [place for place, c in enumerate(classes) if owners[c] == k]
+        old = torch.cat([outputs for s, outputs, _ in seen if s < k])
+        self._add("recency_bias", recency_bias(old[:, classes], new))
 
     # looking back, at the end
 
@@ -285,6 +334,10 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {
         key: value.detach().cpu().clone() for key, value in model.state_dict().items()
     }
+
+
+def _trained(layers: Sequence[nn.Module]) -> list[nn.Parameter]:
+    return [p for layer in layers for p in layer.parameters() if p.requires_grad]
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

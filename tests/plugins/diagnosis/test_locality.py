@@ -1,6 +1,7 @@
 """What the plugin records, against the functions on tensors; and that it only looks."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -98,11 +99,13 @@ def test_drift_and_rollback_go_back_to_the_states_kept(kan_run):
 
 def test_inference_and_forecasts_are_those_of_the_functions(kan_run):
     recorder, _, benchmark, model = kan_run
-    parts = [as_tensors(e.dataset, 40) for e in benchmark.test_stream]
+    parts = [as_tensors(e.dataset, None) for e in benchmark.test_stream]
     x, y = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     with torch.no_grad():
         split = inference(model(x), y, [c // 2 for c in range(10)])
     assert value(recorder, "right_experience") == split.experience
+    right = split.experience * value(recorder, "right_within")
+    assert right == pytest.approx(float(recorder.matrix[5].mean()))
     assert value(recorder, "right_if_told") == split.given_experience
     taken = falls(recorder.matrix)
     name = "bhattacharyya_head"
@@ -126,6 +129,15 @@ def test_mlps_and_growing_heads_are_looked_into_too(build, kind):
     assert 0 <= value(recorder, "rollback_all", 0) <= 1
     splines = [m for m in recorder.measurements if "effective_fraction" in m.name]
     assert bool(splines) == (build is kan)
+
+
+def test_hidden_values_off_the_grid_altogether_end_no_run():
+    model = small(partial(kan, hidden_range=(50, 60), base=False))
+    recorder, plugin, _ = trained(model, n=3)
+    assert len(plugin.snapshots) == 6
+    names = {m.name for m in recorder.measurements}
+    assert "locality_exposure_layer_1_before_2" in names
+    assert "locality_exposure_head_before_2" not in names
 
 
 def test_too_few_samples_are_refused():
