@@ -1,7 +1,7 @@
 """The spline network: KAN layers in a row."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from kancl.models.hidden_control import (
 from kancl.models.kan_linear import KANLinear
 from kancl.splines import Implementation, Outside
 
+InputGrid = Literal["uniform", "range", "quantile"]
+
 
 class KAN(nn.Module):
     """KAN layers in a row; a drop-in for efficient-kan's class of the same name.
@@ -25,6 +27,9 @@ class KAN(nn.Module):
         input_range, input_grid_size, input_spline_order: of the first layer alone;
             ``None``: as the others have it.
         enable_standalone_scale_spline, base, outside, implementation: of every layer.
+        input_grid: what ``fit_input_grid`` makes of the first layer's grids: nothing
+            (``uniform``), each input's own ``range``, or cells that hold as many samples
+            each (``quantile``), atoms such as a constant background set apart.
         input_anchor, anchor: of the first layer, and of all others; see ``KANLinear``.
         hidden_control: keeps hidden values inside (-1, 1), where grids can be: by
             ``tanh``, or ``layernorm_tanh``, which normalises them first.
@@ -61,6 +66,7 @@ class KAN(nn.Module):
         outside: Outside = "zero",
         input_grid_size: int | None = None,
         input_spline_order: int | None = None,
+        input_grid: InputGrid = "uniform",
         input_anchor: float | Tensor | None = None,
         anchor: float | None = None,
         hidden_control: HiddenControl = "none",
@@ -73,6 +79,8 @@ class KAN(nn.Module):
                 f"layers_hidden must be at least two sizes, got {list(layers_hidden)}"
             )
         check_hidden_control(hidden_control, top_k)
+        _check_input_grid(input_grid, input_grid_size or grid_size)
+        self.input_grid: InputGrid = input_grid
         self.grid_size = grid_size
         self.spline_order = spline_order
         self.hidden_control: HiddenControl = hidden_control
@@ -122,6 +130,27 @@ class KAN(nn.Module):
         for layer in self.layers[: self._n_hidden]:
             x = controlled(layer(x), self.hidden_control, self.top_k)
         return x
+
+    def fit_input_grid(self, x: Tensor) -> None:
+        """Let the first layer's grids follow the samples, as ``input_grid`` says.
+
+        Changes the functions, so call it once, before training, with samples of the first
+        experience; the grids stay from then on.
+
+        Shape: ``(n, in_features)``.
+        Raises: ValueError if there is no first layer any more (no hidden layer, and the
+            head removed), or as ``KANLinear.fit_range`` and ``warp_grid`` do.
+        """
+        if self.input_grid == "uniform":
+            return
+        if not len(self.layers):
+            raise ValueError(
+                f"input_grid={self.input_grid} needs a first layer that is there from the "
+                "start: a hidden layer, or a single head"
+            )
+        first = next(self._kan_layers)
+        fit = first.fit_range if self.input_grid == "range" else first.warp_grid
+        fit(x)
 
     def make_head(self, n_outputs: int) -> nn.Module:
         """A fresh last layer on ``features``."""
@@ -186,6 +215,18 @@ class KAN(nn.Module):
         return cast(Iterator[KANLinear], iter(self.layers))
 
 
+def _check_input_grid(kind: str, grid_size: int) -> None:
+    if kind not in get_args(InputGrid):
+        raise ValueError(
+            f"input_grid must be one of {', '.join(get_args(InputGrid))}, got {kind!r}"
+        )
+    if kind == "quantile" and grid_size == 1:
+        raise ValueError(
+            "input_grid=quantile places the borders between cells, and a grid of size 1 "
+            "has none; set input_grid_size to 2 or more"
+        )
+
+
 def kan(
     in_features: int,
     n_outputs: int,
@@ -198,6 +239,7 @@ def kan(
     input_grid_size: int | None = None,
     input_degree: int | None = None,
     input_grid_range: tuple[float, float] | None = None,
+    input_grid: InputGrid = "uniform",
     base: bool = True,
     outside: Outside = "zero",
     standalone_scale: bool = False,
@@ -216,6 +258,8 @@ def kan(
         input_grid_size: of the first layer; null: ``grid_size``.
         input_degree: of the first layer; null: ``degree``.
         input_grid_range: ends of the first layer's grids; null: the inputs' range.
+        input_grid: of the first layer, fitted on the first experience, then frozen:
+            uniform, each input's own range, or quantile (a constant background apart).
         base: whether every edge has a SiLU branch beside its spline.
         outside: what a spline does beyond its grid, see ``KANLinear``.
         standalone_scale: one more learned factor per edge.
@@ -225,6 +269,11 @@ def kan(
         top_k: so many hidden values of a layer are not 0; null: all.
         implementation: how splines are summed, see ``KANLinear``.
     """
+    if input_grid == "range" and input_grid_range is not None:
+        raise ValueError(
+            f"input_grid=range takes the grids' ends from the data, and "
+            f"input_grid_range={list(input_grid_range)} says them: set one of the two"
+        )
     return KAN(
         [in_features, *hidden, n_outputs],
         grid_size,
@@ -233,6 +282,7 @@ def kan(
         input_range=input_grid_range or input_range,
         input_grid_size=input_grid_size,
         input_spline_order=input_degree,
+        input_grid=input_grid,
         enable_standalone_scale_spline=standalone_scale,
         base=base,
         outside=outside,
@@ -255,6 +305,7 @@ def kan_local(
     degree: int = 3,
     input_grid_size: int | None = 1,
     input_degree: int | None = 1,
+    input_grid: InputGrid = "uniform",
     base: bool = False,
     outside: Outside = "zero",
     anchored: bool = True,
@@ -273,6 +324,7 @@ def kan_local(
         input_grid_size: of the first layer: 1 of degree 1 is linear in a pixel, which
             serves near-binary ones; null: ``grid_size``.
         input_degree: of the first layer; null: ``degree``.
+        input_grid: of the first layer, as in ``kan``.
         base: whether every edge has a SiLU branch beside its spline.
         outside: what a spline does beyond its grid, see ``KANLinear``.
         anchored: whether splines are 0 at the background, the low end of the inputs'
@@ -291,6 +343,7 @@ def kan_local(
         degree=degree,
         input_grid_size=input_grid_size,
         input_degree=input_degree,
+        input_grid=input_grid,
         base=base,
         outside=outside,
         anchored=anchored,

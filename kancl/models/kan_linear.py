@@ -213,6 +213,34 @@ class KANLinear(nn.Module):
             y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
         return y.reshape(*x.shape[:-1], self.out_features)
 
+    @torch.no_grad()
+    def fit_range(self, x: Tensor) -> None:
+        """Let each input's grid reach from its smallest sample to its largest.
+
+        Uniform grids stay uniform, hence fast. An input that is constant keeps its grid; an
+        anchor stays on it. Changes the functions, so call it before training.
+
+        Shape: ``(n, in_features)``.
+        Raises: ValueError if ``x`` is not finite, or the grid was moved or warped before.
+        """
+        self._check_input(x, 2)
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("a grid is fitted on finite samples, got NaN or inf")
+        if not self.uniform or self.warp is not None:
+            raise ValueError(
+                "fit_range needs a uniform grid, and this one was moved or warped: fit a "
+                "fresh layer"
+            )
+        low, high = x.amin(0).double(), x.amax(0).double()
+        if self.anchor is not None:
+            low = torch.minimum(low, self.anchor.double())
+            high = torch.maximum(high, self.anchor.double())
+        present = grid_ends(self.grid.double(), self.spline_order)
+        low, high = (
+            torch.where(low < high, new, old) for new, old in zip((low, high), present)
+        )
+        self.grid.copy_(uniform_knots(low, high, self.grid_size, self.spline_order))
+
     def warp_grid(self, x: Tensor, uniform_share: float = 0.2) -> None:
         """Let the grid follow the samples: cells between quantiles, atoms set apart.
 

@@ -14,12 +14,16 @@ from torch.optim import Optimizer
 
 from kancl.benchmarks import Benchmark
 from kancl.config import Choice, ConfigError, RunConfig
+from kancl.data.rows import as_tensors
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.models.heads import with_head
 from kancl.models.matching import match_hidden
+from kancl.plugins.measuring.off_grid import spline_network
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 from kancl.strategies import check_pair
+
+SAMPLES = 2_000  # that quantiles are taken of
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
         size = solver.size(model)
         set_stream(stream_seeds(config).init, "initialisation")
         network = solver.ready(model).to(device)
+        _fit_input_grid(network, benchmark)
         build_optimizer(config, network.parameters())
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
@@ -134,6 +139,18 @@ def head_kind(config: RunConfig, benchmark: Benchmark) -> str:
             f"{info.head} (task-incremental streams have a head per experience)"
         )
     return config.head
+
+
+def _fit_input_grid(model: nn.Module, benchmark: Benchmark) -> None:
+    """On the first experience's training data; of the quantiles a sample is enough."""
+    network = spline_network(model)
+    kind = getattr(network, "input_grid", "uniform")
+    if network is None or kind == "uniform":
+        return
+    first = next(iter(benchmark.train_stream))
+    with torch.random.fork_rng(devices=[]):  # a stock transform may draw
+        x, _, _ = as_tensors(first.dataset, SAMPLES if kind == "quantile" else None)
+    network.fit_input_grid(x.flatten(1))
 
 
 class _Networks:

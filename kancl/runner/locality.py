@@ -27,6 +27,14 @@ def locality_plugins(config: RunConfig, model: nn.Module) -> list[SupervisedPlug
     Raises: ConfigError for mechanisms on splines that the model has not.
     """
     locality = config.locality
+    grid = config.model.options.get("input_grid", "uniform")
+    if grid != "uniform" and locality.grow_off_grid is not None:
+        raise ConfigError(
+            f"model.input_grid={grid} is frozen after the first experience: a warp ends "
+            "with its grid, and cells as narrow as those of the narrowest range would "
+            "have to reach all inputs; nearest: locality.grow_off_grid=null, or "
+            "model.input_grid=uniform"
+        )
     plugins: list[SupervisedPlugin] = []
     if is_lazy(config):
         plugins.append(LazyStepsPlugin())

@@ -228,3 +228,63 @@ def test_learns_a_function_of_two_variables() -> None:
     x = torch.rand(500, 2) * 2 - 1
     error = (network(x) - target(x)).detach().square().mean()
     assert float(error / target(x).var()) < 0.01
+
+
+def pixels(n: int = 400) -> Tensor:
+    """Three inputs: mostly background, a narrow range, a constant."""
+    torch.manual_seed(0)
+    x = torch.rand(n, 3)
+    x[: n // 2, 0] = 0
+    x[:, 1] = 0.25 + 0.5 * x[:, 1]
+    x[:, 2] = 0.0
+    return x
+
+
+def test_an_input_grid_of_ranges_is_each_inputs_own() -> None:
+    x = pixels()
+    network = kan(3, 2, hidden=(4,), input_grid="range")
+    layer = network.layers[0]
+    assert isinstance(layer, KANLinear)
+    before = layer.coefficients.clone()
+    network.fit_input_grid(x)
+    low, high = layer.grid[:, 3], layer.grid[:, -4]
+    expected = torch.stack([x.amin(0), x.amax(0)])
+    expected[:, 2] = torch.tensor([0.0, 1.0])  # says nothing: kept
+    torch.testing.assert_close(torch.stack([low, high]), expected)
+    assert layer.uniform and layer.off_grid_share(x) < 0.01  # rounding of the ends
+    assert torch.equal(layer.coefficients, before)
+    local = kan_local(3, 2, hidden=(4,), input_grid="range")
+    local.fit_input_grid(x)  # anchored at 0, which stays on the grid
+    assert local.layers[0].grid[1, 1] == 0  # of degree 1
+
+
+def test_an_input_grid_of_quantiles_leaves_the_background_out() -> None:
+    x = pixels()
+    network = kan(3, 2, hidden=(4,), input_grid="quantile", grid_size=8)
+    network.fit_input_grid(x)
+    layer = network.layers[0]
+    assert isinstance(layer, KANLinear) and layer.warp is not None
+    assert layer.uniform  # the fast paths go on
+    ends = torch.tensor([[0.0] * 3, [1.0] * 3])
+    assert layer.off_grid_share(ends) == 0
+    cells = torch.histc(layer._on_grid(x)[0][:, 1].float(), 8, 0, 8)
+    assert cells.min() > 0.5 * len(x) / 8  # of the uniform grid half would be empty
+    slow = kan(3, 2, hidden=(4,), grid_size=8, implementation="reference")
+    slow.load_state_dict(network.state_dict())  # which carries the warp
+    torch.testing.assert_close(network(x), slow(x), rtol=1e-4, atol=1e-5)
+
+
+def test_input_grids_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="a grid of size 1 has none"):
+        kan_local(3, 2, input_grid="quantile")
+    with pytest.raises(ValueError, match="set one of the two"):
+        kan(3, 2, input_grid="range", input_grid_range=(0, 1))
+    with pytest.raises(ValueError, match="got 'ranges'"):
+        KAN([3, 2], input_grid="ranges")  # type: ignore[arg-type]
+    headless = kan(3, 2, hidden=(), input_grid="range")
+    headless.remove_head()
+    with pytest.raises(ValueError, match="or a single head"):
+        headless.fit_input_grid(pixels())
+    network = kan(3, 2, input_grid="range")
+    with pytest.raises(ValueError, match="finite"):
+        network.fit_input_grid(torch.full((4, 3), float("nan")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from avalanche.models.utils import avalanche_model_adaptation
 
 from kancl.models.cost import n_parameters
@@ -82,3 +83,34 @@ def test_streams_differ_by_name_and_seed() -> None:
     seeds = {stream_seed(s, name, k) for s in (0, 1) for name in "ab" for k in (0, 1)}
     assert len(seeds) == 8 and all(0 <= s < 2**32 for s in seeds)
     assert stream_seed(1, "a") == stream_seed(1, "a")
+
+
+@pytest.mark.parametrize("model", ["kan", "kan_local"])
+def test_input_grids_follow_the_first_experience_alone(model: str) -> None:
+    words = [f"model={model}", "model.hidden=[3]", "scenario=permuted_mnist"]
+    words += ["scenario.n_experiences=2", "scenario.train_samples=200"]
+    uniform, ranges = (
+        parts(*words, f"model.input_grid={kind}") for kind in ("uniform", "range")
+    )
+    first, second = (
+        torch.stack([x.flatten() for x, *_ in e.dataset])
+        for e in ranges.benchmark.train_stream
+    )
+    layer = ranges.model.network.layers[0]
+    degree = layer.spline_order
+    high = layer.grid[:, -1 - degree]
+    varies = first.amax(0) > first.amin(0)
+    assert torch.allclose(high[varies], first.amax(0)[varies])
+    assert bool((high[~varies] == 1).all()) and bool(
+        (second.amax(0) > high + 0.1).any()
+    )
+    assert ranges.size == uniform.size
+    for a, b in zip(uniform.model.parameters(), ranges.model.parameters()):
+        assert torch.equal(a, b)
+    warped = parts(*words, "model.input_grid=quantile", "model.input_grid_size=4")
+    again = parts(*words, "model.input_grid=quantile", "model.input_grid_size=4")
+    table = warped.model.network.layers[0].warp
+    assert torch.equal(table, again.model.network.layers[0].warp)
+    even = torch.linspace(0, 4, table.shape[1])
+    assert torch.allclose(table[~varies], even, atol=1e-5)
+    assert not torch.allclose(table[varies], even, atol=0.1)

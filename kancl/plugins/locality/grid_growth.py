@@ -36,8 +36,8 @@ class GridGrowthPlugin(SupervisedPlugin):
     ``off_grid`` of them lie outside; it is refined to twice the cells if the experience
     uses less than ``effective`` of its bases (in the sense of
     ``Occupancy.effective_fraction``, mean over the inputs). Functions stay what they
-    were; optimizer moments, quadratic anchors (EWC, SI, MAS, drift) and hard masks are
-    carried along.
+    were; optimizer moments, quadratic anchors (EWC, SI, MAS, drift), occupancies and hard
+    masks are carried along.
 
     Args:
         off_grid: share of values, in [0, 1].
@@ -103,13 +103,8 @@ class GridGrowthPlugin(SupervisedPlugin):
         self, strategy: Any, name: str, layer: KANLinear, insertion: Insertion
     ) -> None:
         for plugin in strategy.plugins:
-            if isinstance(plugin, StepPreconditionerPlugin) and plugin.preconditioners:
-                raise ValueError(
-                    f"{type(plugin).__name__} keeps second moments of the old bases, "
-                    "which say nothing of finer or further ones: take "
-                    "locality.grow_off_grid=null, or a grid that is wide enough from the "
-                    "start (model.hidden_range)"
-                )
+            if isinstance(plugin, StepPreconditionerPlugin):
+                plugin.carry(strategy.model, name, layer, insertion)
             if isinstance(plugin, HardMaskPlugin):
                 plugin.carry(name, insertion)
             anchor = getattr(plugin, "anchor", None)

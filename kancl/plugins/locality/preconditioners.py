@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kancl.splines import Insertion
+
 
 class Preconditioner(Protocol):
     """Collects the features of an experience; then shrinks steps."""
@@ -166,6 +168,23 @@ class DiagonalOccupancy:
     def shrink(self, step: Tensor) -> Tensor:
         assert isinstance(self.occupancy, Tensor)
         return step / (1 + self.beta * self.occupancy).unsqueeze(1)
+
+    def carry(self, insertion: Insertion, n_inputs: int) -> None:
+        """Take along what is known of splines whose grid has changed.
+
+        Being relative to the mean over features, a spline's occupancy is that of the
+        parents it is made of, in proportion; 0 if it has none, beyond the old grid.
+
+        Args:
+            n_inputs: whose splines come first among the features.
+        """
+        assert isinstance(self.occupancy, Tensor)
+        n_old = insertion.matrix.shape[-1]
+        splines = self.occupancy[: n_inputs * n_old].view(n_inputs, n_old)
+        others = self.occupancy[n_inputs * n_old :]
+        has_parents = insertion.shares(torch.ones_like(splines)) > 0
+        carried = insertion.second_moments(splines) * has_parents
+        self.occupancy = torch.cat([carried.flatten(), others])
 
 
 def _inverse(gram: Tensor, beta: float) -> Tensor:

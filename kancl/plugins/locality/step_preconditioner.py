@@ -12,10 +12,12 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
+from kancl.models import KANLinear
 from kancl.models.heads import GrowingHead
 from kancl.models.layer_features import has_features, layer_features, weight_rows
 from kancl.plugins.hyperparameters import at_least
-from kancl.plugins.locality.preconditioners import Preconditioner
+from kancl.plugins.locality.preconditioners import DiagonalOccupancy, Preconditioner
+from kancl.splines import Insertion
 
 ROWS = 512  # samples per forward pass
 
@@ -89,6 +91,27 @@ class StepPreconditionerPlugin(SupervisedPlugin):
                     )
         for key in observed:
             self.preconditioners[key].close()
+
+    def carry(
+        self, model: nn.Module, name: str, layer: KANLinear, insertion: Insertion
+    ) -> None:
+        """Take along what is known of a layer whose grid has changed.
+
+        Raises: ValueError for second moments, and for heads that share one
+            preconditioner.
+        """
+        key = _key(model, name)
+        known = self.preconditioners.get(key)
+        if known is None:
+            return
+        if not isinstance(known, DiagonalOccupancy) or key != name:
+            raise ValueError(
+                f"{type(known).__name__} of {name} was gathered with the old bases, and "
+                "says nothing of finer or further ones: take locality.grow_off_grid=null, "
+                "or a grid that is wide enough from the start (model.hidden_range), or "
+                "strategy=occupancy with scenario.head=single"
+            )
+        known.carry(insertion, layer.in_features)
 
     def _known(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         """Layers that have features and a past."""

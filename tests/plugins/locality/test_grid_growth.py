@@ -1,13 +1,16 @@
 """Grids change when an experience asks for it, and nothing else does."""
 
+import copy
+
 import pytest
 import torch
+from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.plugins.locality.grid_growth import GridGrowthPlugin
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
-from kancl.plugins.locality.preconditioners import FullGram
+from kancl.plugins.locality.preconditioners import DiagonalOccupancy, FullGram
 from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
 from kancl.plugins.regularization.ewc import EWCPlugin
 
@@ -91,6 +94,81 @@ def test_a_hard_mask_comes_along(naive, points_benchmark):
         mask.visited["network.layers.0"].shape == net.layers[0].coefficients.shape[:2]
     )
     torch.testing.assert_close(strategy.model(x), before, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"off_grid": 0.02}, {"effective": 1.0}])
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, "sgd"])
+def test_growing_keeps_old_outputs_to_1e6_and_the_loss_does_not_jump(
+    naive, points_benchmark, optimizer, change
+):
+    first, second = points_benchmark("domain", 2).train_stream
+    x = torch.cat([torch.stack([x for x, *_ in e.dataset]) for e in (first, second)])
+    reach = x.abs().max().item() / 2
+    losses, outputs = {}, []
+
+    class Watch(SupervisedPlugin):
+        """Outputs at a dense sample before and after growing, in float64; losses."""
+
+        def before_training_exp(self, strategy, **kwargs):
+            self.look(strategy)
+
+        def look(self, strategy):
+            exact = copy.deepcopy(strategy.model).double()
+            outputs.append(exact(2 * x.double()).detach())
+
+        def after_training_iteration(self, strategy, **kwargs):
+            losses.setdefault(grows, []).append(strategy.loss.item())
+
+    for grows in (False, True):
+        outputs.clear()
+        growth = GridGrowthPlugin(**{"off_grid": 1, **change})
+        watch = [Watch(), growth, Watch()] if grows else [Watch()]
+        strategy = naive(network(-reach, reach), *watch)
+        parameters = strategy.model.parameters()
+        strategy.optimizer = (
+            torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+            if optimizer == "sgd"
+            else optimizer(parameters, lr=0.01)
+        )
+        strategy.train([first, second])
+    assert growth.changes
+    before, after = outputs[-2:]
+    assert (after - before).abs().max() <= 1e-6 * max(1, float(before.abs().max()))
+    grown = losses[True][::2]  # two plugins wrote each down
+    usual = losses[False]
+    assert len(grown) == len(usual) == 6
+    assert grown[:4] == pytest.approx(usual[:4], rel=1e-5)  # 4: the first after growing
+    assert max(grown[3:]) < 1.25 * max(usual[3:])
+
+
+def test_occupancies_are_carried_along(naive, points_benchmark):
+    first, second = points_benchmark("domain", 2).train_stream
+    scaling = StepPreconditionerPlugin(lambda layer, first: DiagonalOccupancy(1.0))
+    strategy = naive(network(-1, 1), GridGrowthPlugin(off_grid=0.02), scaling)
+    strategy.train(first)
+    layer = strategy.model.network.layers[0]
+    occupancy = scaling.preconditioners["network.layers.0"].occupancy.view(6, -1)
+    n_old = occupancy.shape[1]
+    growth = strategy.plugins[0]
+    growth.before_training_exp(SecondTime(strategy, second))
+    n_new = layer.coefficients.shape[1]
+    carried = scaling.preconditioners["network.layers.0"].occupancy.view(6, -1)
+    assert growth.changes and carried.shape[1] == n_new > n_old
+    # cells were added on both sides: what there was is there, 0 elsewhere
+    start = int((carried[0] > 0).nonzero()[0] - (occupancy[0] > 0).nonzero()[0])
+    torch.testing.assert_close(carried[:, start : start + n_old], occupancy)
+    assert carried.sum() == pytest.approx(occupancy.sum().item())
+    strategy.train(second)  # steps are scaled on
+
+
+class SecondTime:
+    """A strategy as it is when the second experience is about to be trained."""
+
+    def __init__(self, strategy, experience):
+        self._strategy, self.experience = strategy, experience
+
+    def __getattr__(self, name):
+        return getattr(self._strategy, name)
 
 
 def test_grams_of_old_bases_are_refused(naive, points_benchmark):

@@ -107,6 +107,10 @@ MIXTURES = {
         *"model=kan_local strategy=ewc training.epochs=3 locality.hard_mask=true".split(),
         *"locality.grow_off_grid=.01 locality.drift_lambda=1".split(),
     ],
+    "quantile grids of the first experience": [
+        *"model=kan_local model.input_grid=quantile model.input_grid_size=4".split(),
+        *"training.epochs=3".split(),
+    ],
     "a replay loader that never ends, samples with outputs": [
         *few("der"),
         "training.epochs=3",
