@@ -31,6 +31,7 @@ from kancl.runner.checkpoint import (
     Interruption,
     Unresumable,
 )
+from kancl.runner.denormals import flushed_denormals
 from kancl.runner.diagnosis import Diagnosis
 from kancl.runner.folder import RunFolder
 from kancl.runner.memory import is_out_of_memory, what_to_change
@@ -73,7 +74,7 @@ def run(
     be_deterministic(config.deterministic)
     device = resolve_device(config.device)
     interruption = Interruption()
-    with folder.locked(), interruption.listening():
+    with folder.locked(), interruption.listening(), flushed_denormals():
         checkpoints = CheckpointFolder(folder.path / "checkpoint", made_by(config))
         say = partial(_say, console)
         points = checkpoints.points(say) if done is None else []
