@@ -314,7 +314,8 @@ def exit_code(summaries: Sequence[dict[str, object]]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    from kancl.config import defaults
+    from kancl.config import RunConfig, defaults, kinds
+    from kancl.config.schema import GROUP_KEYS
     from kancl.runner.request.compose import launchers
     from kancl.runner.request.registry import GROUPS
 
@@ -343,13 +344,16 @@ def _list(arguments: list[str]) -> int:
             print(f"  {name}\n      {read_experiment(name).question}")
     if "settings" in wanted:
         print("settings=")
-        print("  scenario.head=auto  (auto|single|growing|multi)")
-        print("  optimizer.reset_each_experience=false  (bool)")
-        print("  optimizer.schedule=constant  (constant|linear)")
-        for key, default in defaults().items():
+        taken = kinds() | {"match_to": "|".join(GROUPS["model"].builders)}
+        fixed = {
+            ".".join(key): getattr(RunConfig, field)
+            for key, field in GROUP_KEYS.items()
+        }
+        for key, default in {**fixed, **defaults()}.items():
             inner = default.items() if isinstance(default, dict) else [("", default)]
             for name, value in inner:
-                print(f"  {key}{'.' * bool(name)}{name}={_shown(value)}")
+                full = f"{key}{'.' * bool(name)}{name}"
+                print(f"  {full}={_shown(value)}  ({taken[full]})")
         print(f"  hydra/launcher={', '.join(launchers())}")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -163,14 +164,29 @@ def test_list_shows_every_option_with_its_default(capsys: Capture) -> None:
         "model.hidden=[64]  (list of int)",
         "strategy.ewc_lambda=",
         "optimizer.lr=0.001  (float)",
-        "training.iterations=null",
-        "overwrite=false",
+        "training.iterations=null  (int or null, at least 1)",
+        "optimizer.schedule=constant  (constant|linear)",
+        "match=none  (none|params|width|flops)",
+        "match_to=kan  (kan|kan_local|mlp)",
+        "evaluation.samples=200  (int, not negative)",
+        "overwrite=false  (bool)",
+        "tensorboard=all  (all|numbers|none)",
+        "model.input_grid_range=null  ([float, float] or null)",
         "hydra/launcher=basic",
         "inputs-off-the-grid",
     ):
         assert line in out
     assert main(["list", "optimizers"]) == 0
     assert "model=" not in capsys.readouterr().out
+
+
+def test_list_says_of_every_key_what_it_takes(capsys: Capture) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    settings = [line for line in lines if re.match(r" +[a-z_]+(\.[a-z_]+)?=", line)]
+    assert len(settings) > 100
+    for line in settings:
+        assert re.search(r"  \([^()]+\)$", line), line
 
 
 def test_help_and_version(capsys: Capture) -> None:

@@ -3,7 +3,7 @@
 from kancl.config.groups import Group, Option
 from kancl.config.schema import Choice, Evaluation, RunConfig, Seeds, Training
 from kancl.config.tree import config_dir
-from kancl.config.typed import defaults, fingerprint, plain, typed
+from kancl.config.typed import defaults, fingerprint, kinds, plain, typed
 from kancl.config.values import ConfigError, nearest
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "config_dir",
     "defaults",
     "fingerprint",
+    "kinds",
     "nearest",
     "plain",
     "typed",

@@ -19,7 +19,7 @@ from kancl.config.schema import (
     Choice,
     RunConfig,
 )
-from kancl.config.values import ConfigError, convert, nearest
+from kancl.config.values import ConfigError, convert, describe, nearest
 
 _HINTS = get_type_hints(RunConfig)
 _TOP = {
@@ -95,6 +95,18 @@ def defaults() -> dict[str, Any]:
     """The fixed part with its defaults, as ``configs/config.yaml`` shows it."""
     sections = {name: dataclasses.asdict(kind()) for name, kind in SECTIONS.items()}
     return {**sections, **_TOP, "match_to": RunConfig.match_to.name}
+
+
+def kinds() -> dict[str, str]:
+    """What each key of the fixed part takes, in words, by its dotted key."""
+    hints = {key: _HINTS[key] for key in _TOP}
+    hints |= {f"{g}.{key}": _HINTS[field] for (g, key), field in GROUP_KEYS.items()}
+    for section, kind in SECTIONS.items():
+        hints |= {f"{section}.{k}": hint for k, hint in get_type_hints(kind).items()}
+    least = {
+        k: f", at least {n}" if n else ", not negative" for k, n in AT_LEAST.items()
+    }
+    return {key: describe(hint) + least.get(key, "") for key, hint in hints.items()}
 
 
 def fingerprint(config: RunConfig) -> str:

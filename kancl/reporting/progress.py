@@ -21,12 +21,16 @@ from kancl.plugins.measuring.forgetting_curve import CURVE
 from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
 
 UPDATES_PER_SECOND = 8
+WIDE = 120  # columns that everything takes, spelt out
+SHORT = {"experience": "exp", "epoch": "ep", "accuracy": "acc", "forgetting": "forg"}
+SHORT_TITLE = 9
 
 
 class ProgressPlugin(SupervisedPlugin):
     """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting.
 
-    In a terminal: one line that is redrawn a few times per second. Everywhere: one line
+    In a terminal: one line that is redrawn a few times per second, abbreviated below
+    ``WIDE`` columns so that it fits 80. Everywhere: one line
     per experience, and per epoch where whole streams are evaluated after each. Where
     nothing can be forgotten, loss and learning rate take forgetting's place. Quiet:
     nothing. Use it around the run, behind the recorder among the
@@ -68,17 +72,20 @@ class ProgressPlugin(SupervisedPlugin):
         self._accuracy: dict[int, float] = {}
         self._best: dict[int, float] = {}
         recorder.listeners.append(self._listen)
+        self._wide = self._console.width >= WIDE
         if self._console.is_terminal and not quiet:
             self._live = Progress(
                 TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=18),
+                BarColumn(bar_width=18 if self._wide else 6),
                 TextColumn("{task.fields[where]}"),
-                _Speed(recorder),
+                _Speed(recorder, self._wide),
                 TextColumn("{task.fields[score]}"),
                 console=self._console,
                 auto_refresh=False,
                 transient=True,
             )
+            if not self._wide and len(title) > SHORT_TITLE:
+                title = f"{title[: SHORT_TITLE - 1]}…"
             self._task = self._live.add_task(
                 title, total=self._total, where="", score=""
             )
@@ -137,7 +144,7 @@ class ProgressPlugin(SupervisedPlugin):
             shown = f"{value:.4f}" if what == "loss" else f"{100 * value:.2f} %"
             words.append(f"{stream} {what} {shown}")
         words.append(f"learning rate {self._learning_rate:.1e}")
-        self._console.print(", ".join(words), highlight=False, soft_wrap=True)
+        self._print(", ".join(words))
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         if self._live is not None and time.perf_counter() >= self._next:
@@ -164,11 +171,19 @@ class ProgressPlugin(SupervisedPlugin):
             where = f"experience {now}/{n}"
         if strategy.train_epochs > 1:
             where += f" epoch {max(self._epoch, 1)}/{strategy.train_epochs}"
+        where, score = self._short(where), self._short(self._score())
         self._live.update(
-            self._task, completed=recorder.iteration, where=where, score=self._score()
+            self._task, completed=recorder.iteration, where=where, score=score
         )
         self._live.refresh()
         self._next = time.perf_counter() + 1 / UPDATES_PER_SECOND
+
+    def _short(self, text: str) -> str:
+        """Fewer letters where the terminal is narrow: all has to fit 80 columns."""
+        if not self._wide:
+            for word, short in SHORT.items():
+                text = text.replace(f"{word}s", short).replace(word, short)
+        return text
 
     def _score(self) -> str:
         n_seen = self._recorder.n_seen()
@@ -178,10 +193,16 @@ class ProgressPlugin(SupervisedPlugin):
         score = f"accuracy {100 * sum(seen) / len(seen):.1f} %"
         falls = [self._best[k] - self._accuracy[k] for k in range(n_seen - 1)]
         if self._recorder.trains_jointly or self._recorder.n_experiences == 1:
-            return f"{score} loss {self._loss:.3f} lr {self._learning_rate:.1e}"
+            rate = f" lr {self._learning_rate:.1e}" if self._wide else ""
+            return f"{score} loss {self._loss:.3f}{rate}"
         if falls:
             score += f" forgetting {100 * sum(falls) / len(falls):.1f} %"
         return score
+
+    def _print(self, line: str) -> None:
+        """A line that stays; a terminal breaks it between words, a log not at all."""
+        soft = not self._console.is_terminal
+        self._console.print(line, highlight=False, soft_wrap=soft)
 
     def _say(self, n: int) -> None:
         """The line of an experience, which stays."""
@@ -210,7 +231,7 @@ class ProgressPlugin(SupervisedPlugin):
                 f"{name} {value:.2g}" if of_errors else f"{name} {100 * value:.1f} %"
             )
         words.append(f"{time.perf_counter() - self._started:.0f} s")
-        self._console.print(", ".join(words), highlight=False, soft_wrap=True)
+        self._print(", ".join(words))
 
 
 class _Speed(ProgressColumn):
@@ -218,9 +239,10 @@ class _Speed(ProgressColumn):
 
     max_refresh = 0.5
 
-    def __init__(self, recorder: RecorderPlugin) -> None:
+    def __init__(self, recorder: RecorderPlugin, wide: bool = True) -> None:
         super().__init__()
         self._recorder = recorder
+        self._left = " left" if wide else ""
 
     def render(self, task: Task) -> Text:
         if not task.completed or not task.elapsed:
@@ -229,7 +251,7 @@ class _Speed(ProgressColumn):
         text = f"{per_second:.0f} it/s"
         if task.total is not None:
             left = max(task.total - task.completed, 0) / per_second
-            text += f", {duration(left)} left"
+            text += f", {duration(left)}{self._left}"
         return Text(text, style="dim")
 
 

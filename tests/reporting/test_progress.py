@@ -3,6 +3,7 @@
 import io
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from avalanche.training.supervised import JointTraining
@@ -14,7 +15,7 @@ from kancl.reporting.progress import UPDATES_PER_SECOND, ProgressPlugin, duratio
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 
-def _run(epochs=2, n_train=64, quiet=False, **console):
+def _run(epochs=2, n_train=64, quiet=False, width=120, **console):
     file = io.StringIO()
     benchmark = stream_of_digits(2, n_train=n_train)
     recorder = RecorderPlugin(2)
@@ -24,7 +25,7 @@ def _run(epochs=2, n_train=64, quiet=False, **console):
         recorder,
         title="mlp-naive",
         total_iterations=total,
-        console=Console(file=file, width=120, **console),
+        console=Console(file=file, width=width, **console),
         quiet=quiet,
     )
     strategy = naive(small_mlp(), [recorder, curve, bar], epochs=epochs)
@@ -62,6 +63,42 @@ def test_a_terminal_shows_where_the_run_is():
     ]:
         assert words in plain
     assert plain.count("after experience") == 2  # the lines that stay
+
+
+def test_all_of_it_fits_80_columns():
+    text, _, _ = _run(force_terminal=True, width=80)
+    plain = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text)
+    for words in ["exp 1/2 ep 1/2", "it/s", "acc", "forg"]:
+        assert words in plain
+    lines = re.split(r"[\r\n]+", plain)
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert plain.count("after experience") == 2  # broken between words
+
+
+@pytest.mark.parametrize("jointly", [False, True])
+def test_the_longest_line_fits_80_columns(jointly):
+    file = io.StringIO()
+    recorder = RecorderPlugin(10, trains_jointly=jointly)
+    console = Console(file=file, width=80, force_terminal=True)
+    title = "kan_local-labels_trick_gram seed 12"
+    bar = ProgressPlugin(
+        recorder, title=title, total_iterations=99_999, console=console
+    )
+    recorder.borders, recorder.n_trained = list(range(9)), 9
+    recorder.iteration, bar._epoch, bar._loss = 50_000, 10, 0.12345
+    bar._accuracy, bar._best = dict.fromkeys(range(10), 0.0), dict.fromkeys(
+        range(10), 1.0
+    )
+    bar._live.tasks[0].start_time = bar._live.get_time() - 40
+    bar._draw(SimpleNamespace(train_epochs=10))
+    with console.capture() as shown:
+        console.print(bar._live.get_renderable())
+    (line,) = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.get()).splitlines()
+    assert line.startswith("kan_loca… ") and line.count("…") == 1
+    for words in [" ep 10/10 ", "1250 it/s, 40 s ", "acc 0.0 %"]:
+        assert words in line
+    assert ("loss 0.123" if jointly else "forg 100.0 %") in line
+    assert len(line.rstrip()) <= 80
 
 
 def test_it_is_drawn_a_few_times_per_second_at_most():
