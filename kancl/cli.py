@@ -27,7 +27,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER          what a run with evaluation.locality=true forgot, and why
   kancl list [GROUP]             scenarios, models, strategies, experiments, settings ...
-  kancl bench layers|data|runs|evaluation|checkpoints|device  how fast they are here
+  kancl bench layers|data|runs|evaluation|checkpoints|sweep|device  how fast they are here
 
 examples:
   kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
@@ -101,6 +101,7 @@ BENCHES = {
     "evaluation": "evaluation",
     "device": "device",
     "checkpoints": "checkpoints",
+    "sweep": "sweep",
 }
 """Name: the module in ``kancl.bench``."""
 

@@ -17,7 +17,7 @@ from kancl.cli import main
 from kancl.config import ConfigError, RunConfig, plain, typed
 from kancl.data.images import load_images
 from kancl.models import KAN, MLP
-from kancl.runner import read_request
+from kancl.runner import read_folder, read_request
 from kancl.runner.request.registry import GROUPS
 
 Capture = pytest.CaptureFixture[str]
@@ -59,6 +59,8 @@ VALUES: list[tuple[str, Any]] = [
     ("seed", float("inf")),
     ("threads", 0),
     ("threads", "all"),
+    ("threads", 10**6),
+    ("deterministic", 1),
     ("device", "gpu"),
     ("device", ""),
     ("match", "parms"),
@@ -184,6 +186,23 @@ def test_a_strangers_run_folder(culprit: str, content: bytes, capsys: Capture) -
     refused(["run", "--from", "theirs"], culprit, capsys)
 
 
+def test_a_strangers_run_folder_does_not_say_where_runs_go(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    theirs = yaml.safe_dump({**good, "log_dir": str(elsewhere)})
+    here = tmp_path / "here"
+    for folder in ("theirs", "kept/split_mnist-class/mlp-naive/seed0-x"):
+        (here / folder).mkdir(parents=True)
+        (here / folder / "config.yaml").write_text(theirs)
+    monkeypatch.chdir(here)
+    assert read_folder("theirs", []).log_dir == "logs"
+    assert read_folder("kept/split_mnist-class/mlp-naive/seed0-x", []).log_dir == "kept"
+    assert read_folder("theirs", ["log_dir=mine"]).log_dir == "mine"
+    assert main(["run", "-q", "--from", "theirs", "tensorboard=none"]) == 0
+    assert not elsewhere.exists() and list((here / "logs").glob("*/*/*/summary.json"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
@@ -250,7 +269,7 @@ TREES = st.recursive(
 )
 KEYS = st.sampled_from(
     "scenario model strategy optimizer training evaluation checkpoint match match_to seed "
-    "device threads data_dir log_dir overwrite tensorboard keep_model".split()
+    "device threads deterministic data_dir log_dir overwrite tensorboard keep_model".split()
 )
 
 

@@ -153,6 +153,8 @@ class RunConfig:
         threads: CPU threads of torch; null leaves torch's default. The order of sums,
             so every last bit, depends on it: with 1, machines with more or fewer cores
             agree, and runs side by side do not wait for each other's threads.
+        deterministic: torch's deterministic algorithms alone, so that a GPU gives the same
+            bytes each time, more slowly; a CPU does so anyhow.
         data_dir: a torchvision-layout folder; null is the MNIST in the package.
         log_dir: where run folders go.
         overwrite: repeat a run that is completed.
@@ -177,6 +179,7 @@ class RunConfig:
     seeds: Seeds = field(default_factory=Seeds)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = 1
+    deterministic: bool = False
     data_dir: str | None = None
     log_dir: str = "logs"
     overwrite: bool = False
@@ -209,6 +212,7 @@ GROUP_KEYS = {
 NOT_HASHED = (
     "device",
     "threads",
+    "deterministic",
     "data_dir",
     "log_dir",
     "overwrite",
@@ -239,3 +243,5 @@ AT_LEAST = {
     "threads": 1,
 }
 """Smallest value of each whole number."""
+
+AT_MOST = {"threads": 1024}

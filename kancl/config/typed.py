@@ -11,6 +11,7 @@ from typing import Any, Mapping, get_type_hints
 from kancl.config.groups import Group
 from kancl.config.schema import (
     AT_LEAST,
+    AT_MOST,
     GROUP_KEYS,
     GROUPS,
     NOT_HASHED,
@@ -161,6 +162,9 @@ def _value(
     least = AT_LEAST.get(key, -math.inf)
     if value is not None and least > -math.inf and value < least:
         raise ConfigError(f"{key} must be at least {least}, not {value}")
+    most = AT_MOST.get(key, math.inf)
+    if value is not None and most < math.inf and value > most:
+        raise ConfigError(f"{key} must be at most {most}, not {value}")
     return value
 
 

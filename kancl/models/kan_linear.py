@@ -210,6 +210,8 @@ class KANLinear(nn.Module):
         rows = x.reshape(-1, self.in_features)
         y = self._splines(rows)
         if self.base_weight is not None:
+            # A product of its own: with the activation packed in beside dense bases, one
+            # product for both, a step took 1.0 to 1.3 times as long, for the copying.
             y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
         return y.reshape(*x.shape[:-1], self.out_features)
 

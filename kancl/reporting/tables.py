@@ -227,8 +227,8 @@ def _pairs(groups: Mapping[tuple[str, ...], Any]) -> list[tuple[str, str, str, s
 
 
 def model_title(model: str) -> str:
-    """``KAN`` for ``kan``."""
-    return model.replace("kan", "KAN", 1).replace("mlp", "MLP", 1)
+    """``KAN`` for ``kan``; longer names as they are typed."""
+    return {"kan": "KAN", "mlp": "MLP"}.get(model, model)
 
 
 def _by_seed(runs: Sequence[Summary], key: str) -> dict[Any, float]:

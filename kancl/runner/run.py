@@ -31,10 +31,12 @@ from kancl.runner.checkpoint import (
     Interruption,
     Unresumable,
 )
+from kancl.runner.denormals import flushed_denormals
 from kancl.runner.diagnosis import Diagnosis
 from kancl.runner.folder import RunFolder
+from kancl.runner.memory import is_out_of_memory, what_to_change
 from kancl.runner.origin import made_by
-from kancl.runner.seeding import stream_seeds
+from kancl.runner.seeding import be_deterministic, stream_seeds
 from kancl.runner.train import HELD, iterations_planned, train
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
@@ -69,9 +71,10 @@ def run(
         return done
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    be_deterministic(config.deterministic)
     device = resolve_device(config.device)
     interruption = Interruption()
-    with folder.locked(), interruption.listening():
+    with folder.locked(), interruption.listening(), flushed_denormals():
         checkpoints = CheckpointFolder(folder.path / "checkpoint", made_by(config))
         say = partial(_say, console)
         points = checkpoints.points(say) if done is None else []
@@ -139,7 +142,7 @@ def _make(
         raise
     except Exception as error:
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
-        summary["error"] = f"{type(error).__name__}: {error}"
+        summary["error"] = _in_words(error, config)
         summary["traceback"] = traceback.format_exc()
     try:
         diagnosis.write(folder, board)
@@ -147,6 +150,11 @@ def _make(
     except OSError as error:  # a full disk: what is there stays
         summary = {"error": str(error), **summary, "status": "failed"}
     return summary
+
+
+def _in_words(error: Exception, config: RunConfig) -> str:
+    said = f"{type(error).__name__}: {error}"
+    return f"{what_to_change(config)} ({said})" if is_out_of_memory(error) else said
 
 
 def _write_down(

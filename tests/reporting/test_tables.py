@@ -132,7 +132,7 @@ def test_every_strategy_has_a_difference_of_its_own():
 def test_every_kind_of_kan_is_compared():
     runs = [_summary("kan"), _summary("kan_local"), _summary("mlp")]
     names = [row["model"] for row in _rows(comparison_markdown(runs))]
-    assert names[-2:] == ["KAN - MLP", "KAN_local - MLP"]
+    assert names[-2:] == ["KAN - MLP", "kan_local - MLP"]
 
 
 def test_scenarios_are_never_mixed():

@@ -115,6 +115,21 @@ def test_same_seed_same_bytes(
         assert (first / name).read_bytes() != (other / name).read_bytes(), name
 
 
+def test_deterministic_algorithms_are_asked_for_by_run(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    words = ["model=kan_local", "strategy=gram", "keep_model=true"]
+    _, plain = make_run(*words, log_dir=tmp_path / "a")
+    assert not torch.are_deterministic_algorithms_enabled()
+    _, strict = make_run(*words, "deterministic=true", log_dir=tmp_path / "b")
+    assert torch.are_deterministic_algorithms_enabled()
+    make_run("overwrite=true", log_dir=tmp_path / "c")
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert plain.name == strict.name
+    for name in BYTES[:3]:
+        assert (plain / name).read_bytes() == (strict / name).read_bytes(), name
+
+
 class _Witness(SupervisedPlugin):
     """Remembers which images and labels were trained on, in order."""
 

@@ -7,6 +7,7 @@ checked before the first one starts.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from kancl.config.groups import Group
 from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
+from kancl.runner.folder import RunFolder
 from kancl.runner.request.experiments import expanded
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.request.scenario_settings import with_settings
@@ -96,13 +98,17 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a run folder, with single keys changed.
 
+    The run goes where the folder lies, or into ``logs`` if that is no place of runs: a
+    stranger's folder does not say where anything is written.
+
     Raises: ConfigError if there is none, or for a wrong key or value.
     """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: --from takes a run folder")
     config = OmegaConf.create(read_mapping(path))
-    typed(_container(config), GROUPS)
+    theirs = typed(_container(config), GROUPS)
+    config["log_dir"] = _log_dir_around(path.parent, theirs)
     with _hydra_tree() as tree:
         parsed = [tree.parse(text) for text in overrides]
     for override in parsed:
@@ -115,6 +121,14 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     for message in job.unknown.values():
         raise ConfigError(message)
     return job.config()
+
+
+def _log_dir_around(folder: Path, config: RunConfig) -> str:
+    """Three folders up, if these are called as those of such a run are."""
+    names = folder.absolute().parts
+    if names[-3:-1] != RunFolder(config).path.parts[-3:-1]:
+        return "logs"
+    return os.path.normpath(folder / ".." / ".." / "..")
 
 
 def launchers() -> list[str]:
@@ -201,6 +215,8 @@ class _Tree:
         values = {o.key_or_group: o.value() for o in map(self.parse, overrides)}
         chosen = {key: values.pop(key) for key in GROUP_NAMES if key in values}
         for group, name in chosen.items():
+            if name in GROUPS[group].builders:
+                continue  # without Hydra, which reads the whole tree to tell
             if name not in self.options(group):
                 hint = nearest(name, self.options(group))
                 raise ConfigError(f"there is no {group}={name}; {hint}")

@@ -33,9 +33,9 @@ BLOCK = 16  # columns of the outputs' gradient that are worked on together
 LANES, HALF, WIDE = 8, 32, 64  # outputs whose sums are held in registers
 SAMPLES = 64  # that are worked on together, so that they stay in the fastest cache
 TOGETHER = 4  # inputs whose splines they pass over
-CACHED = 4096  # outputs at a time, that stay in the fastest cache
-PASSING = 16  # inputs that pass over them in turn
+PASSING = 16  # inputs of which some are live that pass over them
 INPUTS = 4  # inputs that pass over a block of the outputs' gradient in turn
+FAR = 4096  # coefficients per input from which on their gradient is fetched ahead
 ZERO, CLAMP, LINEAR = 0, 1, 2  # policies outside the grid
 
 OPTIONS: dict[str, Any] = dict(
@@ -147,51 +147,65 @@ def _locate_all(  # type: ignore[no-untyped-def]
         found: from ``_room``, to be filled.
     Returns: how many there are.
     """
-    positions, samples, rows, values, spare = found
-    n, n_inside = 0, 0
+    positions, samples = found[:2]
+    n = 0
     if apart.size:
-        for b in range(start, stop):
-            if x[b, i] == apart[i]:
-                continue
-            position = (np.float64(x[b, i]) - low[i]) * cells[i]
-            positions[n] = position
+        for b in range(start, stop):  # written over if set apart: faster than a branch
+            positions[n] = (np.float64(x[b, i]) - low[i]) * cells[i]
             samples[n] = b
-            n += 1
-            n_inside += (position >= 0) & (position <= size)
+            n += x[b, i] != apart[i]
     else:
         n = stop - start
         for k in range(n):
-            position = (np.float64(x[start + k, i]) - low[i]) * cells[i]
-            positions[k] = position
+            positions[k] = (np.float64(x[start + k, i]) - low[i]) * cells[i]
             samples[k] = start + k
-            n_inside += (position >= 0) & (position <= size)
-    if degree == 3 and n_inside == n:  # nearly always, and vectorised
+    _evaluate(n, size, degree, outside, slope, found)
+    return n
+
+
+@njit(**OPTIONS)
+def _evaluate(n, size, degree, outside, slope, found):  # type: ignore[no-untyped-def]
+    """``_locate`` for the first ``n`` positions found; cubics without a branch."""
+    positions, _, rows, values, spare = found
+    kind = values.dtype.type
+    n_inside = 0
+    for k in range(n):
+        n_inside += (positions[k] >= 0) & (positions[k] <= size)
+    if degree == 3 and (n_inside == n or outside == ZERO):
+        last = np.float64(size - 1)
         for k in range(n):
-            rows[k] = min(np.int32(positions[k]), np.int32(size - 1))
-            u = values.dtype.type(positions[k] - rows[k])
+            # A position off the grid, or NaN, is taken to be in the first or last cell.
+            near = positions[k] if positions[k] > 0 else 0.0
+            rows[k] = np.int32(near if near < last else last)
+            u = kind(positions[k] - rows[k])
             if slope:
                 _slopes(u, 3, values, k, 0)
             else:
                 _pieces(u, 3, values, k, 0)
-    else:
-        for k in range(n):
-            position = positions[k]
-            if degree == 3 and position >= 0 and position <= size:
-                rows[k] = min(np.int32(position), np.int32(size - 1))
-                u = values.dtype.type(position - rows[k])
-                if slope:
-                    _slopes(u, 3, values, k, 0)
-                else:
-                    _pieces(u, 3, values, k, 0)
-            elif outside == ZERO and (position < -degree or position >= size + degree):
-                rows[k] = 0
-                for m in range(LIVE):
-                    values[m, k] = 0
-            else:
-                rows[k] = _locate(
-                    position, size, degree, outside, slope, values, k, spare
-                )
-    return n
+        if n_inside < n:
+            for m in range(LIVE):
+                for k in range(n):
+                    beyond = _far_cubic(
+                        kind(positions[k] - rows[k]) - kind(m - 1), slope
+                    )
+                    inside = (positions[k] >= 0) & (positions[k] <= size)
+                    values[m, k] = values[m, k] if inside else beyond
+        return
+    for k in range(n):
+        rows[k] = _locate(positions[k], size, degree, outside, slope, values, k, spare)
+
+
+@njit(forceinline=True, **OPTIONS)
+def _far_cubic(distance, slope):  # type: ignore[no-untyped-def]
+    """The cubic basis, or its slope, at a distance from its centre: anywhere, or NaN."""
+    kind = type(distance)
+    far = abs(distance)
+    t = kind(0) if far >= 2 else kind(2) - far
+    s = kind(0) if far >= 1 else kind(1) - far
+    if slope:
+        steep = (kind(4) * s * s - t * t) * kind(0.5)
+        return steep if distance >= 0 else -steep
+    return (t * t * t - kind(4) * s * s * s) * kind(1 / 6)
 
 
 @njit(**OPTIONS)
@@ -267,48 +281,68 @@ def _spline_values(coefficients, scale, i, row, values, out):  # type: ignore
 
 
 @njit(**OPTIONS)
-def _add_splines(coefficients, scale, i, n, found, y):  # type: ignore[no-untyped-def]
-    """Add all splines of an input to ``y``, at the ``n`` places found."""
-    _, samples, rows, values, _ = found
-    n_basis, n_outputs = coefficients.shape[1:]
-    whole = n_outputs - n_outputs % LANES
-    weights, scales, outputs = (
-        coefficients.reshape(-1),
-        scale.reshape(-1),
-        y.reshape(-1),
-    )
+def _locate_live(  # type: ignore[no-untyped-def]
+    x, apart, grid, first, last, start, stop, found, ends
+):
+    """``_locate`` for some inputs of some samples, but those set apart, by samples.
+
+    Args:
+        found: from ``_room``, to be filled; with inputs in place of samples.
+        ends: of every sample's places among those found, to be filled.
+    Returns: how many there are.
+    """
+    low, cells, size, degree, outside = grid
+    positions, inputs = found[:2]
+    n = 0
+    for b in range(start, stop):
+        for i in range(first, last):  # written over if set apart: faster than a branch
+            positions[n] = x[b, i]
+            inputs[n] = i
+            n += x[b, i] != apart[i]
+        ends[b - start] = n
     for k in range(n):
-        v0, v1 = splat(values[0, k], LANES), splat(values[1, k], LANES)
-        v2, v3 = splat(values[2, k], LANES), splat(values[3, k], LANES)
-        w0 = (i * n_basis + rows[k]) * n_outputs
-        w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
-        out = np.int64(samples[k]) * n_outputs
-        if scale.size:
-            for o in range(0, whole, LANES):
-                value = multiply(v0, load(weights, w0 + o, LANES))
-                value = multiply_add(v1, load(weights, w1 + o, LANES), value)
-                value = multiply_add(v2, load(weights, w2 + o, LANES), value)
-                value = multiply_add(v3, load(weights, w3 + o, LANES), value)
-                s = load(scales, i * n_outputs + o, LANES)
-                value = multiply_add(s, value, load(outputs, out + o, LANES))
-                store(outputs, out + o, value)
-        else:
-            for o in range(0, whole, LANES):
-                value = load(outputs, out + o, LANES)
-                value = multiply_add(v0, load(weights, w0 + o, LANES), value)
-                value = multiply_add(v1, load(weights, w1 + o, LANES), value)
-                value = multiply_add(v2, load(weights, w2 + o, LANES), value)
-                value = multiply_add(v3, load(weights, w3 + o, LANES), value)
-                store(outputs, out + o, value)
-        if whole < n_outputs:
-            for o in range(whole, n_outputs):
-                part = (
-                    values[0, k] * weights[w0 + o]
-                    + values[1, k] * weights[w1 + o]
-                    + values[2, k] * weights[w2 + o]
-                    + values[3, k] * weights[w3 + o]
-                )
-                outputs[out + o] += part * scale[i, o] if scale.size else part
+        positions[k] = (positions[k] - low[inputs[k]]) * cells[inputs[k]]
+    _evaluate(n, size, degree, outside, False, found)
+    return n
+
+
+@njit(**OPTIONS)
+def _add_live(given, n_outputs, o, lanes):  # type: ignore[no-untyped-def]
+    """Add the splines found to ``lanes`` outputs of some samples, less those set aside.
+
+    Args:
+        given: coefficients, scales, what is set aside for each input; of each place
+            found its input, first row and values; the samples' ends among these; the
+            outputs, the samples' first and last.
+        o: the first output.
+    """
+    weights, scales, aside, inputs, places, live, ends, y, start, stop = given
+    at = 0
+    for b in range(start, stop):
+        sums = load(y, b * n_outputs + o, literally(lanes))
+        for at in range(at, ends[b - start]):
+            v0 = splat(live[at * LIVE], literally(lanes))
+            v1 = splat(live[at * LIVE + 1], literally(lanes))
+            v2 = splat(live[at * LIVE + 2], literally(lanes))
+            v3 = splat(live[at * LIVE + 3], literally(lanes))
+            w0 = places[at] * n_outputs + o
+            w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
+            if scales.size:
+                value = multiply(v0, load(weights, w0, literally(lanes)))
+                value = multiply_add(v1, load(weights, w1, literally(lanes)), value)
+                value = multiply_add(v2, load(weights, w2, literally(lanes)), value)
+                value = multiply_add(v3, load(weights, w3, literally(lanes)), value)
+                s = np.int64(inputs[at]) * n_outputs + o
+                sums = multiply_add(load(scales, s, literally(lanes)), value, sums)
+            else:
+                sums = multiply_add(v0, load(weights, w0, literally(lanes)), sums)
+                sums = multiply_add(v1, load(weights, w1, literally(lanes)), sums)
+                sums = multiply_add(v2, load(weights, w2, literally(lanes)), sums)
+                sums = multiply_add(v3, load(weights, w3, literally(lanes)), sums)
+            t = np.int64(inputs[at] % PASSING) * n_outputs + o
+            sums = subtract(sums, load(aside, t, literally(lanes)))
+        at = ends[b - start]
+        store(y, b * n_outputs + o, sums)
 
 
 @njit(**OPTIONS)
@@ -421,12 +455,20 @@ def spline_sum(  # type: ignore[no-untyped-def]
         grid = low, cells, size, degree, outside
         _spline_sum_of_all(x, apart, grid, coefficients, scale, y, start, stop)
         return
-    n_inputs, _, n_outputs = coefficients.shape
-    few = max(CACHED // n_outputs, 16)  # samples
-    found = _room(few, coefficients.dtype)
-    at_apart = np.empty((LIVE, 1), coefficients.dtype)
-    aside = np.zeros((PASSING, n_outputs), coefficients.dtype)  # splines' values there
-    common = np.zeros(n_outputs, coefficients.dtype)  # added for all, if not anchored
+    n_inputs, n_basis, n_outputs = coefficients.shape
+    kind = coefficients.dtype
+    grid = low, cells, size, degree, outside
+    found = _room(SAMPLES * PASSING, kind)
+    live = np.empty(found[3].size, kind)
+    places = np.empty(SAMPLES * PASSING, np.int64)
+    ends = np.empty(SAMPLES, np.int64)
+    at_apart = np.empty((LIVE, 1), kind)
+    aside = np.zeros((PASSING, n_outputs), kind)  # splines' values there
+    common = np.zeros(n_outputs, kind)  # added for all, if not anchored
+    weights, scales = coefficients.reshape(-1), scale.reshape(-1)
+    taken, outputs = aside.reshape(-1), y.reshape(-1)
+    widest = HALF if scale.size else WIDE
+    wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
     for first in range(0, n_inputs, PASSING):
         last = min(first + PASSING, n_inputs)
         for i in range(first, last):
@@ -437,19 +479,24 @@ def spline_sum(  # type: ignore[no-untyped-def]
                 _spline_values(coefficients, scale, i, row, at_apart, aside[i - first])
                 for o in range(n_outputs):
                     common[o] += aside[i - first, o]
-        for a in range(start, stop, few):
-            b = min(a + few, stop)
-            for i in range(first, last):
-                n = _locate_all(
-                    x, i, apart, low, cells, size, degree, outside, False, a, b, found
-                )
-                _add_splines(coefficients, scale, i, n, found, y)
-                if _is_apart(apart, i):
-                    taken = aside[i - first]
-                    for k in range(n):
-                        outputs = y[found[1][k]]
-                        for o in range(n_outputs):
-                            outputs[o] -= taken[o]
+            else:
+                aside[i - first] = 0
+        for a in range(start, stop, SAMPLES):
+            b = min(a + SAMPLES, stop)
+            n = _locate_live(x, apart, grid, first, last, a, b, found, ends)
+            _turn(n, found[3], live, 0)
+            for k in range(n):
+                places[k] = np.int64(found[1][k]) * n_basis + found[2][k]
+            given = weights, scales, taken, found[1], places, live, ends, outputs, a, b
+            for o in range(0, wide, widest):
+                if scale.size:
+                    _add_live(given, n_outputs, o, HALF)
+                else:
+                    _add_live(given, n_outputs, o, WIDE)
+            for o in range(wide, whole, LANES):
+                _add_live(given, n_outputs, o, LANES)
+            for o in range(whole, n_outputs):
+                _add_live(given, n_outputs, o, 1)
     if not anchored:
         for b in range(start, stop):
             for o in range(n_outputs):
@@ -541,6 +588,7 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     batch = x.shape[0]
     n_basis, n_outputs = coefficients.shape[1:]
     n_rows = n_basis - LIVE + 1  # to start from
+    far_apart = n_basis * n_outputs >= FAR
     kind = coefficients.dtype
     zero = splat(kind.type(0), BLOCK)
     found = _room(batch, kind)
@@ -575,6 +623,9 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
             o = number * BLOCK
             for j in range(n_inputs):
                 i = first + j
+                if far_apart and o + 2 * BLOCK <= n_outputs:
+                    for row in range(n_basis):
+                        prefetch(results, (i * n_basis + row) * n_outputs + o + BLOCK)
                 _sum_rows(
                     grads, number * batch, samples[j], values[j], ends[j], n_rows, sums
                 )

@@ -1,6 +1,6 @@
 """Real processes, really killed, at moments drawn at random.
 
-``pytest -n0 -m proof tests/runner/checkpoint/test_kill.py -s`` kills 56 times and prints
+``pytest -n0 -m proof tests/runner/checkpoint/test_kill.py -s`` kills 64 times and prints
 what it found; ``test_sweep.py`` and ``test_folder.py`` kill once in each default run.
 """
 
@@ -27,7 +27,7 @@ CELLS = [
     for model, strategy in [
         *(("kan", name) for name in ("naive", "ewc", "si")),
         *(("mlp", name) for name in ("replay", "der", "lwf")),
-        ("kan_local", "naive"),
+        *(("kan_local", name) for name in ("naive", "gram_ewc")),
     ]
 ]
 SMALL = (
