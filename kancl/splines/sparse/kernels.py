@@ -263,20 +263,28 @@ def _is_apart(apart, i):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _locate_apart(i, apart, low, cells, size, degree, outside, values):  # type: ignore
-    """``_locate`` of the value set apart, into the first of ``values``."""
-    position = (apart[i] - low[i]) * cells[i]
-    spare = np.empty((LIVE, 1), values.dtype)
-    return _locate(position, size, degree, outside, False, values, 0, spare)
+def _locate_apart(  # type: ignore[no-untyped-def]
+    apart, low, cells, size, degree, outside, kind, start, stop
+):
+    """``_locate`` of the values set apart, of inputs start to stop; NaN where is none.
+
+    Returns: as from ``_room``, a place per input; one at least.
+    """
+    found = _room(max(stop - start, 1), kind)
+    n = min(apart.size, stop - start)
+    for k in range(n):
+        found[0][k] = (apart[start + k] - low[start + k]) * cells[start + k]
+    _evaluate(n, size, degree, outside, False, found)
+    return found
 
 
 @njit(**OPTIONS)
-def _spline_values(coefficients, scale, i, row, values, out):  # type: ignore
-    """All splines of an input, at the first of ``values``, into ``out``."""
+def _spline_values(coefficients, scale, i, row, values, k, out):  # type: ignore
+    """All splines of an input, at place ``k`` of ``values``, into ``out``."""
     for o in range(coefficients.shape[2]):
-        value = values[0, 0] * coefficients[i, row, o]
+        value = values[0, k] * coefficients[i, row, o]
         for m in range(1, LIVE):
-            value += values[m, 0] * coefficients[i, row + m, o]
+            value += values[m, k] * coefficients[i, row + m, o]
         out[o] = value * scale[i, o] if scale.size else value
 
 
@@ -462,7 +470,10 @@ def spline_sum(  # type: ignore[no-untyped-def]
     live = np.empty(found[3].size, kind)
     places = np.empty(SAMPLES * PASSING, np.int64)
     ends = np.empty(SAMPLES, np.int64)
-    at_apart = np.empty((LIVE, 1), kind)
+    at_apart = _locate_apart(
+        apart, low, cells, size, degree, outside, kind, 0, n_inputs
+    )
+    at_rows, at_values = at_apart[2], at_apart[3]
     aside = np.zeros((PASSING, n_outputs), kind)  # splines' values there
     common = np.zeros(n_outputs, kind)  # added for all, if not anchored
     weights, scales = coefficients.reshape(-1), scale.reshape(-1)
@@ -473,10 +484,9 @@ def spline_sum(  # type: ignore[no-untyped-def]
         last = min(first + PASSING, n_inputs)
         for i in range(first, last):
             if _is_apart(apart, i):
-                row = _locate_apart(
-                    i, apart, low, cells, size, degree, outside, at_apart
+                _spline_values(
+                    coefficients, scale, i, at_rows[i], at_values, i, aside[i - first]
                 )
-                _spline_values(coefficients, scale, i, row, at_apart, aside[i - first])
                 for o in range(n_outputs):
                     common[o] += aside[i - first, o]
             else:
@@ -596,7 +606,10 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     samples = np.empty((INPUTS, batch), np.int32)
     in_turn = np.empty(found[3].size, kind)
     ends = np.empty((INPUTS, n_rows + 1), np.int64)
-    at_apart, row_apart = np.empty((INPUTS, LIVE, 1), kind), np.empty(INPUTS, np.int64)
+    at_apart = _locate_apart(
+        apart, low, cells, size, degree, outside, kind, start, stop
+    )
+    at_rows, at_values = at_apart[2], at_apart[3]
     everything = np.zeros((grad_y.shape[0], BLOCK), kind)  # gradients of all samples
     if apart.size and not anchored:
         for number in range(grad_y.shape[0]):
@@ -611,10 +624,6 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
         n_inputs = min(INPUTS, stop - first)
         for j in range(n_inputs):
             i = first + j
-            if _is_apart(apart, i):
-                row_apart[j] = _locate_apart(
-                    i, apart, low, cells, size, degree, outside, at_apart[j]
-                )
             n = _locate_all(
                 x, i, apart, low, cells, size, degree, outside, False, 0, batch, found
             )
@@ -637,8 +646,8 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                         at = (number * batch + np.int64(samples[j, k])) * BLOCK
                         rest = subtract(rest, load(grads, at, BLOCK))
                     for q in range(LIVE):
-                        at = (row_apart[j] + q) * BLOCK
-                        v = splat(at_apart[j, q, 0], BLOCK)
+                        at = (at_rows[i - start] + q) * BLOCK
+                        v = splat(at_values[q, i - start], BLOCK)
                         store(sums, at, multiply_add(v, rest, load(sums, at, BLOCK)))
                 if o + BLOCK <= n_outputs and scale.size:
                     s = i * n_outputs + o
