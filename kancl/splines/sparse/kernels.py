@@ -420,6 +420,7 @@ def _spline_sum_of_all(  # type: ignore[no-untyped-def]
     )
     widest = HALF if scale.size else WIDE
     wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
+    pairs = n_outputs - n_outputs % 2
     ahead = TOGETHER * n_basis * n_outputs  # coefficients of the inputs that come next
     for first in range(0, n_inputs, TOGETHER):
         last = min(first + TOGETHER, n_inputs)
@@ -444,7 +445,9 @@ def _spline_sum_of_all(  # type: ignore[no-untyped-def]
                     _add_tile(given, n_outputs, o, WIDE)
             for o in range(wide, whole, LANES):
                 _add_tile(given, n_outputs, o, LANES)
-            for o in range(whole, n_outputs):
+            for o in range(whole, pairs, 2):
+                _add_tile(given, n_outputs, o, 2)
+            for o in range(pairs, n_outputs):
                 _add_tile(given, n_outputs, o, 1)
 
 
@@ -486,6 +489,7 @@ def spline_sum(  # type: ignore[no-untyped-def]
     taken, outputs = aside.reshape(-1), y.reshape(-1)
     widest = HALF if scale.size else WIDE
     wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
+    pairs = n_outputs - n_outputs % 2
     for first in range(0, n_inputs, PASSING):
         last = min(first + PASSING, n_inputs)
         for i in range(first, last):
@@ -511,7 +515,9 @@ def spline_sum(  # type: ignore[no-untyped-def]
                     _add_live(given, n_outputs, o, WIDE)
             for o in range(wide, whole, LANES):
                 _add_live(given, n_outputs, o, LANES)
-            for o in range(whole, n_outputs):
+            for o in range(whole, pairs, 2):
+                _add_live(given, n_outputs, o, 2)
+            for o in range(pairs, n_outputs):
                 _add_live(given, n_outputs, o, 1)
     if not anchored:
         for b in range(start, stop):
