@@ -34,7 +34,7 @@ LANES, HALF, WIDE = 8, 32, 64  # outputs whose sums are held in registers
 SAMPLES = 64  # that are worked on together, so that they stay in the fastest cache
 TOGETHER = 4  # inputs whose splines they pass over
 PASSING = 16  # inputs of which some are live that pass over them
-INPUTS = 4  # inputs that pass over a block of the outputs' gradient in turn
+INPUTS = 8  # inputs that pass over a block of the outputs' gradient in turn
 FAR = 4096  # coefficients per input from which on their gradient is fetched ahead
 ZERO, CLAMP, LINEAR = 0, 1, 2  # policies outside the grid
 
@@ -303,10 +303,16 @@ def _locate_live(  # type: ignore[no-untyped-def]
     positions, inputs = found[:2]
     n = 0
     for b in range(start, stop):
-        for i in range(first, last):  # written over if set apart: faster than a branch
-            positions[n] = x[b, i]
-            inputs[n] = i
-            n += x[b, i] != apart[i]
+        if apart.size:
+            for i in range(first, last):  # written over if set apart: no branch
+                positions[n] = x[b, i]
+                inputs[n] = i
+                n += x[b, i] != apart[i]
+        else:
+            for i in range(first, last):
+                positions[n] = x[b, i]
+                inputs[n] = i
+                n += 1
         ends[b - start] = n
     for k in range(n):
         positions[k] = (positions[k] - low[inputs[k]]) * cells[inputs[k]]
@@ -414,6 +420,7 @@ def _spline_sum_of_all(  # type: ignore[no-untyped-def]
     )
     widest = HALF if scale.size else WIDE
     wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
+    pairs = n_outputs - n_outputs % 2
     ahead = TOGETHER * n_basis * n_outputs  # coefficients of the inputs that come next
     for first in range(0, n_inputs, TOGETHER):
         last = min(first + TOGETHER, n_inputs)
@@ -438,7 +445,9 @@ def _spline_sum_of_all(  # type: ignore[no-untyped-def]
                     _add_tile(given, n_outputs, o, WIDE)
             for o in range(wide, whole, LANES):
                 _add_tile(given, n_outputs, o, LANES)
-            for o in range(whole, n_outputs):
+            for o in range(whole, pairs, 2):
+                _add_tile(given, n_outputs, o, 2)
+            for o in range(pairs, n_outputs):
                 _add_tile(given, n_outputs, o, 1)
 
 
@@ -480,6 +489,7 @@ def spline_sum(  # type: ignore[no-untyped-def]
     taken, outputs = aside.reshape(-1), y.reshape(-1)
     widest = HALF if scale.size else WIDE
     wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
+    pairs = n_outputs - n_outputs % 2
     for first in range(0, n_inputs, PASSING):
         last = min(first + PASSING, n_inputs)
         for i in range(first, last):
@@ -505,7 +515,9 @@ def spline_sum(  # type: ignore[no-untyped-def]
                     _add_live(given, n_outputs, o, WIDE)
             for o in range(wide, whole, LANES):
                 _add_live(given, n_outputs, o, LANES)
-            for o in range(whole, n_outputs):
+            for o in range(whole, pairs, 2):
+                _add_live(given, n_outputs, o, 2)
+            for o in range(pairs, n_outputs):
                 _add_live(given, n_outputs, o, 1)
     if not anchored:
         for b in range(start, stop):
@@ -515,33 +527,41 @@ def spline_sum(  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _sort_by_row(  # type: ignore[no-untyped-def]
-    n, found, in_turn, ends, samples, values
+    first, n_rows, found, in_turn, last_of, ends, samples, values
 ):
-    """Bring the ``n`` places found into the order of their rows.
+    """Bring the places found into the order of their inputs, and rows, and samples.
 
     Args:
+        first: the first input.
+        found, last_of: from ``_locate_live``.
         in_turn: to work with, as long as the values found.
         ends: of every row's places among the sorted ones, to be filled.
-        samples, values: ``(batch,)`` and ``(batch, LIVE)``, to be filled.
+        samples, values: of the sorted ones, to be filled.
     """
-    rows = found[2]
+    inputs, rows = found[1], found[2]
     ends[:] = 0
+    n = last_of[-1]
     for k in range(n):
+        rows[k] += (inputs[k] - first) * n_rows
         ends[rows[k] + 1] += 1
     for row in range(1, len(ends) - 1):
         ends[row + 1] += ends[row]
     _turn(n, found[3], in_turn, 0)
     in_order = values.reshape(-1)
-    for k in range(n):
-        row = rows[k]
-        place = ends[row]
-        ends[row] = place + 1
-        samples[place] = found[1][k]
-        store(in_order, place * LIVE, load(in_turn, k * LIVE, LIVE))
+    k = 0
+    for b in range(len(last_of)):
+        for k in range(k, last_of[b]):
+            place = ends[rows[k]]
+            ends[rows[k]] = place + 1
+            samples[place] = b
+            store(in_order, place * LIVE, load(in_turn, k * LIVE, LIVE))
+        k = last_of[b]
 
 
 @njit(**OPTIONS)
-def _sum_rows(grads, offset, samples, values, ends, n_rows, sums):  # type: ignore
+def _sum_rows(  # type: ignore[no-untyped-def]
+    grads, offset, samples, values, ends, first_row, n_rows, sums
+):
     """Sums of gradients times values for every row, in a block of columns.
 
     Going up the rows, the sums of the ``LIVE`` rows at hand stay in registers, and every
@@ -549,19 +569,20 @@ def _sum_rows(grads, offset, samples, values, ends, n_rows, sums):  # type: igno
 
     Args:
         offset: the block's first sample in ``grads``.
+        first_row: of the input, among all rows of ``ends``.
         sums: ``(n_rows + LIVE - 1, BLOCK)``, to be overwritten.
     """
     zero = splat(sums.dtype.type(0), BLOCK)
     s0, s1, s2, s3 = zero, zero, zero, zero
-    k = 0
+    k = ends[first_row - 1] if first_row else 0
     for row in range(n_rows):
-        for k in range(k, ends[row]):
+        for k in range(k, ends[first_row + row]):
             grad = load(grads, (offset + np.int64(samples[k])) * BLOCK, BLOCK)
             s0 = multiply_add(splat(values[k, 0], BLOCK), grad, s0)
             s1 = multiply_add(splat(values[k, 1], BLOCK), grad, s1)
             s2 = multiply_add(splat(values[k, 2], BLOCK), grad, s2)
             s3 = multiply_add(splat(values[k, 3], BLOCK), grad, s3)
-        k = ends[row]
+        k = ends[first_row + row]
         store(sums, row * BLOCK, s0)
         s0, s1, s2, s3 = s1, s2, s3, zero
     store(sums, n_rows * BLOCK, s0)
@@ -601,11 +622,12 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     far_apart = n_basis * n_outputs >= FAR
     kind = coefficients.dtype
     zero = splat(kind.type(0), BLOCK)
-    found = _room(batch, kind)
-    values = np.empty((INPUTS, batch, LIVE), kind)
-    samples = np.empty((INPUTS, batch), np.int32)
+    grid = low, cells, size, degree, outside
+    found = _room(INPUTS * batch, kind)
+    values = np.empty((INPUTS * batch, LIVE), kind)
+    samples = np.empty(INPUTS * batch, np.int32)
     in_turn = np.empty(found[3].size, kind)
-    ends = np.empty((INPUTS, n_rows + 1), np.int64)
+    last_of, ends = np.empty(batch, np.int64), np.empty(INPUTS * n_rows + 1, np.int64)
     at_apart = _locate_apart(
         apart, low, cells, size, degree, outside, kind, start, stop
     )
@@ -622,12 +644,8 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
     scale_results, of_all = scale_gradient.reshape(-1), everything.reshape(-1)
     for first in range(start, stop, INPUTS):
         n_inputs = min(INPUTS, stop - first)
-        for j in range(n_inputs):
-            i = first + j
-            n = _locate_all(
-                x, i, apart, low, cells, size, degree, outside, False, 0, batch, found
-            )
-            _sort_by_row(n, found, in_turn, ends[j], samples[j], values[j])
+        _locate_live(x, apart, grid, first, first + n_inputs, 0, batch, found, last_of)
+        _sort_by_row(first, n_rows, found, in_turn, last_of, ends, samples, values)
         for number in range(grad_y.shape[0]):
             o = number * BLOCK
             for j in range(n_inputs):
@@ -636,14 +654,22 @@ def coefficient_gradient(  # type: ignore[no-untyped-def]
                     for row in range(n_basis):
                         prefetch(results, (i * n_basis + row) * n_outputs + o + BLOCK)
                 _sum_rows(
-                    grads, number * batch, samples[j], values[j], ends[j], n_rows, sums
+                    grads,
+                    number * batch,
+                    samples,
+                    values,
+                    ends,
+                    j * n_rows,
+                    n_rows,
+                    sums,
                 )
                 if _is_apart(apart, i):
                     # Of those set apart, what they have; or of the others, what the
                     # anchor takes from them.
                     rest = load(of_all, o, BLOCK)
-                    for k in range(ends[j, n_rows - 1]):
-                        at = (number * batch + np.int64(samples[j, k])) * BLOCK
+                    begin = ends[j * n_rows - 1] if j else 0
+                    for k in range(begin, ends[(j + 1) * n_rows - 1]):
+                        at = (number * batch + np.int64(samples[k])) * BLOCK
                         rest = subtract(rest, load(grads, at, BLOCK))
                     for q in range(LIVE):
                         at = (at_rows[i - start] + q) * BLOCK
