@@ -24,6 +24,12 @@ ROWS = 512  # samples per forward pass
 Make = Callable[[nn.Module, bool], Preconditioner]
 """Of a layer, and whether it is the one on the inputs."""
 
+SHARED = (
+    "the heads of a growing head share what is known of their features, so their grids "
+    "can't grow one by one: take scenario.head=single, or locality.grow_off_grid=null and "
+    "locality.refine_below=0"
+)
+
 
 class StepPreconditionerPlugin(SupervisedPlugin):
     """Replace each step of a layer's weights by what a preconditioner leaves of it.
@@ -97,21 +103,25 @@ class StepPreconditionerPlugin(SupervisedPlugin):
     ) -> None:
         """Take along what is known of a layer whose grid has changed.
 
-        Raises: ValueError for second moments, and for heads that share one
-            preconditioner.
+        Raises: ValueError as ``check_growth`` does.
         """
         key = _key(model, name)
         known = self.preconditioners.get(key)
         if known is None:
             return
-        if not isinstance(known, DiagonalOccupancy) or key != name:
-            raise ValueError(
-                f"{type(known).__name__} of {name} was gathered with the old bases, and "
-                "says nothing of finer or further ones: take locality.grow_off_grid=null, "
-                "or a grid that is wide enough from the start (model.hidden_range), or "
-                "strategy=occupancy with scenario.head=single"
-            )
+        _check_carries(known)
+        if key != name:
+            raise ValueError(SHARED)
+        assert isinstance(known, DiagonalOccupancy)
         known.carry(insertion, layer.in_features)
+
+    def check_growth(self, model: nn.Module) -> None:
+        """Raises: ValueError if the model's grids can't grow while steps are shrunk."""
+        layers = [layer for _, layer in _layers(model) if isinstance(layer, KANLinear)]
+        if layers:
+            _check_carries(self.make(layers[0], True))
+        if isinstance(model, GrowingHead):
+            raise ValueError(SHARED)
 
     def _known(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         """Layers that have features and a past."""
@@ -148,6 +158,16 @@ class StepPreconditionerPlugin(SupervisedPlugin):
                 handle.remove()
             for module, mode in modes.items():
                 module.training = mode
+
+
+def _check_carries(known: Preconditioner) -> None:
+    if not isinstance(known, DiagonalOccupancy):
+        raise ValueError(
+            "second moments of old bases say nothing of finer or further ones, so grids "
+            "can't grow: take locality.grow_off_grid=null and locality.refine_below=0, "
+            "with a grid that is wide enough from the start (model.hidden_range), or "
+            "strategy=occupancy"
+        )
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -9,6 +9,8 @@ from torch import nn
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
+from kancl.plugins.locality.grid_growth import GridGrowthPlugin
+from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
 from kancl.runner.build import (
     Parts,
     build,
@@ -100,7 +102,11 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
             plugins=plugins,
         )
         builder = GROUPS["strategy"].builder(config.strategy.name)
-        builder(setup, **config.strategy.options)
+        made = builder(setup, **config.strategy.options)
+        if any(isinstance(plugin, GridGrowthPlugin) for plugin in plugins):
+            for plugin in made.plugins:
+                if isinstance(plugin, StepPreconditionerPlugin):
+                    plugin.check_growth(model)
     except ValueError as error:
         message = " ".join(str(error).split())
         raise ConfigError(f"strategy={config.strategy.name}: {message}") from error

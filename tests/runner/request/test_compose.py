@@ -196,6 +196,12 @@ CANNOT_WORK = [
     (["model.input_grid=range", "model.input_grid_range=[0,1]"], "set one of the two"),
     (["model.input_grid=ranges"], "nearest: model.input_grid=range"),
     (["model.input_grid=range", "locality.grow_off_grid=.1"], "grow_off_grid=null"),
+    (["strategy=gram", "locality.grow_off_grid=.1"], "second moments of old bases"),
+    (["strategy=gram_ewc", "locality.refine_below=.1"], "locality.refine_below=0"),
+    (
+        ["strategy=occupancy", "locality.grow_off_grid=.1", "scenario.head=growing"],
+        "head=single",
+    ),
     (["locality.grow_off_grid=2"], "off_grid must lie between 0 and 1, got 2"),
     (["training.lr_gamma=-1"], "training.lr_gamma=-1.0 must be above 0"),
     (["match=params", "model=mlp", "match_to.hidden=[1]", "match_to.degree=9"], "9"),
