@@ -16,13 +16,17 @@ CURVE = "curve_accuracy"
 RMSE_CURVE = "curve_rmse"
 """Names of the curve's measurements in the recorder: of classes, of a regression."""
 
+UNSEEN_EVERY = 5
+"""Of the regular points, each so manieth is also one of the experiences to come."""
+
 
 class ForgettingCurvePlugin(SupervisedPlugin):
-    """Measure the accuracy (RMSE) on EVERY experience every n training iterations.
+    """Measure the accuracy (RMSE) on EVERY experience while others are trained.
 
     At iteration 0, every ``every_iterations`` after a border, at the few iterations
     ``after_border`` (where forgetting happens) and at the end of each experience. Not
-    yet trained experiences are measured too; whoever draws them tells them apart by
+    yet trained experiences have nothing to forget: they are measured at iteration 0, at
+    the ends and at every fifth regular point; whoever draws them tells them apart by
     ``recorder.borders``. Each point is a ``curve_accuracy`` (``curve_rmse``)
     measurement of the recorder; its time counts as evaluation.
 
@@ -77,6 +81,7 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         self._y = torch.cat([y for _, y, _ in parts])
         self._task_labels = torch.cat([t for _, _, t in parts])
         self._last: int | None = None
+        self._n_measured = 0  # experiences, at the iteration of the last point
         self._in_experience = 0
 
     @property
@@ -96,21 +101,27 @@ class ForgettingCurvePlugin(SupervisedPlugin):
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self._in_experience += 1
-        done = self._in_experience
-        if done % self._every == 0 or done in self._after_border:
+        points, rest = divmod(self._in_experience, self._every)
+        if rest == 0 and points % UNSEEN_EVERY == 0:
             self._measure(strategy)
+        elif rest == 0 or self._in_experience in self._after_border:
+            self._measure(strategy, self.recorder.n_seen())
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        if self._last != self.recorder.iteration:
-            self._measure(strategy)
+        self._measure(strategy)
 
-    def _measure(self, strategy: Any) -> None:
+    def _measure(self, strategy: Any, n_experiences: int | None = None) -> None:
+        """A point of the first experiences (all if None) that have none here yet."""
         recorder = self.recorder
-        self._last = recorder.iteration
+        start = self._n_measured if self._last == recorder.iteration else 0
+        stop = len(self._sizes) if n_experiences is None else n_experiences
+        if start >= stop:
+            return
+        self._last, self._n_measured = recorder.iteration, stop
         self._to(strategy.device)
         before = recorder.eval_seconds
         with recorder.evaluating(strategy.device), in_eval_mode(strategy.model):
-            scores = self._scores(strategy.model)
+            scores = self._scores(strategy.model, range(start, stop))
         self.seconds += recorder.eval_seconds - before
         for experience, value in scores.items():
             recorder.add(f"curve_{recorder.score.name}", value, experience)
@@ -120,30 +131,34 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         self._task_labels = self._task_labels.to(device)
 
     @torch.no_grad()
-    def _scores(self, model: nn.Module) -> dict[int, float]:
+    def _scores(self, model: nn.Module, experiences: range) -> dict[int, float]:
         score = self.recorder.score
         if isinstance(model, MultiTaskModule):
-            found = self._by_head(model)
+            found = self._by_head(model, experiences)
         else:
-            on_cpu = self._x.device.type == "cpu"
-            size = self._batch_size or (256 if on_cpu else len(self._x))
-            outputs = [model(x) for x in self._x.split(size)]
-            each = score.of_samples(torch.cat(outputs), self._y)
-            found = dict(enumerate(each.split(self._sizes)))
+            sizes = self._sizes[experiences.start : experiences.stop]
+            first = sum(self._sizes[: experiences.start])
+            rows = slice(first, first + sum(sizes))
+            x, y = self._x[rows], self._y[rows]
+            size = self._batch_size or (256 if x.device.type == "cpu" else len(x))
+            outputs = [model(part) for part in x.split(size)]
+            each = score.of_samples(torch.cat(outputs), y)
+            found = dict(zip(experiences, each.split(sizes)))
         if not found:
             return {}
         means = torch.stack([each.float().mean() for each in found.values()])
         values = score.of_mean(means).tolist()  # the one wait for the device
         return dict(zip(found, values))
 
-    def _by_head(self, model: MultiTaskModule) -> dict[int, Tensor]:
+    def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
         found = {}
         score = self.recorder.score
         n_seen = self.recorder.n_seen()
         xs, ys = self._x.split(self._sizes), self.targets
-        for k, labels in enumerate(self._task_labels.split(self._sizes)):
+        labels = self._task_labels.split(self._sizes)
+        for k in experiences:
             try:
-                found[k] = score.of_samples(model(xs[k], labels), ys[k])
+                found[k] = score.of_samples(model(xs[k], labels[k]), ys[k])
             except KeyError:  # no head yet; one of an experience seen must be there
                 if k < n_seen:
                     raise

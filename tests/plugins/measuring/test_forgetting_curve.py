@@ -35,8 +35,26 @@ def test_points_are_at_the_start_after_borders_regularly_and_at_each_end(run):
     expected = [0]
     for start in range(0, 60, 12):
         expected += [start + i for i in (1, 3, 5, 10, 12)]
-    for experience in range(5):  # every experience at every point, also unseen ones
-        assert run[0].series(CURVE, experience)[0] == expected
+    ends = [0, 12, 24, 36, 48, 60]
+    for experience in range(5):  # one to come: at the ends alone, here
+        begun = [at for at in expected if at > 12 * experience or at in ends]
+        assert run[0].series(CURVE, experience)[0] == begun
+
+
+def test_experiences_to_come_are_measured_at_every_fifth_regular_point():
+    benchmark = stream_of_digits(2, n_train=96)  # 12 iterations
+    recorder, curve = _watched(benchmark, every=2, after_border=(1,))
+    train_through(naive(small_mlp(), [recorder, curve]), benchmark)
+    assert recorder.series(CURVE, 0)[0][:8] == [0, 1, 2, 4, 6, 8, 10, 12]
+    assert recorder.series(CURVE, 1)[0][:4] == [0, 10, 12, 13]
+
+
+def test_no_point_is_there_twice(run):
+    recorder, curve = _watched(benchmark := stream_of_digits(2, n_train=96), every=4)
+    train_through(naive(small_mlp(), [recorder, curve]), benchmark)
+    for experience in range(2):  # the third regular point is the end as well
+        points = recorder.series(CURVE, experience)[0]
+        assert points == sorted(set(points)) and 12 in points and 24 in points
 
 
 def test_at_the_borders_the_curve_is_the_accuracy_matrix(run):
