@@ -16,8 +16,9 @@ def flushed_denormals() -> Iterator[None]:
     The moments that Adam keeps of a unit or a class that is no longer trained shrink
     until they are denormal (1e-38 in float32), and a CPU takes some hundred cycles for
     each such number: an MLP's steps on the last digits of Split MNIST took 7 times as
-    long as on the first. Next to Adam's ``eps`` they count for nothing: the parameters
-    are the same to the bit. For the calling thread, and those that torch starts inside.
+    long as on the first. Next to Adam's ``eps`` they count for nothing: whole runs with
+    and without ended with the same parameters, to the bit. Holds for the calling thread,
+    so for all of a run with ``threads=1``.
     """
     for kind in (np.float32, np.float64):
         np.finfo(kind)  # asked for the first time inside, NumPy warns

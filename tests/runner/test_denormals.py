@@ -47,6 +47,7 @@ def test_adam_ends_at_the_same_parameters() -> None:
         finally:
             torch.set_flush_denormal(False)
         ends.append(weights.detach().clone())
-        moments = optimizer.state[weights]["exp_avg"]
-        assert (moments.abs() < torch.finfo(torch.float32).tiny).any()
+        moments = optimizer.state[weights]["exp_avg"].abs()
+        denormal = (moments > 0) & (moments < torch.finfo(torch.float32).tiny)
+        assert denormal.any() != flush
     assert torch.equal(*ends)
