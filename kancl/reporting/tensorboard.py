@@ -58,7 +58,8 @@ RMSE_EVERYWHERE = "rmse_on_every_experience"
 TAGS = {
     f"{EVERY_EXPERIENCE}/<model>-<strategy>": "The forgetting curves: accuracy on each "
     "experience (sub-runs experience_1, ...) on a sample of its test images, against "
-    "training iterations. Experiences not yet trained are measured too. The sub-run "
+    "training iterations. Experiences not yet trained are measured too, at every fifth "
+    "point. The sub-run "
     "`borders` jumps up where the next experience begins.",
     "accuracy_on_seen/curve": "Mean of those curves over the experiences seen so far.",
     "accuracy_on_seen/test": "Mean accuracy on the experiences seen so far, whole test "
