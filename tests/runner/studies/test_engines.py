@@ -23,6 +23,7 @@ from kancl.runner.studies.status import read_status
 from tests.runner.conftest import SMALL
 
 SCRIPT = Path(__file__).with_name("planted_sweep.py")
+assert SCRIPT.is_file()  # said on every run, also where the proofs are deselected
 MISSING = "hydra-{}-launcher is not installed: pip install 'kancl[{}]'"
 
 
