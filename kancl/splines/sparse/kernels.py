@@ -320,6 +320,45 @@ def _locate_live(  # type: ignore[no-untyped-def]
     return n
 
 
+@njit(forceinline=True, **OPTIONS)
+def _add_spline(  # type: ignore[no-untyped-def]
+    weights, scales, place, i, live, at, n_outputs, o, sums, lanes
+):
+    """``sums`` of ``lanes`` outputs from ``o`` on, and a sample's splines of input i.
+
+    Args:
+        place: the first live row, among those of all inputs.
+        live: values of the bases, ``LIVE`` from place ``at`` of them on.
+    """
+    v0 = splat(live[at * LIVE], literally(lanes))
+    v1 = splat(live[at * LIVE + 1], literally(lanes))
+    v2 = splat(live[at * LIVE + 2], literally(lanes))
+    v3 = splat(live[at * LIVE + 3], literally(lanes))
+    w0 = place * n_outputs + o
+    w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
+    if scales.size:
+        value = multiply(v0, load(weights, w0, literally(lanes)))
+        value = multiply_add(v1, load(weights, w1, literally(lanes)), value)
+        value = multiply_add(v2, load(weights, w2, literally(lanes)), value)
+        value = multiply_add(v3, load(weights, w3, literally(lanes)), value)
+        s = np.int64(i) * n_outputs + o
+        return multiply_add(load(scales, s, literally(lanes)), value, sums)
+    sums = multiply_add(v0, load(weights, w0, literally(lanes)), sums)
+    sums = multiply_add(v1, load(weights, w1, literally(lanes)), sums)
+    sums = multiply_add(v2, load(weights, w2, literally(lanes)), sums)
+    return multiply_add(v3, load(weights, w3, literally(lanes)), sums)
+
+
+@njit(forceinline=True, **OPTIONS)
+def _tiles(n_outputs, widest):  # type: ignore[no-untyped-def]
+    """Where tiles of the widest end, then those of ``LANES``, then those of two."""
+    return (
+        n_outputs - n_outputs % widest,
+        n_outputs - n_outputs % LANES,
+        n_outputs - n_outputs % 2,
+    )
+
+
 @njit(**OPTIONS)
 def _add_live(given, n_outputs, o, lanes):  # type: ignore[no-untyped-def]
     """Add the splines found to ``lanes`` outputs of some samples, less those set aside.
@@ -335,24 +374,18 @@ def _add_live(given, n_outputs, o, lanes):  # type: ignore[no-untyped-def]
     for b in range(start, stop):
         sums = load(y, b * n_outputs + o, literally(lanes))
         for at in range(at, ends[b - start]):
-            v0 = splat(live[at * LIVE], literally(lanes))
-            v1 = splat(live[at * LIVE + 1], literally(lanes))
-            v2 = splat(live[at * LIVE + 2], literally(lanes))
-            v3 = splat(live[at * LIVE + 3], literally(lanes))
-            w0 = places[at] * n_outputs + o
-            w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
-            if scales.size:
-                value = multiply(v0, load(weights, w0, literally(lanes)))
-                value = multiply_add(v1, load(weights, w1, literally(lanes)), value)
-                value = multiply_add(v2, load(weights, w2, literally(lanes)), value)
-                value = multiply_add(v3, load(weights, w3, literally(lanes)), value)
-                s = np.int64(inputs[at]) * n_outputs + o
-                sums = multiply_add(load(scales, s, literally(lanes)), value, sums)
-            else:
-                sums = multiply_add(v0, load(weights, w0, literally(lanes)), sums)
-                sums = multiply_add(v1, load(weights, w1, literally(lanes)), sums)
-                sums = multiply_add(v2, load(weights, w2, literally(lanes)), sums)
-                sums = multiply_add(v3, load(weights, w3, literally(lanes)), sums)
+            sums = _add_spline(
+                weights,
+                scales,
+                places[at],
+                inputs[at],
+                live,
+                at,
+                n_outputs,
+                o,
+                sums,
+                lanes,
+            )
             t = np.int64(inputs[at] % PASSING) * n_outputs + o
             sums = subtract(sums, load(aside, t, literally(lanes)))
         at = ends[b - start]
@@ -373,23 +406,10 @@ def _add_tile(given, n_outputs, o, lanes):  # type: ignore[no-untyped-def]
     for b in range(start, stop):
         sums = load(y, b * n_outputs + o, literally(lanes))
         for i in range(first, last):
-            live = values[i - first, b - start]
-            v0, v1 = splat(live[0], literally(lanes)), splat(live[1], literally(lanes))
-            v2, v3 = splat(live[2], literally(lanes)), splat(live[3], literally(lanes))
-            w0 = places[i - first, b - start] * n_outputs + o
-            w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs
-            if scales.size:
-                value = multiply(v0, load(weights, w0, literally(lanes)))
-                value = multiply_add(v1, load(weights, w1, literally(lanes)), value)
-                value = multiply_add(v2, load(weights, w2, literally(lanes)), value)
-                value = multiply_add(v3, load(weights, w3, literally(lanes)), value)
-                s = i * n_outputs + o
-                sums = multiply_add(load(scales, s, literally(lanes)), value, sums)
-            else:
-                sums = multiply_add(v0, load(weights, w0, literally(lanes)), sums)
-                sums = multiply_add(v1, load(weights, w1, literally(lanes)), sums)
-                sums = multiply_add(v2, load(weights, w2, literally(lanes)), sums)
-                sums = multiply_add(v3, load(weights, w3, literally(lanes)), sums)
+            live, place = values[i - first, b - start], places[i - first, b - start]
+            sums = _add_spline(
+                weights, scales, place, i, live, 0, n_outputs, o, sums, lanes
+            )
         store(y, b * n_outputs + o, sums)
 
 
@@ -419,8 +439,7 @@ def _spline_sum_of_all(  # type: ignore[no-untyped-def]
         y.reshape(-1),
     )
     widest = HALF if scale.size else WIDE
-    wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
-    pairs = n_outputs - n_outputs % 2
+    wide, whole, pairs = _tiles(n_outputs, widest)
     ahead = TOGETHER * n_basis * n_outputs  # coefficients of the inputs that come next
     for first in range(0, n_inputs, TOGETHER):
         last = min(first + TOGETHER, n_inputs)
@@ -488,8 +507,7 @@ def spline_sum(  # type: ignore[no-untyped-def]
     weights, scales = coefficients.reshape(-1), scale.reshape(-1)
     taken, outputs = aside.reshape(-1), y.reshape(-1)
     widest = HALF if scale.size else WIDE
-    wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
-    pairs = n_outputs - n_outputs % 2
+    wide, whole, pairs = _tiles(n_outputs, widest)
     for first in range(0, n_inputs, PASSING):
         last = min(first + PASSING, n_inputs)
         for i in range(first, last):
