@@ -185,6 +185,7 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
     parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
     options = parser.parse_args(arguments)
+    from kancl.reporting import tensorboard_command
     from kancl.reporting.report import (
         find_runs,
         find_tunings,
@@ -203,7 +204,7 @@ def _report(arguments: list[str]) -> int:
     print(f"{len(runs)} runs, {lost} without a result")
     print(f"report: {report.page}")
     if report.tensorboard:
-        print(f"tensorboard --logdir {report.page.parent / 'tensorboard'}")
+        print(tensorboard_command(report.page.parent / "tensorboard"))
     return 0
 
 

@@ -45,7 +45,10 @@ def test_run_writes_under_log_dir_only(capsys: Capture, tmp_path: Path) -> None:
     out = capsys.readouterr().out
     assert "hidden [4], " in out and "parameters" in out and "FLOPs per sample" in out
     assert "values outside the grid: layer 1 0.0%, layer 2 " in out
-    assert "tensorboard --logdir logs" in out and "run folder: logs/" in out
+    assert (
+        "tensorboard --logdir logs --load_fast=false" in out
+        and "run folder: logs/" in out
+    )
     assert "\x1b" not in out and "\r" not in out  # no terminal, no control codes
     assert main(["run", "model.hidden=[4]", *SMALL[:-1], "-q"]) == 0
     assert "skipped" not in capsys.readouterr().out
@@ -92,7 +95,7 @@ def test_report_of_real_runs(capsys: Capture) -> None:
     assert "Split MNIST, class-incremental: too few seeds to tell (2)" in out
     assert "5 runs, 1 without a result" in out
     assert "report: logs/report/report.html" in out
-    assert "tensorboard --logdir logs/report/tensorboard" in out
+    assert "tensorboard --logdir logs/report/tensorboard --load_fast=false" in out
     text = Path("logs/report/report.html").read_text()
     assert "5 runs: 4 completed, 1 diverged." in text
     assert main(["report", "logs", "--out", "elsewhere"]) == 0  # its own is no run

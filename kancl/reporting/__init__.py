@@ -22,6 +22,7 @@ from kancl.reporting.tensorboard import (
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,
+    tensorboard_command,
     write_comparison,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "show_comparison",
     "show_run",
     "stock_evaluator",
+    "tensorboard_command",
     "write_comparison",
 ]

@@ -110,7 +110,8 @@ TAGS_ON_REQUEST = {
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """A border: a line straight up and down. TensorBoard smooths over points, not over
-steps; so many equal ones leave the line upright at its default smoothing."""
+steps; so many equal ones leave the line upright at its default smoothing. Its fast
+loader keeps one value per step, and so drops the line: see ``tensorboard_command``."""
 
 PICTURES_SECONDS = 0.5
 """What drawing the pictures takes, about."""
@@ -341,6 +342,11 @@ def write_comparison(
     with SummaryWriter(str(folder)) as writer:
         image = figures.as_pixels(figures.forgetting_curves(runs, title))
         writer.add_image("picture/forgetting_curves", image, dataformats="HWC")
+
+
+def tensorboard_command(log_dir: Path | str) -> str:
+    """What to type to see a folder's runs, with all values that a border has."""
+    return f"tensorboard --logdir {log_dir} --load_fast=false"
 
 
 def dashboard_url(

@@ -22,6 +22,7 @@ from kancl.reporting import (
     forgetting_curves,
     show_comparison,
     show_run,
+    tensorboard_command,
     write_comparison,
 )
 from kancl.reporting.report import (
@@ -64,7 +65,7 @@ def carry_out(
     regression = any("average_rmse" in summary for summary in summaries)
     curves = RMSE_EVERYWHERE if regression else EVERY_EXPERIENCE
     lines += [
-        f"tensorboard --logdir {log_dir}",
+        tensorboard_command(log_dir),
         f"  {dashboard_url(labels, curves=curves)}",
     ]
     for line in lines:
