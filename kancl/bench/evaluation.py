@@ -1,7 +1,8 @@
 """What looking costs: whole runs with continual evaluation, with the diagnosis, without.
 
 ``curve``: every ``--every`` iterations the accuracy on ``--samples`` test images of every
-experience is measured (``evaluation.every_iterations``, ``evaluation.samples``).
+experience seen so far is measured, of those to come every fifth time
+(``evaluation.every_iterations``, ``evaluation.samples``).
 ``locality``: what ``kancl locality`` needs (``evaluation.locality``), beside the usual
 curve. Runs are Split MNIST, class-incremental and naive, one epoch each, Adam;
 TensorBoard writes its numbers. The cost is the median over the turns of the ratio within

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kancl.config import ConfigError
+from kancl.runner.studies.engines import n_cores
 
 TARGET = 0.85
 """Of the number of cores: 1.7 times as fast on two."""
@@ -77,17 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("settings", nargs="*", help="of the runs: training.epochs=2")
     options = parser.parse_args(arguments)
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    n_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    if n_cores < 2:
+    cores = n_cores()
+    if cores < 2:
         raise ConfigError("one core: no sweep is faster here; free a second one")
     if options.runs < 1 or options.repeats < 1:
         raise ConfigError("--runs and --repeats must be at least 1")
     seconds = measure(options.settings, options.runs, options.repeats)
     speed_up = ratios(seconds)
-    print(f"{options.runs} runs, {n_cores} cores, medians of {options.repeats}")
+    print(f"{options.runs} runs, {cores} cores, medians of {options.repeats}")
     for name, own in seconds.items():
         print(f"{name:<12} {statistics.median(own):>7.1f} s {speed_up[name]:>6.2f} x")
-    passed = speed_up["joblib"] >= TARGET * n_cores
-    print(f"joblib >= {TARGET * n_cores:.1f} x: {'PASS' if passed else 'FAIL'}")
+    passed = speed_up["joblib"] >= TARGET * cores
+    print(f"joblib >= {TARGET * cores:.1f} x: {'PASS' if passed else 'FAIL'}")
     return int(not passed)

@@ -245,3 +245,4 @@ AT_LEAST = {
 """Smallest value of each whole number."""
 
 AT_MOST = {"threads": 1024}
+"""Largest value of a whole number that has one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from typing import Any, Mapping, get_type_hints
 
 from kancl.config.groups import Group
@@ -159,12 +158,10 @@ def _value(
     values: Mapping[str, Any], name: str, key: str, annotation: Any, default: Any
 ) -> Any:
     value = convert(values.get(name, default), annotation, key)
-    least = AT_LEAST.get(key, -math.inf)
-    if value is not None and least > -math.inf and value < least:
-        raise ConfigError(f"{key} must be at least {least}, not {value}")
-    most = AT_MOST.get(key, math.inf)
-    if value is not None and most < math.inf and value > most:
-        raise ConfigError(f"{key} must be at most {most}, not {value}")
+    if value is not None and key in AT_LEAST and value < AT_LEAST[key]:
+        raise ConfigError(f"{key} must be at least {AT_LEAST[key]}, not {value}")
+    if value is not None and key in AT_MOST and value > AT_MOST[key]:
+        raise ConfigError(f"{key} must be at most {AT_MOST[key]}, not {value}")
     return value
 
 

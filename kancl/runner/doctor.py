@@ -22,6 +22,7 @@ from kancl.runner.checkpoint import CheckpointError, write_whole
 from kancl.runner.lock import Held, RunLock
 from kancl.runner.request.compose import read_request
 from kancl.runner.run import run
+from kancl.runner.studies.engines import n_cores
 
 NEEDED = {  # package: (lowest version, what for)
     "torch": ((2, 9), "everything"),
@@ -125,9 +126,7 @@ def _combinations() -> Iterator[Finding]:
 
 
 def _device() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    cores = cores or os.cpu_count() or 1
-    yield Finding("CPU", f"{cores} cores; a run takes 1 (threads=1)")
+    yield Finding("CPU", f"{n_cores()} cores; a run takes 1 (threads=1)")
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         free, total = torch.cuda.mem_get_info()

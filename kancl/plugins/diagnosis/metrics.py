@@ -90,8 +90,7 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
 
     def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
         for plugin in (self._recorder, self._plugin):
-            if hasattr(plugin, hook):
-                getattr(plugin, hook)(strategy)
+            getattr(plugin, hook)(strategy)
         values = self._values(self._n_told)
         self._n_told = len(self._recorder.measurements)
         return values

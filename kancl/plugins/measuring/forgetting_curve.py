@@ -17,7 +17,7 @@ RMSE_CURVE = "curve_rmse"
 """Names of the curve's measurements in the recorder: of classes, of a regression."""
 
 UNSEEN_EVERY = 5
-"""Of the regular points, each so manieth is also one of the experiences to come."""
+"""Every fifth regular point measures the experiences to come as well."""
 
 
 class ForgettingCurvePlugin(SupervisedPlugin):

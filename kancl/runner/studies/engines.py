@@ -110,7 +110,7 @@ def _launch(
     ]
     shared = [
         f"+threads={threads}",
-        f"+processes={max(1, _n_cores() // threads)}",
+        f"+processes={max(1, n_cores() // threads)}",
         *_preset(overrides),
     ]
     GlobalHydra.instance().clear()
@@ -202,13 +202,14 @@ def _changed(path: Path) -> int | None:
         return None
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
     """Those that this process may use; Joblib knows a container's share."""
     if find_spec("joblib") is not None:
         from joblib import cpu_count
 
         return int(cpu_count())
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _preset(overrides: Sequence[str]) -> list[str]:
