@@ -69,7 +69,7 @@ def matches_parameters(name):
     )
 
 
-@pytest.mark.parametrize("name", filter(matches_parameters, NAMES))
+@pytest.mark.parametrize("name", list(filter(matches_parameters, NAMES)))
 def test_what_is_matched_has_as_many_parameters_as_a_side_that_is_run(name):
     configs = read_request([f"experiment={name}", *SMALL], sweep=False).configs
     sizes = {}
