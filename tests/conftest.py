@@ -12,6 +12,12 @@ settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    """Of a module's own fixtures, too: the last bit depends on how many there are."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _reproducible() -> None:
     torch.set_num_threads(1)

@@ -54,16 +54,16 @@ def rollback(
     """
     regained = {}
     for name, keys in state_groups(model).items():
-        with _put_back(model, then, keys) as earlier:
+        with put_back(model, then, keys) as earlier:
             regained[name] = evaluate(earlier)
     return Rollback(evaluate(model), regained)
 
 
 @contextmanager
-def _put_back(
+def put_back(
     model: nn.Module, then: Mapping[str, Tensor], keys: Iterable[str]
 ) -> Iterator[nn.Module]:
-    """As ``rolled_back``; the model itself for the while, where values alone differ."""
+    """As ``rolled_back``, for a while: the model itself, where values alone differ."""
     chosen, state = set(keys), model.state_dict()
     parameters = dict(model.named_parameters())
     values_alone = all(

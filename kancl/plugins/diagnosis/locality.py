@@ -22,7 +22,7 @@ from kancl.metrics.locality import (
     overlap,
     recency_bias,
 )
-from kancl.metrics.rollback import rollback
+from kancl.metrics.rollback import put_back, rollback
 from kancl.models.named_layers import (
     layer_bases,
     layer_inputs,
@@ -90,7 +90,6 @@ class LocalityPlugin(SupervisedPlugin):
         """The same of the largest activations."""
         self.drifts: dict[str, list[Tensor]] = {}
         """By layer, drift per knot since each experience, ``(in_features, n_basis)``."""
-        self._weights: list[dict[str, Tensor]] = []
         self._first: dict[int, Any] = {}
         self._evaluating: int | None = None
         self._evaluated: list[tuple[int, Tensor, Tensor]] = []
@@ -110,7 +109,6 @@ class LocalityPlugin(SupervisedPlugin):
         with self._looking(strategy):
             k = len(self.snapshots) - 1
             self.snapshots.append(_state(strategy.model))
-            self._weights.append(_weights(strategy.model))
             inputs, _ = layer_inputs(strategy.model, lambda: self._outputs(strategy, k))
             for layer, (occupancy, _) in self._occupied(strategy, k, inputs).items():
                 self.occupancies.setdefault(layer, []).append(occupancy.mean.cpu())
@@ -263,11 +261,18 @@ class LocalityPlugin(SupervisedPlugin):
     # looking back, at the end
 
     def _look_back(self, strategy: Any) -> None:
-        now = _weights(strategy.model)
+        model = strategy.model
+        now = _weights(model)
         n = self._recorder.n_experiences
         for k in range(n):
+            state = {
+                key: value.to(strategy.device)
+                for key, value in self.snapshots[k + 1].items()
+            }
+            with put_back(model, state, state.keys()) as earlier:
+                then = _weights(earlier)
             for layer, after in now.items():
-                before = self._weights[k].get(layer)
+                before = then.get(layer)
                 if before is None or before.shape != after.shape:
                     continue  # a grid that has grown since
                 drift = drift_per_knot(before, after)
@@ -278,17 +283,11 @@ class LocalityPlugin(SupervisedPlugin):
                 occupancy = Occupancy(mean, largest, len(self._samples[k][1]))
                 bound = drift_bound(occupancy, before, after)
                 self._add(f"drift_bound_{layer}", float(bound.mean()), k)
-        for k in range(n - 1):
-            state = {
-                key: value.to(strategy.device)
-                for key, value in self.snapshots[k + 1].items()
-            }
-            back = rollback(
-                strategy.model, state, lambda m: self._score(strategy, m, k)
-            )
-            self._add("rollback_nothing", back.now, k)
-            for group, value in back.regained.items():
-                self._add(f"rollback_{group}", value, k)
+            if k + 1 < n:
+                back = rollback(model, state, lambda m: self._score(strategy, m, k))
+                self._add("rollback_nothing", back.now, k)
+                for group, value in back.regained.items():
+                    self._add(f"rollback_{group}", value, k)
 
     def _judge_forecasts(self) -> None:
         recorder = self._recorder
