@@ -147,25 +147,11 @@ class LocalityPlugin(SupervisedPlugin):
     # what experiences share, before one of them is trained
 
     def _compare(self, strategy: Any, t: int) -> None:
-        layers = named_layers(strategy.model)
-        rows = {
-            name: _trained(parts)[0].new_empty(
-                t + BATCHES, sum(p.numel() for p in _trained(parts))
-            )
-            for name, parts in layers.items()
-        }
-        seen = [
-            self._pass(
-                strategy, s, {name: row[s : s + 1] for name, row in rows.items()}
-            )
-            for s in range(t)
-        ]
-        latest = {name: row[t:] for name, row in rows.items()}
-        seen.append(self._pass(strategy, t, latest))
-        for layer, (new, new_mean) in seen[t].items():
-            cosines = gradient_cosines(rows[layer], rows[layer][-BATCHES:])
-            for s, of_old in enumerate(cosines[:t]):
-                old, old_mean = seen[s][layer]
+        latest, seen = self._pass(strategy, t, BATCHES)
+        for s in range(t):
+            gradients, seen_before = self._pass(strategy, s)
+            for layer, (old, old_mean) in seen_before.items():
+                new, new_mean = seen[layer]
                 pair = f"{layer}_before_{t + 1}"
                 try:
                     views = overlap(old, new)._asdict()
@@ -174,38 +160,35 @@ class LocalityPlugin(SupervisedPlugin):
                     views = {}  # nothing of one of them is on the grid
                 for view, found in views.items():
                     self._add(f"{view}_{pair}", found, s)
-                self._add(f"gradient_cosine_{pair}", float(of_old.mean()), s)
-                against = float((of_old < 0).double().mean())
+                cosines = gradient_cosines(gradients[layer], latest[layer])
+                self._add(f"gradient_cosine_{pair}", float(cosines.mean()), s)
+                against = float((cosines < 0).double().mean())
                 self._add(f"gradient_conflict_{pair}", against, s)
 
     def _pass(
-        self, strategy: Any, k: int, rows: dict[str, Tensor]
-    ) -> dict[str, tuple[Occupancy, Tensor]]:
-        """``_occupied`` of experience k's samples, and on the way their gradients.
-
-        Args:
-            rows: by layer, to write the gradients into, of as many batches as rows.
-        """
+        self, strategy: Any, k: int, n_batches: int = 1
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Occupancy, Tensor]]]:
+        """Experience k's samples: by layer gradients, a row each batch, and ``_occupied``."""
         x, y, labels = (part.to(strategy.device) for part in self._samples[k])
         layers = named_layers(strategy.model)
         parameters = {name: _trained(parts) for name, parts in layers.items()}
         flat = [p for group in parameters.values() for p in group]
+        rows: dict[str, list[Tensor]] = {name: [] for name in layers}
         entered: list[dict[str, Tensor]] = []
-        n = len(next(iter(rows.values())))
-        for b in range(n):
-            batch = x[b::n], labels[b::n]
+        for b in range(n_batches):
+            batch = x[b::n_batches], labels[b::n_batches]
             with torch.enable_grad():
                 inputs, outputs = layer_inputs(
                     strategy.model, lambda: avalanche_forward(strategy.model, *batch)
                 )
-                loss = strategy._criterion(outputs, y[b::n])
+                loss = strategy._criterion(outputs, y[b::n_batches])
             entered.append(inputs)
             grads = iter(torch.autograd.grad(loss, flat, materialize_grads=True))
             for name, group in parameters.items():
-                parts = [next(grads).flatten() for _ in group]
-                torch.cat(parts, out=rows[name][b])
+                rows[name].append(torch.cat([next(grads).flatten() for _ in group]))
+        gradients = {name: torch.stack(batches) for name, batches in rows.items()}
         inputs = {name: torch.cat([e[name] for e in entered]) for name in entered[0]}
-        return self._occupied(strategy, k, inputs)
+        return gradients, self._occupied(strategy, k, inputs)
 
     @torch.no_grad()
     def _occupied(

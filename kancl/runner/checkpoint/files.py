@@ -107,17 +107,18 @@ class CheckpointFolder:
         self.path = path
         self._made_by = dict(made_by)
 
-    def write_border(self, n_trained: int, iteration: int, packed: bytes) -> None:
-        """``packed``: a state, packed when the border was reached."""
+    def write_border(
+        self, n_trained: int, iteration: int, state: Mapping[str, Any]
+    ) -> None:
         name = f"experience-{n_trained + 1:04d}{SUFFIX}"
-        self._write(name, n_trained, iteration, packed)
+        self._write(name, n_trained, iteration, state)
         self._prune("experience-*")
 
     def write_inside(
         self, n_trained: int, iteration: int, state: Mapping[str, Any]
     ) -> None:
         name = f"iteration-{iteration:09d}{SUFFIX}"
-        self._write(name, n_trained, iteration, pack(state))
+        self._write(name, n_trained, iteration, state)
         self._prune("iteration-*")
 
     def points(self, say: Callable[[str], None]) -> list[Point]:
@@ -156,10 +157,12 @@ class CheckpointFolder:
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def _write(self, name: str, n_trained: int, iteration: int, packed: bytes) -> None:
+    def _write(
+        self, name: str, n_trained: int, iteration: int, state: Mapping[str, Any]
+    ) -> None:
         head = {"made_by": self._made_by, "n_trained": n_trained}
         text = json.dumps({**head, "iteration": iteration}).encode()
-        body = text + b"\n" + packed
+        body = text + b"\n" + pack(state)
         write_whole(self.path / name, MAGIC + _digest(body) + b"\n" + body)
 
     def _try(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from types import GeneratorType
 from typing import Any
 
@@ -18,7 +19,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from kancl.config.schema import Checkpoint
 from kancl.interruption import Interruption
 from kancl.plugins.measuring.recorder import RecorderPlugin
-from kancl.runner.checkpoint.files import CheckpointFolder, Point, pack
+from kancl.runner.checkpoint.files import CheckpointFolder, Point
 from kancl.runner.checkpoint.known import Unresumable
 from kancl.runner.checkpoint.randomness import random_state, restore_random_state
 from kancl.runner.checkpoint.retraced import Retraced, RetracedLoader
@@ -59,7 +60,7 @@ class CheckpointPlugin(SupervisedPlugin):
         self.name = "" if point is None else point.name
         """Of the checkpoint it is taken up from."""
         self._interruption = interruption or Interruption()
-        self._border: bytes | None = None
+        self._border: dict[str, Any] | None = None
         self._border_at = 0
         self._n_trained = 0
         self._n_iterations = 0  # since the last checkpoint
@@ -95,13 +96,13 @@ class CheckpointPlugin(SupervisedPlugin):
     def at_border(self, n_trained: int) -> None:
         """Note the state between two trainings; write it only when it is time.
 
-        It stays in memory, packed: the first checkpoint inside the experience needs it.
+        A copy stays in memory: the first checkpoint inside the experience needs it.
         """
         self._n_trained = n_trained
         if self._point is not None:  # it is on the disk, and goes on from there
             return
         self._border_at = self._recorder.iteration
-        self._border = pack(self._state())
+        self._border = deepcopy(self._state())
         if time.monotonic() >= self._next:
             self.write(inside=False)
 

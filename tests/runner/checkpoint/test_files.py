@@ -26,7 +26,7 @@ STATE = {"x": torch.arange(3), "list": ["tuple", [1, None, "é"]], "n": 2**60}
 def folder(tmp_path: Path) -> CheckpointFolder:
     """With a border at iteration 10 and two states inside, at 14 and 18."""
     made = CheckpointFolder(tmp_path / "checkpoint", MADE_BY)
-    made.write_border(1, 10, pack({"at": 10}))
+    made.write_border(1, 10, {"at": 10})
     made.write_inside(1, 14, {"at": 14})
     made.write_inside(1, 18, STATE)
     return made
@@ -49,8 +49,8 @@ def test_what_is_written_is_read_back(folder: CheckpointFolder) -> None:
 def test_the_two_newest_are_kept(folder: CheckpointFolder) -> None:
     folder.write_inside(1, 22, {})
     assert latest(folder)[0] == [22, 18, 10]
-    folder.write_border(2, 24, pack({}))
-    folder.write_border(3, 36, pack({}))
+    folder.write_border(2, 24, {})
+    folder.write_border(3, 36, {})
     assert [p.name for p in folder.points(lambda text: None)] == [
         "experience-0004.ckpt",
         "experience-0003.ckpt",
