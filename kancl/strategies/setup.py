@@ -13,6 +13,7 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
+from kancl.plugins.locality.held import HoldingPlugin
 from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.measuring.quiet_evaluation import QuietEvaluationPlugin
 from kancl.plugins.training.optimizer_state import OptimizerStatePlugin
@@ -72,8 +73,9 @@ class TrainingSetup:
     ) -> SupervisedTemplate:
         """Make the Avalanche strategy ``cls`` with ``plugins`` in their place.
 
-        Order of plugins: quiet evaluation, the user's, the strategy's own, optimizer
-        state, tensor loading (it swaps ``strategy.dataloader``, so it follows whoever
+        Order of plugins: quiet evaluation, the user's, the strategy's own (those of the
+        user's that hold parameters stand behind the strategy's that change steps),
+        optimizer state, tensor loading (it swaps ``strategy.dataloader``, so it follows whoever
         sets it), then Avalanche's evaluator, periodic evaluation and clock. Those with
         nothing to do at a hook are not called there (``DirectHooks``).
 
@@ -92,8 +94,7 @@ class TrainingSetup:
             device=self.device,
             plugins=[
                 QuietEvaluationPlugin(),
-                *self.plugins,
-                *plugins,
+                *_in_order(self.plugins, plugins),
                 OptimizerStatePlugin(reset=self.reset_optimizer),
                 TensorLoadingPlugin(iterations=self.iterations),
             ],
@@ -102,3 +103,19 @@ class TrainingSetup:
         )
         DirectHooks(strategy)
         return strategy
+
+
+def _in_order(
+    users: Sequence[SupervisedPlugin], own: Sequence[SupervisedPlugin]
+) -> list[SupervisedPlugin]:
+    """What is held is put back once all that changes a step itself has done so.
+
+    And before anything else of the strategy's looks at the step (SI's path).
+    """
+    changing = [p for p in own if getattr(p, "changes_steps", False)]
+    return [
+        *(p for p in users if not isinstance(p, HoldingPlugin)),
+        *changing,
+        *(p for p in users if isinstance(p, HoldingPlugin)),
+        *(p for p in own if p not in changing),
+    ]

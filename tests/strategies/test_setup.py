@@ -7,10 +7,14 @@ from avalanche.training.plugins.clock import Clock
 from torch import nn
 
 from kancl.benchmarks import split_mnist
+from kancl.models import KAN
+from kancl.models.heads import with_head
+from kancl.plugins.locality.frozen_base import FrozenBasePlugin
+from kancl.plugins.locality.hard_mask import HardMaskPlugin
 from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.regularization.ewc import EWCPlugin
 from kancl.plugins.training.tensor_loading import TensorLoadingPlugin
-from kancl.strategies import TrainingSetup
+from kancl.strategies import STRATEGIES, TrainingSetup
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +85,45 @@ def test_refuses_counts_below_one(name):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         TrainingSetup(model, optimizer, **{name: 0})
+
+
+@pytest.mark.parametrize(
+    "strategy, options",
+    [
+        ("naive", {}),
+        ("occupancy", {}),
+        ("gram", {}),
+        ("gram", {"structure": "blocks"}),
+        ("gram", {"structure": "low_rank", "rank": 8}),
+        ("gram_ewc", {"structure": "blocks", "ewc_lambda": 100.0}),
+        ("ewc", {"ewc_lambda": 100.0}),
+        ("si", {"si_c": 1.0}),
+    ],
+)
+def test_what_is_held_stays_whatever_the_strategy_does_to_steps(
+    strategy, options, experiences
+):
+    torch.manual_seed(0)
+    network = KAN([784, 6, 10], grid_range=(0, 1), enable_standalone_scale_spline=False)
+    model = with_head(network, "single", 10)
+    mask = HardMaskPlugin()
+    setup = TrainingSetup(
+        model,
+        torch.optim.Adam(model.parameters(), lr=0.01),
+        batch_size=8,
+        plugins=[FrozenBasePlugin(), mask],
+    )
+    learner = STRATEGIES[strategy](setup, **options)
+    learner.train(experiences[0])
+    held = {name: rows.clone() for name, rows in mask.visited.items()}
+    first = {name: p.detach().clone() for name, p in model.named_parameters()}
+    learner.train(experiences[1])
+    moved = set()
+    for name, now in model.named_parameters():
+        layer, _, kind = name.rpartition(".")
+        if kind == "base_weight":
+            assert torch.equal(now, first[name]), name
+        else:
+            assert torch.equal(now[held[layer]], first[name][held[layer]]), name
+            moved |= {name} if not torch.equal(now, first[name]) else set()
+    assert moved  # what is free still learns

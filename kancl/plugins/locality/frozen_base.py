@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
+from kancl.plugins.locality.held import HoldingPlugin
 from kancl.plugins.locality.watch import kan_layers
 
 
-class FrozenBasePlugin(SupervisedPlugin):
+class FrozenBasePlugin(HoldingPlugin):
     """Freeze KAN layers' base branches and factors per edge after the first experience.
 
     They are no local path: a step of theirs moves outputs everywhere. Heads that come

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.metrics.locality import VISITED
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.locality.held import HeldCoefficients
+from kancl.plugins.locality.held import HeldCoefficients, HoldingPlugin
 from kancl.plugins.locality.watch import kan_layers, occupancies
 from kancl.splines import Insertion
 
 
-class HardMaskPlugin(SupervisedPlugin):
+class HardMaskPlugin(HoldingPlugin):
     """Hold every coefficient whose basis a past experience's samples touched.
 
     By the drift bound a single spline layer then forgets nothing (what lies below the

@@ -50,6 +50,8 @@ class StepPreconditionerPlugin(SupervisedPlugin):
         factor per edge.
     """
 
+    changes_steps = True
+
     def __init__(self, make: Make, n_samples: int | None = None, seed: int = 0) -> None:
         super().__init__()
         if n_samples is not None:

@@ -76,6 +76,10 @@ class EWCPlugin(SupervisedPlugin):
             self.anchor.pull(strategy.model, lr * self._strength)
 
     @property
+    def changes_steps(self) -> bool:
+        return self.implicit
+
+    @property
     def _strength(self) -> float:
         return self.ewc_lambda * (1 if self.gamma is None else self.gamma)
 
