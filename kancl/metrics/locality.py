@@ -59,7 +59,11 @@ class Occupancy:
 
     @property
     def off_grid_mass(self) -> Tensor:
-        """``z_p = 1 - sum_g o_pg``: what splines that fade to 0 lose, ``(in_features,)``."""
+        """``z_p = 1 - sum_g o_pg``: what splines that fade to 0 lose, ``(in_features,)``.
+
+        Of bases that add up to 1 on their grid; anchored ones don't, and have
+        ``KANLinear.off_grid_share``.
+        """
         return 1 - self.mean.sum(-1)
 
     @property
@@ -80,10 +84,11 @@ class Overlap(NamedTuple):
         jaccard: ``|V_s and V_t| / |V_s or V_t|``.
         coactivation: ``|V_s and V_t|`` of all coefficients: for identical experiences
             the share that they visit.
-        bhattacharyya: ``mean_p sum_g sqrt(o_s o_t)``, each normalised per input.
-        exposure: ``mean_p sum_g o_s 1[g in V_t]``: the share of the old experience's
-            mass on coefficients that the new one touches. The one that is not
-            symmetric.
+        bhattacharyya: ``mean_p sum_g sqrt(o_s o_t)``, each normalised per input, over
+            the inputs that one of the two uses.
+        exposure: ``mean_p sum_g o_s 1[g in V_t]``, normalised likewise, over the inputs
+            that the old one uses: the share of its mass on coefficients that the new
+            one touches. The one that is not symmetric.
         kernel_ratio: ``K_st / sqrt(K_ss K_tt)``, ``K_st = sum_pg o_s o_t``: the mean
             inner product of a sample of s with one of t, hence how much a step on t
             moves outputs on s; known before training.
@@ -113,14 +118,17 @@ def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overl
             "an experience that visited no coefficient has no overlap"
         )
     both = (v_old & v_new).sum()
-    roots = (_normalised(old.mean) * _normalised(new.mean)).sqrt()
+    share_old, share_new = _normalised(old.mean), _normalised(new.mean)
+    uses_old, uses_new = v_old.any(-1), v_new.any(-1)
+    roots = (share_old * share_new).sqrt().sum(-1)
+    exposed = (share_old * v_new).sum(-1)
     kernel = (old.mean * new.mean).sum()
     own = (old.mean.square().sum() * new.mean.square().sum()).sqrt()
     return Overlap(
         jaccard=float(both / (v_old | v_new).sum()),
         coactivation=float(both / v_old.numel()),
-        bhattacharyya=float(roots.sum(-1).mean()),
-        exposure=float((old.mean * v_new).sum(-1).mean()),
+        bhattacharyya=float(roots[uses_old | uses_new].mean()),
+        exposure=float(exposed[uses_old].mean()),
         kernel_ratio=float(kernel / own),
     )
 

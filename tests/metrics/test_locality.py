@@ -26,6 +26,7 @@ from kancl.metrics.locality import (
     overlap_matrix,
     recency_bias,
 )
+from kancl.models.named_layers import layer_bases
 
 SYMMETRIC = [view for view in Overlap._fields if view != "exposure"]
 
@@ -81,6 +82,20 @@ def test_identical_experiences_overlap_fully():
     assert part.coactivation == pytest.approx(float(visited))
     expected = Overlap(1, part.coactivation, 1, 1, 1)
     assert part == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["anchored", "linear"])
+def test_inputs_that_nobody_uses_do_not_thin_the_overlap(kind):
+    x = torch.rand(500, 2)
+    x = torch.cat([x, torch.zeros(500, 6)], 1)  # background
+    layer = nn.Linear(8, 3) if kind == "linear" else layer_on_unit_interval(8, anchor=0)
+    used = Occupancy.of(layer_bases(layer, x))
+    assert int(used.visited().any(-1).sum()) == 2
+    found = overlap(used, used)
+    expected = Overlap(1, found.coactivation, 1, 1, 1)
+    assert found == pytest.approx(expected, abs=1e-4)
+    elsewhere = Occupancy.of(layer_bases(layer, x.flip(1)))
+    assert set(overlap(used, elsewhere)) == {0.0}
 
 
 def test_all_views_but_exposure_are_symmetric():

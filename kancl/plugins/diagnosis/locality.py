@@ -23,6 +23,7 @@ from kancl.metrics.locality import (
     recency_bias,
 )
 from kancl.metrics.rollback import put_back, rollback
+from kancl.models.kan_linear import KANLinear
 from kancl.models.named_layers import (
     layer_bases,
     layer_inputs,
@@ -49,6 +50,9 @@ class LocalityPlugin(SupervisedPlugin):
     training took from each earlier experience. What accuracy is made of is read off the
     evaluations that are run anyway, all else off a sample of test images: no training
     image is touched, and the parameters trained are the same to the bit.
+
+    ``drift_bound`` is of what the splines (of a linear layer, its weights) give to the
+    outputs; a base branch and biases come on top.
 
     Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
     (t from 1, the row's experience being s). Put it behind the recorder.
@@ -110,14 +114,16 @@ class LocalityPlugin(SupervisedPlugin):
             k = len(self.snapshots) - 1
             self.snapshots.append(_state(strategy.model))
             inputs, _ = layer_inputs(strategy.model, lambda: self._outputs(strategy, k))
-            for layer, (occupancy, _) in self._occupied(strategy, k, inputs).items():
-                self.occupancies.setdefault(layer, []).append(occupancy.mean.cpu())
-                self.largest.setdefault(layer, []).append(occupancy.largest.cpu())
-                if occupancy.mean.shape[1] > 1:  # splines
+            layers = named_layers(strategy.model)
+            for name, (occupancy, _) in self._occupied(strategy, k, inputs).items():
+                self.occupancies.setdefault(name, []).append(occupancy.mean.cpu())
+                self.largest.setdefault(name, []).append(occupancy.largest.cpu())
+                layer = layers[name][0]
+                if isinstance(layer, KANLinear):
                     used = float(occupancy.effective_fraction.mean())
-                    self._add(f"effective_fraction_{layer}", used, k)
-                    mass = float(occupancy.off_grid_mass.mean())
-                    self._add(f"off_grid_{layer}", mass, k)
+                    self._add(f"effective_fraction_{name}", used, k)
+                    outside = layer.off_grid_share(inputs[name].flatten(1))
+                    self._add(f"off_grid_{name}", outside, k)
             if k + 1 == self._recorder.n_experiences:
                 self._look_back(strategy)
 
