@@ -116,8 +116,8 @@ class Locality:
             past experiences used them.
         grow_off_grid: grids grow before an experience with a larger share of values off
             them. null: never.
-        refine_below: grids get twice as fine before an experience that uses a smaller
-            share of the bases. 0: never.
+        refine_below: grids get twice as fine, once, before an experience that uses a
+            smaller share of the bases. 0: never.
     """
 
     lazy: bool | None = None

@@ -97,6 +97,10 @@ TAGS_ON_REQUEST = {
     "locality/right_if_told": "Accuracy if the experience were known.",
     "locality/recency_bias": "On old data, mean output for the newest classes less that "
     "for old ones.",
+    "locality/grid_size_<layer>": "With `locality.grow_off_grid` or `refine_below`: cells "
+    "of a layer's grid once it has changed.",
+    "locality/free_share_<layer>": "With `locality.hard_mask`: share of the coefficients "
+    "that may still move.",
     "picture/occupancy": "How much each experience's samples use each basis of each "
     "pixel.",
     "picture/overlap": "What experiences share in each layer; row old, column new.",
@@ -105,7 +109,7 @@ TAGS_ON_REQUEST = {
     "put back as it was then.",
     "picture/learned_function": "Of a regression: the function after each phase.",
 }
-"""Those of regressions, and of ``evaluation.locality=true``."""
+"""Those of regressions, of ``evaluation.locality=true`` and of ``locality.*``."""
 
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12

@@ -13,6 +13,7 @@ from kancl.plugins.locality.grid_growth import GridGrowthPlugin
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
 from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
 from kancl.plugins.locality.watch import kan_layers
+from kancl.plugins.measuring.recorder import RecorderPlugin
 
 
 def is_lazy(config: RunConfig) -> bool:
@@ -21,8 +22,13 @@ def is_lazy(config: RunConfig) -> bool:
     return trains_lazily(config.model.name) if chosen is None else chosen
 
 
-def locality_plugins(config: RunConfig, model: nn.Module) -> list[SupervisedPlugin]:
+def locality_plugins(
+    config: RunConfig, model: nn.Module, recorder: RecorderPlugin | None = None
+) -> list[SupervisedPlugin]:
     """What is switched on, in the order in which it is to act.
+
+    Args:
+        recorder: is told of grids that change and of what a mask leaves free.
 
     Raises: ConfigError for mechanisms on splines that the model has not.
     """
@@ -40,13 +46,14 @@ def locality_plugins(config: RunConfig, model: nn.Module) -> list[SupervisedPlug
         plugins.append(LazyStepsPlugin())
     if locality.grow_off_grid is not None or locality.refine_below > 0:
         grow = 1.0 if locality.grow_off_grid is None else locality.grow_off_grid
-        plugins.append(GridGrowthPlugin(grow, locality.refine_below))
+        growth = GridGrowthPlugin(grow, locality.refine_below, recorder=recorder)
+        plugins.append(growth)
     if locality.freeze_base:
         plugins.append(FrozenBasePlugin())
     if locality.drift_lambda != 0:
         plugins.append(DriftPenaltyPlugin(locality.drift_lambda))
     if locality.hard_mask:
-        plugins.append(HardMaskPlugin())
+        plugins.append(HardMaskPlugin(recorder=recorder))
     if plugins and not kan_layers(model):
         raise ConfigError(
             f"locality.* is about splines, and model={config.model.name} has none; "

@@ -61,7 +61,7 @@ def train(
     if config.evaluation.each_epoch:
         curves = EpochEvaluationPlugin([benchmark.train_stream, streams[-1]])
         observers.append(curves)
-    strategy = _strategy(config, parts, observers)
+    strategy = _strategy(config, parts, recorder, observers)
     iterations = iterations_planned(config, benchmark)
     if isinstance(strategy, Cumulative) and config.training.iterations is None:
         iterations = list(itertools.accumulate(iterations))
@@ -106,7 +106,10 @@ def iterations_planned(config: RunConfig, benchmark: Benchmark) -> list[int]:
 
 
 def _strategy(
-    config: RunConfig, parts: Parts, observers: Sequence[SupervisedPlugin]
+    config: RunConfig,
+    parts: Parts,
+    recorder: RecorderPlugin,
+    observers: Sequence[SupervisedPlugin],
 ) -> SupervisedTemplate:
     training, device = config.training, resolve_device(config.device)
     seeds = stream_seeds(config)
@@ -119,7 +122,7 @@ def _strategy(
         plugins.append(LinearDecayPlugin())
     if training.experience_gamma is not None:  # behind what restores the full rate
         plugins.append(ExperienceDecayPlugin(training.experience_gamma))
-    plugins += locality_plugins(config, parts.model)
+    plugins += locality_plugins(config, parts.model, recorder)
     setup = TrainingSetup(
         model=parts.model,
         optimizer=optimizer,

@@ -9,7 +9,8 @@ from torch import Tensor
 from kancl.metrics.locality import VISITED
 from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.locality.held import HeldCoefficients, HoldingPlugin
-from kancl.plugins.locality.watch import kan_layers, occupancies
+from kancl.plugins.locality.watch import kan_layers, named_as_shown, occupancies
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.splines import Insertion
 
 
@@ -22,11 +23,16 @@ class HardMaskPlugin(HoldingPlugin):
 
     Args:
         threshold: a coefficient is visited where its basis exceeds this.
+        recorder: is told, after each experience, each layer's free share
+            (``locality_free_share_<layer>``); a head per task is told one by one.
     Raises: ValueError if ``threshold`` is negative.
     """
 
-    def __init__(self, threshold: float = VISITED) -> None:
+    def __init__(
+        self, threshold: float = VISITED, recorder: RecorderPlugin | None = None
+    ) -> None:
         super().__init__()
+        self._recorder = recorder
         self.threshold = non_negative("threshold", threshold, "0 counts any touch")
         self.visited: dict[str, Tensor] = {}
         """By layer, ``(in_features, n_basis)``."""
@@ -60,3 +66,7 @@ class HardMaskPlugin(HoldingPlugin):
         for name, occupancy in occupancies(strategy).items():
             now = occupancy.visited(self.threshold)
             self.visited[name] = now | self.visited.get(name, now)
+        if self._recorder is not None:
+            for name, share in self.free_share.items():
+                shown = named_as_shown(strategy.model, name)
+                self._recorder.add(f"locality_free_share_{shown}", share)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kancl.data.rows import as_tensors
 from kancl.metrics.locality import Occupancy
 from kancl.models import KANLinear
+from kancl.models.named_layers import named_layers
 
 ROWS = 512  # samples per forward pass
 
@@ -24,6 +25,16 @@ See = Callable[[str, KANLinear, Tensor], None]
 def kan_layers(model: nn.Module) -> dict[str, KANLinear]:
     """Return the KAN layers by name."""
     return {n: m for n, m in model.named_modules() if isinstance(m, KANLinear)}
+
+
+def named_as_shown(model: nn.Module, layer: str) -> str:
+    """The name that measurements go by: ``layer_1``, ..., ``head``."""
+    module = model.get_submodule(layer)
+    return next(
+        name
+        for name, parts in named_layers(model).items()
+        if any(part is module for part in parts)
+    )
 
 
 def watch(model: nn.Module, see: See) -> list[torch.utils.hooks.RemovableHandle]:

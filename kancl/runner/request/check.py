@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from avalanche.training.plugins import EWCPlugin as BatchedEWCPlugin
 from torch import nn
 
 from kancl.benchmarks import Benchmark
@@ -107,6 +108,12 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
             for plugin in made.plugins:
                 if isinstance(plugin, StepPreconditionerPlugin):
                     plugin.check_growth(model)
+                if isinstance(plugin, BatchedEWCPlugin):
+                    raise ValueError(
+                        "Avalanche's importances don't follow a grid that changes: take "
+                        "strategy=ewc, or locality.grow_off_grid=null and "
+                        "locality.refine_below=0"
+                    )
     except ValueError as error:
         message = " ".join(str(error).split())
         raise ConfigError(f"strategy={config.strategy.name}: {message}") from error

@@ -12,6 +12,7 @@ from kancl.plugins.locality.grid_growth import GridGrowthPlugin
 from kancl.plugins.locality.hard_mask import HardMaskPlugin
 from kancl.plugins.locality.preconditioners import DiagonalOccupancy, FullGram
 from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.plugins.regularization.ewc import EWCPlugin
 
 
@@ -76,6 +77,24 @@ def test_a_grid_gets_finer_where_few_bases_are_used(naive, points_benchmark):
     sizes = {c.layer: c.grid_size for c in growth.changes}
     strategy.train(second)  # 2 * 16 > largest
     assert {c.layer: c.grid_size for c in growth.changes} == sizes
+
+
+def test_a_grid_gets_finer_once_and_one_far_value_makes_no_thousands_of_cells(
+    naive, points_benchmark
+):
+    stream = points_benchmark("domain", 3).train_stream
+    recorder = RecorderPlugin(3)
+    growth = GridGrowthPlugin(off_grid=0, effective=1, largest=999, recorder=recorder)
+    strategy = naive(network(-0.01, 0.01), recorder, growth)
+    for experience in stream:
+        strategy.train(experience)
+    refined = [c.layer for c in growth.changes if "used" in c.why]
+    assert refined == ["network.layers.0", "network.layers.1"]
+    first = [c.grid_size for c in growth.changes if c.layer == "network.layers.0"]
+    # 8 cells, twice their width on either side (and what keeps the fading), each time
+    assert first[0] < 5 * 8 + 8 and max(first) < 1000
+    _, told = recorder.series("locality_grid_size_layer_1")
+    assert told == first
 
 
 def test_a_hard_mask_comes_along(naive, points_benchmark):

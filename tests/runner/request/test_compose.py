@@ -197,6 +197,7 @@ CANNOT_WORK = [
     (["model.input_grid=ranges"], "nearest: model.input_grid=range"),
     (["model.input_grid=range", "locality.grow_off_grid=.1"], "grow_off_grid=null"),
     (["strategy=gram", "locality.grow_off_grid=.1"], "second moments of old bases"),
+    (["strategy=ewc_batched", "locality.refine_below=.1"], "take strategy=ewc"),
     (["strategy=gram_ewc", "locality.refine_below=.1"], "locality.refine_below=0"),
     (
         ["strategy=occupancy", "locality.grow_off_grid=.1", "scenario.head=growing"],
