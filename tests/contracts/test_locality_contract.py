@@ -19,6 +19,7 @@ step, on purpose; what they promise instead is that outputs on past images drift
 input, clauses about grids say nothing.
 """
 
+import copy
 import re
 from pathlib import Path
 
@@ -165,10 +166,19 @@ class Spy(SupervisedPlugin):
 
 @keeping("L1")
 def test_L1_compact_support(model, keeps):
-    for layer in network(model, grid_size=12, input_grid_size=12).layers:
-        alive = (layer.b_splines(torch.rand(50, layer.in_features)) != 0).sum(-1)
-        most = (layer.spline_order + 1) * (1 if layer.anchor is None else 2)
-        assert (alive.max() <= most < layer.coefficients.shape[1]) == keeps
+    for options in ({}, {"grid_size": 12, "input_grid_size": 12}):
+        for layer in network(model, **options).layers:
+            x = 2 * torch.rand(500, layer.in_features) - 1
+            touched = layer.b_splines(x) != 0
+            plain = copy.deepcopy(layer)
+            plain.anchor = None
+            own = plain.b_splines(x) != 0
+            assert (own.sum(-1).max() <= layer.spline_order + 1) == keeps
+            if layer.anchor is not None:
+                own |= plain.b_splines(layer.anchor.unsqueeze(0)) != 0
+            assert not (touched & ~own).any()
+            if options:
+                assert touched.sum(-1).max() < layer.coefficients.shape[1]
 
 
 @keeping("L2")

@@ -15,6 +15,7 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kancl.runner import RunFolder, carry_out, read_request, run
 from kancl.runner.build import build_benchmark
@@ -389,3 +390,25 @@ def test_a_readout_costs_what_took_the_networks_place(make_run: MakeRun) -> None
         assert summary["training_flops"] == summary["flops"] * n_samples
         state = torch.load(folder / "model.pt", weights_only=True)
         assert state["network.projection.weight"].shape == (40, 784)
+
+
+def test_a_run_tells_what_its_mask_leaves_free_and_how_its_grids_grow(
+    make_run: MakeRun,
+) -> None:
+    _, folder = make_run(
+        "model=kan_local",
+        "model.hidden_control=none",
+        "model.hidden_range=[-0.001,0.001]",
+        "locality.hard_mask=true",
+        "locality.grow_off_grid=0.001",
+        "tensorboard=numbers",
+    )
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["experience"] == ""]
+    free = [float(r["value"]) for r in rows if r["name"] == "locality_free_share_head"]
+    assert len(free) == 5 and 0 <= min(free) <= max(free) < 1
+    cells = [float(r["value"]) for r in rows if r["name"] == "locality_grid_size_head"]
+    assert cells and cells[0] > 5
+    accumulator = EventAccumulator(str(folder)).Reload()
+    shown = accumulator.Scalars("locality/grid_size_head")
+    assert [event.value for event in shown] == cells
