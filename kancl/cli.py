@@ -25,7 +25,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl tune [key=value ...]     settings chosen on held-out training images
   kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
-  kancl locality FOLDER          what a run with evaluation.locality=true forgot, and why
+  kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [GROUP]             scenarios, models, strategies, experiments, settings ...
   kancl bench layers|data|runs|evaluation|checkpoints|sweep|device  how fast they are here
 
@@ -92,7 +92,8 @@ LOCALITY_HELP = """\
 Say what a run forgot, which parameters carried it (each group is put back as it was after
 an experience, and that experience tested again), and whether the overlap of experiences,
 known beforehand, foretold it. The run has to be made with evaluation.locality=true, which
-keeps the network's states. Trains nothing.
+keeps the network's states. Of several runs, seeds say, all pairs of experiences together
+tell how well it did. Trains nothing.
 """
 BENCHES = {
     "layers": "layers",
@@ -299,14 +300,14 @@ def _locality(arguments: list[str]) -> int:
         description=LOCALITY_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", help="a run folder")
+    parser.add_argument("folder", nargs="+", help="run folders")
     parser.add_argument("--samples", type=int, help="test images per experience; all")
     options = parser.parse_args(arguments)
     if options.samples is not None and options.samples < 1:
         raise ConfigError(f"--samples must be at least 1, not {options.samples}")
-    from kancl.runner.diagnose import diagnose
+    from kancl.runner.diagnose import diagnose_all
 
-    diagnose(options.folder, samples=options.samples)
+    diagnose_all(options.folder, samples=options.samples)
     return 0
 
 

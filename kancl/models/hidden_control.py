@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
@@ -39,7 +40,7 @@ def controlled(
 
 
 def gated(hidden: Tensor, top_k: int | None) -> Tensor:
-    """The ``top_k`` largest features of each sample, the others 0.
+    """The ``top_k`` largest features of each sample, the others 0; of equals, some.
 
     Samples that differ then share few active features: the separation in joint space
     that splines, local in each coordinate, do not have.
@@ -48,5 +49,5 @@ def gated(hidden: Tensor, top_k: int | None) -> Tensor:
     """
     if top_k is None or top_k >= hidden.shape[-1]:
         return hidden
-    least = hidden.topk(top_k, dim=-1).values[..., -1:]
-    return hidden * (hidden >= least)
+    largest = hidden.topk(top_k, dim=-1)
+    return torch.zeros_like(hidden).scatter(-1, largest.indices, largest.values)

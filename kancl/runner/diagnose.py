@@ -20,8 +20,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kancl.config import ConfigError
 from kancl.data.rows import as_tensors
+from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls
-from kancl.metrics.locality import AT_ONCE, leak_of_layer
+from kancl.metrics.locality import AT_ONCE, forecast_quality, leak_of_layer
 from kancl.metrics.rollback import Rollback, rollback, rolled_back
 from kancl.models.named_layers import layer_weights, named_layers
 from kancl.plugins.diagnosis.locality import LOCALITY, VIEWS
@@ -46,7 +47,7 @@ class Finding:
         rollbacks: of each experience but the last, on its test images.
         forecasts: by view and layer, ``exposure_layer_1``: rank correlation with what
             each training took from each earlier experience.
-        overlaps: the same, the mean over pairs of experiences.
+        overlaps: by view and layer, that of each pair (old, new; 0-based).
         leak: the largest move of a first layer's coefficient that no training sample of
             the experience touched.
         inference: the last ``right_experience`` and the like, if class-incremental.
@@ -57,7 +58,7 @@ class Finding:
     matrix: Tensor
     rollbacks: Sequence[Rollback]
     forecasts: Mapping[str, float]
-    overlaps: Mapping[str, float]
+    overlaps: Mapping[str, Mapping[tuple[int, int], float]]
     leak: float
     inference: Mapping[str, float]
 
@@ -77,12 +78,54 @@ def diagnose(
 
     Raises: ConfigError for a folder that holds no completed run with its states.
     """
-    finding = look_into(Path(folder), samples)
-    out = fitting_console(console)
-    for part in [_forgotten(finding), *_carriers(finding), *_foreseen(finding)]:
-        out.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
-    out.print(f"pictures: {draw(Path(folder))}", highlight=False, soft_wrap=True)
+    (finding,) = diagnose_all([folder], samples=samples, console=console)
     return finding
+
+
+def diagnose_all(
+    folders: Sequence[Path | str],
+    *,
+    samples: int | None = None,
+    console: Console | None = None,
+) -> list[Finding]:
+    """``diagnose`` each; of several, how well overlap foretold over all their pairs.
+
+    Args, Raises: as ``diagnose``. All folders are looked into before a word is printed.
+    """
+    findings = [look_into(Path(folder), samples) for folder in folders]
+    for folder, finding in zip(folders, findings):
+        _say(finding, Path(folder), console)
+    if len(findings) > 1:
+        _print(_foreseen_over(findings), console)
+    return findings
+
+
+def pooled_forecasts(
+    findings: Sequence[Finding],
+) -> dict[str, tuple[int, float | None]]:
+    """By view and layer that all runs have: how many pairs, and the rank correlation of
+    overlap with what training took, over the pairs of all runs; None if undefined.
+
+    Pairs of one run share its trainings: they are no independent draws.
+    """
+    taken = [falls(finding.matrix, finding.rises) for finding in findings]
+    common = set.intersection(*(set(finding.overlaps) for finding in findings))
+    pooled: dict[str, tuple[int, float | None]] = {}
+    for name in findings[0].overlaps:
+        if name not in common:
+            continue
+        both = [
+            (value, fall[pair])
+            for finding, fall in zip(findings, taken)
+            for pair, value in finding.overlaps[name].items()
+            if pair in fall
+        ]
+        overlaps, losses = [b[0] for b in both], [b[1] for b in both]
+        try:
+            pooled[name] = len(both), forecast_quality(overlaps, losses)
+        except UndefinedMetric:
+            pooled[name] = len(both), None
+    return pooled
 
 
 def draw(folder: Path) -> Path:
@@ -135,11 +178,12 @@ def look_into(folder: Path, samples: int | None = None) -> Finding:
         for name, m in named.items()
         if name.startswith("forecast_")
     }
-    overlaps: dict[str, list[float]] = {}
+    overlaps: dict[str, dict[tuple[int, int], float]] = {}
     for m in measurements:
-        pair = re.fullmatch(rf"{LOCALITY}(.+)_before_\d+", m.name)
-        if pair and pair[1].startswith(VIEWS):
-            overlaps.setdefault(pair[1], []).append(m.value)
+        pair = re.fullmatch(rf"{LOCALITY}(.+)_before_(\d+)", m.name)
+        if pair and pair[1].startswith(VIEWS) and m.experience is not None:
+            of_view = overlaps.setdefault(pair[1], {})
+            of_view[m.experience, int(pair[2]) - 1] = m.value
     inference = {k: m.value for k, m in named.items() if k.startswith("right_")}
     model = _at(parts.model, states[-1])
     return Finding(
@@ -149,7 +193,7 @@ def look_into(folder: Path, samples: int | None = None) -> Finding:
         matrix=matrix,
         rollbacks=_rollbacks(parts, model, states, samples),
         forecasts=forecasts,
-        overlaps={name: fmean(values) for name, values in overlaps.items()},
+        overlaps=overlaps,
         leak=_leak(parts, states),
         inference=inference,
     )
@@ -208,6 +252,17 @@ def _matrix(path: Path, n: int) -> Tensor:
 
 
 # in words and numbers
+
+
+def _say(finding: Finding, folder: Path, console: Console | None) -> None:
+    parts = [_forgotten(finding), *_carriers(finding), *_foreseen(finding)]
+    _print([*parts, f"pictures: {draw(folder)}"], console)
+
+
+def _print(parts: Sequence[Table | str], console: Console | None) -> None:
+    out = fitting_console(console)
+    for part in parts:
+        out.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
 
 
 def _forgotten(finding: Finding) -> Table:
@@ -298,12 +353,13 @@ def _foreseen(finding: Finding) -> list[Table | str]:
     )
     for column in ("overlap", "layer", "mean", "rank correlation"):
         table.add_column(column, justify="left" if column != "mean" else "right")
-    for name, mean in finding.overlaps.items():
+    for name, pairs_of_view in finding.overlaps.items():
         view = next(v for v in VIEWS if name.startswith(v))
         layer = name.removeprefix(f"{view}_").replace("_", " ")
         rank = finding.forecasts.get(name)
         shown = "n/a (too few pairs, or all alike)" if rank is None else f"{rank:+.2f}"
-        table.add_row(view.replace("_", " "), layer, f"{mean:.2f}", shown)
+        mean = f"{fmean(pairs_of_view.values()):.2f}"
+        table.add_row(view.replace("_", " "), layer, mean, shown)
     if not finding.forecasts:
         return [table, f"{pairs} pairs: no rank correlation can be told."]
     best = max(finding.forecasts, key=lambda name: finding.forecasts[name])
@@ -324,6 +380,27 @@ def _foreseen(finding: Finding) -> list[Table | str]:
         f"{middle:+.2f}; the best, picked with hindsight: {best.replace('_', ' ')} "
         f"{finding.forecasts[best]:+.2f}; over {pairs} pairs of one run.",
     ]
+
+
+def _foreseen_over(findings: Sequence[Finding]) -> list[Table | str]:
+    """The same over the pairs of several runs together."""
+    pooled = pooled_forecasts(findings)
+    if not pooled:
+        return ["These runs have no overlap in common: nothing to pool."]
+    n_runs = len(findings)
+    title = f"What did overlap foretell, over the pairs of {n_runs} runs?"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title)
+    for column in ("overlap", "layer", "pairs", "rank correlation"):
+        table.add_column(column, justify="right" if column == "pairs" else "left")
+    for name, (n_pairs, rank) in pooled.items():
+        view = next(v for v in VIEWS if name.startswith(v))
+        layer = name.removeprefix(f"{view}_").replace("_", " ")
+        shown = "n/a (all alike)" if rank is None else f"{rank:+.2f}"
+        table.add_row(view.replace("_", " "), layer, str(n_pairs), shown)
+    known = [rank for _, rank in pooled.values() if rank is not None]
+    if not known:
+        return [table]
+    return [table, f"Median of {len(known)} rank correlations: {median(known):+.2f}."]
 
 
 def _number(finding: Finding, value: float) -> str:

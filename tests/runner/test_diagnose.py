@@ -6,7 +6,7 @@ import torch
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.runner.diagnose import Finding, _foreseen, look_into
+from kancl.runner.diagnose import Finding, _foreseen, look_into, pooled_forecasts
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
 
@@ -54,6 +54,33 @@ def test_the_verdict_is_the_median_view_not_the_luckiest(values, says):
     _, verdict = _foreseen(finding(dict(zip(views, values))))
     assert says in verdict and "kernel ratio head" in verdict
     assert "no rank correlation can be told" in _foreseen(finding({}))[1]
+
+
+def test_over_several_runs_all_pairs_are_ranked_together(make_run, capsys):
+    """Within each run overlap ranks the losses rightly; over both it must not."""
+    runs = []
+    for shift in (0.0, 1.0):
+        matrix = torch.tensor([[0.5] * 3, [0.9] * 3, [0.8, 0.9, 0], [0.5, 0.7, 0.9]])
+        lost = {(0, 1): 0.1, (0, 2): 0.3, (1, 2): 0.2}
+        overlap = {pair: fall + shift for pair, fall in lost.items()}
+        overlaps = {
+            "jaccard_head": overlap,
+            **({"exposure_head": lost} if shift else {}),
+        }
+        scale = 1 - shift / 2  # the second loses half as much
+        matrix = matrix.double()
+        matrix[2:] = matrix[1] - scale * (matrix[1] - matrix[2:])
+        runs.append(Finding("", "accuracy", matrix, [], {}, overlaps, 0.0, {}))
+    assert pooled_forecasts(runs[:1])["jaccard_head"] == (3, pytest.approx(1))
+    pooled = pooled_forecasts(runs)
+    assert set(pooled) == {"jaccard_head"}
+    n, rank = pooled["jaccard_head"]
+    assert n == 6 and rank < 0.9
+
+    folders = [make_run(LOOK, f"seed={seed}")[1] for seed in (0, 1)]
+    assert main(["locality", *map(str, folders)]) == 0
+    out = capsys.readouterr().out
+    assert "over the pairs of 2 runs" in out and "Median of" in out
 
 
 def test_folders_without_what_is_needed_say_the_way_out(make_run, tmp_path, capsys):
