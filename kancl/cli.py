@@ -291,7 +291,7 @@ def _reproduce(arguments: list[str]) -> int:
         results=options.results,
     )
     print(f"written to {options.results}")
-    return int(any(judgement.verdict == "FAIL" for judgement in judgements))
+    return int(any(j.verdict == "FAIL" or j.n_lost for j in judgements))
 
 
 def _locality(arguments: list[str]) -> int:

@@ -136,7 +136,8 @@ def bounds_markdown(
 ) -> str:
     """A section of RESULTS.md."""
     rows = [HEAD, ("---",) * len(HEAD), *(judgement.cells for judgement in judgements)]
-    lines = [f"## {protocol.name}", "", protocol.source, ""]
+    title = f"{protocol.name}, altered" if altered else protocol.name
+    lines = [f"## {title}", "", protocol.source, ""]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", "- From the smallest to the largest of the seeds; the worst decides."]
     if altered:

@@ -170,7 +170,8 @@ def judgements_markdown(
     protocol: Protocol, judgements: Sequence[Judgement], altered: Sequence[str] = ()
 ) -> str:
     """A section of RESULTS.md, with what a reader has to know below it."""
-    lines = [f"## {protocol.name}", "", protocol.source, ""]
+    title = f"{protocol.name}, altered" if altered else protocol.name
+    lines = [f"## {title}", "", protocol.source, ""]
     rows: list[tuple[str, ...]] = [HEAD, ("---",) * 2 + ("---:",) * 5 + ("---",)]
     rows += [judgement.cells for judgement in judgements]
     lines += ["| " + " | ".join(row) + " |" for row in rows]

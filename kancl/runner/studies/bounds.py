@@ -30,7 +30,8 @@ from kancl.runner.diagnosis import LEARNED
 from kancl.runner.folder import RunFolder
 from kancl.runner.request.compose import Request, read_request
 from kancl.runner.studies.launch import Summaries, make_runs
-from kancl.runner.studies.reproduce import is_harmless, write_section
+from kancl.runner.studies.reproduce import is_harmless
+from kancl.runner.studies.results_file import check_writable, write_section
 
 
 def reproduce_bounds(
@@ -50,6 +51,7 @@ def reproduce_bounds(
     Raises: ConfigError, before anything is run, for what cannot work.
     """
     console = console or Console()
+    check_writable(Path(results))
     protocol = read_bounds(name)
     chosen = protocol.chosen(rows)
     seeds = ",".join(map(str, range(n_seeds or protocol.n_seeds)))
@@ -76,7 +78,7 @@ def reproduce_bounds(
     judgements = list(judged.values())
     _show(judgements, console)
     text = bounds_markdown(protocol, judgements, altered)
-    write_section(Path(results), protocol.name, text)
+    write_section(Path(results), text)
     for path in _draw(protocol.name, chosen, requests, judged):
         console.print(f"figure: {path}", highlight=False, soft_wrap=True)
     return judgements

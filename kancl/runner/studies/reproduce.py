@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from kancl.protocols.protocol import HEAD
 from kancl.reporting import fitting_console
 from kancl.runner.request.compose import Request, read_request
 from kancl.runner.studies.launch import make_runs
+from kancl.runner.studies.results_file import check_writable, write_section
 
 
 def reproduce(
@@ -46,6 +46,7 @@ def reproduce(
     Raises: ConfigError, before anything is run, for what cannot work.
     """
     console = console or Console()
+    check_writable(Path(results))
     protocol = read_protocol(name)
     chosen = protocol.chosen(rows)
     seeds = ",".join(map(str, range(n_seeds or protocol.n_seeds)))
@@ -60,7 +61,7 @@ def reproduce(
         _say(judgement, console)
     _show(judgements, console)
     text = judgements_markdown(protocol, judgements, altered)
-    write_section(Path(results), protocol.name, text)
+    write_section(Path(results), text, n_keys=2)
     return judgements
 
 
@@ -100,16 +101,3 @@ def _show(judgements: Sequence[Judgement], console: Console) -> None:
         style = {"PASS": "green", "FAIL": "bold red", "shown": ""}[judgement.verdict]
         table.add_row(*judgement.cells, style=style)
     fitting_console(console).print(table)
-
-
-def write_section(path: Path, name: str, text: str) -> None:
-    """Put a section into a Markdown file, in the place of the one of its name."""
-    before = path.read_text() if path.is_file() else "# Results\n"
-    start = re.search(rf"^## {re.escape(name)}$", before, re.MULTILINE)
-    if start is None:
-        after = f"{before.rstrip()}\n\n{text}"
-    else:
-        end = re.search(r"^## ", before[start.end() :], re.MULTILINE)
-        rest = before[start.end() + end.start() :] if end else ""
-        after = before[: start.start()] + text + (f"\n{rest}" if rest else "")
-    path.write_text(after)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kancl.cli import main
-from kancl.runner.studies.reproduce import write_section
+from kancl.runner.studies.results_file import write_section
 
 SMALL = [
     "scenario.train_samples=20",
@@ -27,6 +27,7 @@ def test_rows_are_run_over_seeds_and_written_down(capsys):
     out = capsys.readouterr().out
     assert out.count("shown") == 2 * 3 and "PASS" not in out and "FAIL" not in out
     text = Path("RESULTS.md").read_text()
+    assert "## vandeven2022-split, altered\n" in text
     assert "| joint | class | 98.17 ± 0.04 |" in text
     assert "`training.iterations=1`" in text and "device=cpu" not in text
     assert "Fewer seeds than 10: 2 at least" in text
@@ -43,6 +44,7 @@ def test_rows_are_run_over_seeds_and_written_down(capsys):
         (["vandeven-permuted", "--rows", "nothing"], "has no row nothing"),
         (["vandeven-permuted", "--seeds", "0"], "--seeds must be at least 1"),
         (["vandeven-permuted", "training.epoch=2"], "nearest: training.epochs"),
+        (["gaussian-peaks", "--results", "no/R.md"], "name a file in a folder that"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_run(arguments, says, capsys):
@@ -51,14 +53,20 @@ def test_wrong_input_is_refused_before_anything_is_run(arguments, says, capsys):
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_a_section_takes_the_place_of_its_older_self(tmp_path):
+def test_a_section_takes_new_rows_in_and_loses_nothing_else(tmp_path):
     path = tmp_path / "RESULTS.md"
-    write_section(path, "one", "## one\n\n1\n")
-    write_section(path, "one-more", "## one-more\n\n2\n")
-    write_section(path, "one", "## one\n\n3\n")
-    assert path.read_text() == "# Results\n\n## one\n\n3\n\n## one-more\n\n2\n"
-    write_section(path, "one-more", "## one-more\n\n4\n")
-    assert path.read_text() == "# Results\n\n## one\n\n3\n\n## one-more\n\n4\n"
+    table = "\n\n| row | ours |\n| --- | --- |\n"
+    write_section(path, f"## one{table}| a | 1 |\n| b | 2 |\n\n- A note.\n")
+    write_section(path, f"## one-more{table}| a | 3 |\n")
+    text = path.read_text()
+    path.write_text(text.replace("- A note.", "- A note.\n- By hand."))
+    write_section(path, f"## one{table}| b | 4 |\n| c | 5 |\n\n- A note.\n- Another.\n")
+    assert path.read_text() == (
+        f"# Results\n\n## one{table}| a | 1 |\n| b | 4 |\n| c | 5 |\n\n"
+        f"- A note.\n- Another.\n- By hand.\n\n## one-more{table}| a | 3 |\n"
+    )
+    write_section(path, f"## one-more{table}| a | 6 |\n")
+    assert path.read_text().endswith(f"- By hand.\n\n## one-more{table}| a | 6 |\n")
 
 
 def test_the_joint_protocol_is_run_beside_mlps_that_match(capsys):
