@@ -116,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kancl: {error}", file=sys.stderr)
         return 2
     except Interrupted as stopped:
-        print(f"kancl: {stopped}, checkpoint written; the same command goes on")
+        wrote = ", checkpoint written" if stopped.wrote else ""
+        print(f"kancl: {stopped}{wrote}; the same command goes on with what is missing")
         return stopped.exit_code
     except KeyboardInterrupt:
         print("kancl: stopped; the same command goes on with what is missing")
@@ -198,7 +199,14 @@ def _report(arguments: list[str]) -> int:
         runs, tunings = find_runs(options.paths), find_tunings(options.paths)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    report = write_report(runs, options.out or f"{options.paths[0]}/report", tunings)
+    target = options.out or f"{options.paths[0]}/report"
+    try:
+        report = write_report(runs, target, tunings)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"cannot write to {target}: {reason}; -o names another"
+        ) from error
     for benchmark, comparisons in report.compared:
         print(f"{benchmark.title}: {headline(comparisons)}")
     lost = sum(not run.completed for run in runs)

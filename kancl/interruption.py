@@ -18,6 +18,8 @@ class Interrupted(BaseException):
     def __init__(self, name: str) -> None:
         super().__init__(f"stopped by {name}")
         self.exit_code = SIGNALS[name]
+        self.wrote = False
+        """Whether a checkpoint was written on the way out."""
 
 
 class Interruption:
@@ -41,6 +43,20 @@ class Interruption:
         second = self.signal is not None
         self.signal = signal.Signals(number).name
         if second or not self.can_wait:
+            self.leave()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside, the first signal waits for the end of it.
+
+        Raises: Interrupted, then.
+        """
+        self.can_wait = True
+        try:
+            yield
+        finally:
+            self.can_wait = False
+        if self.signal is not None:
             self.leave()
 
     @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from kancl.bench.arguments import positive
 from kancl.benchmarks import split_mnist
 from kancl.config.schema import Checkpoint
 from kancl.models import MODELS
@@ -142,8 +143,8 @@ class _Batches:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if a share is above 2 %."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--iterations", type=positive, default=60)
+    parser.add_argument("--threads", type=positive, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     print(

@@ -29,6 +29,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
+from kancl.bench.arguments import positive
 from kancl.bench.stock import stock_split_mnist, torchvision_folder
 from kancl.benchmarks import Benchmark, split_mnist
 from kancl.data.rows import as_tensors
@@ -204,12 +205,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure as the command line says and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=["mlp", "kan"], default="mlp")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-size", type=positive, default=128)
+    parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--train-samples", type=int)
-    parser.add_argument("--test-samples", type=int)
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--train-samples", type=positive)
+    parser.add_argument("--test-samples", type=positive)
     options = vars(parser.parse_args(arguments))
     torch.set_num_threads(options.pop("threads"))
     costs = measure(**options)

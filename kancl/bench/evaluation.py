@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from kancl.bench.arguments import positive
 from kancl.runner import read_request, run
 
 TARGETS = {"curve": 0.1, "locality": 0.05}
@@ -111,14 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="kancl bench evaluation", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("--every", type=int, default=10, help="iterations")
-    parser.add_argument("--samples", type=int, default=64, help="images of each; 64")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--every", type=positive, default=10, help="iterations")
+    parser.add_argument(
+        "--samples", type=positive, default=64, help="images of each; 64"
+    )
+    parser.add_argument("--batch-size", type=positive, default=128)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--images", type=int, help="of each experience; all")
+    parser.add_argument("--images", type=positive, help="of each experience; all")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     options = vars(parser.parse_args(argv))
     torch.set_num_threads(options.pop("threads"))
     costs = bench_evaluation(**options)

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from kancl.bench.arguments import positive
 from kancl.bench.others import load_efficient_kan, load_inkan
 from kancl.models import KAN, MLP
 from kancl.models.cost import n_parameters
@@ -316,12 +317,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="SIZES",
         help="networks, as 784,64,10",
     )
-    parser.add_argument("--grid-sizes", type=int, nargs="+", default=[5, 20, 64])
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--degree", type=int, default=3)
+    parser.add_argument("--grid-sizes", type=positive, nargs="+", default=[5, 20, 64])
+    parser.add_argument("--batch-sizes", type=positive, nargs="+", default=[64, 256])
+    parser.add_argument("--degree", type=positive, default=3)
     parser.add_argument("--implementations", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=positive, default=15)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="folder for layers.csv, .png")
     options = parser.parse_args(argv)

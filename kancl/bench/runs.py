@@ -34,6 +34,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import nn
 
+from kancl.bench.arguments import positive
 from kancl.bench.others import load_efficient_kan
 from kancl.bench.stock import stock_split_mnist, torchvision_folder
 from kancl.config import RunConfig
@@ -204,11 +205,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="kancl bench runs", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--efficient-kan", metavar="PATH", help="a checkout of it")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--samples", type=int, help="images per class; all if left out")
+    parser.add_argument("--batch-size", type=positive, default=64)
+    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument(
+        "--samples", type=positive, help="images per class; all if left out"
+    )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--csv", type=Path, help="where to write the table as well")
     options = vars(parser.parse_args(argv))
     torch.set_num_threads(options.pop("threads"))

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from kancl.bench.arguments import positive
 from kancl.config import ConfigError
 from kancl.runner.studies.engines import n_cores
 
@@ -73,8 +74,8 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if Joblib is less than 0.85 times the cores as fast."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=6)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--runs", type=positive, default=6)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("settings", nargs="*", help="of the runs: training.epochs=2")
     options = parser.parse_args(arguments)
     cores = n_cores()

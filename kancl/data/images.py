@@ -246,11 +246,15 @@ def _read_idx(path: Path, source: Source, position: int, remedy: str) -> np.ndar
 def _download(source: Source, data_dir: Path, missing: list[str]) -> None:
     from torchvision import datasets
 
+    folder = data_dir / source.torchvision_name / "raw"
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # one line per failed mirror
             getattr(datasets, source.torchvision_name)(data_dir, download=True)
     except (OSError, RuntimeError, http.client.HTTPException):
-        folder = data_dir / source.torchvision_name / "raw"
+        for empty in made:  # torchvision makes them first
+            with contextlib.suppress(OSError):
+                empty.rmdir()
         raise ValueError(
             f"{source.title} is not in {folder} and could not be downloaded "
             f"({', '.join(missing)} missing): connect to the internet, or put the four "

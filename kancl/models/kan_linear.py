@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -110,8 +111,12 @@ class KANLinear(nn.Module):
             "grid_size": grid_size,
         }
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+            if not isinstance(size, Integral) or size < 1:
+                raise ValueError(f"{name} must be a whole number from 1, got {size!r}")
+        scales = {"scale_noise": scale_noise, "scale_base": scale_base}
+        for name, scale in {**scales, "scale_spline": scale_spline}.items():
+            if not math.isfinite(scale):
+                raise ValueError(f"{name} must be finite, got {scale}")
         if spline_order not in range(1, 6):
             raise ValueError(
                 f"spline_order is the degree, 1 to 5 (3 = cubic), got {spline_order}"
@@ -226,8 +231,8 @@ class KANLinear(nn.Module):
         Raises: ValueError if ``x`` is not finite, or the grid was moved or warped before.
         """
         self._check_input(x, 2)
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("a grid is fitted on finite samples, got NaN or inf")
+        if len(x) == 0 or not bool(torch.isfinite(x).all()):
+            raise ValueError("a grid is fitted on finite samples, got NaN, inf or none")
         if not self.uniform or self.warp is not None:
             raise ValueError(
                 "fit_range needs a uniform grid, and this one was moved or warped: fit a "
@@ -296,8 +301,8 @@ class KANLinear(nn.Module):
             raise ValueError(
                 "update_grid moves knots, but this grid is warped: it stays"
             )
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("update_grid needs finite samples, got NaN or inf")
+        if len(x) == 0 or not bool(torch.isfinite(x).all()):
+            raise ValueError("update_grid needs finite samples, got NaN, inf or none")
         scaled = self.scaled_coefficients.permute(2, 0, 1)
         options = self.spline_order, self.outside, self.grid_eps, margin
         knots, matrix = moved_grid(x, self.grid, scaled, *options)
@@ -426,6 +431,8 @@ class KANLinear(nn.Module):
             raise ValueError(
                 f"expected samples as (batch, {self.in_features}), got {tuple(x.shape)}"
             )
+        if not x.is_floating_point():
+            raise ValueError(f"expected floating-point inputs, got {x.dtype}")
         if x.shape[-1] != self.in_features:
             raise ValueError(
                 f"expected {self.in_features} input features in the last dimension, "
@@ -513,11 +520,12 @@ def _ends(
             f"got shape {tuple(ends.shape)}"
         )
     low, high = ends.expand(in_features, 2).unbind(1)
-    wrong = ~(low < high)
+    wrong = ~((low < high) & low.isfinite() & high.isfinite())
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
         raise ValueError(
-            f"grid_range must increase, got ({float(low[first])}, {float(high[first])})"
+            "grid_range must increase from one finite end to another, got "
+            f"({float(low[first])}, {float(high[first])})"
         )
     return low, high
 

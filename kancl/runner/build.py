@@ -19,6 +19,7 @@ from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.models.heads import with_head
 from kancl.models.matching import match_hidden
 from kancl.plugins.measuring.off_grid import spline_network
+from kancl.runner.memory import refuse_if_out_of_memory
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 from kancl.strategies import check_pair
@@ -92,6 +93,9 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
         build_optimizer(config, network.parameters())
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except (RuntimeError, MemoryError) as error:
+        refuse_if_out_of_memory(error, config)
+        raise
     return Parts(benchmark, network, head, size, reference)
 
 

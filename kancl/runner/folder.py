@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,22 @@ FILES = (
     "model.pt",
     "error.txt",
 )
+SCORES = ("accuracy", "rmse")
+IDENTITY = frozenset(
+    "scenario n_experiences model strategy optimizer seed head match n_parameters "
+    "n_active_parameters flops n_iterations".split()
+)
+"""What the summary of a completed run says at least."""
+
+
+def is_whole(folder: Path, summary: Mapping[str, Any]) -> bool:
+    """Whether a summary is of a completed run, and the run's files are there."""
+    return (
+        summary.get("status") == "completed"
+        and summary.keys() >= IDENTITY
+        and all((folder / name).is_file() for name in ("config.yaml", "metrics.csv"))
+        and any((folder / f"{score}_matrix.csv").is_file() for score in SCORES)
+    )
 
 
 class RunFolder:
@@ -54,9 +70,11 @@ class RunFolder:
         self._config = config
 
     def completed(self) -> dict[str, Any] | None:
-        """The summary of a run that completed here; None if none did."""
+        """The summary of a run that completed here; None if none did, or if what it
+        wrote is no longer there.
+        """
         summary = self.summary()
-        return summary if summary and summary.get("status") == "completed" else None
+        return summary if summary and is_whole(self.path, summary) else None
 
     def summary(self) -> dict[str, Any] | None:
         try:

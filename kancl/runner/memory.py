@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kancl.config import RunConfig
+from kancl.config import ConfigError, RunConfig
 
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 """Of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
@@ -17,6 +17,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         sign in str(error).lower() for sign in _SIGNS
     )
+
+
+def refuse_if_out_of_memory(error: BaseException, config: RunConfig) -> None:
+    """Raises: ConfigError, if what is asked for does not fit the memory."""
+    if is_out_of_memory(error):
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{what_to_change(config)} ({said})") from error
 
 
 def what_to_change(config: RunConfig) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -67,7 +68,11 @@ def run(
     done = folder.completed()
     if done is not None and not config.overwrite:
         if not quiet:
-            _say(console, f"{folder.path}: completed before, skipped (overwrite=true)")
+            without = _not_written(config, folder)
+            hint = (
+                f"overwrite=true: it has no {without}" if without else "overwrite=true"
+            )
+            _say(console, f"{folder.path}: completed before, skipped ({hint})")
         return done
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -92,9 +97,8 @@ def run(
                 say(f"  {folder.path.name} goes on at iteration {point.iteration}")
                 folder.go_on(point.iteration)
             try:
-                summary = _make(
-                    config, parts, folder, keeper, None if quiet else console
-                )
+                shown = None if quiet else console
+                summary = _make(config, parts, folder, keeper, interruption, shown)
                 break
             except Unresumable as error:
                 say(f"{checkpoints.path / keeper.name} is refused: {error}")
@@ -106,11 +110,22 @@ def run(
     return summary
 
 
+def _not_written(config: RunConfig, folder: RunFolder) -> str:
+    """What is asked for and the completed run, asked otherwise, did not write."""
+    missing = []
+    if config.keep_model and not (folder.path / "model.pt").is_file():
+        missing.append("model.pt")
+    if config.tensorboard != "none" and not any(folder.path.glob("events.out.*")):
+        missing.append("TensorBoard's files")
+    return " and ".join(missing)
+
+
 def _make(
     config: RunConfig,
     parts: Parts,
     folder: RunFolder,
     keeper: CheckpointPlugin,
+    interruption: Interruption,
     console: Console | None,
 ) -> dict[str, Any]:
     """Make the run from its beginning, or from where ``keeper`` takes it up.
@@ -137,18 +152,26 @@ def _make(
         summary["status"] = "completed"
     except Unresumable:
         raise
-    except Interrupted:
+    except Interrupted as stopped:
         keeper.write(inside=False)
+        stopped.wrote = True
         raise
     except Exception as error:
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
         summary["error"] = _in_words(error, config)
         summary["traceback"] = traceback.format_exc()
     try:
-        diagnosis.write(folder, board)
-        _write_down(config, parts, folder, recorder, off_grid, board, summary)
+        with interruption.waiting():
+            diagnosis.write(folder, board)
+            _write_down(config, parts, folder, recorder, off_grid, board, summary)
     except OSError as error:  # a full disk: what is there stays
         summary = {"error": str(error), **summary, "status": "failed"}
+    except Exception as error:
+        summary = {**_identity(config, parts), "status": "failed"}
+        summary["error"] = f"results could not be written: {_in_words(error, config)}"
+        with suppress(OSError):
+            folder.write_error(traceback.format_exc())
+            folder.write_summary(summary)
     return summary
 
 

@@ -164,11 +164,14 @@ def test_off_grid_share_by_hand() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(in_features=0), "in_features must be at least 1, got 0"),
-        (dict(grid_size=0), "grid_size must be at least 1, got 0"),
+        (dict(in_features=0), "in_features must be a whole number from 1, got 0"),
+        (dict(grid_size=0), "grid_size must be a whole number from 1, got 0"),
         (dict(spline_order=6), "1 to 5 .* got 6"),
         (dict(spline_order=0), "1 to 5 .* got 0"),
-        (dict(grid_range=(1, -1)), "must increase, got"),
+        (dict(grid_range=(1, -1)), "must increase .* got .1.0, -1.0"),
+        (dict(grid_range=(0, float("inf"))), "finite end .* got .0.0, inf"),
+        (dict(grid_size=2.5), "a whole number from 1, got 2.5"),
+        (dict(scale_noise=float("nan")), "scale_noise must be finite, got nan"),
         (dict(grid_eps=1.5), "from 0 to 1, got 1.5"),
         (dict(outside="wrap"), "outside must be one of .* got 'wrap'"),
     ],
@@ -176,6 +179,14 @@ def test_off_grid_share_by_hand() -> None:
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         KANLinear(**{"in_features": 2, "out_features": 2, **options})  # type: ignore
+
+
+def test_inputs_that_are_none_are_refused() -> None:
+    layer = KANLinear(4, 2)
+    with pytest.raises(ValueError, match="floating-point inputs, got torch.int64"):
+        layer(torch.zeros(3, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="finite samples, got NaN, inf or none"):
+        layer.update_grid(torch.zeros(0, 4))
 
 
 def test_state_of_another_degree_is_refused() -> None:

@@ -27,6 +27,9 @@ from kancl.reporting.curves import Curves, continual_metrics, training_ends
 TRIALS = "tuned"
 """Folder whose runs chose settings; they are no results."""
 
+MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
+"""More than any run has: what says so is no run, and its matrix would fill the memory."""
+
 STATUSES = ("completed", "diverged", "failed", "unfinished", "unreadable")
 
 
@@ -128,8 +131,8 @@ def read_run(folder: Path) -> Run:
         matrix = _recomputed(measurements, summary)
         metrics = all_metrics(matrix, measurements)
         problems = _disagreements(folder, matrix, metrics, summary)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception as error:  # whatever a forged or torn file makes the reader do
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         reason = reason.replace(f"{folder}/", "")
         return Run(folder, problems=(reason,))
     return Run(
@@ -151,17 +154,31 @@ def all_metrics(matrix: Tensor, measurements: Sequence[Measurement]) -> dict[str
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
-    """The rows of ``metrics.csv``."""
+    """The rows of ``metrics.csv``.
+
+    Raises: ValueError for what is none, or for numbers that no run has.
+    """
     with (folder / "metrics.csv").open(newline="") as file:
         return [
             Measurement(
-                int(row["iteration"]),
-                int(row["experience"]) if row["experience"] else None,
+                _count(row["iteration"], MOST_ITERATIONS),
+                (
+                    _count(row["experience"], MOST_EXPERIENCES)
+                    if row["experience"]
+                    else None
+                ),
                 row["name"],
                 float(row["value"] or "nan"),
             )
             for row in csv.DictReader(file)
         ]
+
+
+def _count(text: str, most: int) -> int:
+    number = int(text)
+    if not 0 <= number <= most:
+        raise ValueError(f"metrics.csv has the number {text[:40]}, which no run has")
+    return number
 
 
 def finite(value: object) -> float | None:
@@ -185,6 +202,8 @@ def _recomputed(
     if not series:
         raise ValueError("metrics.csv has no test_accuracy: nothing was evaluated")
     n = max(max(series) + 1, int(finite(summary.get("n_experiences")) or 1))
+    if n > MOST_EXPERIENCES:
+        raise ValueError(f"summary.json has {n} experiences, which no run has")
     borders, jointly = training_ends(measurements)
     return matrix_from_series(series, borders, n, jointly)
 

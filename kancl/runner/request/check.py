@@ -21,6 +21,7 @@ from kancl.runner.build import (
 )
 from kancl.runner.diagnosis import check_diagnosis
 from kancl.runner.locality import locality_plugins
+from kancl.runner.memory import refuse_if_out_of_memory
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import stream_seeds
 from kancl.strategies import TrainingSetup
@@ -61,10 +62,15 @@ def _benchmark(config: RunConfig) -> Benchmark:
         return build_benchmark(config, resolve_device(config.device))
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except (RuntimeError, MemoryError) as error:
+        refuse_if_out_of_memory(error, config)
+        raise
 
 
 def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     training = config.training
+    if not config.log_dir.strip():
+        raise ConfigError("log_dir= is empty: name a folder, such as log_dir=logs")
     if training.lr_gamma is not None and training.iterations is not None:
         raise ConfigError(
             "training.lr_gamma counts epochs, so it needs training.epochs, not "
@@ -117,3 +123,6 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     except ValueError as error:
         message = " ".join(str(error).split())
         raise ConfigError(f"strategy={config.strategy.name}: {message}") from error
+    except (RuntimeError, MemoryError) as error:
+        refuse_if_out_of_memory(error, config)
+        raise

@@ -157,7 +157,9 @@ def _job(
     try:
         make(config)
     except Interrupted as stopped:
-        _warn(f"{RunFolder(config).path} {stopped}, checkpoint written")
+        _warn(
+            f"{RunFolder(config).path} {stopped}{', checkpoint written' * stopped.wrote}"
+        )
 
 
 def _added() -> Builders:

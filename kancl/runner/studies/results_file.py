@@ -15,7 +15,9 @@ def check_writable(path: Path) -> None:
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir():
         why = "is a folder" if path.is_dir() else f"has no folder {folder}"
-        raise ConfigError(f"--results {path} {why}; name a file in a folder that exists")
+        raise ConfigError(
+            f"--results {path} {why}; name a file in a folder that exists"
+        )
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise ConfigError(f"--results {path} cannot be written here; name another file")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kancl.config import ConfigError, RunConfig
 from kancl.runner.checkpoint import CheckpointError, write_whole
-from kancl.runner.folder import RunFolder
+from kancl.runner.folder import RunFolder, is_whole
 from kancl.runner.lock import holder
 
 STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
@@ -88,7 +88,7 @@ def count_up(summaries: Sequence[Mapping[str, Any]]) -> None:
     print(f"kancl: {len(lost)} of {len(summaries)} runs: {told}", file=sys.stderr)
     for summary in lost:
         where = "{scenario} {model}-{strategy} seed {seed}".format(**summary)
-        why = summary.get("error", "")
+        why = in_one_line(summary.get("error", ""))
         print(f"  {summary['status']:9} {where}: {why}", file=sys.stderr)
 
 
@@ -120,11 +120,18 @@ def _cell(log_dir: Path, name: str) -> Cell:
         status = str(summary["status"])
     except FileNotFoundError:
         return Cell(name, "stopped", _where_it_stands(folder))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Cell(name, "stopped", "its summary.json cannot be read")
     if status not in STATES:
-        return Cell(name, "stopped", f"its status is {status!r}")
-    return Cell(name, status, str(summary.get("error", "")))
+        return Cell(name, "stopped", f"its status is {status[:40]!r}")
+    if status == "completed" and not is_whole(folder, summary):
+        return Cell(name, "stopped", "files of it are missing: begins anew")
+    return Cell(name, status, in_one_line(summary.get("error", "")))
+
+
+def in_one_line(text: object) -> str:
+    """Words of a file, for a terminal: no line breaks, no control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def _where_it_stands(folder: Path) -> str:
