@@ -30,7 +30,11 @@ KINDS = {  # name: (incremental, head)
     "domain": ("domain", "single"),
     "task": ("task", "multi"),
 }
-TINY = {"kan": {"hidden": (4,), "grid_size": 2, "degree": 2}, "mlp": {"hidden": (5,)}}
+TINY = {
+    "kan": {"hidden": (4,), "grid_size": 2, "degree": 2},
+    "kan_local": {"hidden": (4,), "grid_size": 2, "degree": 2},
+    "mlp": {"hidden": (5,)},
+}
 N_EXPERIENCES, N_ITERATIONS, MEMORY = 3, 2, 12
 SMALL = {
     "mem_size": MEMORY,
@@ -129,7 +133,7 @@ def parameters(strategy):
 CELLS = [
     pytest.param(name, model, kind, id=f"{name}-{model}-{kind}")
     for name in STRATEGIES
-    for model in ("kan", "mlp")
+    for model in MODELS
     for kind in KINDS
 ]
 

@@ -83,3 +83,45 @@ def test_a_run_clears_what_a_kill_left(
     assert "completed before, skipped" in capsys.readouterr().out
     assert main(["run", *words, "overwrite=true"]) == 0
     assert len(list(folder.glob("events.out.*"))) == events
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "accuracy_matrix.csv", "config.yaml", "summary.json"]
+)
+def test_a_folder_that_has_lost_a_file_is_no_result(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kancl.cli import main
+
+    words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
+    (config,) = read_request(words, sweep=False).configs
+    assert main(["run", *words]) == 0
+    folder = RunFolder(config)
+    before = folder.completed()
+    assert before is not None
+    if name == "summary.json":
+        (folder.path / name).write_text('{"status": "completed", "n_parameters": 1}')
+    else:
+        (folder.path / name).unlink()
+    assert folder.completed() is None
+    if name != "config.yaml":  # by which runs are found
+        assert main(["status", str(tmp_path)]) == 1
+    capsys.readouterr()
+    assert main(["run", *words]) == 0
+    assert "skipped" not in capsys.readouterr().out
+    after = folder.completed()
+    assert after is not None
+    assert after["average_accuracy"] == before["average_accuracy"]
+
+
+def test_what_a_completed_run_lacks_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kancl.cli import main
+
+    words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
+    assert main(["run", *words, "tensorboard=none"]) == 0
+    capsys.readouterr()
+    assert main(["run", *words, "tensorboard=numbers", "keep_model=true"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "overwrite=true: it has no model.pt and TensorBoard's files" in said

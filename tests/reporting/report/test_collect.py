@@ -48,6 +48,9 @@ def test_paths_that_overlap_give_every_run_once(plant, tmp_path):
     assert len(find_runs([tmp_path, folders[0], tmp_path / "."])) == 2
 
 
+HEAD = "iteration,experience,name,value\n"
+
+
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
@@ -61,6 +64,11 @@ def test_paths_that_overlap_give_every_run_once(plant, tmp_path):
         ("metrics.csv", "iteration,experience,name,value\n", "nothing was evaluated"),
         ("metrics.csv", "iteration,experience,name,value\n1,0,x,much\n", "much"),
         ("metrics.csv", "iteration,experience,name,value\n0,0,test_accuracy,7", "7"),
+        ("metrics.csv", HEAD + f"1,{10**12},test_accuracy,1\n", "no run has"),
+        ("metrics.csv", HEAD + f"{10**20},0,test_accuracy,1\n", "no run has"),
+        ("metrics.csv", HEAD + "1,0," + "x" * 200_000 + ",1\n", "field larger"),
+        ("summary.json", "[" * 100_000, "RecursionError"),
+        ("summary.json", '{"status": "completed", "n_experiences": 1e11}', "no run has"),
         ("metrics.csv", None, "metrics.csv"),
         ("accuracy_matrix.csv", "after\nx,y\n", "y"),
     ],
