@@ -13,7 +13,6 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
-from kancl.plugins.locality.held import HoldingPlugin
 from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.measuring.quiet_evaluation import QuietEvaluationPlugin
 from kancl.plugins.training.optimizer_state import OptimizerStatePlugin
@@ -74,7 +73,7 @@ class TrainingSetup:
         """Make the Avalanche strategy ``cls`` with ``plugins`` in their place.
 
         Order of plugins: quiet evaluation, the user's, the strategy's own (those of the
-        user's that hold parameters stand behind the strategy's that change steps),
+        user's that put parameters back stand behind the strategy's that change steps),
         optimizer state, tensor loading (it swaps ``strategy.dataloader``, so it follows whoever
         sets it), then Avalanche's evaluator, periodic evaluation and clock. Those with
         nothing to do at a hook are not called there (``DirectHooks``).
@@ -108,14 +107,15 @@ class TrainingSetup:
 def _in_order(
     users: Sequence[SupervisedPlugin], own: Sequence[SupervisedPlugin]
 ) -> list[SupervisedPlugin]:
-    """What is held is put back once all that changes a step itself has done so.
-
-    And before anything else of the strategy's looks at the step (SI's path).
+    """Those that put parameters back (``puts_back``) do so once all that change a step
+    themselves (``changes_steps``) have, and before anything else of the strategy's looks
+    at the step (SI's path).
     """
+    putting = [p for p in users if getattr(p, "puts_back", False)]
     changing = [p for p in own if getattr(p, "changes_steps", False)]
     return [
-        *(p for p in users if not isinstance(p, HoldingPlugin)),
+        *(p for p in users if p not in putting),
         *changing,
-        *(p for p in users if isinstance(p, HoldingPlugin)),
+        *putting,
         *(p for p in own if p not in changing),
     ]

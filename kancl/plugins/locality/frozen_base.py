@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
-from kancl.plugins.locality.held import HoldingPlugin
 from kancl.plugins.locality.watch import kan_layers
 
 
-class FrozenBasePlugin(HoldingPlugin):
+class FrozenBasePlugin(SupervisedPlugin):
     """Freeze KAN layers' base branches and factors per edge after the first experience.
 
     They are no local path: a step of theirs moves outputs everywhere. Heads that come
     later keep theirs for their own first experience. What adds to the loss (EWC) still
     knows these parameters, and cannot move them.
     """
+
+    puts_back = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.metrics.locality import VISITED
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.locality.held import HeldCoefficients, HoldingPlugin
+from kancl.plugins.locality.held import HeldCoefficients
 from kancl.plugins.locality.watch import kan_layers, named_as_shown, occupancies
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.splines import Insertion
 
 
-class HardMaskPlugin(HoldingPlugin):
+class HardMaskPlugin(SupervisedPlugin):
     """Hold every coefficient whose basis a past experience's samples touched.
 
     By the drift bound a single spline layer then forgets nothing (what lies below the
@@ -27,6 +28,8 @@ class HardMaskPlugin(HoldingPlugin):
             (``locality_free_share_<layer>``); a head per task is told one by one.
     Raises: ValueError if ``threshold`` is negative.
     """
+
+    puts_back = True
 
     def __init__(
         self, threshold: float = VISITED, recorder: RecorderPlugin | None = None

@@ -1,4 +1,4 @@
-"""What a step must not move: plugins that hold it, and rows of coefficients."""
+"""Rows of spline coefficients that a step must not move."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 from torch.optim import Optimizer
 
 from kancl.models import KANLinear
-
-
-class HoldingPlugin(SupervisedPlugin):
-    """Puts parameters back after a step; acts behind all that change steps themselves.
-
-    Those say so by ``changes_steps``, and ``TrainingSetup.build`` keeps to the order.
-    """
 
 
 class HeldCoefficients:

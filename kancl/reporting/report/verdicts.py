@@ -88,15 +88,23 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """In words: does the KAN forget less?"""
+        """In words: does the KAN forget less? And, where it is shown, does it learn less,
+        which leaves less to forget?
+        """
         kan = model_title(self.kan.model)
-        return {
+        forgets = self.finding("forgetting")
+        words = {
             "lower": f"{kan} forgets less",
             "higher": f"{kan} forgets more",
             "not shown": "no difference shown",
             "too few seeds": f"too few seeds to tell ({self.n_pairs})",
             "not comparable": "not comparable",
-        }[self.finding("forgetting")]
+        }[forgets]
+        learns = self.finding("learning_accuracy")
+        if forgets in ("lower", "higher") and learns in ("lower", "higher"):
+            link = "but" if learns == forgets else "and"
+            words += f", {link} learns {'less' if learns == 'lower' else 'more'}"
+        return words
 
     @property
     def evidence(self) -> str:

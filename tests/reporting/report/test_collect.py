@@ -68,7 +68,11 @@ HEAD = "iteration,experience,name,value\n"
         ("metrics.csv", HEAD + f"{10**20},0,test_accuracy,1\n", "no run has"),
         ("metrics.csv", HEAD + "1,0," + "x" * 200_000 + ",1\n", "field larger"),
         ("summary.json", "[" * 100_000, "RecursionError"),
-        ("summary.json", '{"status": "completed", "n_experiences": 1e11}', "no run has"),
+        (
+            "summary.json",
+            '{"status": "completed", "n_experiences": 1e11}',
+            "no run has",
+        ),
         ("metrics.csv", None, "metrics.csv"),
         ("accuracy_matrix.csv", "after\nx,y\n", "y"),
     ],
