@@ -412,3 +412,17 @@ def test_a_run_tells_what_its_mask_leaves_free_and_how_its_grids_grow(
     accumulator = EventAccumulator(str(folder)).Reload()
     shown = accumulator.Scalars("locality/grid_size_head")
     assert [event.value for event in shown] == cells
+
+
+def test_a_failure_while_results_are_written_is_written_down(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any) -> None:
+        raise ValueError("Out of range float values are not JSON compliant")
+
+    monkeypatch.setattr(sys.modules["kancl.runner.run"], "_results", fails)
+    summary, folder = make_run("tensorboard=none", "scenario.n_experiences=2")
+    assert summary["status"] == "failed"
+    assert "results could not be written: ValueError: Out of" in summary["error"]
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert "Traceback" in (folder / "error.txt").read_text()

@@ -162,7 +162,7 @@ def test_without_flock_a_dead_process_holds_nothing(
 
 
 def test_sigterm_writes_a_checkpoint_and_leaves(capfd: Capture) -> None:
-    line = ["run", "-q", *SMALL, "training.iterations=300", "keep_model=true"]
+    line = ["run", "-q", *SMALL, "training.iterations=3000", "keep_model=true"]
     pid = os.fork()
     if pid == 0:
         os._exit(main(line))
