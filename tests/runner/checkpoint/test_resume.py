@@ -6,6 +6,7 @@ import inspect
 import json
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +160,7 @@ def test_tensorboard_shows_each_step_once(make_run: MakeRun, tmp_path: Path) -> 
         if kill is not None:
             with killed_at(kill):
                 make_run(*options, log_dir=tmp_path / place)
+            time.sleep(1)  # event files are read in the order of seconds in their names
         _, folder = make_run(*options, log_dir=tmp_path / place)
         for run in ("", "experience_1", "experience_2"):
             events = EventAccumulator(str(folder / run), size_guidance={"scalars": 0})
