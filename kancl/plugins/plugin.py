@@ -122,10 +122,8 @@ class Plugin(SupervisedPlugin):
     def state_dict(self) -> dict[str, Any]:
         """Return the declared state as plain data.
 
-        Raises: Unresumable naming an attribute that is not declared, or that no state
-            can hold.
+        Raises: Unresumable naming an attribute that no state can hold.
         """
-        check_declared(self)
         return {name: to_state(getattr(self, name), name) for name in self.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

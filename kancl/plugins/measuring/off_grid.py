@@ -4,17 +4,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.plugins.plugin import Plugin, Stage
 
 OFF_GRID = "off_grid_share_layer_"
 """Begin of the measurements' names; layers count from 1."""
 
 
-class OffGridPlugin(SupervisedPlugin):
+class OffGridPlugin(Plugin):
     """Record, per layer, the share of input values that lie outside the layer's grid.
 
     There a plain spline is 0 and learns nothing. Several heads count as one layer, the
@@ -25,6 +25,10 @@ class OffGridPlugin(SupervisedPlugin):
     Args:
         samples_per_experience: spread evenly over each experience's rows.
     """
+
+    stage = Stage.OBSERVE
+    state = ("shares",)
+    transient = ("_x", "_recorder")
 
     def __init__(
         self,
