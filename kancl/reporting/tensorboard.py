@@ -39,13 +39,13 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from kancl.metrics import SeenExperiencesAccuracy
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score_matrix import (
     UndefinedMetric,
     average_seen_accuracy,
     forgetting,
+    largest_rmse_increase,
     learning_accuracy,
 )
-from kancl.metrics.rmse_matrix import largest_rmse_increase
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
 from kancl.plugins.diagnosis.locality import LOCALITY
@@ -161,7 +161,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._picture_share = picture_share
         self._drawing_seconds = 0.0
         self._writers: dict[str, SummaryWriter] = {}
-        self._regression = not recorder.score.rises
+        self._regression = not recorder.score.higher_is_better
         curve = RMSE_EVERYWHERE if self._regression else EVERY_EXPERIENCE
         self._tag = f"{curve}/{label}"
         self._curve_point: dict[int, float] = {}
