@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
-from kancl.plugins.plugin import Plugin, Stage
 
+from kancl.plugins.plugin import Plugin, Stage
 
 
 class OptimizerStatePlugin(Plugin):

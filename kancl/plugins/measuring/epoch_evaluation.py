@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from typing import Any
-from kancl.plugins.plugin import Plugin, Stage
 
+from kancl.plugins.plugin import Plugin, Stage
 
 
 class EpochEvaluationPlugin(Plugin):

@@ -17,7 +17,9 @@ class LabelsTrickPlugin(Plugin):
     """
 
     stage = Stage.OUTPUTS
-    needs = Needs(class_labels="it chooses outputs by class; use strategy=naive instead")
+    needs = Needs(
+        class_labels="it chooses outputs by class; use strategy=naive instead"
+    )
 
     def prepare(self, setup: TrainingSetup) -> None:
         setup.criterion = PresentClassesLoss(setup.criterion)

@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from kancl.models import KANLinear
 from kancl.models.frozen_features import OneLayer, RandomPatches
-from kancl.models.heads import UNSEEN
-from kancl.models.last_layers import last_layers, replace_network
+from kancl.models.heads import UNSEEN, replace_network
+from kancl.models.inspect import last_layers
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
 from kancl.models.readouts import (
     FeatureSums,

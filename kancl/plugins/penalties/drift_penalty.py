@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kancl.models.inspect import kan_layers
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.locality.watch import kan_layers, occupancies
+from kancl.plugins.occupancies import occupancies
 from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
 from kancl.plugins.plugin import Needs
 

@@ -142,4 +142,3 @@ class ExemplarMemory:
     def _gather(self) -> None:
         parts = as_tensors(self.exemplars.buffer)
         self._x, self._y, self._task_labels = (p.to(self._device) for p in parts)
-

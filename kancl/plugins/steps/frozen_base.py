@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kancl.plugins.locality.watch import kan_layers
+from kancl.models.inspect import kan_layers
 from kancl.plugins.plugin import Needs, Plugin, Stage
 
 

@@ -22,7 +22,9 @@ class FrozenCoefficients:
     """
 
     @torch.no_grad()
-    def __init__(self, frozen: Mapping[KANLinear, Tensor], optimizer: Optimizer) -> None:
+    def __init__(
+        self, frozen: Mapping[KANLinear, Tensor], optimizer: Optimizer
+    ) -> None:
         self._rows = {
             layer: (rows, layer.coefficients[rows], _moments(layer, rows, optimizer))
             for layer, rows in frozen.items()

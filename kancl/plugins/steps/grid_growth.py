@@ -10,13 +10,9 @@ from torch import Tensor
 
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
+from kancl.models.inspect import kan_layers, shown_name
 from kancl.plugins.hyperparameters import at_least, fraction
-from kancl.plugins.locality.watch import (
-    kan_layers,
-    named_as_shown,
-    occupancies,
-    pass_through,
-)
+from kancl.plugins.occupancies import occupancies, pass_through
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.setup import Record, TrainingSetup
 from kancl.splines import Insertion, grid_ends
@@ -142,7 +138,7 @@ class GridGrowthPlugin(Plugin):
         n_cells = kan_layers(strategy.model)[name].grid_size
         self.changes.append(GridChange(experience, name, why, n_cells))
         if self._record is not None:
-            shown = named_as_shown(strategy.model, name)
+            shown = shown_name(strategy.model, name)
             self._record(f"locality_grid_size_{shown}", n_cells)
 
     def _tell(

@@ -7,10 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from kancl.metrics.locality import VISITED
+from kancl.models.inspect import kan_layers, shown_name
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
-from kancl.plugins.locality.watch import kan_layers, named_as_shown, occupancies
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.plugins.occupancies import occupancies
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.setup import Record, TrainingSetup
+from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
 from kancl.splines import Insertion
 
 
@@ -75,5 +77,5 @@ class HardMaskPlugin(Plugin):
             self.visited[name] = now | self.visited.get(name, now)
         if self._record is not None:
             for name, share in self.free_share.items():
-                shown = named_as_shown(strategy.model, name)
+                shown = shown_name(strategy.model, name)
                 self._record(f"locality_free_share_{shown}", share)

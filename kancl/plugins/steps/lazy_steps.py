@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from kancl.models import KANLinear
-from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
-from kancl.plugins.locality.watch import kan_layers, watch
+from kancl.models.inspect import kan_layers, watch
 from kancl.plugins.loop.lazy_evaluation import overrides
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
 
 
 class LazyStepsPlugin(Plugin):
@@ -49,7 +49,7 @@ class LazyStepsPlugin(Plugin):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs = {}
-        self._handles = watch(strategy.model, self._see)
+        self._handles = watch(kan_layers(strategy.model).items(), self._see)
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         for handle in self._handles:

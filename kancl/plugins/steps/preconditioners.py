@@ -17,7 +17,6 @@ from torch import Tensor
 
 from kancl.splines import Insertion
 
-
 Kind = TypeVar("Kind", bound="Preconditioner")
 
 

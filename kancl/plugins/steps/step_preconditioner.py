@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.models import KANLinear
 from kancl.models.heads import GrowingHead
+from kancl.models.inspect import evaluate_in_chunks, watching
 from kancl.models.layer_features import (
     has_features,
     input_blocks,
@@ -35,7 +34,6 @@ from kancl.plugins.steps.preconditioners import (
 )
 from kancl.splines import Insertion
 
-ROWS = 512  # samples per forward pass
 MOST_FEATURES = 10_000
 """Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
@@ -122,14 +120,19 @@ class StepPreconditionerPlugin(Plugin):
         x, _, task_labels = as_tensors(
             drawn(dataset, self.feature_samples, self._generator)
         )
-        observed: set[str] = set()
-        with self._observing(strategy.model, observed):
-            for task in task_labels.unique().tolist():
-                rows = (task_labels == task).nonzero().flatten().to(x.device)
-                for chunk in rows.split(ROWS):
-                    avalanche_forward(
-                        strategy.model, x[chunk].to(strategy.device), task
-                    )
+        model, observed = strategy.model, set[str]()
+
+        def see(key: str, layer: nn.Module, inputs: Tensor) -> None:
+            if key not in self.preconditioners:
+                first = not self.preconditioners
+                self.preconditioners[key] = self.make(layer, first)
+            observed.add(key)
+            self.preconditioners[key].observe(layer_features(layer, inputs))
+
+        layers = {_key(model, name): layer for name, layer in _layers(model)}
+        with watching(layers.items(), see):
+            for _ in evaluate_in_chunks(model, x, task_labels, device=strategy.device):
+                pass
         for key in observed:
             self.preconditioners[key].close()
 
@@ -138,36 +141,6 @@ class StepPreconditionerPlugin(Plugin):
         for name, layer in _layers(model):
             if _key(model, name) in self.preconditioners:
                 yield name, layer
-
-    @contextmanager
-    def _observing(self, model: nn.Module, observed: set[str]) -> Iterator[None]:
-        """In evaluation mode, layers hand their features to their preconditioners."""
-
-        def observe(key: str) -> Callable[..., None]:
-            def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                if key not in self.preconditioners:
-                    first = not self.preconditioners
-                    self.preconditioners[key] = self.make(layer, first)
-                observed.add(key)
-                x = inputs[0].flatten(0, -2)
-                self.preconditioners[key].observe(layer_features(layer, x))
-
-            return hook
-
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        layers = {_key(model, name): layer for name, layer in _layers(model)}
-        handles = [
-            layer.register_forward_pre_hook(observe(key))
-            for key, layer in layers.items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            for module, mode in modes.items():
-                module.training = mode
 
 
 class OccupancyPlugin(StepPreconditionerPlugin):

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
-from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series, summarise
 from kancl.metrics.continual import CONTINUAL_METRICS
+from kancl.metrics.score_matrix import METRICS, matrix_from_series, summarise
 from kancl.plugins.measuring.recorder import Measurement
 from kancl.reporting.curves import Curves, continual_metrics, training_ends
 

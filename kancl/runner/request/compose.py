@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kancl.config import ConfigError, RunConfig, config_dir, nearest, typed
-from kancl.config.groups import Group
 from kancl.config.files import read_mapping
+from kancl.config.groups import Group
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
 from kancl.runner.folder import RunFolder

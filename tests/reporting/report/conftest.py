@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kancl.config import RunConfig
-from kancl.metrics.accuracy_matrix import empty_matrix, summarise
+from kancl.metrics.score_matrix import empty_matrix, summarise
 from kancl.runner import RunFolder, read_request
 from tests.runner.conftest import make_run  # noqa: F401  (a fixture)
 

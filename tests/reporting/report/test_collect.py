@@ -5,7 +5,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from kancl.metrics.accuracy_matrix import summarise
+from kancl.metrics.score_matrix import summarise
 from kancl.reporting.report.collect import find_runs, read_run
 from tests.reporting.report.conftest import edit, planted
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ Draws = list[tuple[int, Tensor]]
 """Positions at which an iterator drew random numbers, and torch's state before each."""
 
 
-class Retraced(Iterator[Any]):
+class ReplayableIterator(Iterator[Any]):
     """Count the items of an iterator and remember the random state it drew from.
 
     What it gives follows from that. Draws are looked for item by item (5 us), unless the
@@ -37,17 +37,20 @@ class Retraced(Iterator[Any]):
         self.position += 1
         return item
 
-    def walk_to(self, position: int, draws: Draws) -> None:
-        """Go on to ``position``, with the random numbers drawn then."""
-        states = {at: state for at, state in draws}
-        while self.position < position:
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "draws": list(self.draws)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on to the position of the state, with the random numbers drawn then."""
+        states = {at: random_state for at, random_state in state["draws"]}
+        while self.position < state["position"]:
             if self.position in states:
                 torch.set_rng_state(states[self.position])
             next(self)
 
 
-class RetracedLoader:
-    """A training loader whose passes can be taken up in their midst.
+class ReplayableLoader:
+    """A training loader whose passes can be resumed in their midst.
 
     Args:
         loader: gives a fresh iterator for each pass.
@@ -55,26 +58,27 @@ class RetracedLoader:
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
-        self.running: Retraced | None = None
+        self.running: ReplayableIterator | None = None
         """The pass under way."""
-        self._take_up: tuple[int, Draws, Callable[[], None]] | None = None
+        self._resume: tuple[Mapping[str, Any], Callable[[], None]] | None = None
 
     def __len__(self) -> int:
         return len(self.loader)
 
-    def take_up(self, position: int, draws: Draws, then: Callable[[], None]) -> None:
-        """Let the next pass begin behind ``position`` items.
+    def resume(self, state: Mapping[str, Any], then: Callable[[], None]) -> None:
+        """Let the next pass begin where another one was.
 
         Args:
+            state: of that pass's iterator.
             then: is called when it is there, before the next item is fetched.
         """
-        self._take_up = position, draws, then
+        self._resume = state, then
 
     def __iter__(self) -> Iterator[Any]:
-        self.running = items = Retraced(self.loader)
-        if self._take_up is not None:
-            position, draws, then = self._take_up
-            self._take_up = None
-            items.walk_to(position, draws)
+        self.running = items = ReplayableIterator(self.loader)
+        if self._resume is not None:
+            state, then = self._resume
+            self._resume = None
+            items.load_state_dict(state)
             then()
         yield from items
