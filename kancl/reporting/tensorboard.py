@@ -47,11 +47,12 @@ from kancl.metrics.accuracy_matrix import (
 )
 from kancl.metrics.rmse_matrix import largest_rmse_increase
 from kancl.plugins.diagnosis.locality import LOCALITY
-from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
 from kancl.plugins.measuring.off_grid import OFF_GRID, head_layers, spline_network
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE, RMSE_CURVE
 
 EVERY_EXPERIENCE = "accuracy_on_every_experience"
 RMSE_EVERYWHERE = "rmse_on_every_experience"

@@ -1,4 +1,4 @@
-"""Run folders read back: every run that is there, whatever became of it.
+"""Read run folders back: every run that is there, whatever became of it.
 
 Only what the folders hold is used. Metrics are recomputed from the raw series in
 ``metrics.csv``; where they differ from what the run itself wrote down, that is said.
@@ -7,10 +7,10 @@ Only what the folders hold is used. Metrics are recomputed from the raw series i
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,16 @@ from torch import Tensor
 
 from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS
-from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series, summarise
+from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series
 from kancl.metrics.continual import CONTINUAL_METRICS
-from kancl.plugins.measuring.recorder import Measurement
-from kancl.reporting.curves import Curves, continual_metrics, training_ends
-
-TRIALS = "tuned"
-"""Folder whose runs chose settings; they are no results."""
+from kancl.runs import names
+from kancl.runs.files import MOST_ROWS, read_json, read_whole
+from kancl.runs.measurements import Measurement, all_metrics, series_of, training_ends
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
 """More than any run has: what says so is no run, and its matrix would fill the memory."""
 
-STATUSES = ("completed", "diverged", "failed", "unfinished", "unreadable")
+STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Run:
         matrix: recomputed from them, ``(N + 1, N)``; None if the run did not complete.
         metrics: of that matrix and of the curves; None where undefined, reasons under
             ``"undefined"``.
-        problems: what does not fit together.
+        problems: contradictions in the folder, or the error that ended the run.
     """
 
     folder: Path
@@ -66,7 +64,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The last three parts of its path: whose machine it was is nobody's business."""
+        """The last three parts of its path, which name no machine and no person."""
         return "/".join(self.folder.parts[-3:])
 
     @property
@@ -74,7 +72,7 @@ class Run:
         return int(self.config["seed"])
 
     def name_of(self, group: str) -> str:
-        """Of the builder of a group, say ``kan`` of ``model``."""
+        """The builder chosen in a group, say ``kan`` of ``model``."""
         return str(self.config[group]["name"])
 
     def number(self, key: str) -> float | None:
@@ -84,13 +82,6 @@ class Run:
     def metric(self, key: str) -> float | None:
         """A recomputed metric, None if it is undefined for the run."""
         return finite(self.metrics.get(key))
-
-    def curves(self, label: str = "") -> Curves | None:
-        """Its forgetting curves, None if none were measured."""
-        try:
-            return Curves.from_measurements(self.measurements, label)
-        except ValueError:
-            return None
 
 
 def find_runs(paths: Sequence[Path | str]) -> list[Run]:
@@ -102,76 +93,133 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
     for path in map(Path, paths):
         if not path.exists():
             raise ValueError(f"there is no {path}; kancl run writes runs below logs")
-        found = {file.parent for file in path.rglob("config.yaml")}
-        found |= {file.parent for file in path.rglob("summary.json")}
-        found = {f for f in found if TRIALS not in f.relative_to(path).parts}
-        if not found:
+        files = [*path.rglob(names.CONFIG), *path.rglob(names.SUMMARY)]
+        here = {
+            file.parent.resolve()
+            for file in files
+            if names.TRIALS not in file.relative_to(path).parts
+        }
+        if not here:
             raise ValueError(
                 f"no run folder in {path}: a run folder holds config.yaml, metrics.csv "
                 "and summary.json"
             )
-        folders |= {folder.resolve() for folder in found}
+        folders |= here
     return [read_run(folder) for folder in sorted(folders)]
 
 
 def read_run(folder: Path) -> Run:
     """Read one run folder; what is wrong with it becomes part of the run."""
     try:
-        config = _config(folder / "config.yaml")
-        environment = _json(folder / "env.json")
-        summary = _json(folder / "summary.json")
-        status = str(summary.get("status", "unfinished"))
-        known: dict[str, Any] = {"config": config, "environment": environment}
-        known |= {"summary": summary}
+        run = Run(
+            folder,
+            _config(folder / names.CONFIG),
+            _optional_json(folder / names.ENVIRONMENT),
+            summary := _optional_json(folder / names.SUMMARY),
+            status := str(summary.get("status", "unfinished")),
+        )
         if status != "completed":
-            status = status if status in STATUSES else "unreadable"
-            reasons = [str(summary["error"])] if "error" in summary else []
-            return Run(folder, status=status, problems=tuple(reasons), **known)
+            reasons = (str(summary["error"]),) if "error" in summary else ()
+            known = status if status in STATUSES else "unreadable"
+            return replace(run, status=known, problems=reasons)
         measurements = read_measurements(folder)
         matrix = _recomputed(measurements, summary)
         metrics = all_metrics(matrix, measurements)
-        problems = _disagreements(folder, matrix, metrics, summary)
-    except Exception as error:  # whatever a forged or torn file makes the reader do
+        problems = tuple(_contradictions(folder, matrix, metrics, summary))
+    except Exception as error:  # a forged or torn file can raise any
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        reason = reason.replace(f"{folder}/", "")
-        return Run(folder, problems=(reason,))
-    return Run(
-        folder,
-        status=status,
+        return Run(folder, problems=(reason.replace(f"{folder}/", ""),))
+    return replace(
+        run,
         measurements=measurements,
         matrix=matrix,
         metrics=metrics,
-        problems=tuple(problems),
-        **known,
+        problems=problems,
     )
 
 
-def all_metrics(matrix: Tensor, measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """Of the accuracy matrix and of the curves between its rows."""
-    at_borders, between = summarise(matrix), continual_metrics(measurements)
-    undefined = {**at_borders["undefined"], **between["undefined"]}
-    return {**at_borders, **between, "undefined": undefined}
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run, None if there is none that can be read."""
+    try:
+        return read_json(folder / names.SUMMARY)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def read_completed(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run that completed and whose files are there, or None."""
+    summary = read_summary(folder)
+    return summary if summary and is_complete(folder, summary) else None
+
+
+def is_complete(folder: Path, summary: Mapping[str, Any]) -> bool:
+    """Whether a summary is of a completed run, and the run's files are there."""
+    matrices = map(names.matrix_file, names.SCORES)
+    return (
+        summary.get("status") == "completed"
+        and summary.keys() >= names.IDENTITY
+        and all((folder / name).is_file() for name in (names.CONFIG, names.METRICS))
+        and any((folder / name).is_file() for name in matrices)
+    )
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
     """The rows of ``metrics.csv``.
 
-    Raises: ValueError for what is none, or for numbers that no run has.
+    Raises: OSError or ValueError for anything else, or for numbers that no run has.
     """
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [
-            Measurement(
-                _count(row["iteration"], MOST_ITERATIONS),
-                (
-                    _count(row["experience"], MOST_EXPERIENCES)
-                    if row["experience"]
-                    else None
-                ),
-                row["name"],
-                float(row["value"] or "nan"),
-            )
-            for row in csv.DictReader(file)
-        ]
+    rows = csv.DictReader(_text(folder / names.METRICS))
+    return [
+        Measurement(
+            _count(row["iteration"], MOST_ITERATIONS),
+            _count(row["experience"], MOST_EXPERIENCES) if row["experience"] else None,
+            row["name"],
+            float(row["value"] or "nan"),
+        )
+        for row in rows
+    ]
+
+
+def read_matrix(folder: Path, score: str = "accuracy") -> Tensor:
+    """The matrix that a run wrote, ``(N + 1, N)``.
+
+    Raises: as ``read_table``.
+    """
+    return read_table(folder / names.matrix_file(score))[1][:, 1:]
+
+
+def read_table(path: Path) -> tuple[list[str], Tensor]:
+    """Column names and numbers of a CSV file, ``(rows, columns)``, float64.
+
+    Raises: OSError or ValueError, naming the file, for anything else.
+    """
+    header, *rows = list(csv.reader(_text(path))) or [[]]
+    try:
+        values = [[float(cell or "nan") for cell in row] for row in rows]
+        table = torch.tensor(values, dtype=torch.float64)
+        return header, table.reshape(len(rows), len(header))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is no table of numbers: {error}") from error
+
+
+def read_snapshots(folder: Path) -> list[dict[str, Tensor]]:
+    """The states of the network between experiences. No code in the file is run.
+
+    Raises: whatever a forged file makes the reader do.
+    """
+    states = torch.load(folder / names.SNAPSHOTS, weights_only=True)["states"]
+    return [dict(state) for state in states]
+
+
+def finite(value: object) -> float | None:
+    """A finite number as it is, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _text(path: Path) -> io.StringIO:
+    return io.StringIO(read_whole(path, MOST_ROWS).decode(), newline="")
 
 
 def _count(text: str, most: int) -> int:
@@ -181,74 +229,49 @@ def _count(text: str, most: int) -> int:
     return number
 
 
-def finite(value: object) -> float | None:
-    """The number, None if it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
 def _recomputed(
     measurements: Sequence[Measurement], summary: Mapping[str, Any]
 ) -> Tensor:
-    series: dict[int, list[tuple[int, float]]] = {}
-    for m in measurements:
-        if m.name == "test_accuracy" and m.experience is not None:
-            series.setdefault(m.experience, []).append((m.iteration, m.value))
-    if any(m.name == "test_rmse" for m in measurements):
+    if any(m.name == names.TEST_RMSE for m in measurements):
         raise ValueError(
             "a regression has no accuracies to report: see its summary.json"
         )
+    series = series_of(measurements, names.TEST_ACCURACY)
     if not series:
         raise ValueError("metrics.csv has no test_accuracy: nothing was evaluated")
-    n = max(max(series) + 1, int(finite(summary.get("n_experiences")) or 1))
+    n = max(len(series), int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")
-    borders, jointly = training_ends(measurements)
-    return matrix_from_series(series, borders, n, jointly)
+    ends, jointly = training_ends(measurements)
+    return matrix_from_series(dict(enumerate(series)), ends, n, jointly)
 
 
-def _disagreements(
+def _contradictions(
     folder: Path,
     matrix: Tensor,
     metrics: Mapping[str, Any],
     summary: Mapping[str, Any],
-) -> list[str]:
-    """Where the run's own account is not what its raw series say."""
-    found = []
-    written = _matrix(folder / "accuracy_matrix.csv")
-    if written is None:
-        found.append("accuracy_matrix.csv is missing")
-    elif written.shape != matrix.shape or not torch.allclose(
-        written, matrix, rtol=0, atol=1e-9, equal_nan=True
-    ):
-        found.append("accuracy_matrix.csv differs from the series in metrics.csv")
+) -> Iterator[str]:
+    """Say where the run's own account is not that of its raw series."""
+    try:
+        written = read_matrix(folder)
+        if written.shape != matrix.shape or not torch.allclose(
+            written, matrix, rtol=0, atol=1e-9, equal_nan=True
+        ):
+            yield "accuracy_matrix.csv differs from the series in metrics.csv"
+    except FileNotFoundError:
+        yield "accuracy_matrix.csv is missing"
     for key in (*METRICS, *CONTINUAL_METRICS):
-        if key not in summary:
+        ours, theirs = finite(metrics[key]), finite(summary.get(key))
+        if key not in summary or ours is theirs is None:
             continue
-        ours, theirs = finite(metrics[key]), finite(summary[key])
-        if ours is None or theirs is None:
-            same = ours is theirs
-        else:
-            same = abs(ours - theirs) <= 1e-9
-        if not same:
-            found.append(
-                f"{key} in summary.json is {summary[key]}, its series say {ours}"
-            )
-    return found
-
-
-def _matrix(path: Path) -> Tensor | None:
-    if not path.is_file():
-        return None
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    values = [[float(cell or "nan") for cell in row[1:]] for row in rows]
-    return torch.tensor(values, dtype=torch.float64)
+        if ours is None or theirs is None or abs(ours - theirs) > 1e-9:
+            yield f"{key} in summary.json is {summary[key]}, its series say {ours}"
 
 
 def _config(path: Path) -> dict[str, Any]:
-    path.stat()  # one that is missing is said to be
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path.name}")
     config = read_mapping(path)
     for group in GROUPS:
         choice = config.get(group)
@@ -259,11 +282,5 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return _mapping(json.loads(path.read_text())) if path.is_file() else {}
-
-
-def _mapping(content: object) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ValueError(f"expected keys with values, got {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
