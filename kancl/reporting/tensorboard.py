@@ -49,11 +49,12 @@ from kancl.metrics.score_matrix import (
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
 from kancl.plugins.diagnosis.locality import LOCALITY
-from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
 from kancl.plugins.measuring.off_grid import OFF_GRID
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE, RMSE_CURVE
 
 EVERY_EXPERIENCE = "accuracy_on_every_experience"
 RMSE_EVERYWHERE = "rmse_on_every_experience"

@@ -115,7 +115,7 @@ class CheckpointPlugin(Plugin):
         """Write what is not written yet: the boundary and, if asked for, the state now.
 
         Returns: whether the run can be resumed.
-        Raises: CheckpointError, naming what to do.
+        Raises: WriteError, naming what to do.
         """
         start = time.monotonic()
         for display in self._displays:
