@@ -271,7 +271,7 @@ def _tune(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
-    from kancl.protocols import is_bounded, protocol_names
+    from kancl.protocols import protocol_names
 
     parser = argparse.ArgumentParser(
         "kancl reproduce",
@@ -287,11 +287,9 @@ def _reproduce(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, not {options.seeds}")
-    from kancl.runner.studies.bounds import reproduce_bounds
     from kancl.runner.studies.reproduce import reproduce
 
-    run = reproduce_bounds if is_bounded(options.protocol) else reproduce
-    judgements = run(
+    judgements = reproduce(
         options.protocol,
         rows=[row for row in options.rows.split(",") if row],
         n_seeds=options.seeds,

@@ -69,6 +69,17 @@ def test_a_section_takes_new_rows_in_and_loses_nothing_else(tmp_path):
     assert path.read_text().endswith(f"- By hand.\n\n## one-more{table}| a | 6 |\n")
 
 
+def test_a_row_is_known_by_its_name_and_kind_and_prose_without_a_table_stays(tmp_path):
+    path = tmp_path / "RESULTS.md"
+    path.write_text("# Results\n\n## one\n\nBy hand.\n")
+    table = "## one\n\n| row | incremental | ours |\n| --- | --- | ---: |\n"
+    write_section(path, f"{table}| a | task | 1 |\n| a | class | 2 |\n")
+    write_section(path, f"{table}| a | class | 3 |\n")
+    assert path.read_text() == (
+        f"# Results\n\n{table}| a | task | 1 |\n| a | class | 3 |\n\nBy hand.\n"
+    )
+
+
 def test_the_joint_protocol_is_run_beside_mlps_that_match(capsys):
     small = [*SMALL[:2], "training.epochs=1", "match_to.hidden=[4]"]
     command = ["reproduce", "joint-mnist", "--rows", "kan,mlp-width", "--seeds", "1"]
