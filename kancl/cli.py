@@ -162,7 +162,7 @@ def _run(arguments: list[str]) -> int:
             f"{unknown[0]} is no option; keys are set as key=value, such as "
             "training.epochs=2 (kancl list shows them)"
         )
-    from kancl.runner import carry_out, read_folder, read_request
+    from kancl.runner import execute, read_folder, read_request
     from kancl.runner.request.compose import Request
 
     if options.folder is None:
@@ -171,7 +171,7 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    return exit_code(carry_out(request, quiet=options.quiet))
+    return exit_code(execute(request, quiet=options.quiet))
 
 
 def _compare(arguments: list[str]) -> int:

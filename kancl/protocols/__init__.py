@@ -1,12 +1,7 @@
 """Published protocols, one file of data each, and the rule that passes or fails."""
 
 from kancl.protocols.protocol import Protocol, Row, protocol_names, read_protocol
-from kancl.protocols.verdict import (
-    Judgement,
-    judge,
-    judge_fall,
-    judgements_markdown,
-)
+from kancl.protocols.verdict import Judgement, judge, judge_fall
 
 __all__ = [
     "Judgement",
@@ -14,7 +9,6 @@ __all__ = [
     "Row",
     "judge",
     "judge_fall",
-    "judgements_markdown",
     "protocol_names",
     "read_protocol",
 ]

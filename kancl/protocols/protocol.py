@@ -132,5 +132,8 @@ def read_protocol(name: str) -> Protocol:
 
 
 def _row(given: dict[str, Any], measure: str) -> Row:
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return Row(fields.pop("row"), **{"measure": measure, **fields})
+    fields: dict[str, Any] = {"measure": measure}
+    for key, value in given.items():
+        name = "name" if key == "row" else key
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return Row(**fields)

@@ -1,4 +1,4 @@
-"""The rule that passes or fails a row, and the section of RESULTS.md that says so.
+"""The one rule that passes or fails a row.
 
 A row with a published mean passes if ``|ours - paper| <= 2 sqrt(SEM_paper^2 + SEM_ours^2)
 + 0.3`` points, SEM the standard error of the mean over seeds: a number that is too good
@@ -14,15 +14,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from kancl.protocols.protocol import ACCURACY, Protocol, Row
+from kancl.protocols.protocol import ACCURACY, Row
 
 SLACK = 0.3
 """Points that rounding and libraries may cost."""
-
-SEEDS_WANTED = 10
-
-NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}
-"""Titles of the columns that are set to the right."""
 
 Verdict = Literal["PASS", "FAIL", "shown"]
 
@@ -134,37 +129,6 @@ def judge_fall(
     seeds = zip(*(other.values for other in others))
     steps = tuple(min(a - b for a, b in zip(v, v[1:])) for v in seeds)
     return Judgement(row, steps, n_lost, altered=altered)
-
-
-def judgements_markdown(
-    protocol: Protocol, judgements: Sequence[Judgement], altered: Sequence[str] = ()
-) -> str:
-    """A section of RESULTS.md, with what a reader has to know below its table."""
-    columns = protocol.columns
-    rule = ["---:" if title in NUMBERS else "---" for title in columns]
-    rows = [[j.cells[title] for title in columns] for j in judgements]
-    title = f"{protocol.name}, altered" if altered else protocol.name
-    lines = [f"## {title}", "", protocol.source, ""]
-    lines += [f"| {' | '.join(row)} |" for row in [columns, rule, *rows]]
-    lines += ["", *(f"- {note}." for note in _notes(protocol, judgements))]
-    if altered:
-        changed = ", ".join(f"`{text}`" for text in altered)
-        lines.append(f"- NOT the protocol, so no verdict: {changed}.")
-    return "\n".join(lines) + "\n"
-
-
-def _notes(protocol: Protocol, judgements: Sequence[Judgement]) -> list[str]:
-    if "tolerance" not in protocol.columns:
-        return ["From the smallest to the largest of the seeds; the worst decides"]
-    rule = f"2 sqrt(SEM_paper^2 + SEM_ours^2) + {SLACK} points, both ways"
-    notes = [f"± is the standard error of the mean; tolerance: {rule}"]
-    fewest = min((len(j.values) for j in judgements), default=0)
-    if fewest < SEEDS_WANTED:
-        notes.append(f"Fewer seeds than {SEEDS_WANTED}: {fewest} at least")
-    if any(len(j.values) == 1 and j.tolerance is not None for j in judgements):
-        spread = f"SEM_paper sqrt({protocol.n_seeds})"
-        notes.append(f"One seed has no spread: the paper's, {spread}, stands in")
-    return notes
 
 
 def _with_error(value: float | None, sem: float | None) -> str:

@@ -4,12 +4,12 @@ from kancl.runner.build import build
 from kancl.runner.folder import RunFolder
 from kancl.runner.request.compose import read_folder, read_request
 from kancl.runner.run import run
-from kancl.runner.studies.comparison import carry_out
+from kancl.runner.studies.comparison import execute
 
 __all__ = [
     "RunFolder",
     "build",
-    "carry_out",
+    "execute",
     "read_folder",
     "read_request",
     "run",

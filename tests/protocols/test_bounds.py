@@ -6,11 +6,9 @@ import pytest
 
 from kancl.config import ConfigError
 from kancl.protocols import (
-    Protocol,
     Row,
     judge,
     judge_fall,
-    judgements_markdown,
     read_protocol,
 )
 from kancl.runner.request.compose import read_request
@@ -44,17 +42,6 @@ def test_values_have_to_fall_for_every_seed():
     worse = judge(FREE, [1.0, 2.0])
     assert judge_fall(row, {"a": a, "b": worse}).verdict == "FAIL"
     assert judge_fall(row, {"a": a, "b": judge(FREE, [], 2)}).verdict == "FAIL"
-
-
-def test_the_table_says_what_was_demanded_and_what_came():
-    judgement = judge(BELOW, [0.012, 0.0341], 0)
-    protocol = Protocol("p", "who", 2, (), (BELOW,))
-    text = judgements_markdown(protocol, [judgement], ["x=1"])
-    assert "| a |  | m | < 0.1 | 0.012 to 0.034 | 2 | PASS |" in text
-    assert "## p" in text and "NOT the protocol, so no verdict: `x=1`" in text
-    assert judge(FREE, [1.0]).cells["ours"] == "1"
-    lost = judge(BELOW, [], 2).cells
-    assert (lost["ours"], lost["seeds"]) == ("none completed", "0 (2 lost)")
 
 
 def test_every_row_can_be_run():

@@ -9,7 +9,6 @@ from kancl.config import ConfigError
 from kancl.protocols import (
     Row,
     judge,
-    judgements_markdown,
     protocol_names,
     read_protocol,
 )
@@ -69,22 +68,8 @@ def test_the_papers_spread_stands_in_for_that_of_a_single_seed():
         judgement = judge(ROW, one, paper_seeds=20)
         assert judgement.verdict == "FAIL" and judgement.sem is None
         assert judgement.tolerance == pytest.approx(tolerance)
-    text = judgements_markdown(read_protocol("vandeven2022-split"), [judgement])
-    assert "the paper's, SEM_paper sqrt(20), stands in" in text
     without = Row("er", incremental="class", paper=88.79)
     assert judge(without, [0.8879], paper_seeds=20).verdict == "shown"
-
-
-def test_the_section_says_what_a_reader_has_to_know():
-    protocol = read_protocol("vandeven2022-split")
-    text = judgements_markdown(protocol, [judge(ROW, shifted(84.0))], ["x=1"])
-    assert "## vandeven2022-split" in text and "Nature Machine Intelligence" in text
-    assert (
-        "| none | task | 84.32 ± 0.99 | 84.00 ± 1.00 | -0.32 | 3.11 | 4 | PASS |"
-        in text
-    )
-    assert "Fewer seeds than 10: 4 at least" in text
-    assert "NOT the protocol, so no verdict: `x=1`" in text
 
 
 def test_names_that_are_none_are_refused_with_the_nearest():

@@ -38,7 +38,7 @@ from kancl.runner.studies.launch import Summaries, make_runs
 from kancl.runner.studies.status import count_up
 
 
-def carry_out(
+def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
 ) -> Summaries:
     """Make the runs, then print a table, the paths and the TensorBoard line."""

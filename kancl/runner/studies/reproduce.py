@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from kancl.config.schema import NOT_HASHED
 from kancl.protocols import (
@@ -16,15 +14,19 @@ from kancl.protocols import (
     Row,
     judge,
     judge_fall,
-    judgements_markdown,
     read_protocol,
 )
-from kancl.protocols.verdict import NUMBERS
-from kancl.reporting import fitting_console
+from kancl.protocols.verdict import SLACK
+from kancl.reporting.table import Column, Table
 from kancl.runner.request.compose import Request, read_request
 from kancl.runner.studies.launch import make_runs
 from kancl.runner.studies.learned import draw_learned
 from kancl.runner.studies.results_file import check_writable, write_section
+
+SEEDS_WANTED = 10
+
+NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}
+"""Titles of the columns that are set right."""
 
 
 def reproduce(
@@ -73,8 +75,8 @@ def reproduce(
         cells = (judged[row].cells[title] for title in protocol.columns)
         _say(console, " ".join(filter(None, cells)))
     judgements = list(judged.values())
-    _show(protocol, judgements, console)
-    write_section(Path(results), judgements_markdown(protocol, judgements, altered))
+    verdicts_table(protocol, judgements, altered).show(console)
+    write_section(Path(results), section(protocol, judgements, altered))
     configs = {
         row.name: (request.configs[0], max(judged[row].values, default=None))
         for row, request in requests.items()
@@ -101,14 +103,32 @@ def _say(console: Console, line: str) -> None:
     console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _show(
-    protocol: Protocol, judgements: Sequence[Judgement], console: Console
-) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in protocol.columns:
-        table.add_column(title, justify="right" if title in NUMBERS else "left")
-    for judgement in judgements:
-        style = {"PASS": "green", "FAIL": "bold red", "shown": ""}[judgement.verdict]
-        cells = (judgement.cells[title] for title in protocol.columns)
-        table.add_row(*cells, style=style)
-    fitting_console(console).print(table)
+def section(
+    protocol: Protocol, judgements: Sequence[Judgement], altered: Sequence[str] = ()
+) -> str:
+    """The table in Markdown, below a heading and the source."""
+    title = f"{protocol.name}, altered" if altered else protocol.name
+    table = verdicts_table(protocol, judgements, altered)
+    return f"## {title}\n\n{protocol.source}\n\n{table.markdown()}"
+
+
+def verdicts_table(
+    protocol: Protocol, judgements: Sequence[Judgement], altered: Sequence[str] = ()
+) -> Table:
+    """Rows with their verdicts, and what a reader has to know below."""
+    notes = ["From the smallest to the largest of the seeds; the worst decides."]
+    if "tolerance" in protocol.columns:
+        rule = f"2 sqrt(SEM_paper^2 + SEM_ours^2) + {SLACK} points, both ways"
+        notes = [f"± is the standard error of the mean; tolerance: {rule}."]
+        fewest = min((len(j.values) for j in judgements), default=0)
+        if fewest < SEEDS_WANTED:
+            notes.append(f"Fewer seeds than {SEEDS_WANTED}: {fewest} at least.")
+        if any(len(j.values) == 1 and j.tolerance is not None for j in judgements):
+            spread = f"SEM_paper sqrt({protocol.n_seeds})"
+            notes.append(f"One seed has no spread: the paper's, {spread}, stands in.")
+    if altered:
+        changed = ", ".join(f"`{text}`" for text in altered)
+        notes.append(f"NOT the protocol, so no verdict: {changed}.")
+    columns = [Column(t, str if t in NUMBERS else None) for t in protocol.columns]
+    rows = [[j.cells[title] for title in protocol.columns] for j in judgements]
+    return Table("", columns, rows, notes=notes)

@@ -12,6 +12,7 @@ import itertools
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -22,15 +23,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 import kancl
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
-from kancl.reporting import fitting_console
+from kancl.reporting.table import Cell as TableCell
+from kancl.reporting.table import Column, Table
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
 from kancl.runner.request.registry import GROUPS
@@ -197,9 +197,8 @@ def _tune_cell(
         study.tell(trial, mean)
         line = f"{' '.join(cell)} {number + 1}/{n_trials}: {' '.join(said)}"
         console.print(f"{line}  {mean:.2%}", highlight=False, markup=False)
-    best = study.best_trial
-    chosen = {space.key: str(best.params[space.key]) for space in spaces}
-    return Tuned(cell, config, best.value, chosen, spaces, n_trials, n_lost)
+    chosen = {space.key: str(study.best_params[space.key]) for space in spaces}
+    return Tuned(cell, config, study.best_value, chosen, spaces, n_trials, n_lost)
 
 
 def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]:
@@ -245,13 +244,14 @@ def _distribution(override: Override, text: str) -> distributions.BaseDistributi
     sweep = override.value()
     if not isinstance(sweep, IntervalSweep):
         return distributions.CategoricalDistribution(_values(override))
-    whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
-    kind = distributions.IntDistribution if whole else distributions.FloatDistribution
-    assert sweep.start is not None and sweep.end is not None
-    try:
-        space = kind(sweep.start, sweep.end, log="log" in sweep.tags)
-    except ValueError:
-        space = None
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    assert low is not None and high is not None
+    space: Interval | None = None
+    with suppress(ValueError):  # of Optuna, for such ends
+        if isinstance(low, int) and isinstance(high, int):
+            space = distributions.IntDistribution(low, high, log)
+        else:
+            space = distributions.FloatDistribution(low, high, log)
     if space is None or space.single():
         raise ConfigError(f"{text}: its ends must increase, above 0 for tag(log, ...)")
     return space
@@ -346,18 +346,20 @@ def _record(tuned: Tuned, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _show(found: Sequence[Tuned], console: Console) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("cell", "validation %", "chosen", "at the edge of its range"):
-        table.add_column(title, justify="right" if "%" in title else "left")
+    columns = [Column("cell"), Column("validation", "{:.2%}".format)]
+    columns += [Column("chosen", wraps=True), Column("at the edge of its range")]
+    rows: list[list[TableCell]] = []
     for tuned in found:
         chosen = ", ".join(f"{key}={value}" for key, value in tuned.chosen.items())
-        cells = (" ".join(tuned.cell), f"{100 * tuned.accuracy:.2f}", chosen)
-        table.add_row(*cells, ", ".join(tuned.edges))
-    fitting_console(console).print(table)
+        edges = ", ".join(tuned.edges)
+        rows.append([" ".join(tuned.cell), tuned.accuracy, chosen, edges])
+    Table("", columns, rows).show(console)
     for tuned in found:
         if tuned.edges:
-            line = (
-                f"{' '.join(tuned.cell)}: the best value of {', '.join(tuned.edges)} "
+            where = (
+                f"{' '.join(tuned.cell)}: the best value of {', '.join(tuned.edges)}"
             )
-            line += "lies at the edge of its range: widen it before believing it"
+            line = (
+                f"{where} lies at the edge of its range: widen it before believing it"
+            )
             console.print(line, style="yellow", highlight=False, markup=False)
