@@ -162,7 +162,7 @@ def _run(arguments: list[str]) -> int:
             f"{unknown[0]} is no option; keys are set as key=value, such as "
             "training.epochs=2 (kancl list shows them)"
         )
-    from kancl.runner import carry_out, read_folder, read_request
+    from kancl.runner import execute, read_folder, read_request
     from kancl.runner.request.compose import Request
 
     if options.folder is None:
@@ -171,7 +171,7 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    return exit_code(carry_out(request, quiet=options.quiet))
+    return exit_code(execute(request, quiet=options.quiet))
 
 
 def _compare(arguments: list[str]) -> int:
@@ -267,7 +267,7 @@ def _tune(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
-    from kancl.protocols import is_bounded, protocol_names
+    from kancl.protocols import protocol_names
 
     parser = argparse.ArgumentParser(
         "kancl reproduce",
@@ -283,11 +283,9 @@ def _reproduce(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, not {options.seeds}")
-    from kancl.runner.studies.bounds import reproduce_bounds
     from kancl.runner.studies.reproduce import reproduce
 
-    run = reproduce_bounds if is_bounded(options.protocol) else reproduce
-    judgements = run(
+    judgements = reproduce(
         options.protocol,
         rows=[row for row in options.rows.split(",") if row],
         n_seeds=options.seeds,

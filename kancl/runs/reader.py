@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS
-from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series
+from kancl.metrics.score_matrix import METRICS, matrix_from_series
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.runs import names
 from kancl.runs.files import MOST_ROWS, read_json, read_whole
