@@ -1,7 +1,6 @@
 """Avalanche plugins, one per file."""
 
 from kancl.plugins.measuring.epoch_evaluation import EpochEvaluationPlugin
-from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.measuring.off_grid import OffGridPlugin
 from kancl.plugins.measuring.quiet_evaluation import QuietEvaluationPlugin

@@ -8,7 +8,7 @@ import numpy as np
 
 from kancl.metrics.continual import summarise_curves
 from kancl.metrics.statistics import t_interval
-from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
+from kancl.observe.curves import CURVE, RMSE_CURVE
 from kancl.plugins.measuring.recorder import Measurement
 
 

@@ -17,7 +17,7 @@ from kancl.metrics.accuracy_matrix import (
     learning_accuracy,
 )
 from kancl.metrics.rmse_matrix import average_rmse, largest_rmse_increase
-from kancl.plugins.measuring.forgetting_curve import CURVE
+from kancl.observe.curves import CURVE
 from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
 
 UPDATES_PER_SECOND = 8

@@ -46,8 +46,8 @@ from kancl.metrics.accuracy_matrix import (
     learning_accuracy,
 )
 from kancl.metrics.rmse_matrix import largest_rmse_increase
-from kancl.plugins.diagnosis.locality import LOCALITY
-from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
+from kancl.observe.curves import CURVE, RMSE_CURVE
+from kancl.observe.snapshots import LOCALITY
 from kancl.plugins.measuring.off_grid import OFF_GRID, head_layers, spline_network
 from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
 from kancl.reporting import figures

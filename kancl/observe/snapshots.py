@@ -30,7 +30,7 @@ from kancl.models.named_layers import (
     layer_weights,
     named_layers,
 )
-from kancl.plugins.measuring.forgetting_curve import in_eval_mode
+from kancl.observe.curves import in_eval_mode
 from kancl.plugins.measuring.recorder import RecorderPlugin
 
 LOCALITY = "locality_"
