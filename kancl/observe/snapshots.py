@@ -23,13 +23,13 @@ from kancl.metrics.locality import (
     recency_bias,
 )
 from kancl.metrics.rollback import put_back, rollback
-from kancl.models.kan_linear import KANLinear
-from kancl.models.named_layers import (
+from kancl.models.inspect import (
     layer_bases,
     layer_inputs,
     layer_weights,
     named_layers,
 )
+from kancl.models.kan_linear import KANLinear
 from kancl.observe.curves import in_eval_mode
 from kancl.plugins.measuring.recorder import RecorderPlugin
 

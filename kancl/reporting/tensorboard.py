@@ -46,9 +46,11 @@ from kancl.metrics.accuracy_matrix import (
     learning_accuracy,
 )
 from kancl.metrics.rmse_matrix import largest_rmse_increase
+from kancl.models import KANLinear
+from kancl.models.inspect import named_layers, spline_network
 from kancl.observe.curves import CURVE, RMSE_CURVE
 from kancl.observe.snapshots import LOCALITY
-from kancl.plugins.measuring.off_grid import OFF_GRID, head_layers, spline_network
+from kancl.plugins.measuring.off_grid import OFF_GRID
 from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
@@ -267,7 +269,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         network = spline_network(strategy.model)
         if network is not None:
             with self._recorder.evaluating(strategy.device):
-                self._write_coefficients(network, head_layers(strategy.model))
+                self._write_coefficients(strategy.model)
                 if self._may_draw():
                     with self._drawing():
                         edges = figures.edge_functions(network)
@@ -331,8 +333,9 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._writer("").add_image(tag, image, at, dataformats="HWC")
 
     @torch.no_grad()
-    def _write_coefficients(self, network: Any, heads: list[Any]) -> None:
-        layers = [[layer] for layer in network.layers] + ([heads] if heads else [])
+    def _write_coefficients(self, model: Any) -> None:
+        groups: Any = named_layers(model).values()
+        layers = [group for group in groups if isinstance(group[0], KANLinear)]
         for k, parts in enumerate(layers, start=1):
             flat = torch.cat([part.scaled_coefficients.flatten() for part in parts])
             at = self._recorder.iteration

@@ -24,7 +24,7 @@ from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls
 from kancl.metrics.locality import AT_ONCE, forecast_quality, leak_of_layer
 from kancl.metrics.rollback import Rollback, rollback, rolled_back
-from kancl.models.named_layers import layer_weights, named_layers
+from kancl.models.inspect import layer_weights, named_layers
 from kancl.observe.snapshots import LOCALITY, VIEWS
 from kancl.reporting import fitting_console
 from kancl.reporting.figures import as_pixels

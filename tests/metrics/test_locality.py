@@ -26,7 +26,7 @@ from kancl.metrics.locality import (
     overlap_matrix,
     recency_bias,
 )
-from kancl.models.named_layers import layer_bases
+from kancl.models.inspect import layer_bases
 
 SYMMETRIC = [view for view in Overlap._fields if view != "exposure"]
 
