@@ -48,7 +48,7 @@ from kancl.metrics.score_matrix import (
 )
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
-from kancl.plugins.diagnosis.locality import LOCALITY
+from kancl.observe.snapshots import LOCALITY
 from kancl.plugins.measuring.off_grid import OFF_GRID
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import figures

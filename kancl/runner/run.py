@@ -18,7 +18,7 @@ from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
 from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
-from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
+from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.plugins.measuring.off_grid import OffGridPlugin
 from kancl.plugins.measuring.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin

@@ -8,7 +8,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import nn
 
 from kancl import KAN
-from kancl.plugins.diagnosis.metrics import FAMILIES, LocalityMetrics
+from kancl.observe.locality_metrics import FAMILIES, LocalityMetrics
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 

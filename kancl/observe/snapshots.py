@@ -30,7 +30,7 @@ from kancl.models.inspect import (
     named_layers,
 )
 from kancl.models.kan_linear import KANLinear
-from kancl.plugins.measuring.forgetting_curve import in_eval_mode
+from kancl.observe.curves import in_eval_mode
 from kancl.plugins.measuring.recorder import RecorderPlugin
 
 LOCALITY = "locality_"
