@@ -102,33 +102,6 @@ class Seeds:
 
 
 @dataclass(frozen=True)
-class Locality:
-    """Mechanisms on the splines of KAN layers; they go with every strategy.
-
-    Args:
-        lazy: steps leave alone the coefficients that no sample of the batch touches,
-            moments and weight decay included, and the optimizer is made anew for each
-            experience. null: where the model asks for it (``kan_local``).
-        freeze_base: base branches and factors per edge learn in the first experience
-            only.
-        hard_mask: coefficients that a past experience visited never move again.
-        drift_lambda: strength of a penalty on coefficients' drift, weighted by how much
-            past experiences used them.
-        grow_off_grid: grids grow before an experience with a larger share of values off
-            them. null: never.
-        refine_below: grids get twice as fine, once, before an experience that uses a
-            smaller share of the bases. 0: never.
-    """
-
-    lazy: bool | None = None
-    freeze_base: bool = False
-    hard_mask: bool = False
-    drift_lambda: float = 0.0
-    grow_off_grid: float | None = None
-    refine_below: float = 0.0
-
-
-@dataclass(frozen=True)
 class RunConfig:
     """One run, resolved: every key has a value of its type.
 
@@ -140,7 +113,6 @@ class RunConfig:
             ``optimizer.reset_each_experience``.
         schedule: constant, or linear: the learning rate falls to 0 within each
             experience and starts anew with the next. Key ``optimizer.schedule``.
-        locality: mechanisms on splines.
         match: give the model the hidden widths at which it has as many parameters
             (or FLOPs, or the very widths) as the model ``match_to``.
         match_to: the reference, a model that keeps its hidden widths; ``model.*`` keys
@@ -171,7 +143,6 @@ class RunConfig:
     schedule: Schedule = "constant"
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    locality: Locality = field(default_factory=Locality)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     match: Match = "none"
     match_to: Choice = Choice("kan", {})
@@ -197,7 +168,6 @@ GROUPS = ("scenario", "model", "strategy", "optimizer")
 SECTIONS = {
     "training": Training,
     "evaluation": Evaluation,
-    "locality": Locality,
     "checkpoint": Checkpoint,
     "seeds": Seeds,
 }

@@ -22,7 +22,6 @@ from kancl.models.matching import match_hidden
 from kancl.runner.memory import refuse_if_out_of_memory
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
-from kancl.strategies import check_pair
 
 SAMPLES = 2_000  # that quantiles are taken of
 
@@ -73,13 +72,6 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
     try:
         benchmark = benchmark or build_benchmark(config, device)
         head = head_kind(config, benchmark)
-        check_pair(
-            config.strategy.name,
-            model=config.model.name,
-            head=head,
-            incremental=benchmark.info.incremental,
-            regression=benchmark.info.function is not None,
-        )
         solver = _Networks(benchmark, head)
         reference = None
         model = config.model

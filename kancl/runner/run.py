@@ -19,8 +19,8 @@ from kancl.config.schema import NOT_HASHED
 from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.observe.curves import ForgettingCurvePlugin
-from kancl.plugins.measuring.off_grid import OffGridPlugin
-from kancl.plugins.measuring.recorder import Diverged, RecorderPlugin
+from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.runner.build import Parts, Size, build, resolve_device
 from kancl.runner.checkpoint import (
@@ -35,7 +35,7 @@ from kancl.runner.diagnosis import Diagnosis
 from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
 from kancl.runner.seeding import be_deterministic, stream_seeds
-from kancl.runner.train import HELD, iterations_planned, train
+from kancl.runner.train import STATE_BYTES, iterations_planned, train
 from kancl.runs import RunFolder, all_metrics, names
 from kancl.runs.provenance import environment
 from kancl.strategies import trains_jointly, trains_last_layer_only
@@ -50,8 +50,8 @@ def run(
 ) -> dict[str, Any]:
     """Train and evaluate as configured, write the run folder, return its summary.
 
-    A completed run is not repeated unless ``config.overwrite``; one that was killed goes
-    on from its last checkpoint, to the same bytes. A run that fails or diverges is
+    A completed run is not repeated unless ``config.overwrite``; one that was killed is
+    resumed from its last checkpoint, to the same bytes. A run that fails or diverges is
     written down as such, with its traceback.
 
     Args:
@@ -95,7 +95,7 @@ def run(
                 checkpoints.clear()
                 folder.start(plain(config), environment(device))
             else:
-                say(f"  {folder.path.name} goes on at iteration {point.iteration}")
+                say(f"  {folder.path.name} resumes at iteration {point.iteration}")
                 folder.resume(point.iteration, environment(device))
             try:
                 shown = None if quiet else console
@@ -129,9 +129,9 @@ def _make(
     interruption: Interruption,
     console: Console | None,
 ) -> dict[str, Any]:
-    """Make the run from its beginning, or from where ``keeper`` takes it up.
+    """Make the run from its beginning, or from where ``keeper`` resumes it.
 
-    Raises: Unresumable, if the state to go on from does not fit.
+    Raises: Unresumable, if the state to resume from does not fit.
     """
     device = resolve_device(config.device)
     if device.type == "cuda":
@@ -144,7 +144,7 @@ def _make(
     )
     diagnosis = Diagnosis(config, parts, recorder)
     off_grid = OffGridPlugin(recorder, parts.benchmark.test_stream)
-    board = _board(config, folder, recorder, summary, keeper.goes_on_at)
+    board = _board(config, folder, recorder, summary, keeper.resumed_at)
     plugins = [*_curve(config, parts, recorder), off_grid, *diagnosis.plugins, *board]
     try:
         for _ in train(config, parts, recorder, plugins, console, keeper):
@@ -154,8 +154,7 @@ def _make(
     except Unresumable:
         raise
     except Interrupted as stopped:
-        keeper.write(inside=False)
-        stopped.wrote = True
+        stopped.wrote = keeper.write(inside=False)
         raise
     except Exception as error:
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
@@ -216,7 +215,7 @@ def _board(
     folder: RunFolder,
     recorder: RecorderPlugin,
     identity: dict[str, Any],
-    goes_on_at: int | None,
+    resumed_at: int | None,
 ) -> list[TensorBoardPlugin]:
     if config.tensorboard == "none":
         return []
@@ -229,7 +228,7 @@ def _board(
             card=_card(identity),
             figures=config.tensorboard == "all",
             picture_share=0.05,
-            goes_on_at=goes_on_at,
+            resumed_at=resumed_at,
         )
     ]
 
@@ -324,9 +323,9 @@ def _cost(
         cost["iterations_per_second"] = rate
     if device.type == "cuda":
         cost["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    _, held = recorder.series(HELD)
-    if held:
-        cost["strategy_bytes"] = int(held[-1])
+    _, kept = recorder.series(STATE_BYTES)
+    if kept:
+        cost["strategy_state_bytes"] = int(kept[-1])
     return cost
 
 
