@@ -19,7 +19,7 @@ from kancl.plugins.measuring.recorder import RecorderPlugin
 def is_lazy(config: RunConfig) -> bool:
     """Whether steps leave untouched splines alone."""
     chosen = config.locality.lazy
-    return trains_lazily(config.model.name) if chosen is None else chosen
+    return trains_lazily(config.model.builder) if chosen is None else chosen
 
 
 def locality_plugins(

@@ -51,11 +51,11 @@ def own_code_fingerprint(config: RunConfig) -> str:
     """Of the files with the builders that a user has registered; empty if there is none."""
     digest, found = hashlib.sha256(), False
     for name, group in GROUPS.items():
-        builder = group.builder(getattr(config, name).name)
-        if builder.__module__.partition(".")[0] == "kancl":
-            continue
-        found = True
-        file = inspect.getsourcefile(builder)
-        if file is not None and Path(file).is_file():
-            digest.update(Path(file).read_bytes())
+        for part in group.parts(getattr(config, name).builder):
+            if part.builder.__module__.partition(".")[0] == "kancl":
+                continue
+            found = True
+            file = inspect.getsourcefile(part.builder)
+            if file is not None and Path(file).is_file():
+                digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:16] if found else ""

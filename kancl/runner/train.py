@@ -98,7 +98,7 @@ def iterations_planned(config: RunConfig, benchmark: Benchmark) -> list[int]:
     """Iterations of each training, on the data of one experience (or of all)."""
     training = config.training
     sizes = [len(experience.dataset) for experience in benchmark.train_stream]
-    if trains_jointly(config.strategy.name):
+    if trains_jointly(config.strategy.builder):
         sizes = [sum(sizes)]
     if training.iterations is not None:
         return [training.iterations for _ in sizes]
@@ -137,6 +137,6 @@ def _strategy(
         reset_optimizer=config.reset_optimizer or is_lazy(config),
         seed=stream_seed(seeds.buffers, "strategy"),
     )
-    builder = GROUPS["strategy"].builder(config.strategy.name)
+    builder = GROUPS["strategy"].builder(config.strategy.builder)
     strategy: SupervisedTemplate = builder(setup, **config.strategy.options)
     return strategy

@@ -108,7 +108,7 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
             iterations=training.iterations,
             plugins=plugins,
         )
-        builder = GROUPS["strategy"].builder(config.strategy.name)
+        builder = GROUPS["strategy"].builder(config.strategy.builder)
         made = builder(setup, **config.strategy.options)
         if any(isinstance(plugin, GridGrowthPlugin) for plugin in plugins):
             for plugin in made.plugins:

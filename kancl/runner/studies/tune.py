@@ -29,7 +29,7 @@ from rich.table import Table
 import kancl
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import GROUPS as GROUP_NAMES
-from kancl.config.typed import keys
+from kancl.config.typed import CHOICES, all_options
 from kancl.reporting import fitting_console
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
@@ -270,8 +270,7 @@ def _known(cell: tuple[str, ...]) -> set[str]:
             f"scenario={config.scenario.name} holds nothing out to tune on; nearest: "
             "scenario=split_mnist"
         )
-    names = {group: getattr(config, group).name for group in GROUP_NAMES}
-    return keys(GROUPS, {**names, "match_to": config.match_to.name})
+    return set(all_options(GROUPS, {k: getattr(config, k).builder for k in CHOICES}))
 
 
 def _takes(known: set[str], text: str) -> bool:
@@ -324,10 +323,10 @@ def _write(
         f"kancl run experiment={path}",
     ]
     content = {
-        "question": "With settings chosen alike, which of the sides forgets less?",
-        "control": "Equal trials for every side, chosen on held-out training images.",
+        "question": "With settings chosen alike, which of them forgets less?",
+        "control": "Equal trials for every variant, chosen on held-out training images.",
         "shared": [*fixed, "seed=range(5)"],
-        "sides": [
+        "variants": [
             [*t.cell, *(f"{key}={value}" for key, value in t.chosen.items())]
             for t in found
         ],
