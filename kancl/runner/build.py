@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -102,7 +102,7 @@ def resolve_device(name: str) -> torch.device:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
-    builder = GROUPS["scenario"].builder(config.scenario.name)
+    builder = GROUPS["scenario"].builder(config.scenario.builder)
     benchmark: Benchmark = builder(
         **config.scenario.options,
         data_dir=config.data_dir,
@@ -113,7 +113,7 @@ def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    builder = GROUPS["optimizer"].builder(config.optimizer.name)
+    builder = GROUPS["optimizer"].builder(config.optimizer.builder)
     optimizer: Optimizer = builder(parameters, **config.optimizer.options)
     return optimizer
 
@@ -196,14 +196,14 @@ class _Networks:
             grown = partial(self.grown if by == "params" else self._plain, choice)
             target = reference.n_parameters if by == "params" else reference.flops
             solved = match_hidden(grown, len(hidden), target, by)
-        return Choice(choice.name, {**choice.options, "hidden": tuple(solved)})
+        return replace(choice, options={**choice.options, "hidden": tuple(solved)})
 
     def _plain(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
         info = self._benchmark.info
         options: dict[str, Any] = dict(choice.options)
         if hidden is not None:
             options["hidden"] = tuple(hidden)
-        builder = GROUPS["model"].builder(choice.name)
+        builder = GROUPS["model"].builder(choice.builder)
         network: nn.Module = builder(
             info.in_features, info.n_outputs, input_range=info.input_range, **options
         )

@@ -139,7 +139,7 @@ def _make(
     summary = {**_identity(config, parts), "status": "failed"}
     recorder = RecorderPlugin(
         parts.benchmark.info.n_experiences,
-        trains_jointly=trains_jointly(config.strategy.name),
+        trains_jointly=trains_jointly(config.strategy.builder),
         score=parts.benchmark.info.score,
     )
     diagnosis = Diagnosis(config, parts, recorder)
@@ -192,7 +192,7 @@ def _write_down(
     """Everything that came out; the summary, which says that all is there, last."""
     if "traceback" in summary:
         folder.write_error(summary.pop("traceback"))
-    if trains_last_layer_only(config.strategy.name):
+    if trains_last_layer_only(config.strategy.builder):
         parts = replace(parts, size=_size_as_trained(parts))
         summary |= _size(parts)
     summary |= _results(recorder, off_grid)
@@ -316,7 +316,7 @@ def _cost(
     """
     n_samples = recorder.iteration * config.training.batch_size
     # Forward and backward are three forward passes, by custom.
-    passes = 1 if trains_last_layer_only(config.strategy.name) else 3
+    passes = 1 if trains_last_layer_only(config.strategy.builder) else 3
     cost: dict[str, Any] = {"training_flops": passes * parts.size.flops * n_samples}
     if recorder.train_seconds:
         rate = recorder.iteration / recorder.train_seconds

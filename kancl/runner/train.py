@@ -103,7 +103,7 @@ def iterations_planned(config: RunConfig, benchmark: Benchmark) -> list[int]:
     """Iterations of each training, on the data of one experience (or of all)."""
     training = config.training
     sizes = [len(experience.dataset) for experience in benchmark.train_stream]
-    if trains_jointly(config.strategy.name):
+    if trains_jointly(config.strategy.builder):
         sizes = [sum(sizes)]
     if training.iterations is not None:
         return [training.iterations for _ in sizes]
@@ -151,4 +151,4 @@ def build_strategy(
         learns_values=parts.benchmark.info.function is not None,
         record=record,
     )
-    return build(config.strategy.name, setup, **config.strategy.options)
+    return build(config.strategy.builder, setup, **config.strategy.options)
