@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
+from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.observe.curves import ForgettingCurvePlugin
@@ -26,8 +27,6 @@ from kancl.runner.build import Parts, Size, build, resolve_device
 from kancl.runner.checkpoint import (
     CheckpointFolder,
     CheckpointPlugin,
-    Interrupted,
-    Interruption,
     Unresumable,
 )
 from kancl.runner.denormals import flushed_denormals

@@ -89,8 +89,8 @@ def parts(name: str) -> list[Part]:
         )
     found = []
     for word in names:
-        first, *others = STRATEGIES[word]
-        found += [Part(word, first), *(Part(f"{word}.{o.__name__}", o) for o in others)]
+        first, *rest = STRATEGIES[word]
+        found += [Part(word, first), *(Part(f"{word}.{c.__name__}", c) for c in rest)]
     classes = [part.builder for part in found]
     for cls in classes:
         if classes.count(cls) > 1:
