@@ -11,10 +11,12 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from kancl.config.docstrings import argument_help, summary
 from kancl.config.presets import Preset
+from kancl.config.presets import presets as tree_presets
 from kancl.config.values import ConfigError, convert, describe, nearest
 
 
@@ -77,7 +79,7 @@ class Group:
         supplied: keyword-only arguments that the runner gives, so no user's keys.
         parts: the parts of a name, if names may be more than those of ``builders``,
             such as sums; raises ValueError for a name that stands for nothing.
-        presets: those that come with kancl, by name; read when they are needed.
+        presets: by name; those of ``configs/``, read when they are needed, if None.
     """
 
     def __init__(
@@ -86,10 +88,10 @@ class Group:
         builders: Mapping[str, Callable[..., Any]],
         supplied: Collection[str] = frozenset(),
         parts: Callable[[str], Sequence[Part]] | None = None,
-        presets: Callable[[], Mapping[str, Preset]] = dict,
+        presets: Callable[[], Mapping[str, Preset]] | None = None,
     ) -> None:
         self.name, self.builders, self.supplied = name, builders, supplied
-        self._presets = presets
+        self._presets = presets or partial(tree_presets, name)
         self._builder_parts = parts or (lambda name: [Part(name, builders[name])])
 
     @property
