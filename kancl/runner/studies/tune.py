@@ -28,8 +28,9 @@ from rich.table import Table
 
 import kancl
 from kancl.config import ConfigError, RunConfig
+from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
-from kancl.config.typed import CHOICES, all_options
+from kancl.config.typed import all_options
 from kancl.reporting import fitting_console
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
