@@ -24,7 +24,7 @@ from kancl.benchmarks.options import ImageOptions
 from kancl.benchmarks.selection import cap, hold_out, rows_by_class
 from kancl.data.images import Images
 from kancl.data.pixels import pad_images, rotate_images, scaling
-from kancl.data.rows import ImageStore, rows_dataset
+from kancl.data.rows import Store, rows_dataset
 from kancl.metrics.score import ACCURACY, RMSE, Score
 
 # sets in Avalanche's new generators, where its own MultiHeadClassifier needs lists
@@ -135,7 +135,7 @@ def assemble(
     _, height, width = pixels.shape
     orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
     scale = scaling(options.normalize, images.mean, images.std)
-    store = ImageStore(
+    store = Store(
         pixels.flatten(1).to(options.device),
         (1, height, width),
         scale,

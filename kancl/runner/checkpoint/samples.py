@@ -15,7 +15,7 @@ from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from torch import Tensor
 
-from kancl.data.leaves import leaf_rows
+from kancl.data.rows import sample_source
 
 
 class Samples:
@@ -30,7 +30,7 @@ class Samples:
         self._leaves: dict[int, tuple[str, int]] = {}
         for name, experiences in self._streams.items():
             for k, experience in enumerate(experiences):
-                found = leaf_rows(experience.dataset)
+                found = sample_source(experience.dataset)
                 if found is not None:
                     for leaf in found.leaves:
                         self._leaves[id(leaf)] = name, k
@@ -57,7 +57,7 @@ class Samples:
         """Plain data that ``dataset`` makes a data set of; None for foreign samples."""
         if len(dataset) == 0:
             return {"parts": []}
-        found = leaf_rows(dataset)
+        found = sample_source(dataset)
         if found is None:
             return None
         parts: list[list[Any]] = []
