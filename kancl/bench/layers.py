@@ -32,8 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 from kancl.bench.arguments import positive
 from kancl.bench.others import load_efficient_kan, load_inkan
 from kancl.models import KAN, MLP
-from kancl.models.cost import n_parameters
-from kancl.models.matching import match_hidden
+from kancl.models.cost import match_hidden, n_parameters
 from kancl.reporting.colours import KAN as KAN_COLOUR
 from kancl.reporting.colours import MLP as MLP_COLOUR
 from kancl.splines import Implementation

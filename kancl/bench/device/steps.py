@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from kancl.bench.device.layers import batches, implementations, relative_error
 from kancl.bench.device.report import Report
 from kancl.models import KAN, MLP
-from kancl.models.cost import n_parameters
-from kancl.models.matching import match_hidden
+from kancl.models.cost import match_hidden, n_parameters
 
 SLOWEST = 1.5
 """Time of a KAN's step at most, of that of the MLP with as many parameters."""
