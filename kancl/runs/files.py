@@ -31,7 +31,10 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(path.parent)
+        with contextlib.suppress(PermissionError):  # Windows opens no folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)  # a power cut does not take the new name
+            os.close(folder)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -40,18 +43,6 @@ def write_whole(path: Path, data: bytes) -> None:
             f"still there. Make room for {len(data):,} bytes (or set log_dir to another "
             "disk) and give the same command again"
         ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name outlast a power cut."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows has no such thing
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_whole(path: Path, most_bytes: int) -> bytes:
@@ -74,7 +65,7 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object of JSON.
+    """Read keys with values.
 
     Raises: OSError, ValueError or RecursionError for anything else.
     """
@@ -82,6 +73,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"expected keys with values, got {type(content).__name__}")
     return content
+
+
+def try_json(path: Path) -> dict[str, Any] | None:
+    """``read_json``; None for anything else."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def delete(folder: Path, *patterns: str) -> None:

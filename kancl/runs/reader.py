@@ -22,7 +22,7 @@ from kancl.config.schema import GROUPS
 from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.runs import names
-from kancl.runs.files import MOST_ROWS, read_json, read_whole
+from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
 from kancl.runs.measurements import Measurement, all_metrics, series_of, training_ends
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
@@ -138,17 +138,9 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run, None if there is none that can be read."""
-    try:
-        return read_json(folder / names.SUMMARY)
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
 def read_completed(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that completed and whose files are there, or None."""
-    summary = read_summary(folder)
+    summary = try_json(folder / names.SUMMARY)
     return summary if summary and is_complete(folder, summary) else None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kancl.config import ConfigError
 from kancl.runs import names
-from kancl.runs.files import WriteError, read_json, write_whole
+from kancl.runs.files import WriteError, read_json, try_json, write_whole
 from kancl.runs.lock import lock_holder
 from kancl.runs.reader import is_complete
 
@@ -113,24 +113,22 @@ def _cell(log_dir: Path, name: str) -> Cell:
         return Cell(name, "running", owner)
     if not folder.is_dir():
         return Cell(name, "missing")
-    try:
-        summary = read_json(folder / names.SUMMARY)
-        status = str(summary["status"])
-    except FileNotFoundError:
+    if not (folder / names.SUMMARY).exists():
         return Cell(name, "stopped", _where_it_resumes(folder / names.CHECKPOINTS))
-    except (OSError, ValueError, KeyError, RecursionError):
-        return Cell(name, "stopped", "its summary.json cannot be read")
+    summary = try_json(folder / names.SUMMARY) or {}
+    status = summary.get("status")
     if status not in names.ENDINGS:
-        return Cell(name, "stopped", f"its status is {status[:40]!r}")
+        return Cell(name, "stopped", "its summary.json cannot be read")
     if status == "completed" and not is_complete(folder, summary):
         return Cell(name, "stopped", "files of it are missing: begins anew")
     return Cell(name, status, in_one_line(summary.get("error", "")))
 
 
 def _where_it_resumes(checkpoints: Path) -> str:
-    inside = sorted(checkpoints.glob(f"iteration-*{names.CHECKPOINT_SUFFIX}"))
-    if inside:
-        return f"goes on at iteration {inside[-1].stem.partition('-')[2].lstrip('0')}"
-    if any(checkpoints.glob(f"*{names.CHECKPOINT_SUFFIX}")):
-        return "goes on where its last experience begins"
-    return "begins anew"
+    files = sorted(file.stem for file in checkpoints.glob("*.ckpt"))
+    if not files:
+        return "begins anew"
+    kind, _, number = files[-1].partition("-")  # "iteration" sorts after "experience"
+    if kind == "iteration":
+        return f"goes on at iteration {number.lstrip('0')}"
+    return "goes on where its last experience begins"

@@ -115,9 +115,7 @@ def _draw(
             continue
         config = requests[row.name].configs[0]
         worst = max(judged[row.name].values)
-        function = read_learned(
-            run_folder(config).path, row.name, f"old error +{worst:.1g}"
-        )
+        function = read_learned(run_folder(config), row.name, f"old error +{worst:.1g}")
         if function.points.shape[1] > 1:
             deep.append(function)
             continue

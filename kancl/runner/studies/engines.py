@@ -153,13 +153,11 @@ def _job(
         builders[name] = builder
     os.chdir(folder)  # relative paths mean the same everywhere
     config = typed(configs[chosen.job], GROUPS)
-    _outlast(run_folder(config).path / LOCK)
+    _outlast(run_folder(config) / LOCK)
     try:
         make(config)
     except Interrupted as stopped:
-        _warn(
-            f"{run_folder(config).path} {stopped}{', checkpoint written' * stopped.wrote}"
-        )
+        _warn(f"{run_folder(config)} {stopped}{', checkpoint written' * stopped.wrote}")
 
 
 def _added() -> Builders:
@@ -187,13 +185,13 @@ def _end_others(configs: Sequence[RunConfig]) -> None:
     ray = sys.modules.get("ray")
     if ray is not None:
         ray.shutdown()
-    while any(lock_holder(run_folder(config).path) is not None for config in configs):
+    while any(lock_holder(run_folder(config)) is not None for config in configs):
         time.sleep(0.5)
 
 
 def _marks(config: RunConfig) -> Marks:
     """Tell whether a run has a new result, and whether it was begun."""
-    folder = run_folder(config).path
+    folder = run_folder(config)
     return tuple(_changed(folder / f) for f in (SUMMARY, ENVIRONMENT, LOCK))
 
 
