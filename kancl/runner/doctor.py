@@ -1,4 +1,7 @@
-"""What can be wrong with a machine before any run, and what to do about it."""
+"""What can be wrong with a machine before any run, and what to do about it.
+
+Each check yields what it examined, how that is, and a remedy, empty if nothing is wrong.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,10 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from packaging.requirements import Requirement
-from packaging.version import Version
 from rich.console import Console
 
 from kancl.data.images import load_images
@@ -25,6 +26,8 @@ from kancl.runner.request.compose import read_request
 from kancl.runner.run import run
 from kancl.runner.studies.engines import n_cores
 from kancl.runs import RunLocked, run_lock, write_whole
+
+Findings = Iterator[tuple[str, str, str]]
 
 SPEED_BYTES = 16 * 2**20
 SLOW = 10e6
@@ -37,68 +40,46 @@ TINY = (
 )
 
 
-class Finding(NamedTuple):
-    """One line: what was examined, how it is, and what to do if that is wrong."""
-
-    subject: str
-    state: str
-    remedy: str = ""
-
-
 def examine(log_dir: str, data_dir: str | None = None) -> bool:
     """Print a line for each finding; True if nothing is wrong."""
     start, wrong = time.perf_counter(), 0
-    for finding in chain(
-        _packages(),
-        _combinations(),
-        _device(),
-        _data(data_dir),
-        _disk(Path(log_dir)),
-        _models(),
-    ):
-        wrong += bool(finding.remedy)
-        mark = "!!" if finding.remedy else "ok"
-        print(f"{mark} {finding.subject:15} {finding.state}", flush=True)
-        if finding.remedy:
-            print(f"   -> {finding.remedy}", flush=True)
-    seconds = time.perf_counter() - start
+    machine = chain(_packages(), _combinations(), _device())
+    place = chain(_data(data_dir), _disk(Path(log_dir)), _models())
+    for subject, state, remedy in chain(machine, place):
+        wrong += bool(remedy)
+        print(f"{'!!' if remedy else 'ok'} {subject:15} {state}", flush=True)
+        if remedy:
+            print(f"   -> {remedy}", flush=True)
     verdict = f"{wrong} to be mended" if wrong else "all is well"
-    print(f"{verdict} ({seconds:.0f} s)")
+    print(f"{verdict} ({time.perf_counter() - start:.0f} s)")
     return not wrong
 
 
-def _packages() -> Iterator[Finding]:
-    """Python and what kancl's own metadata asks for."""
-    old = Version(platform.python_version()) < Version("3.10")
-    remedy = "kancl needs Python 3.10 or newer" * old
-    yield Finding("python", platform.python_version(), remedy)
-    try:
-        requirements = requires("kancl") or []
-    except PackageNotFoundError:
-        yield Finding("kancl", "not installed", "pip install -e . in its checkout")
-        return
-    for needed in map(Requirement, requirements):
+def _packages() -> Findings:
+    """Compare what is installed with what kancl's metadata asks for."""
+    yield "python", platform.python_version(), ""  # pip refuses one that is too old
+    for needed in map(Requirement, _requirements()):
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
         remedy = f"pip install '{needed.name}{needed.specifier}'"
-        found = _version(needed.name)
-        if found is None:
-            yield Finding(needed.name, "not installed", remedy)
-        else:
+        try:
+            found = version(needed.name)
             fits = needed.specifier.contains(found, prereleases=True)
-            yield Finding(needed.name, str(found), remedy * (not fits))
+            yield needed.name, found, remedy * (not fits)
+        except PackageNotFoundError:
+            yield needed.name, "not installed", remedy
 
 
-def _combinations() -> Iterator[Finding]:
-    """Pairs that are known to fail together, each tried."""
+def _requirements() -> list[str]:
+    try:
+        return requires("kancl") or []
+    except PackageNotFoundError:  # imported from a checkout
+        return ["kancl"]
+
+
+def _combinations() -> Findings:
+    """Try pairs that are known to fail together."""
     bad = []
-    tensorboard, setuptools = _version("tensorboard"), _version("setuptools")
-    if tensorboard and tensorboard < Version("2.20"):
-        if setuptools and setuptools >= Version("81"):
-            bad.append(
-                "tensorboard below 2.20 needs pkg_resources, which setuptools 81 has no "
-                "more: pip install 'tensorboard>=2.20'"
-            )
     try:
         torch.from_numpy(np.zeros(1))
     except RuntimeError as error:
@@ -112,37 +93,36 @@ def _combinations() -> Iterator[Finding]:
             f"torch and torchvision are of different releases ({error}): install both at "
             "once, from the same index"
         )
-    yield from (Finding("together", "known to fail", remedy) for remedy in bad)
+    yield from (("together", "known to fail", remedy) for remedy in bad)
     if not bad:
-        yield Finding("together", "no combination that is known to fail")
+        yield "together", "no combination that is known to fail", ""
 
 
-def _device() -> Iterator[Finding]:
-    yield Finding("CPU", f"{n_cores()} cores; a run takes 1 (threads=1)")
+def _device() -> Findings:
+    yield "CPU", f"{n_cores()} cores; a run takes 1 (threads=1)", ""
     if torch.cuda.is_available():
         free, total = (n / 2**30 for n in torch.cuda.mem_get_info())
         state = f"{torch.cuda.get_device_name()}, {free:.1f} of {total:.1f} GiB free"
         remedy = "other processes fill the GPU: end them, or set device=cpu"
-        yield Finding("GPU", state, remedy * (free < 1))
+        yield "GPU", state, remedy * (free < 1)
     elif shutil.which("nvidia-smi"):
         remedy = "install a torch that is built for the GPU's driver (pytorch.org)"
-        yield Finding("GPU", "there, but torch cannot use it", remedy)
+        yield "GPU", "there, but torch cannot use it", remedy
     else:
-        yield Finding("GPU", "none; device=auto takes the CPU")
+        yield "GPU", "none; device=auto takes the CPU", ""
 
 
-def _data(data_dir: str | None) -> Iterator[Finding]:
+def _data(data_dir: str | None) -> Findings:
     state = f"MNIST {data_dir or 'in the package'}"
     try:
         images = load_images("mnist", data_dir)
+        n = f"{len(images.train_labels):,} + {len(images.test_labels):,}"
+        yield "data", f"{state}: {n} images, checksums right", ""
     except ValueError as error:
-        yield Finding("data", state, " ".join(str(error).split()))
-        return
-    n = f"{len(images.train_labels):,} + {len(images.test_labels):,}"
-    yield Finding("data", f"{state}: {n} images, checksums right")
+        yield "data", state, " ".join(str(error).split())
 
 
-def _disk(log_dir: Path) -> Iterator[Finding]:
+def _disk(log_dir: Path) -> Findings:
     folder = log_dir / ".doctor"
     try:
         start = time.perf_counter()
@@ -150,27 +130,23 @@ def _disk(log_dir: Path) -> Iterator[Finding]:
         speed = SPEED_BYTES / (time.perf_counter() - start)
         remedy = "set log_dir to a local disk, or checkpoint.every_seconds=300"
         state = f"{log_dir}: {speed / 1e6:.0f} MB/s written for good"
-        yield Finding("disk", state, remedy * (speed < SLOW))
+        yield "disk", state, remedy * (speed < SLOW)
         free = shutil.disk_usage(folder).free
         remedy = "make room, or set log_dir to another disk"
-        yield Finding("room", f"{free / 2**30:.1f} GiB free", remedy * (free < ROOM))
-        yield _locks(folder)
+        yield "room", f"{free / 2**30:.1f} GiB free", remedy * (free < ROOM)
+        try:
+            with run_lock(folder), run_lock(folder):
+                remedy = "start one kancl at a time, or set log_dir elsewhere"
+                yield "locks", "not held", f"no locks here: {remedy}"
+        except RunLocked:
+            yield "locks", "held", ""
     except OSError as error:
-        yield Finding("disk", f"{log_dir}: not writable", str(error))
+        yield "disk", f"{log_dir}: not writable", str(error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locks(folder: Path) -> Finding:
-    try:
-        with run_lock(folder), run_lock(folder):
-            remedy = "start one kancl at a time, or set log_dir elsewhere"
-            return Finding("locks", "not held", f"no locks here: {remedy}")
-    except RunLocked:
-        return Finding("locks", "held")
-
-
-def _models() -> Iterator[Finding]:
+def _models() -> Findings:
     """Make a run of each, from its configuration to its folder."""
     with tempfile.TemporaryDirectory() as folder:
         for model in MODELS:
@@ -183,11 +159,4 @@ def _models() -> Iterator[Finding]:
             remedy += str(summary.get("error", ""))
             state = f"a tiny run {summary['status']} in {seconds:.1f} s"
             failed = summary["status"] != "completed"
-            yield Finding(f"model={model}", state, remedy * failed)
-
-
-def _version(package: str) -> Version | None:
-    try:
-        return Version(version(package))
-    except PackageNotFoundError:
-        return None
+            yield f"model={model}", state, remedy * failed
