@@ -162,7 +162,7 @@ def _run(arguments: list[str]) -> int:
             f"{unknown[0]} is no option; keys are set as key=value, such as "
             "training.epochs=2 (kancl list shows them)"
         )
-    from kancl.runner import carry_out, read_folder, read_request
+    from kancl.runner import execute, read_folder, read_request
     from kancl.runner.request.compose import Request
 
     if options.folder is None:
@@ -171,7 +171,7 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    return exit_code(carry_out(request, quiet=options.quiet))
+    return exit_code(execute(request, quiet=options.quiet))
 
 
 def _compare(arguments: list[str]) -> int:
@@ -267,7 +267,7 @@ def _tune(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
-    from kancl.protocols import is_bounded, protocol_names
+    from kancl.protocols import protocol_names
 
     parser = argparse.ArgumentParser(
         "kancl reproduce",
@@ -283,11 +283,9 @@ def _reproduce(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     if options.seeds is not None and options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, not {options.seeds}")
-    from kancl.runner.studies.bounds import reproduce_bounds
     from kancl.runner.studies.reproduce import reproduce
 
-    run = reproduce_bounds if is_bounded(options.protocol) else reproduce
-    judgements = run(
+    judgements = reproduce(
         options.protocol,
         rows=[row for row in options.rows.split(",") if row],
         n_seeds=options.seeds,
@@ -320,56 +318,12 @@ def exit_code(summaries: Sequence[dict[str, object]]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    from kancl.config import RunConfig, defaults, kinds
-    from kancl.config.schema import GROUP_KEYS
-    from kancl.runner.request.compose import launchers
-    from kancl.runner.request.registry import GROUPS
+    from rich.console import Console
 
-    names = {f"{group}s": group for group in GROUPS}
-    names["strategies"] = names.pop("strategys")
-    others = ("experiments", "settings")
-    wanted = arguments or [*names, *others]
-    for word in wanted:
-        if word not in names and word not in names.values() and word not in others:
-            known = [*names, *others]
-            raise ConfigError(f"there is no list of {word}; {nearest(word, known)}")
-    for title, name in names.items():
-        if title not in wanted and name not in wanted:
-            continue
-        print(f"{name}=")
-        for builder in GROUPS[name].builders:
-            print(f"  {builder:14} {GROUPS[name].summary(builder)}")
-            for option in GROUPS[name].options(builder).values():
-                value = _shown(option.default)
-                print(f"      {name}.{option.name}={value}  ({option.kind})")
-    if "experiments" in wanted:
-        from kancl.runner.request.experiments import experiment_names, read_experiment
+    from kancl.runner.request.listing import show_list
 
-        print("experiment=")
-        for name in experiment_names():
-            print(f"  {name}\n      {read_experiment(name).question}")
-    if "settings" in wanted:
-        print("settings=")
-        taken = kinds() | {"match_to": "|".join(GROUPS["model"].builders)}
-        fixed = {
-            ".".join(key): getattr(RunConfig, field)
-            for key, field in GROUP_KEYS.items()
-        }
-        for key, default in {**fixed, **defaults()}.items():
-            inner = default.items() if isinstance(default, dict) else [("", default)]
-            for name, value in inner:
-                full = f"{key}{'.' * bool(name)}{name}"
-                print(f"  {full}={_shown(value)}  ({taken[full]})")
-        print(f"  hydra/launcher={', '.join(launchers())}")
+    show_list(arguments, Console())
     return 0
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (tuple, list)):
-        return "[" + ",".join(map(str, value)) + "]"
-    return str(value)
 
 
 def _bench(arguments: list[str]) -> int:

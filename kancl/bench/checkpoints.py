@@ -26,7 +26,7 @@ from kancl.benchmarks import split_mnist
 from kancl.config.schema import Checkpoint
 from kancl.models import MODELS
 from kancl.models.heads import with_head
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin
 from kancl.runner.checkpoint.retraced import Retraced
 from kancl.strategies import STRATEGIES, TrainingSetup

@@ -34,7 +34,7 @@ from kancl.bench.stock import stock_split_mnist, torchvision_folder
 from kancl.benchmarks import Benchmark, split_mnist
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.strategies.setup import TrainingSetup
 
 Images = tuple[Tensor, Tensor]

@@ -69,10 +69,7 @@ FACTORIES = {
 WITHOUT_EDGE_SCALE = {"outputs.closed_form_readout", "locality.step_preconditioner"}
 """Plugins that want features common to all outputs of a layer."""
 MEASURING = {
-    "diagnosis.learned_function",
-    "diagnosis.locality",
     "measuring.epoch_evaluation",
-    "measuring.forgetting_curve",
     "measuring.off_grid",
     "measuring.quiet_evaluation",
     "measuring.recorder",
