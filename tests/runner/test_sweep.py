@@ -15,7 +15,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 
 from kancl.cli import main
-from kancl.runs import RunLock, lock_holder
+from kancl.runs import lock_holder, run_lock
 from kancl.strategies import STRATEGIES, TrainingSetup
 
 Capture = pytest.CaptureFixture[str]
@@ -101,7 +101,7 @@ def _holding(folder: Path) -> int:
     """A process that holds a run folder, and would for an hour."""
     pid = os.fork()
     if pid == 0:
-        with RunLock(folder):
+        with run_lock(folder):
             time.sleep(3600)
     deadline = time.monotonic() + 60
     while lock_holder(folder) is None or not (folder / ".lock").read_text():
