@@ -1,25 +1,20 @@
 """What a run costs beyond its arithmetic: a bare PyTorch loop, kancl, stock Avalanche.
 
 One epoch of Split MNIST, class-incremental and naive, every test experience evaluated
-after each of the five. The sides take turns in one process, so that whatever else the
-machine does hits all of them; each is divided by the bare loop of its own turn, and the
-median of these ratios counts. CPU seconds are shown beside, which leave out what a side
-waited for others on a busy machine.
+after each of the five. The variants take turns in one process; each is divided by the
+bare loop of its own turn, and the median of these ratios counts.
 
-All sides train the same network on as many batches with the same optimizer, and evaluate
-as often, loss and accuracy. The bare loop reads nothing off while it trains; kancl keeps
+All train the same network on as many batches with the same optimizer, and evaluate as
+often, loss and accuracy. The bare loop reads nothing off while it trains; kancl keeps
 loss and accuracy of every batch and reads them every 50 iterations.
 
-    python -m kancl.bench.data_path --batch-size 128 --repeats 5
+    kancl bench data --batch-size 128 --repeats 5
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,33 +24,33 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
-from kancl.bench.arguments import positive
-from kancl.bench.stock import stock_split_mnist, torchvision_folder
-from kancl.benchmarks import Benchmark, split_mnist
+from kancl.bench.harness import Timing, command, execute, positive, take_turns
+from kancl.bench.others import (
+    stock_split_mnist,
+    torchvision_folder,
+    train_and_evaluate,
+)
+from kancl.benchmarks import split_mnist
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
 from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.reporting.table import Column, Table
 from kancl.strategies.setup import TrainingSetup
 
 Images = tuple[Tensor, Tensor]
 
-_LEARNING_RATE = 0.05
-_EVAL_BATCH_SIZE = 1024
+LEARNING_RATE = 0.05
+EVAL_BATCH_SIZE = 1024
 
-
-@dataclass
-class Cost:
-    """Seconds of one side, one per repeat, and the accuracy it reached."""
-
-    side: str
-    seconds: list[float]
-    cpu_seconds: list[float]
-    accuracy: float
-
-
-def times(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """How many times theirs ours are: median over the turns."""
-    return statistics.median(a / b for a, b in zip(ours, theirs))
+COLUMNS = (
+    Column("variant"),
+    Column("seconds", "{:.2f}".format),
+    Column("x bare", "{:.2f}".format),
+    Column("CPU seconds", "{:.2f}".format),
+    Column("CPU x bare", "{:.2f}".format),
+    Column("accuracy", "{:.4f}".format),
+    Column("all seconds"),
+)
 
 
 def measure(
@@ -65,8 +60,8 @@ def measure(
     device: str = "cpu",
     train_samples: int | None = None,
     test_samples: int | None = None,
-) -> list[Cost]:
-    """Time the sides in turns; the first is the bare loop.
+) -> dict[str, Timing]:
+    """Time the variants in turns; the first is the bare loop. Results are accuracies.
 
     Args:
         model: ``mlp`` (784-512-10) or ``kan`` (784-64-10).
@@ -83,103 +78,62 @@ def measure(
         [as_tensors(experience.dataset)[:2] for experience in stream]
         for stream in (benchmark.train_stream, benchmark.test_stream)
     )
-    sides: dict[str, Callable[[nn.Module], None]] = {
+
+    def kancl(network: nn.Module, **options: Any) -> None:
+        setup = TrainingSetup(
+            model=network,
+            optimizer=_sgd(network),
+            batch_size=batch_size,
+            eval_batch_size=EVAL_BATCH_SIZE,
+            device=device,
+            **options,
+        )
+        train_and_evaluate(setup.build(), benchmark)
+
+    def stock(network: nn.Module) -> None:
+        learner = Naive(
+            model=network,
+            optimizer=_sgd(network),
+            criterion=nn.CrossEntropyLoss(),
+            train_mb_size=batch_size,
+            eval_mb_size=EVAL_BATCH_SIZE,
+            device=device,
+            evaluator=_metrics(),
+        )
+        train_and_evaluate(learner, stock_benchmark)
+
+    recorder = partial(RecorderPlugin, len(benchmark.train_stream))
+    trainings: dict[str, Callable[[nn.Module], None]] = {
         "bare PyTorch loop": lambda net: _bare(net, train, test, batch_size),
-        "kancl": lambda net: _kancl(net, benchmark, batch_size, device),
-        "kancl, Avalanche's metrics": lambda net: _kancl(
-            net, benchmark, batch_size, device, stock_metrics=True
-        ),
+        "kancl": lambda net: kancl(net, plugins=[recorder()]),
+        "kancl, Avalanche's metrics": lambda net: kancl(net, evaluator=_metrics()),
     }
     if train_samples is None and test_samples is None:
         with torchvision_folder() as folder:
-            stock = stock_split_mnist(folder)
-        sides["stock Avalanche"] = lambda net: _stock(net, stock, batch_size, device)
-    costs = {side: Cost(side, [], [], 0.0) for side in sides}
-    for repeat in range(repeats):
-        for side, run in sides.items():
-            torch.manual_seed(repeat)
-            net = _network(model).to(device)
-            _wait(device)
-            start, cpu_start = time.perf_counter(), time.process_time()
-            run(net)
-            _wait(device)
-            costs[side].seconds.append(time.perf_counter() - start)
-            costs[side].cpu_seconds.append(time.process_time() - cpu_start)
-            costs[side].accuracy = _accuracy(net, test)
-    return list(costs.values())
+            stock_benchmark = stock_split_mnist(folder)
+        trainings["stock Avalanche"] = stock
+
+    def prepare(training: Callable[[nn.Module], None], turn: int) -> Callable[[], Any]:
+        torch.manual_seed(turn)
+        layers = [nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10)]
+        layers = [KAN([784, 64, 10])] if model == "kan" else layers
+        network = nn.Sequential(nn.Flatten(), *layers).to(device)
+
+        def train() -> nn.Module:
+            training(network)
+            return network
+
+        return train
+
+    variants = {name: partial(prepare, each) for name, each in trainings.items()}
+    timings = take_turns(variants, repeats)
+    for timing in timings.values():
+        timing.results = [_accuracy(network, test) for network in timing.results]
+    return timings
 
 
-def _network(model: str) -> nn.Module:
-    if model == "kan":
-        return nn.Sequential(nn.Flatten(), KAN([784, 64, 10]))
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10)
-    )
-
-
-def _sgd(net: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(net.parameters(), lr=_LEARNING_RATE)
-
-
-def _bare(
-    net: nn.Module, train: list[Images], test: list[Images], batch_size: int
-) -> None:
-    """The least that this training can be written as, images in memory as floats."""
-    optimizer = _sgd(net)
-    loss_of = nn.CrossEntropyLoss()
-    for x, y in train:
-        net.train()
-        for index in torch.randperm(len(x)).to(x.device).split(batch_size):
-            optimizer.zero_grad()
-            loss_of(net(x[index]), y[index]).backward()
-            optimizer.step()
-        _accuracy(net, test)
-
-
-@torch.no_grad()
-def _accuracy(net: nn.Module, test: list[Images]) -> float:
-    net.eval()
-    loss_of = nn.CrossEntropyLoss()
-    n_correct, n_images, loss = 0, 0, 0.0
-    for x, y in test:
-        for part, targets in zip(x.split(_EVAL_BATCH_SIZE), y.split(_EVAL_BATCH_SIZE)):
-            scores = net(part)
-            loss += loss_of(scores, targets).item() * len(part)
-            n_correct += int((scores.argmax(1) == targets).sum())
-        n_images += len(x)
-    return n_correct / n_images
-
-
-def _kancl(
-    net: nn.Module,
-    benchmark: Benchmark,
-    batch_size: int,
-    device: str,
-    stock_metrics: bool = False,
-) -> None:
-    learner = TrainingSetup(
-        model=net,
-        optimizer=_sgd(net),
-        batch_size=batch_size,
-        eval_batch_size=_EVAL_BATCH_SIZE,
-        device=device,
-        plugins=[] if stock_metrics else [RecorderPlugin(len(benchmark.train_stream))],
-        evaluator=_metrics() if stock_metrics else None,
-    ).build()
-    _train_and_evaluate(learner, benchmark)
-
-
-def _stock(net: nn.Module, benchmark: Any, batch_size: int, device: str) -> None:
-    learner = Naive(
-        model=net,
-        optimizer=_sgd(net),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=batch_size,
-        eval_mb_size=_EVAL_BATCH_SIZE,
-        device=device,
-        evaluator=_metrics(),
-    )
-    _train_and_evaluate(learner, benchmark)
+def _sgd(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
 
 
 def _metrics() -> EvaluationPlugin:
@@ -190,44 +144,59 @@ def _metrics() -> EvaluationPlugin:
     )
 
 
-def _train_and_evaluate(learner: Any, benchmark: Any) -> None:
-    for experience in benchmark.train_stream:
-        learner.train(experience)
-        learner.eval(benchmark.test_stream)
+def _bare(
+    network: nn.Module, train: list[Images], test: list[Images], batch_size: int
+) -> None:
+    """The least that this training can be written as, images in memory as floats."""
+    optimizer = _sgd(network)
+    loss_of = nn.CrossEntropyLoss()
+    for x, y in train:
+        network.train()
+        for index in torch.randperm(len(x)).to(x.device).split(batch_size):
+            optimizer.zero_grad()
+            loss_of(network(x[index]), y[index]).backward()
+            optimizer.step()
+        _accuracy(network, test)
 
 
-def _wait(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
+@torch.no_grad()
+def _accuracy(network: nn.Module, test: list[Images]) -> float:
+    network.eval()
+    loss_of = nn.CrossEntropyLoss()
+    n_correct, n_images, loss = 0, 0, 0.0
+    for x, y in test:
+        for part, targets in zip(x.split(EVAL_BATCH_SIZE), y.split(EVAL_BATCH_SIZE)):
+            scores = network(part)
+            loss += loss_of(scores, targets).item() * len(part)
+            n_correct += int((scores.argmax(1) == targets).sum())
+        n_images += len(x)
+    return n_correct / n_images
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure as the command line says and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _table(**options: Any) -> Iterator[Table]:
+    timings = measure(**options)
+    bare = next(iter(timings.values()))
+    rows = [
+        (
+            name,
+            timing.median,
+            timing.times(bare),
+            timing.cpu_median,
+            timing.cpu_times(bare),
+            timing.results[-1],
+            " ".join(f"{seconds:.2f}" for seconds in timing.seconds),
+        )
+        for name, timing in timings.items()
+    ]
+    yield Table("", COLUMNS, rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = command("data", __doc__)
     parser.add_argument("--model", choices=["mlp", "kan"], default="mlp")
     parser.add_argument("--batch-size", type=positive, default=128)
     parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--train-samples", type=positive)
     parser.add_argument("--test-samples", type=positive)
-    options = vars(parser.parse_args(arguments))
-    torch.set_num_threads(options.pop("threads"))
-    costs = measure(**options)
-    print(
-        f"{'':<28} {'seconds':>8} {'x bare':>7} {'CPU s':>7} {'x bare':>7} "
-        f"{'accuracy':>9}   all seconds"
-    )
-    for cost in costs:
-        ratio = times(cost.seconds, costs[0].seconds)
-        cpu_ratio = times(cost.cpu_seconds, costs[0].cpu_seconds)
-        each = " ".join(f"{seconds:.2f}" for seconds in cost.seconds)
-        print(
-            f"{cost.side:<28} {statistics.median(cost.seconds):>8.2f} {ratio:>7.2f} "
-            f"{statistics.median(cost.cpu_seconds):>7.2f} {cpu_ratio:>7.2f} "
-            f"{cost.accuracy:>9.4f}   {each}"
-        )
-
-
-if __name__ == "__main__":
-    main()
+    return execute(parser, _table, argv)

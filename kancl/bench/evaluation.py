@@ -4,7 +4,7 @@
 experience seen so far is measured, of those to come every fifth time
 (``evaluation.every_iterations``, ``evaluation.samples``).
 ``locality``: what ``kancl locality`` needs (``evaluation.locality``), beside the usual
-curve. Runs are Split MNIST, class-incremental and naive, one epoch each, Adam;
+forgetting curves. All take turns in one process, on data and weights of the same seed;
 TensorBoard writes its numbers. The cost is the median over the turns of the ratio within
 a turn, in CPU seconds, which leave out what a run waited for others. A point on s images
 has a standard error of at most 0.5 / sqrt(s); the smaller the sample, the cheaper and
@@ -15,45 +15,38 @@ the coarser.
 
 from __future__ import annotations
 
-import argparse
 import math
-import statistics
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
-import torch
-
-from kancl.bench.arguments import positive
-from kancl.runner import read_request, run
+from kancl.bench.harness import (
+    Step,
+    Timing,
+    command,
+    execute,
+    finished_run,
+    positive,
+    take_turns,
+    verdict,
+)
+from kancl.reporting.table import Column, Table
 
 TARGETS = {"curve": 0.1, "locality": 0.05}
 """Largest share of a run's time that each may take."""
 
 MODELS = ("mlp", "kan")
-
-
-@dataclass
-class Cost:
-    """CPU seconds of each turn, without and with something that looks.
-
-    Args:
-        look: a key of ``TARGETS``.
-        n_points: of the curve of one run.
-    """
-
-    model: str
-    look: str
-    without: list[float] = field(default_factory=list)
-    with_it: list[float] = field(default_factory=list)
-    n_points: int = 0
-
-    @property
-    def share(self) -> float:
-        """Of the time of the run without it."""
-        ratios = [b / a for a, b in zip(self.without, self.with_it)]
-        return statistics.median(ratios) - 1
+COLUMNS = (
+    Column("model"),
+    Column("look"),
+    Column("CPU s without", "{:.2f}".format),
+    Column("with", "{:.2f}".format),
+    Column("points", str),
+    Column("cost", "{:.1%}".format),
+    Column("target", "< {:.0%}".format),
+    Column("verdict"),
+)
 
 
 def bench_evaluation(
@@ -64,54 +57,68 @@ def bench_evaluation(
     models: Sequence[str] = MODELS,
     images: int | None = None,
     device: str = "cpu",
-) -> list[Cost]:
-    """Time runs in turns; the first of each, which is not counted, compiles.
+) -> dict[tuple[str, str], tuple[Timing, Timing]]:
+    """Time runs without and with each look, by model; results are the curves' points.
 
     Args:
         images: of each experience, to train and to test on; None: all.
     """
-    costs = [Cost(model, look) for model in models for look in TARGETS]
-    # Overrides of the run without, and of the one with it.
     curve = [f"evaluation.every_iterations={every}", f"evaluation.samples={samples}"]
-    sides = {
+    looks = {
         "curve": (["evaluation.samples=0"], curve),
         "locality": ([], ["evaluation.locality=true"]),
     }
-    for turn in range(repeats + 1):
-        n = 64 if turn == 0 else images
-        few = "null" if n is None else n
-        for cost in costs:
-            words = [f"model={cost.model}", f"training.batch_size={batch_size}"]
-            words += [f"scenario.{kind}_samples={few}" for kind in ("train", "test")]
-            words += [f"device={device}", f"seed={turn}"]
-            without, with_it = sides[cost.look]
-            seconds, _ = _seconds([*words, *without])
-            longer, cost.n_points = _seconds([*words, *with_it])
-            if turn:
-                cost.without.append(seconds)
-                cost.with_it.append(longer)
-    return costs
+    words = {
+        (model, look, side): [f"model={model}", *looks[look][side]]
+        for model in models
+        for look in looks
+        for side in (0, 1)
+    }
+    shared = [f"training.batch_size={batch_size}", f"device={device}"]
+
+    def prepare(own: Sequence[str], images: int | None, seed: int) -> Step:
+        few = "null" if images is None else images
+        said = [f"scenario.{kind}_samples={few}" for kind in ("train", "test")]
+        return partial(_points, [*shared, *said, *own, f"seed={seed}"])
+
+    timings: dict[str, Timing] = {}
+    for n, turns in ((64, 1), (images, repeats)):  # the first, not counted, compiles
+        variants = {str(k): partial(prepare, own, n) for k, own in words.items()}
+        timings = take_turns(variants, turns)
+    by_key = dict(zip(words, timings.values()))
+    return {
+        (model, look): (by_key[model, look, 0], by_key[model, look, 1])
+        for model in models
+        for look in looks
+    }
 
 
-def _seconds(words: Sequence[str]) -> tuple[float, int]:
-    """CPU seconds of a run, and how many points its curve has."""
+def _points(words: Sequence[str]) -> int:
+    """Make a run; returns how many points its curve has."""
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["match=params", "tensorboard=numbers", f"log_dir={folder!r}"]
-        (config,) = read_request([*fixed, *words], sweep=False).configs
-        start = time.process_time()
-        summary = run(config, quiet=True)
-        seconds = time.process_time() - start
-        if summary["status"] != "completed":
-            raise RuntimeError(f"the run failed: {summary['error']}")
-        every = config.evaluation.every_iterations
-        points = summary["n_iterations"] // every if every else 0
-    return seconds, points
+        summary = finished_run([*fixed, *words])
+    keys = dict(word.split("=") for word in words)
+    every = int(keys.get("evaluation.every_iterations", 0))
+    return summary["n_iterations"] // every if every else 0
+
+
+def _table(**options: Any) -> Iterator[Table]:
+    rows = []
+    for (model, look), (without, watched) in bench_evaluation(**options).items():
+        share = watched.cpu_times(without) - 1
+        seconds = without.cpu_median, watched.cpu_median
+        target = TARGETS[look]
+        passed = verdict(share < target)
+        points = watched.results[-1]
+        rows.append((model, look, *seconds, points, share, target, passed))
+    error = 0.5 / math.sqrt(options["samples"])
+    note = f"standard error of a point: at most {error:.3f}"
+    yield Table("", COLUMNS, rows, notes=[note])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="kancl bench evaluation", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command("evaluation", __doc__)
     parser.add_argument("--every", type=positive, default=10, help="iterations")
     parser.add_argument(
         "--samples", type=positive, default=64, help="images of each; 64"
@@ -121,26 +128,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--images", type=positive, help="of each experience; all")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=positive, default=1)
-    options = vars(parser.parse_args(argv))
-    torch.set_num_threads(options.pop("threads"))
-    costs = bench_evaluation(**options)
-    print(
-        f"{'model':6}{'look':10}{'CPU s without':>14}{'with':>8}{'points':>8}"
-        f"{'cost':>8}  target"
-    )
-    for cost in costs:
-        a, b = statistics.median(cost.without), statistics.median(cost.with_it)
-        target = TARGETS[cost.look]
-        verdict = "PASS" if cost.share < target else "FAIL"
-        print(
-            f"{cost.model:6}{cost.look:10}{a:>14.2f}{b:>8.2f}{cost.n_points:>8}"
-            f"{cost.share:>8.1%}  < {target:.0%} {verdict}"
-        )
-    error = 0.5 / math.sqrt(options["samples"])
-    print(f"standard error of a point: at most {error:.3f}")
-    return int(any(cost.share >= TARGETS[cost.look] for cost in costs))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return execute(parser, _table, argv)

@@ -1,0 +1,197 @@
+"""What the benchmarks share: command lines, turns, training steps, tables."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kancl.models import MLP
+from kancl.models.cost import n_parameters
+from kancl.models.matching import match_hidden
+from kancl.reporting.table import Table
+
+TURN_SECONDS = 0.1
+"""A turn is as many steps as fit in."""
+
+Step = Callable[[], object]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as a type of ``argparse``."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number from 1")
+    return int(text)
+
+
+def command(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark, with the options that all have."""
+    description = (doc or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(f"kancl bench {name}", description=description)
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--csv", type=Path, help="where to write the table as well")
+    return parser
+
+
+def execute(
+    parser: argparse.ArgumentParser,
+    bench: Callable[..., Iterable[Table]],
+    argv: Sequence[str] | None,
+) -> int:
+    """Show the tables of a benchmark as they come; 1 if a row ends with FAIL.
+
+    Args:
+        bench: takes the parser's options as keyword arguments; its tables have the same
+            columns.
+    """
+    options = vars(parser.parse_args(argv))
+    torch.set_num_threads(options.pop("threads"))
+    path = options.pop("csv")
+    tables: list[Table] = []
+    try:
+        for table in bench(**options):
+            table.show()
+            tables.append(table)
+    except ValueError as error:
+        parser.error(str(error))
+    rows = [row for table in tables for row in table.rows]
+    if path is not None:
+        path.write_text(replace(tables[0], rows=rows).csv())
+    return int(any(row[-1] == "FAIL" for row in rows))
+
+
+def verdict(holds: bool) -> str:
+    return "PASS" if holds else "FAIL"
+
+
+def now() -> float:
+    """Seconds, once every device has done its work."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+@dataclass
+class Timing:
+    """What one of several things took and returned, turn by turn."""
+
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def cpu_median(self) -> float:
+        return statistics.median(self.cpu_seconds)
+
+    def times(self, other: Timing) -> float:
+        """Median over the turns of this time as a multiple of the other's."""
+        return median_ratio(self.seconds, other.seconds)
+
+    def cpu_times(self, other: Timing) -> float:
+        """``times`` of the CPU's time, which leaves out what was waited for others."""
+        return median_ratio(self.cpu_seconds, other.cpu_seconds)
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs))
+
+
+def take_turns(
+    variants: Mapping[str, Callable[[int], Step]], turns: int
+) -> dict[str, Timing]:
+    """Time several things in turns, so that whatever else the machine does hits all.
+
+    Args:
+        variants: by name, what prepares a turn, untimed, and returns what is timed.
+    """
+    timings = {name: Timing() for name in variants}
+    for turn in range(turns):
+        for name, prepare in variants.items():
+            work, timing = prepare(turn), timings[name]
+            start, cpu_start = now(), time.process_time()
+            timing.results.append(work())
+            timing.seconds.append(now() - start)
+            timing.cpu_seconds.append(time.process_time() - cpu_start)
+    return timings
+
+
+def time_steps(
+    steps: Mapping[str, Step], turns: int, turn_seconds: float = TURN_SECONDS
+) -> dict[str, Timing]:
+    """Seconds per step of each, in turns of many steps.
+
+    A step before each turn is not counted: it brings its own data back into the caches.
+    """
+    counts: dict[str, int] = {}
+    for name, step in steps.items():
+        step()  # compiles, allocates, makes the optimizer's state
+        start = now()
+        step()
+        counts[name] = max(1, int(turn_seconds / (now() - start)))
+
+    def prepare(name: str, turn: int) -> Step:
+        steps[name]()
+        return partial(_repeat, steps[name], counts[name])
+
+    timings = take_turns({name: partial(prepare, name) for name in steps}, turns)
+    for name, timing in timings.items():
+        timing.seconds = [seconds / counts[name] for seconds in timing.seconds]
+    return timings
+
+
+def _repeat(step: Step, n: int) -> None:
+    for _ in range(n):
+        step()
+
+
+def training_step(
+    network: nn.Module, x: Tensor, y: Tensor, capturable: bool = False
+) -> Step:
+    """Forward, cross-entropy, backward and fused Adam on fixed samples."""
+    optimizer = torch.optim.Adam(
+        network.parameters(), fused=True, capturable=capturable
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def equal_mlp(network: nn.Module, sizes: Sequence[int]) -> MLP:
+    """The MLP of these depths, inputs and outputs with as many parameters."""
+
+    def build(widths: Sequence[int]) -> MLP:
+        return MLP([sizes[0], *widths, sizes[-1]])
+
+    target = n_parameters(network)
+    return build(match_hidden(build, len(sizes) - 2, target, "params"))
+
+
+def finished_run(words: Sequence[str]) -> dict[str, Any]:
+    """The summary of the run that overrides of ``kancl run`` ask for.
+
+    Raises: RuntimeError if it is not completed.
+    """
+    # Not above: it takes Avalanche, which the benchmarks of layers do without.
+    from kancl.runner import read_request, run
+
+    (config,) = read_request(words, sweep=False).configs
+    summary = run(config, quiet=True)
+    if summary["status"] != "completed":
+        raise RuntimeError(f"the run of {words} failed: {summary.get('error')}")
+    return summary
