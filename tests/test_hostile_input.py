@@ -297,7 +297,7 @@ def test_any_mapping_is_typed_or_refused(
 def test_any_file_is_read_or_refused(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from kancl.config.reading import read_mapping
+    from kancl.config.files import read_mapping
 
     path = tmp_path_factory.mktemp("any") / "config.yaml"
     path.write_bytes(content)

@@ -1,8 +1,9 @@
 """Typed run configuration: what keys there are and what they take (no torch)."""
 
-from kancl.config.groups import Group, Option
+from kancl.config.files import config_dir
+from kancl.config.groups import Group, Option, Part
+from kancl.config.presets import Preset, presets, read_preset
 from kancl.config.schema import Choice, Evaluation, RunConfig, Seeds, Training
-from kancl.config.tree import config_dir
 from kancl.config.typed import defaults, fingerprint, kinds, plain, typed
 from kancl.config.values import ConfigError, nearest
 
@@ -12,6 +13,8 @@ __all__ = [
     "Evaluation",
     "Group",
     "Option",
+    "Part",
+    "Preset",
     "RunConfig",
     "Seeds",
     "Training",
@@ -21,5 +24,7 @@ __all__ = [
     "kinds",
     "nearest",
     "plain",
+    "presets",
+    "read_preset",
     "typed",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.config.reading import read_mapping
+from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series, summarise
 from kancl.metrics.continual import CONTINUAL_METRICS

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kancl.config import ConfigError, RunConfig, config_dir, nearest, typed
 from kancl.config.groups import Group
-from kancl.config.reading import read_mapping
+from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
 from kancl.runner.folder import RunFolder

@@ -1,7 +1,8 @@
-"""Read a YAML file that may be a stranger's: plain values, or one clear sentence."""
+"""Where the YAML tree lies, and how a file that may be a stranger's is read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,38 @@ LARGEST = 100_000
 """Bytes of a configuration; a real one has a tenth of it at most."""
 DEEPEST = 20
 """Keys inside keys; a real one has three."""
+
+
+def config_dir() -> Path:
+    """``configs/`` of a checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"the configuration tree of kancl is not beside {package}")
+
+
+def flat(nested: Mapping[Any, Any]) -> dict[str, Any]:
+    """``{"training": {"epochs": 2}}`` as ``{"training.epochs": 2}``."""
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            found |= {f"{key}.{inner}": v for inner, v in flat(value).items()}
+        else:
+            found[str(key)] = value
+    return found
+
+
+def nested(flat_values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``flat``."""
+    found: dict[str, Any] = {}
+    for key, value in flat_values.items():
+        *sections, name = key.split(".")
+        inner = found
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
+    return found
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
