@@ -13,9 +13,9 @@ loss and accuracy of every batch and reads them every 50 iterations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
@@ -24,7 +24,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
-from kancl.bench.harness import Timing, command, execute, positive, take_turns
+from kancl.bench.harness import Rows, Step, command, take_turns
 from kancl.bench.others import (
     stock_split_mnist,
     torchvision_folder,
@@ -34,7 +34,6 @@ from kancl.benchmarks import split_mnist
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
 from kancl.plugins.measuring.recorder import RecorderPlugin
-from kancl.reporting.table import Column, Table
 from kancl.strategies.setup import TrainingSetup
 
 Images = tuple[Tensor, Tensor]
@@ -42,29 +41,20 @@ Images = tuple[Tensor, Tensor]
 LEARNING_RATE = 0.05
 EVAL_BATCH_SIZE = 1024
 
-COLUMNS = (
-    Column("variant"),
-    Column("seconds", "{:.2f}".format),
-    Column("x bare", "{:.2f}".format),
-    Column("CPU seconds", "{:.2f}".format),
-    Column("CPU x bare", "{:.2f}".format),
-    Column("accuracy", "{:.4f}".format),
-    Column("all seconds"),
-)
 
-
-def measure(
-    model: str = "mlp",
+def bench_data(
+    *,
+    model: Literal["mlp", "kan"] = "mlp",
     batch_size: int = 128,
     repeats: int = 5,
     device: str = "cpu",
     train_samples: int | None = None,
     test_samples: int | None = None,
-) -> dict[str, Timing]:
-    """Time the variants in turns; the first is the bare loop. Results are accuracies.
+) -> Iterator[Rows]:
+    """Time the variants in turns, each beside the bare loop.
 
     Args:
-        model: ``mlp`` (784-512-10) or ``kan`` (784-64-10).
+        model: mlp (784-512-10) or kan (784-64-10).
         train_samples, test_samples: per experience, for a quick look; stock Avalanche is
             left out then, it has no such option.
     """
@@ -113,7 +103,7 @@ def measure(
             stock_benchmark = stock_split_mnist(folder)
         trainings["stock Avalanche"] = stock
 
-    def prepare(training: Callable[[nn.Module], None], turn: int) -> Callable[[], Any]:
+    def prepare(training: Callable[[nn.Module], None], turn: int) -> Step:
         torch.manual_seed(turn)
         layers = [nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10)]
         layers = [KAN([784, 64, 10])] if model == "kan" else layers
@@ -127,9 +117,15 @@ def measure(
 
     variants = {name: partial(prepare, each) for name, each in trainings.items()}
     timings = take_turns(variants, repeats)
-    for timing in timings.values():
-        timing.results = [_accuracy(network, test) for network in timing.results]
-    return timings
+    bare = next(iter(timings.values()))
+    yield [
+        {
+            "variant": name,
+            "accuracy": _accuracy(timing.results[-1], test),
+            **timing.cells(bare),
+        }
+        for name, timing in timings.items()
+    ]
 
 
 def _sgd(network: nn.Module) -> torch.optim.Optimizer:
@@ -173,30 +169,4 @@ def _accuracy(network: nn.Module, test: list[Images]) -> float:
     return n_correct / n_images
 
 
-def _table(**options: Any) -> Iterator[Table]:
-    timings = measure(**options)
-    bare = next(iter(timings.values()))
-    rows = [
-        (
-            name,
-            timing.median,
-            timing.times(bare),
-            timing.cpu_median,
-            timing.cpu_times(bare),
-            timing.results[-1],
-            " ".join(f"{seconds:.2f}" for seconds in timing.seconds),
-        )
-        for name, timing in timings.items()
-    ]
-    yield Table("", COLUMNS, rows)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = command("data", __doc__)
-    parser.add_argument("--model", choices=["mlp", "kan"], default="mlp")
-    parser.add_argument("--batch-size", type=positive, default=128)
-    parser.add_argument("--repeats", type=positive, default=5)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--train-samples", type=positive)
-    parser.add_argument("--test-samples", type=positive)
-    return execute(parser, _table, argv)
+main = command(bench_data)

@@ -19,113 +19,89 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from itertools import product
+from statistics import median
 
 from kancl.bench.harness import (
-    Step,
+    Prepare,
+    Rows,
     Timing,
     command,
-    execute,
     finished_run,
-    positive,
     take_turns,
     verdict,
 )
-from kancl.reporting.table import Column, Table
 
 TARGETS = {"curve": 0.1, "locality": 0.05}
 """Largest share of a run's time that each may take."""
 
-MODELS = ("mlp", "kan")
-COLUMNS = (
-    Column("model"),
-    Column("look"),
-    Column("CPU s without", "{:.2f}".format),
-    Column("with", "{:.2f}".format),
-    Column("points", str),
-    Column("cost", "{:.1%}".format),
-    Column("target", "< {:.0%}".format),
-    Column("verdict"),
-)
-
 
 def bench_evaluation(
+    *,
     every: int = 10,
     samples: int = 64,
     batch_size: int = 128,
     repeats: int = 3,
-    models: Sequence[str] = MODELS,
+    models: Sequence[str] = ("mlp", "kan"),
     images: int | None = None,
     device: str = "cpu",
-) -> dict[tuple[str, str], tuple[Timing, Timing]]:
-    """Time runs without and with each look, by model; results are the curves' points.
+) -> Iterator[Rows]:
+    """Time runs in turns; the first of each, which is not counted, compiles.
 
     Args:
-        images: of each experience, to train and to test on; None: all.
+        every: iterations between two points of the curve.
+        samples: test images of each experience for a point.
+        images: of each experience, to train and to test on; all if left out.
     """
-    curve = [f"evaluation.every_iterations={every}", f"evaluation.samples={samples}"]
     looks = {
-        "curve": (["evaluation.samples=0"], curve),
-        "locality": ([], ["evaluation.locality=true"]),
+        ("curve", False): ["evaluation.samples=0"],
+        ("curve", True): [
+            f"evaluation.every_iterations={every}",
+            f"evaluation.samples={samples}",
+        ],
+        ("locality", False): [],
+        ("locality", True): ["evaluation.locality=true"],
     }
-    words = {
-        (model, look, side): [f"model={model}", *looks[look][side]]
-        for model in models
-        for look in looks
-        for side in (0, 1)
-    }
-    shared = [f"training.batch_size={batch_size}", f"device={device}"]
 
-    def prepare(own: Sequence[str], images: int | None, seed: int) -> Step:
-        few = "null" if images is None else images
-        said = [f"scenario.{kind}_samples={few}" for kind in ("train", "test")]
-        return partial(_points, [*shared, *said, *own, f"seed={seed}"])
+    def prepare(model: str, own: Sequence[str], n: int | None) -> Prepare:
+        few = "null" if n is None else n
+        words = [f"scenario.{kind}_samples={few}" for kind in ("train", "test")]
+        words += [f"training.batch_size={batch_size}", f"device={device}"]
+        words += [f"model={model}", *own]
+        return lambda turn: partial(_iterations, [*words, f"seed={turn}"])
 
-    timings: dict[str, Timing] = {}
-    for n, turns in ((64, 1), (images, repeats)):  # the first, not counted, compiles
-        variants = {str(k): partial(prepare, own, n) for k, own in words.items()}
+    timings: dict[tuple[str, str, bool], Timing] = {}
+    for turns, n in ((1, 64), (repeats, images)):
+        variants = {
+            (model, *look): prepare(model, own, n)
+            for model, (look, own) in product(models, looks.items())
+        }
         timings = take_turns(variants, turns)
-    by_key = dict(zip(words, timings.values()))
-    return {
-        (model, look): (by_key[model, look, 0], by_key[model, look, 1])
-        for model in models
-        for look in looks
-    }
+    rows = []
+    for model, look in product(models, TARGETS):
+        without, with_it = timings[model, look, False], timings[model, look, True]
+        cost, is_curve = with_it.cpu_times(without) - 1, look == "curve"
+        row = {
+            "model": model,
+            "look": look,
+            "CPU s without": median(without.cpu_seconds),
+            "with": median(with_it.cpu_seconds),
+            "points": with_it.results[-1] // every if is_curve else None,
+            "largest standard error": 0.5 / math.sqrt(samples) if is_curve else None,
+            "cost %": 100 * cost,
+            "target %": 100 * TARGETS[look],
+            "verdict": verdict(cost < TARGETS[look]),
+        }
+        rows.append(row)
+    yield rows
 
 
-def _points(words: Sequence[str]) -> int:
-    """Make a run; returns how many points its curve has."""
+def _iterations(words: Sequence[str]) -> int:
+    """Make a run; returns how many iterations it took."""
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["match=params", "tensorboard=numbers", f"log_dir={folder!r}"]
-        summary = finished_run([*fixed, *words])
-    keys = dict(word.split("=") for word in words)
-    every = int(keys.get("evaluation.every_iterations", 0))
-    return summary["n_iterations"] // every if every else 0
+        iterations: int = finished_run([*fixed, *words])["n_iterations"]
+    return iterations
 
 
-def _table(**options: Any) -> Iterator[Table]:
-    rows = []
-    for (model, look), (without, watched) in bench_evaluation(**options).items():
-        share = watched.cpu_times(without) - 1
-        seconds = without.cpu_median, watched.cpu_median
-        target = TARGETS[look]
-        passed = verdict(share < target)
-        points = watched.results[-1]
-        rows.append((model, look, *seconds, points, share, target, passed))
-    error = 0.5 / math.sqrt(options["samples"])
-    note = f"standard error of a point: at most {error:.3f}"
-    yield Table("", COLUMNS, rows, notes=[note])
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = command("evaluation", __doc__)
-    parser.add_argument("--every", type=positive, default=10, help="iterations")
-    parser.add_argument(
-        "--samples", type=positive, default=64, help="images of each; 64"
-    )
-    parser.add_argument("--batch-size", type=positive, default=128)
-    parser.add_argument("--repeats", type=positive, default=3)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--images", type=positive, help="of each experience; all")
-    parser.add_argument("--device", default="cpu")
-    return execute(parser, _table, argv)
+main = command(bench_evaluation)

@@ -3,26 +3,90 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
+from kancl.config.groups import Option, signature_options
 from kancl.models import MLP
 from kancl.models.cost import n_parameters
 from kancl.models.matching import match_hidden
-from kancl.reporting.table import Table
+from kancl.reporting.table import Cell, Column, Table
 
 TURN_SECONDS = 0.1
 """A turn is as many steps as fit in."""
 
 Step = Callable[[], object]
+Prepare = Callable[[int], Step]
+"""Gets a turn ready, untimed, and returns what is timed."""
+K = TypeVar("K")
+Rows = Sequence[Mapping[str, Cell]]
+"""Cells by the title of their column; ``verdict``, if any, is PASS or FAIL."""
+
+
+def command(
+    bench: Callable[..., Iterable[Rows]],
+) -> Callable[[Sequence[str] | None], int]:
+    """The command line of a benchmark, whose keyword-only arguments are its options.
+
+    The command shows what it yields as it comes, and returns 1 if a verdict is FAIL.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        module = inspect.getmodule(bench)
+        parser = argparse.ArgumentParser(
+            bench.__name__.replace("_", " ", 1).replace("bench", "kancl bench"),
+            description=(module and module.__doc__ or "").partition("\n\n")[0],
+        )
+        for option in signature_options(bench).values():
+            _add_option(parser, option)
+        parser.add_argument("--threads", type=positive, default=1)
+        parser.add_argument("--csv", type=Path, help="where to write the table as well")
+        options = vars(parser.parse_args(argv))
+        torch.set_num_threads(options.pop("threads"))
+        path = options.pop("csv")
+        rows: list[Mapping[str, Cell]] = []
+        try:
+            for part in bench(**options):
+                table(part).show()
+                rows += part
+        except ValueError as error:
+            parser.error(str(error))
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(table(rows).csv())
+        return int(any(row.get("verdict") == "FAIL" for row in rows))
+
+    return main
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    kind, help = option.annotation, option.help.replace("%", "%%")
+    words: dict[str, Any] = {"default": option.default, "help": help}
+    if NoneType in get_args(kind):
+        (kind,) = [part for part in get_args(kind) if part is not NoneType]
+    if get_origin(kind) is Sequence:
+        (kind,) = get_args(kind)
+        words["nargs"] = "+"
+    if option.name == "settings":
+        parser.add_argument("settings", **words | {"nargs": "*"})
+        return
+    if kind is bool:
+        words["action"] = "store_true"
+    elif get_args(kind):
+        words["choices"] = get_args(kind)
+    elif kind is int:
+        words["type"] = positive
+    parser.add_argument("--" + option.name.replace("_", "-"), **words)
 
 
 def positive(text: str) -> int:
@@ -32,40 +96,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def command(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """The command line of a benchmark, with the options that all have."""
-    description = (doc or "").split("\n\n")[0]
-    parser = argparse.ArgumentParser(f"kancl bench {name}", description=description)
-    parser.add_argument("--threads", type=positive, default=1)
-    parser.add_argument("--csv", type=Path, help="where to write the table as well")
-    return parser
+def table(rows: Rows) -> Table:
+    """Columns in the order of the first row."""
+    columns = []
+    for title in rows[0]:
+        numbers = any(isinstance(row[title], (int, float)) for row in rows)
+        columns.append(Column(title, _number if numbers else None, absent=""))
+    return Table("", columns, [list(row.values()) for row in rows])
 
 
-def execute(
-    parser: argparse.ArgumentParser,
-    bench: Callable[..., Iterable[Table]],
-    argv: Sequence[str] | None,
-) -> int:
-    """Show the tables of a benchmark as they come; 1 if a row ends with FAIL.
-
-    Args:
-        bench: takes the parser's options as keyword arguments; its tables have the same
-            columns.
-    """
-    options = vars(parser.parse_args(argv))
-    torch.set_num_threads(options.pop("threads"))
-    path = options.pop("csv")
-    tables: list[Table] = []
-    try:
-        for table in bench(**options):
-            table.show()
-            tables.append(table)
-    except ValueError as error:
-        parser.error(str(error))
-    rows = [row for table in tables for row in table.rows]
-    if path is not None:
-        path.write_text(replace(tables[0], rows=rows).csv())
-    return int(any(row[-1] == "FAIL" for row in rows))
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def verdict(holds: bool) -> str:
@@ -91,10 +134,6 @@ class Timing:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
-    @property
-    def cpu_median(self) -> float:
-        return statistics.median(self.cpu_seconds)
-
     def times(self, other: Timing) -> float:
         """Median over the turns of this time as a multiple of the other's."""
         return median_ratio(self.seconds, other.seconds)
@@ -103,19 +142,23 @@ class Timing:
         """``times`` of the CPU's time, which leaves out what was waited for others."""
         return median_ratio(self.cpu_seconds, other.cpu_seconds)
 
+    def cells(self, first: Timing) -> dict[str, Cell]:
+        """The columns that say how long it took, beside the first."""
+        return {
+            "seconds": self.median,
+            "times": self.times(first),
+            "CPU seconds": statistics.median(self.cpu_seconds),
+            "times CPU": self.cpu_times(first),
+            "all seconds": " ".join(f"{seconds:.2f}" for seconds in self.seconds),
+        }
+
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs))
 
 
-def take_turns(
-    variants: Mapping[str, Callable[[int], Step]], turns: int
-) -> dict[str, Timing]:
-    """Time several things in turns, so that whatever else the machine does hits all.
-
-    Args:
-        variants: by name, what prepares a turn, untimed, and returns what is timed.
-    """
+def take_turns(variants: Mapping[K, Prepare], turns: int) -> dict[K, Timing]:
+    """Time several things in turns, so that whatever else the machine does hits all."""
     timings = {name: Timing() for name in variants}
     for turn in range(turns):
         for name, prepare in variants.items():

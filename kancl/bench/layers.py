@@ -25,12 +25,11 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from kancl.bench.harness import (
+    Rows,
     Step,
     Timing,
     command,
     equal_mlp,
-    execute,
-    positive,
     time_steps,
     training_step,
 )
@@ -39,8 +38,6 @@ from kancl.models import KAN, MLP
 from kancl.models.cost import n_parameters
 from kancl.reporting.colours import KAN as KAN_COLOUR
 from kancl.reporting.colours import MLP as MLP_COLOUR
-from kancl.reporting.table import Column, Table, count
-from kancl.splines import Implementation
 
 OURS = "kancl"
 MATCHED = "MLP, same parameters"
@@ -53,18 +50,6 @@ STYLES: dict[str, dict[str, Any]] = {
     "inkan": dict(color="#009E73", marker="^"),
     "efficient-kan": dict(color="#777777", marker="D"),
 }
-
-COLUMNS = (
-    Column("network"),
-    Column("batch", str),
-    Column("G", str),
-    Column("variant"),
-    Column("parameters", count),
-    Column("ms per step", "{:.2f}".format),
-    Column("kancl's time", "{:.2f}x".format),
-    Column("peak MB", "{:.1f}".format),
-    Column("kancl's memory", "{:.2f}x".format),
-)
 
 
 @dataclass(frozen=True)
@@ -92,9 +77,9 @@ class Speed:
     peak_bytes: int
 
 
-def bench_layers(
+def time_cell(
     cell: Cell,
-    implementations: Sequence[Implementation] = (),
+    implementations: Sequence[str] = (),
     degree: int = 3,
     rounds: int = 15,
     device: str = "cpu",
@@ -159,24 +144,23 @@ def peak_bytes(network: nn.Module, step: Step, device: str) -> int:
     return 3 * parameters + peak  # with Adam's two moments
 
 
-def speed_table(speeds: Sequence[Speed]) -> Table:
-    """Each variant of a cell beside kancl's own."""
+def speed_rows(speeds: Sequence[Speed]) -> Rows:
+    """Each variant of a cell, and kancl's time and memory as multiples of its own."""
     (ours,) = [speed for speed in speeds if speed.variant == OURS]
-    rows = [
-        (
-            "-".join(map(str, speed.cell.layers)),
-            speed.cell.batch_size,
-            speed.cell.grid_size,
-            speed.variant,
-            speed.n_parameters,
-            1e3 * speed.timing.median,
-            ours.timing.times(speed.timing),
-            speed.peak_bytes / 1e6,
-            ours.peak_bytes / speed.peak_bytes,
-        )
+    return [
+        {
+            "network": "-".join(map(str, speed.cell.layers)),
+            "batch": speed.cell.batch_size,
+            "G": speed.cell.grid_size,
+            "variant": speed.variant,
+            "parameters": speed.n_parameters,
+            "ms per step": 1e3 * speed.timing.median,
+            "kancl's time": ours.timing.times(speed.timing),
+            "peak MB": speed.peak_bytes / 1e6,
+            "kancl's memory": ours.peak_bytes / speed.peak_bytes,
+        }
         for speed in speeds
     ]
-    return Table("", COLUMNS, rows)
 
 
 def draw(speeds: Sequence[Speed], path: Path) -> None:
@@ -222,46 +206,44 @@ def draw(speeds: Sequence[Speed], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _tables(
-    efficient_kan: str | None,
-    layers: Sequence[str],
-    grid_sizes: Sequence[int],
-    batch_sizes: Sequence[int],
-    figure: Path | None,
-    **options: Any,
-) -> Iterator[Table]:
-    networks = [tuple(map(int, sizes.split(","))) for sizes in layers]
-    inkan = load_inkan() if options["degree"] == 3 else None
+def bench_layers(
+    *,
+    layers: Sequence[str] = ("784,64,10", "784,256,256,10"),
+    batch_sizes: Sequence[int] = (64, 256),
+    grid_sizes: Sequence[int] = (5, 20, 64),
+    degree: int = 3,
+    implementations: Sequence[str] = (),
+    efficient_kan: str | None = None,
+    rounds: int = 15,
+    device: str = "cpu",
+    figure: str | None = None,
+) -> Iterator[Rows]:
+    """Time every combination of network, batch size and grid size.
+
+    Args:
+        layers: networks, as 784,64,10.
+        implementations: of KANLinear, as further variants.
+        efficient_kan: a checkout of it, to time as well.
+        rounds: turns of each variant.
+        figure: file to draw time and memory into, against the grid size.
+    """
+    inkan = load_inkan() if degree == 3 else None
     others = {"inkan": inkan} if inkan else {}
     if efficient_kan is not None:
         others["efficient-kan"] = load_efficient_kan(efficient_kan)
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler talks on stderr
     speeds: list[Speed] = []
+    networks = [tuple(map(int, sizes.split(","))) for sizes in layers]
     for cell in product(networks, batch_sizes, grid_sizes):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other projects' layers
-            measured = bench_layers(Cell(*cell), others=others, **options)
+            measured = time_cell(
+                Cell(*cell), implementations, degree, rounds, device, others
+            )
         speeds += measured
-        yield speed_table(measured)
+        yield speed_rows(measured)
     if figure is not None:
-        draw(speeds, figure)
+        draw(speeds, Path(figure))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = command("layers", __doc__)
-    parser.add_argument("--efficient-kan", metavar="PATH", help="a checkout of it")
-    parser.add_argument(
-        "--layers",
-        nargs="+",
-        default=["784,64,10", "784,256,256,10"],
-        metavar="SIZES",
-        help="networks, as 784,64,10",
-    )
-    parser.add_argument("--grid-sizes", type=positive, nargs="+", default=[5, 20, 64])
-    parser.add_argument("--batch-sizes", type=positive, nargs="+", default=[64, 256])
-    parser.add_argument("--degree", type=positive, default=3)
-    parser.add_argument("--implementations", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--rounds", type=positive, default=15)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--figure", type=Path, help="time and memory against G")
-    return execute(parser, _tables, argv)
+main = command(bench_layers)

@@ -17,16 +17,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from kancl.bench.harness import (
-    Step,
-    command,
-    execute,
-    positive,
-    take_turns,
-    verdict,
-)
+from kancl.bench.harness import Rows, Step, command, take_turns, verdict
 from kancl.config import ConfigError
-from kancl.reporting.table import Column, Table
 from kancl.runner.studies.engines import n_cores
 
 TARGET = 0.85
@@ -37,14 +29,6 @@ VARIANTS = {
     "joblib": ["threads=1", "hydra/launcher=joblib"],
 }
 """Name: what it adds to the command line."""
-
-COLUMNS = (
-    Column("variant"),
-    Column("seconds", "{:.1f}".format),
-    Column("times as fast", "{:.2f}".format),
-    Column("target", ">= {:.1f}".format, absent=""),
-    Column("verdict"),
-)
 
 
 def sweep(words: Sequence[str], n_runs: int) -> None:
@@ -67,8 +51,16 @@ def sweep(words: Sequence[str], n_runs: int) -> None:
             raise RuntimeError(f"the sweep {words} failed:\n{ended.stdout[-2000:]}")
 
 
-def bench_sweep(runs: int, repeats: int, settings: Sequence[str]) -> Iterator[Table]:
-    """Raises: ConfigError where there is one core only."""
+def bench_sweep(
+    *, runs: int = 6, repeats: int = 3, settings: Sequence[str] = ()
+) -> Iterator[Rows]:
+    """Time a sweep of as many seeds both ways.
+
+    Args:
+        settings: of the runs: training.epochs=2.
+
+    Raises: ConfigError where there is one core only.
+    """
     cores = n_cores()
     if cores < 2:
         raise ConfigError("one core: no sweep is faster here; free a second one")
@@ -77,20 +69,22 @@ def bench_sweep(runs: int, repeats: int, settings: Sequence[str]) -> Iterator[Ta
         return partial(sweep, [*settings, *extra], runs)
 
     variants = {name: partial(prepare, extra) for name, extra in VARIANTS.items()}
-    timings = take_turns(variants, repeats)
-    one, joblib = timings.values()
-    speed_up, target = one.times(joblib), TARGET * cores
-    rows = [
-        ("one process", one.median, 1.0, None, ""),
-        ("joblib", joblib.median, speed_up, target, verdict(speed_up >= target)),
+    one, joblib = take_turns(variants, repeats).values()
+    target, faster = TARGET * cores, one.times(joblib)
+    shared = {"runs": runs, "cores": cores}
+    yield [
+        shared
+        | {
+            "variant": name,
+            "seconds": timing.median,
+            "times as fast": one.times(timing),
+        }
+        | {"target": at_least, "verdict": passed}
+        for name, timing, at_least, passed in (
+            ("one process", one, None, ""),
+            ("joblib", joblib, target, verdict(faster >= target)),
+        )
     ]
-    note = f"{runs} runs, {cores} cores, medians of {repeats}"
-    yield Table("", COLUMNS, rows, notes=[note])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = command("sweep", __doc__)
-    parser.add_argument("--runs", type=positive, default=6)
-    parser.add_argument("--repeats", type=positive, default=3)
-    parser.add_argument("settings", nargs="*", help="of the runs: training.epochs=2")
-    return execute(parser, bench_sweep, argv)
+main = command(bench_sweep)

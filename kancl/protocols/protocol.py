@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kancl.config import ConfigError, nearest
-from kancl.config.reading import read_mapping
+from kancl.config.files import read_mapping
 
 FOLDER = Path(__file__).parent
 
