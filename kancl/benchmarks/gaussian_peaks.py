@@ -13,7 +13,7 @@ from avalanche.benchmarks import benchmark_from_datasets, with_task_labels
 from torch import Tensor
 
 from kancl.benchmarks.image_benchmark import Benchmark, BenchmarkInfo
-from kancl.benchmarks.options import check_count
+from kancl.data.checks import check_count
 from kancl.data.rows import rows_dataset
 
 CENTRES = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from avalanche.benchmarks import (
@@ -107,8 +108,7 @@ class ExperiencePlan:
         return [self.first_id + label for label in self.classes]
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """The images of one experience in one stream: rows of train or test images."""
 
     source: str
@@ -132,16 +132,16 @@ def assemble(
     """
     streams = _choose(images, plans, options)
     pixels, rows_of = _pixels(images, streams, plans, options.pad)
-    image_shape = (1, pixels.shape[1], pixels.shape[2])
+    _, height, width = pixels.shape
     orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
     scale = scaling(options.normalize, images.mean, images.std)
     store = ImageStore(
         pixels.flatten(1).to(options.device),
-        image_shape,
+        (1, height, width),
         scale,
         torch.stack(orders).to(options.device) if orders else None,
     )
-    multi_head = options.incremental == "task"
+    by_task = options.incremental == "task"
     datasets = {
         stream: [
             rows_dataset(
@@ -149,7 +149,7 @@ def assemble(
                 rows_of[stream][k],
                 part.targets,
                 order=k if orders else 0,
-                task_label=k if multi_head else 0,
+                task_label=k if by_task else 0,
             )
             for k, part in enumerate(parts)
         ]
@@ -162,20 +162,19 @@ def assemble(
             for classes in _CLASS_LISTS:
                 setattr(experience, classes, sorted(getattr(experience, classes)))
 
-    n_outputs = len(plans[0].classes)
-    if options.incremental == "class":
-        n_outputs = 1 + max(max(plan.class_ids) for plan in plans)
+    n_classes = len(plans[0].classes)
+    last_class = max(max(plan.class_ids) for plan in plans)
     info = BenchmarkInfo(
         name=name,
         dataset=images.name,
         incremental=options.incremental,
         n_experiences=len(plans),
-        n_outputs=n_outputs,
-        in_features=image_shape[1] * image_shape[2],
-        image_shape=image_shape,
+        n_outputs=last_class + 1 if options.incremental == "class" else n_classes,
+        in_features=height * width,
+        image_shape=store.shape,
         input_range=scale.input_range,
-        head="multi" if multi_head else "single",
-        classes_per_experience=len(plans[0].classes),
+        head="multi" if by_task else "single",
+        classes_per_experience=n_classes,
         experience_classes=tuple(tuple(plan.classes) for plan in plans),
         class_names=images.class_names,
     )
@@ -188,35 +187,27 @@ def _choose(
     """Decide which image is in which experience of which stream."""
     labels = {"train": images.train_labels, "test": images.test_labels}
     streams: dict[str, list[_Part]] = {"train": [], "test": []}
-    if options.validation > 0:
-        streams["validation"] = []
     for k, plan in enumerate(plans):
-
-        def add(stream: str, source: str, rows: Tensor, limit: int | None) -> None:
-            rows = cap(rows, labels[source], limit, [options.seed, k])
-            targets = _targets(plan, labels[source][rows], options.incremental)
-            streams[stream].append(_Part(source, rows, targets))
-
+        seed = [options.seed, k]
         # the order in which Avalanche's generators meet these classes: that of a set
         classes = [label - plan.first_id for label in set(plan.class_ids)]
-        train = rows_by_class(labels["train"], classes)
+        train, test = (rows_by_class(each, classes) for each in labels.values())
+        rows = {}
         if options.validation > 0:
-            held_out = hold_out(
-                train, labels["train"], options.validation, [options.seed, k]
-            )
-            add("validation", "train", train[held_out], None)
+            held_out = hold_out(train, labels["train"], options.validation, seed)
+            rows["validation"] = train[held_out]
             train = train[~held_out]
-        add("train", "train", train, options.train_samples)
-        add(
-            "test", "test", rows_by_class(labels["test"], classes), options.test_samples
-        )
-    for stream, parts in streams.items():
-        for k, part in enumerate(parts):
-            if len(part.rows) == 0:
+        rows["train"] = cap(train, labels["train"], options.train_samples, seed)
+        rows["test"] = cap(test, labels["test"], options.test_samples, seed)
+        for stream, chosen in rows.items():
+            if len(chosen) == 0:
                 raise ValueError(
                     f"validation={options.validation!r} leaves experience {k} of the "
                     f"{stream} stream without images: bring it nearer to 0.5"
                 )
+            source = "test" if stream == "test" else "train"
+            targets = _targets(plan, labels[source][chosen], options.incremental)
+            streams.setdefault(stream, []).append(_Part(source, chosen, targets))
     return streams
 
 
@@ -238,22 +229,23 @@ def _pixels(
 
     Experiences share images, unless these are turned: then each has its own.
     """
-    sources = {
-        "train": pad_images(images.train_images, pad),
-        "test": pad_images(images.test_images, pad),
-    }
+    train, test = images.train_images, images.test_images
+    sources = {"train": pad_images(train, pad), "test": pad_images(test, pad)}
     if not any(plan.degrees for plan in plans):
-        first_row = {"train": 0, "test": len(images.train_labels)}
+        first_row = {"train": 0, "test": len(train)}
         return torch.cat(list(sources.values())), {
             stream: [part.rows + first_row[part.source] for part in parts]
             for stream, parts in streams.items()
         }
-    turned: list[Tensor] = []
-    rows_of: dict[str, list[Tensor]] = {stream: [] for stream in streams}
-    n_rows = 0
-    for stream, parts in streams.items():
-        for part, plan in zip(parts, plans):
-            turned.append(rotate_images(sources[part.source][part.rows], plan.degrees))
-            rows_of[stream].append(torch.arange(n_rows, n_rows + len(part.rows)))
-            n_rows += len(part.rows)
-    return torch.cat(turned), rows_of
+    turned = {
+        stream: [
+            rotate_images(sources[part.source][part.rows], plan.degrees)
+            for part, plan in zip(parts, plans)
+        ]
+        for stream, parts in streams.items()
+    }
+    every = [part for parts in turned.values() for part in parts]
+    rows = iter(torch.arange(sum(map(len, every))).split([len(part) for part in every]))
+    return torch.cat(every), {
+        stream: [next(rows) for _ in parts] for stream, parts in turned.items()
+    }

@@ -14,12 +14,13 @@ import http.client
 import io
 import zlib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from kancl.data.checks import check_choice
 
 _FILES = {
     # name: (IDX dimensions, the first is the number of images)
@@ -125,17 +126,6 @@ class Images:
     std: float
 
 
-def check_dataset_name(dataset: str) -> Source:
-    """The source of ``dataset``; an unknown name is refused with the nearest one."""
-    if dataset not in SOURCES:
-        nearest = get_close_matches(str(dataset), SOURCES, n=1, cutoff=0.4)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(
-            f"dataset={dataset!r} is unknown; expected one of {', '.join(SOURCES)}.{hint}"
-        )
-    return SOURCES[dataset]
-
-
 def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> Images:
     """Read, check and return a data set.
 
@@ -150,7 +140,8 @@ def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> I
     Raises: ValueError if the name is unknown, a file is damaged, or the data are neither
         there nor to be had.
     """
-    source = check_dataset_name(dataset)
+    check_choice("dataset", dataset, SOURCES)
+    source = SOURCES[dataset]
     if data_dir is None:
         if dataset != "mnist":
             raise ValueError(

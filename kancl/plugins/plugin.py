@@ -59,7 +59,8 @@ class Needs:
         fixed_head: the head does not grow with the classes.
         one_head: there are not several heads.
         fixed_grids: no plugin changes grids.
-        alone: no other plugin of a strategy goes with it.
+        own_loss: no other plugin replays samples or acts on outputs.
+        alone: it is no part of a sum.
     """
 
     class_labels: str = ""
@@ -67,6 +68,7 @@ class Needs:
     fixed_head: str = ""
     one_head: str = ""
     fixed_grids: str = ""
+    own_loss: str = ""
     alone: str = ""
 
     def unmet(self, absent: Mapping[str, bool]) -> str | None:
@@ -122,10 +124,8 @@ class Plugin(SupervisedPlugin):
     def state_dict(self) -> dict[str, Any]:
         """Return the declared state as plain data.
 
-        Raises: Unresumable naming an attribute that is not declared, or that no state
-            can hold.
+        Raises: Unresumable naming an attribute that no state can hold.
         """
-        check_declared(self)
         return {name: to_state(getattr(self, name), name) for name in self.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,7 +136,11 @@ class Plugin(SupervisedPlugin):
 
 def undeclared(plugin: Plugin) -> list[str]:
     """Return the attributes that are no argument, no state and not transient."""
-    known = {*plugin.state, *plugin.transient, *inspect.signature(type(plugin)).parameters}
+    known = {
+        *plugin.state,
+        *plugin.transient,
+        *inspect.signature(type(plugin)).parameters,
+    }
     return [name for name in vars(plugin) if name not in known]
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from avalanche.training.plugins import SupervisedPlugin
+from kancl.plugins.plugin import Plugin, Stage
 
 
-class EpochEvaluationPlugin(SupervisedPlugin):
+class EpochEvaluationPlugin(Plugin):
     """Evaluate streams after every training epoch.
 
     Avalanche's ``eval_every=1`` does it before training too, which takes as long as an
@@ -15,6 +15,9 @@ class EpochEvaluationPlugin(SupervisedPlugin):
     Args:
         streams: the training stream and one that is not trained on, say.
     """
+
+    stage = Stage.OBSERVE
+    transient = ("_streams",)
 
     def __init__(self, streams: Sequence[Any]) -> None:
         super().__init__()

@@ -2,33 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from kancl.metrics.accuracy_matrix import empty_matrix
 from kancl.metrics.score import ACCURACY, Score
-
-
-class Measurement(NamedTuple):
-    """One row of ``metrics.csv``.
-
-    Args:
-        iteration: training iterations done when it was measured.
-        experience: the experience it is about (0-based), None if about none.
-        name: what was measured.
-        value: accuracies are fractions in [0, 1], RMSEs in the targets' unit.
-    """
-
-    iteration: int
-    experience: int | None
-    name: str
-    value: float
+from kancl.metrics.score_matrix import empty_matrix
+from kancl.plugins.plugin import Plugin, Stage
+from kancl.runs.measurements import Measurement
 
 
 class Diverged(ArithmeticError):
@@ -38,7 +23,7 @@ class Diverged(ArithmeticError):
 Listener = Callable[[Measurement], None]
 
 
-class RecorderPlugin(SupervisedPlugin):
+class RecorderPlugin(Plugin):
     """Collect a run's measurements, accuracy matrix and times.
 
     Rows in ``measurements`` (of a regression, with ``rmse`` for ``accuracy``):
@@ -54,7 +39,7 @@ class RecorderPlugin(SupervisedPlugin):
     ``matrix_stream`` outside of training. Sums stay on the device between rows, so a
     GPU is waited for once per row, not once per iteration.
 
-    Put it first among the plugins. Other parts subscribe by ``listeners.append(f)``.
+    Other parts subscribe by ``listeners.append(f)``.
 
     Args:
         n_experiences: columns of the matrix.
@@ -68,8 +53,23 @@ class RecorderPlugin(SupervisedPlugin):
         NaN or infinite, or in the evaluation after it.
     """
 
-    NOT_RESUMED = frozenset({"listeners"})
-    """Who listens is no part of a run's state."""
+    stage = Stage.RECORD
+    state = (
+        "matrix",
+        "measurements",
+        "borders",
+        "iteration",
+        "n_trained",
+        "train_seconds",
+        "eval_seconds",
+        "in_training",
+        "_losses",
+        "_scores",
+        "_evaluated",
+        "_eval_sums",
+        "_n_evaluated",
+    )
+    transient = ("listeners", "_matrix_stream", "_every", "_clock")
 
     def __init__(
         self,
@@ -107,6 +107,10 @@ class RecorderPlugin(SupervisedPlugin):
         self._evaluated: list[tuple[str, int, Tensor, int]] = []
         self._eval_sums: Tensor | None = None
         self._n_evaluated = 0
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.measurements = [Measurement(*row) for row in self.measurements]
 
     @property
     def n_experiences(self) -> int:
@@ -180,7 +184,7 @@ class RecorderPlugin(SupervisedPlugin):
         self._losses.append(strategy.loss.detach())
         output, target = strategy.mb_output, strategy.mb_y
         if len(output) == len(target):
-            self._scores.append(self.score.of_samples(output.detach(), target))
+            self._scores.append(self.score.per_sample(output.detach(), target))
         if len(self._losses) >= self._every:
             self._write_batches(strategy)
 
@@ -198,7 +202,7 @@ class RecorderPlugin(SupervisedPlugin):
         means = [losses.double().mean()]
         if self._scores:
             mean = torch.cat(self._scores).double().mean()
-            means.append(self.score.of_mean(mean))
+            means.append(self.score.reduce(mean))
         self._losses, self._scores = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
@@ -221,7 +225,7 @@ class RecorderPlugin(SupervisedPlugin):
 
     def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
         n = len(strategy.mb_y)
-        scores = self.score.of_samples(strategy.mb_output, strategy.mb_y)
+        scores = self.score.per_sample(strategy.mb_output, strategy.mb_y)
         assert self._eval_sums is not None
         self._eval_sums += torch.stack([scores.sum(), strategy.loss.sum() * n])
         self._n_evaluated += n
@@ -237,7 +241,7 @@ class RecorderPlugin(SupervisedPlugin):
         values: list[list[float]] = []
         if evaluated:
             means = torch.stack([sums / n for *_, sums, n in evaluated])
-            means[:, 0] = self.score.of_mean(means[:, 0])
+            means[:, 0] = self.score.reduce(means[:, 0])
             values = means.tolist()
         self.eval_seconds += self._clock.lap(strategy.device)
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from kancl.metrics.accuracy_matrix import METRICS
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.metrics.paired import Difference
+from kancl.metrics.score_matrix import METRICS
 from kancl.metrics.statistics import bootstrap_interval, t_interval
 from kancl.reporting.report.groups import Benchmark, Side
 from kancl.reporting.report.verdicts import COMPARED, Comparison, points

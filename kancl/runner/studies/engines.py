@@ -22,10 +22,10 @@ from omegaconf import DictConfig
 
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
 from kancl.interruption import Interrupted
-from kancl.runner.folder import RunFolder
-from kancl.runner.lock import NAME as LOCK
-from kancl.runner.lock import holder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.registry import GROUPS
+from kancl.runs import lock_holder
+from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
 Builders = Mapping[tuple[str, str], Callable[..., Any]]
 Make = Callable[[RunConfig], object]
@@ -145,11 +145,11 @@ def _job(
         builders[name] = builder
     os.chdir(folder)  # relative paths mean the same everywhere
     config = typed(configs[chosen.job], GROUPS)
-    path = RunFolder(config).path
+    path = run_folder(config).path
     # A node that dies leaves its locks, and its runs are given to others at once: wait
     # until a dead owner's lock has ended, or a live one has touched it.
     first = _changed(path / LOCK)
-    while holder(path) is not None and _changed(path / LOCK) == first:
+    while lock_holder(path) is not None and _changed(path / LOCK) == first:
         time.sleep(0.5)
     try:
         make(config)
@@ -172,14 +172,14 @@ def _end_others(configs: Sequence[RunConfig]) -> None:
     ray = sys.modules.get("ray")
     if ray is not None:
         ray.shutdown()
-    while any(holder(RunFolder(config).path) is not None for config in configs):
+    while any(lock_holder(run_folder(config).path) is not None for config in configs):
         time.sleep(0.5)
 
 
 def _marks(config: RunConfig) -> tuple[int | None, ...]:
     """Tell by what has changed whether a run has a new result, and whether it was begun."""
-    folder = RunFolder(config).path
-    return tuple(_changed(folder / f) for f in ("summary.json", "env.json", LOCK))
+    folder = run_folder(config).path
+    return tuple(_changed(folder / f) for f in (SUMMARY, ENVIRONMENT, LOCK))
 
 
 def _changed(path: Path) -> int | None:
