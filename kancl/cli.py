@@ -95,16 +95,8 @@ known beforehand, foretold it. The run has to be made with evaluation.locality=t
 keeps the network's states. Of several runs, seeds say, all pairs of experiences together
 tell how well it did. Trains nothing.
 """
-BENCHES = {
-    "layers": "layers",
-    "data": "data_path",
-    "runs": "runs",
-    "evaluation": "evaluation",
-    "device": "device",
-    "checkpoints": "checkpoints",
-    "sweep": "sweep",
-}
-"""Name: the module in ``kancl.bench``."""
+BENCHES = ("layers", "data", "runs", "evaluation", "device", "checkpoints", "sweep")
+"""Modules in ``kancl.bench``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -374,5 +366,5 @@ def _bench(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in BENCHES:
         name = arguments[0] if arguments else ""
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    module = importlib.import_module(f"kancl.bench.{BENCHES[arguments[0]]}")
+    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
     return int(module.main(arguments[1:]) or 0)

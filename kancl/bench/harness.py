@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Protocol, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +33,14 @@ Rows = Sequence[Mapping[str, Cell]]
 """Cells by the title of their column; ``verdict``, if any, is PASS or FAIL."""
 
 
-def command(
-    bench: Callable[..., Iterable[Rows]],
-) -> Callable[[Sequence[str] | None], int]:
-    """The command line of a benchmark, whose keyword-only arguments are its options.
+class Command(Protocol):
+    """The command line of a benchmark; 1 if a verdict is FAIL."""
 
-    The command shows what it yields as it comes, and returns 1 if a verdict is FAIL.
-    """
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+def command(bench: Callable[..., Iterable[Rows]]) -> Command:
+    """Make keyword-only arguments the options of a command that shows what is yielded."""
 
     def main(argv: Sequence[str] | None = None) -> int:
         module = inspect.getmodule(bench)

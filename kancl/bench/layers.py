@@ -38,6 +38,7 @@ from kancl.models import KAN, MLP
 from kancl.models.cost import n_parameters
 from kancl.reporting.colours import KAN as KAN_COLOUR
 from kancl.reporting.colours import MLP as MLP_COLOUR
+from kancl.splines import Implementation
 
 OURS = "kancl"
 MATCHED = "MLP, same parameters"
@@ -79,7 +80,7 @@ class Speed:
 
 def time_cell(
     cell: Cell,
-    implementations: Sequence[str] = (),
+    implementations: Sequence[Implementation] = (),
     degree: int = 3,
     rounds: int = 15,
     device: str = "cpu",
@@ -212,7 +213,7 @@ def bench_layers(
     batch_sizes: Sequence[int] = (64, 256),
     grid_sizes: Sequence[int] = (5, 20, 64),
     degree: int = 3,
-    implementations: Sequence[str] = (),
+    implementations: Sequence[Implementation] = (),
     efficient_kan: str | None = None,
     rounds: int = 15,
     device: str = "cpu",

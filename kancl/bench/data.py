@@ -34,7 +34,7 @@ from kancl.benchmarks import split_mnist
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
 from kancl.plugins.measuring.recorder import RecorderPlugin
-from kancl.strategies.setup import TrainingSetup
+from kancl.strategies import TrainingSetup, build
 
 Images = tuple[Tensor, Tensor]
 
@@ -78,7 +78,7 @@ def bench_data(
             device=device,
             **options,
         )
-        train_and_evaluate(setup.build(), benchmark)
+        train_and_evaluate(build("naive", setup), benchmark)
 
     def stock(network: nn.Module) -> None:
         learner = Naive(
