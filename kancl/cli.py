@@ -310,56 +310,12 @@ def exit_code(summaries: Sequence[dict[str, object]]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    from kancl.config import RunConfig, defaults, kinds
-    from kancl.config.schema import GROUP_KEYS
-    from kancl.runner.request.compose import launchers
-    from kancl.runner.request.registry import GROUPS
+    from rich.console import Console
 
-    names = {f"{group}s": group for group in GROUPS}
-    names["strategies"] = names.pop("strategys")
-    others = ("experiments", "settings")
-    wanted = arguments or [*names, *others]
-    for word in wanted:
-        if word not in names and word not in names.values() and word not in others:
-            known = [*names, *others]
-            raise ConfigError(f"there is no list of {word}; {nearest(word, known)}")
-    for title, name in names.items():
-        if title not in wanted and name not in wanted:
-            continue
-        print(f"{name}=")
-        for builder in GROUPS[name].builders:
-            print(f"  {builder:14} {GROUPS[name].summary(builder)}")
-            for option in GROUPS[name].options(builder).values():
-                value = _shown(option.default)
-                print(f"      {name}.{option.name}={value}  ({option.kind})")
-    if "experiments" in wanted:
-        from kancl.runner.request.experiments import experiment_names, read_experiment
+    from kancl.runner.request.listing import show_list
 
-        print("experiment=")
-        for name in experiment_names():
-            print(f"  {name}\n      {read_experiment(name).question}")
-    if "settings" in wanted:
-        print("settings=")
-        taken = kinds() | {"match_to": "|".join(GROUPS["model"].builders)}
-        fixed = {
-            ".".join(key): getattr(RunConfig, field)
-            for key, field in GROUP_KEYS.items()
-        }
-        for key, default in {**fixed, **defaults()}.items():
-            inner = default.items() if isinstance(default, dict) else [("", default)]
-            for name, value in inner:
-                full = f"{key}{'.' * bool(name)}{name}"
-                print(f"  {full}={_shown(value)}  ({taken[full]})")
-        print(f"  hydra/launcher={', '.join(launchers())}")
+    show_list(arguments, Console())
     return 0
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (tuple, list)):
-        return "[" + ",".join(map(str, value)) + "]"
-    return str(value)
 
 
 def _bench(arguments: list[str]) -> int:

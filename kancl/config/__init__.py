@@ -4,7 +4,7 @@ from kancl.config.files import config_dir
 from kancl.config.groups import Group, Option, Part
 from kancl.config.presets import Preset, presets, read_preset
 from kancl.config.schema import Choice, Evaluation, RunConfig, Seeds, Training
-from kancl.config.typed import defaults, fingerprint, kinds, plain, typed
+from kancl.config.typed import fingerprint, plain, typed
 from kancl.config.values import ConfigError, nearest
 
 __all__ = [
@@ -19,9 +19,7 @@ __all__ = [
     "Seeds",
     "Training",
     "config_dir",
-    "defaults",
     "fingerprint",
-    "kinds",
     "nearest",
     "plain",
     "presets",

@@ -14,6 +14,14 @@ def summary(thing: object) -> str:
     return _plain((inspect.getdoc(thing) or "").partition("\n\n")[0])
 
 
+def about(thing: object) -> str:
+    """A docstring without what it says of arguments, shapes and errors."""
+    text = inspect.getdoc(thing) or ""
+    paragraphs = re.split(r"\n\n|\n(?=\w+:\s)", text)
+    kept = [p for p in paragraphs if not re.match(r"(Args|Shape|Raises|Returns):\s", p)]
+    return "\n\n".join(map(_plain, kept))
+
+
 def argument_help(thing: object) -> dict[str, str]:
     """Say what each argument means: ``Args:`` of a function or class, in one line each.
 

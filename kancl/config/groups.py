@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kancl.config.docstrings import argument_help, summary
-from kancl.config.presets import Preset, presets
+from kancl.config.presets import Preset
 from kancl.config.values import ConfigError, convert, describe, nearest
 
 
@@ -77,6 +77,7 @@ class Group:
         supplied: keyword-only arguments that the runner gives, so no user's keys.
         parts: the parts of a name, if names may be more than those of ``builders``,
             such as sums; raises ValueError for a name that stands for nothing.
+        presets: those that come with kancl, by name; read when they are needed.
     """
 
     def __init__(
@@ -85,29 +86,35 @@ class Group:
         builders: Mapping[str, Callable[..., Any]],
         supplied: Collection[str] = frozenset(),
         parts: Callable[[str], Sequence[Part]] | None = None,
+        presets: Callable[[], Mapping[str, Preset]] = dict,
     ) -> None:
         self.name, self.builders, self.supplied = name, builders, supplied
+        self._presets = presets
         self._builder_parts = parts or (lambda name: [Part(name, builders[name])])
 
     @property
     def presets(self) -> Mapping[str, Preset]:
-        return presets(self.name)
+        return self._presets()
 
     @property
     def names(self) -> list[str]:
         """All builders and presets, sums left out."""
         return list(dict.fromkeys([*self.builders, *self.presets]))
 
-    def expanded(self, name: object) -> str:
+    def expanded(self, name: object, key: str = "") -> str:
         """The name of what is built: presets give way to what they are presets of.
+
+        Args:
+            key: what chose it, if not that of the group.
 
         Raises: ConfigError with the nearest name if there is no such builder.
         """
-        no_such = f"there is no {self.name}={name}; {nearest(name, self.names)}"
+        no_such = f"there is no {key or self.name}={name}; {nearest(name, self.names)}"
         if not isinstance(name, str):
             raise ConfigError(no_such)
         words = [
-            self.presets[w].preset_of if w in self.presets else w for w in _sum(name)
+            self.presets[w].preset_of if w in self.presets else w
+            for w in name.split("+")
         ]
         try:
             self._builder_parts("+".join(words))
@@ -128,14 +135,16 @@ class Group:
         Raises: ConfigError with the nearest name if there is no such builder.
         """
         parts = list(self._builder_parts(self.expanded(name)))
-        for word in _sum(str(name)):
+        for word in str(name).split("+"):
             if word not in self.presets:
                 continue
             preset = self.presets[word]
-            tuned = self.split(preset.preset_of, preset.options)
-            values = {part.name: arguments for part, arguments in tuned}
+            base = self._builder_parts(preset.preset_of)
+            tuned = {
+                part.name: v for part, v in self._dealt(base, preset.options, word)
+            }
             parts = [
-                replace(part, defaults={**part.defaults, **values.get(part.name, {})})
+                replace(part, defaults={**part.defaults, **tuned.get(part.name, {})})
                 for part in parts
             ]
         return parts
@@ -158,7 +167,17 @@ class Group:
 
         Raises: ConfigError for a key that no part has.
         """
-        parts = self.parts(name)
+        return self._dealt(self.parts(name), options, name)
+
+    def summary(self, name: str) -> str:
+        """One line: what the preset says of itself, or the first of the docstring."""
+        if name in self.presets and self.presets[name].help:
+            return self.presets[name].help
+        return " + ".join(summary(part.builder) for part in self.parts(name))
+
+    def _dealt(
+        self, parts: Sequence[Part], options: Mapping[str, Any], name: object
+    ) -> list[tuple[Part, dict[str, Any]]]:
         owners = {key: (part.name, o.name) for key, part, o in self._keys(parts)}
         dealt: dict[str, dict[str, Any]] = {part.name: {} for part in parts}
         for key, value in options.items():
@@ -171,12 +190,6 @@ class Group:
             dealt[part][argument] = value
         return [(part, dealt[part.name]) for part in parts]
 
-    def summary(self, name: str) -> str:
-        """One line: what the preset says of itself, or the first of the docstring."""
-        if name in self.presets and self.presets[name].help:
-            return self.presets[name].help
-        return " + ".join(summary(part.builder) for part in self.parts(name))
-
     def _keys(self, parts: Sequence[Part]) -> list[tuple[str, Part, Option]]:
         read = [(p, signature_options(p.builder, self.supplied)) for p in parts]
         n_parts = Counter(name for _, options in read for name in options)
@@ -187,7 +200,3 @@ class Group:
                 default = part.defaults.get(option.name, option.default)
                 found.append((key, part, replace(option, default=default)))
         return found
-
-
-def _sum(name: str) -> list[str]:
-    return name.split("+")

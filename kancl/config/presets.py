@@ -54,9 +54,14 @@ class Preset:
         return found
 
 
+def is_name(text: object) -> bool:
+    """Whether a preset can be called so, and its folders after it."""
+    return isinstance(text, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+", text))
+
+
 def read_preset(path: Path) -> Preset:
     """Raises: ConfigError for a file that is none."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", path.stem):
+    if not is_name(path.stem):
         raise ConfigError(f"{path}: a preset's name has letters, digits, _ and - only")
     content = read_mapping(path)
     preset_of, settings = content.pop("preset_of", None), content.pop("with", {})

@@ -47,7 +47,7 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any]) -> None:
         for name, value in attributes.items():
             if not _is_plain(name, value):
                 raise ValueError(f"{path}.{name} is no plain value")
-            vars(parts[path])[name] = value
+            parts[path].__dict__[name] = value
 
 
 def _is_plain(name: str, value: Any) -> bool:

@@ -10,7 +10,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 
 UNSEEN_EVERY = 5
 """Every fifth regular point measures the experiences to come as well."""

@@ -7,7 +7,7 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 
 FINENESS = {1: 401, 2: 81}
 """By dimensions, points along each of them."""

@@ -10,8 +10,8 @@ from avalanche.evaluation.metric_results import MetricValue
 from kancl.data.rows import as_tensors
 from kancl.metrics.locality import leak_of_layer
 from kancl.models.inspect import layer_weights, named_layers
+from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LOCALITY, LocalityPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
 
 FAMILIES = {
     "occupancy": ("off_grid_", "effective_fraction_"),

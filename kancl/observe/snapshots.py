@@ -31,7 +31,7 @@ from kancl.models.inspect import (
 )
 from kancl.models.kan_linear import KANLinear
 from kancl.observe.curves import in_eval_mode
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 
 LOCALITY = "locality_"
 """Begin of the measurements' names."""

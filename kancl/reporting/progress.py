@@ -18,7 +18,7 @@ from kancl.metrics.score_matrix import (
     largest_rmse_increase,
     learning_accuracy,
 )
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.runs.measurements import Measurement
 from kancl.runs.names import CURVE
 

@@ -15,8 +15,8 @@ from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
 from kancl.metrics.locality import Occupancy
 from kancl.observe.learned_function import LearnedFunctionPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LOCALITY, LocalityPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.learned_function import LearnedFunction, learned_functions
 from kancl.reporting.locality import (

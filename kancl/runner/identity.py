@@ -51,7 +51,9 @@ def provenance(config: RunConfig) -> dict[str, Any]:
 def _own_code(config: RunConfig) -> str:
     """Identify the files with the builders that a user has registered; "" without any."""
     builders = [
-        group.builder(getattr(config, key).name) for key, group in GROUPS.items()
+        part.builder
+        for key, group in GROUPS.items()
+        for part in group.parts(getattr(config, key).builder)
     ]
     own = [b for b in builders if b.__module__.partition(".")[0] != "kancl"]
     files = {Path(inspect.getsourcefile(builder) or "") for builder in own}

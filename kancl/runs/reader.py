@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.config.reading import read_mapping
+from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
-from kancl.metrics.score_matrix import METRICS, matrix_from_series
 from kancl.metrics.continual import CONTINUAL_METRICS
+from kancl.metrics.score_matrix import METRICS, matrix_from_series
 from kancl.runs import names
 from kancl.runs.files import MOST_ROWS, read_json, read_whole
 from kancl.runs.measurements import Measurement, all_metrics, series_of, training_ends

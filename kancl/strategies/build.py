@@ -133,8 +133,8 @@ def _check_needs(
         "own_loss": any(p.stage in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
         "alone": "+" in GROUP.expanded(name),
     }
-    for member in (base, *plugins):
-        reason = member.needs.unmet(absent)
+    for needs in (base.needs, *(plugin.needs for plugin in plugins)):
+        reason = needs.unmet(absent)
         if reason is not None:
             head = type(setup.model).__name__
             raise ValueError(f"strategy={name} can't train this {head}: {reason}")

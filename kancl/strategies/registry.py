@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from functools import partial
 
-from kancl.config import Group, Part
+from kancl.config import Group, Part, presets
 from kancl.plugins.outputs.labels_trick import LabelsTrickPlugin
 from kancl.plugins.outputs.lwf import LwFPlugin
 from kancl.plugins.outputs.readout import (
@@ -78,43 +78,35 @@ presets, in ``configs/strategy``.
 def parts(name: str) -> list[Part]:
     """Return the classes that a name, or a sum of names, stands for.
 
-    Raises: ValueError with the nearest name if there is none, or for a sum that adds
+    Raises: KeyError for a name that there is not; ValueError for a sum that adds
         nothing.
     """
     names = name.split("+")
+    if "naive" in names and len(names) > 1:
+        others = "+".join(other for other in names if other != "naive")
+        raise ValueError(
+            f"strategy={name}: naive adds nothing to a sum; use strategy={others} instead"
+        )
+    found = []
     for word in names:
-        if word not in STRATEGIES:
-            close = get_close_matches(word, STRATEGIES, n=1)
-            hint = f", did you mean {close[0]}?" if close else "."
+        first, *rest = STRATEGIES[word]
+        found += [Part(word, first), *(Part(f"{word}.{c.__name__}", c) for c in rest)]
+    classes = [part.builder for part in found]
+    for cls in classes:
+        if classes.count(cls) > 1:
             raise ValueError(
-                f"strategy={name}: {word} is unknown{hint} There are "
-                f"{', '.join(STRATEGIES)}"
+                f"strategy={name} has {cls.__name__} more than once: leave one of the "
+                "names out instead"
             )
-        if names.count(word) > 1:
-            raise ValueError(f"strategy={name} has {word} more than once")
-        if word == "naive" and len(names) > 1:
-            others = "+".join(other for other in names if other != "naive")
-            raise ValueError(
-                f"strategy={name}: naive adds nothing to a sum; use strategy={others} "
-                "instead"
-            )
-    found = [Part(word, cls) for word in names for cls in STRATEGIES[word][:1]]
-    extra = [
-        Part(f"{word}.{cls.__name__}", cls)
-        for word in names
-        for cls in STRATEGIES[word][1:]
-    ]
-    classes = [part.builder for part in found + extra]
-    for part in found + extra:
-        if classes.count(part.builder) > 1:
-            raise ValueError(
-                f"strategy={name} has {part.builder.__name__} more than once: leave one "
-                "of the names out instead"
-            )
-    return found + extra
+    return found
 
 
-GROUP = Group("strategy", STRATEGIES, parts=parts)  # type: ignore[arg-type]
+GROUP = Group(
+    "strategy",
+    STRATEGIES,  # type: ignore[arg-type]
+    parts=parts,
+    presets=partial(presets, "strategy"),
+)
 """The keys of every strategy, with their defaults and meanings."""
 
 

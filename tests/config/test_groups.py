@@ -63,13 +63,12 @@ def parts(name: str) -> list[Part]:
 
 
 @pytest.fixture
-def group(monkeypatch: pytest.MonkeyPatch) -> Group:
+def group() -> Group:
     tuned = {
         "strong": Preset("strong", "lwf+replay", "Both.", {"lwf.alpha": 9.0}, {}),
         "warm": Preset("warm", "lwf", "", {"temperature": 5.0}, {}),
     }
-    monkeypatch.setattr("kancl.config.groups.presets", lambda _: tuned)
-    return Group("strategy", BUILDERS, {"seed"}, parts)
+    return Group("strategy", BUILDERS, {"seed"}, parts, lambda: tuned)
 
 
 def test_help_is_read_from_the_docstrings_of_a_class_and_its_bases() -> None:

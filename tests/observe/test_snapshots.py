@@ -18,8 +18,8 @@ from kancl.metrics.locality import (
 from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models import kan, mlp
 from kancl.models.heads import with_head
+from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LocalityPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
 from tests.reporting.small_run import naive, stream_of_digits, train_through
 
 

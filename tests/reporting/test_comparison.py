@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from kancl.reporting.tables import (
+from kancl.reporting.comparison import (
     comparison_markdown,
     comparison_table,
     show_comparison,

@@ -85,6 +85,7 @@ class LwFPlugin(Plugin):
         self._classes = state["classes"]
         if state["teacher"] is not None:
             if self._teacher is None:
+                assert self._model is not None
                 self._teacher = copy.deepcopy(self._model).requires_grad_(False)
             load_module_state(self._teacher, state["teacher"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,7 @@ class AnchorPlugin(Plugin):
     """
 
     stage = Stage.PENALTY
-    state = ("anchor",)
+    state: ClassVar[tuple[str, ...]] = ("anchor",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ from statistics import fmean
 from typing import Any, Literal
 
 from kancl.metrics.statistics import ALPHA, pairs_needed, smallest_p
-from kancl.reporting.report.groups import Benchmark, Side, shown, unlike
 from kancl.reporting.report.tuning import Tuning
+from kancl.reporting.report.variants import Benchmark, Side, shown, unlike
 from kancl.reporting.report.verdicts import (
     EQUAL_SIZE,
     FEWEST_PAIRS,

@@ -61,12 +61,12 @@ class CheckpointFolder:
     two together are a point to resume from. The two newest of each are kept.
 
     Args:
-        made_by: what must be the same for a run to be resumed to the same bytes.
+        provenance: what must be the same for a run to be resumed to the same bytes.
     """
 
-    def __init__(self, path: Path, made_by: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
         self.path = path
-        self._made_by = dict(made_by)
+        self._provenance = dict(provenance)
 
     def write_boundary(
         self, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
@@ -95,7 +95,9 @@ class CheckpointFolder:
             if read is not None:
                 n_experiences_done, iteration, state = read
                 boundaries[n_experiences_done] = iteration, state
-                points.append(ResumePoint(path.name, iteration, n_experiences_done, state, None))
+                points.append(
+                    ResumePoint(path.name, iteration, n_experiences_done, state, None)
+                )
         for path in sorted(self.path.glob(f"iteration-*{SUFFIX}")):
             read = self._try(path, say)
             if read is None:
@@ -108,7 +110,9 @@ class CheckpointFolder:
                 )
                 continue
             boundary = boundaries[n_experiences_done][1]
-            points.append(ResumePoint(path.name, iteration, n_experiences_done, boundary, state))
+            points.append(
+                ResumePoint(path.name, iteration, n_experiences_done, boundary, state)
+            )
         return sorted(points, key=lambda p: (p.iteration, p.inside is None))[::-1]
 
     def clear(self) -> None:
@@ -122,9 +126,16 @@ class CheckpointFolder:
             self.path.rmdir()
 
     def _write(
-        self, name: str, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
+        self,
+        name: str,
+        n_experiences_done: int,
+        iteration: int,
+        state: Mapping[str, Any],
     ) -> None:
-        head = {"made_by": self._made_by, "n_experiences_done": n_experiences_done}
+        head = {
+            "provenance": self._provenance,
+            "n_experiences_done": n_experiences_done,
+        }
         text = json.dumps({**head, "iteration": iteration}).encode()
         body = text + b"\n" + pack(state)
         write_whole(self.path / name, MAGIC + _digest(body) + b"\n" + body)
@@ -153,14 +164,18 @@ class CheckpointFolder:
         try:
             text, _, packed = body.partition(b"\n")
             head = json.loads(text)
-            made_by = dict(head["made_by"])
-            n_experiences_done, iteration = int(head["n_experiences_done"]), int(head["iteration"])
+            provenance = dict(head["provenance"])
+            n_experiences_done, iteration = int(head["n_experiences_done"]), int(
+                head["iteration"]
+            )
             state = unpack(packed)
         except Exception as error:  # whatever a forged file makes the reader do
             why = " ".join(str(error).split())[:120]
             raise Refused(f"{path} is no plain state: refused ({why})") from error
         unlike = [
-            key for key, value in self._made_by.items() if made_by.get(key) != value
+            key
+            for key, value in self._provenance.items()
+            if provenance.get(key) != value
         ]
         if unlike:
             raise Refused(

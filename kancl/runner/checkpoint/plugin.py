@@ -18,7 +18,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.config.schema import Checkpoint
 from kancl.interruption import Interruption
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.plugins.state import Unresumable
 from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint

@@ -18,7 +18,6 @@ from torch import Tensor
 from kancl.data.leaves import leaf_rows
 from kancl.plugins.state import Unresumable
 
-
 SOURCES = "$samples"
 """Key of what stands for a data set in a state."""
 

@@ -15,7 +15,7 @@ from kancl.reporting.learned_function import (
     phase_diagram,
 )
 from kancl.runner.diagnosis import LEARNED
-from kancl.runner.folder import RunFolder
+from kancl.runner.identity import run_folder
 
 
 def draw_learned(
@@ -34,7 +34,7 @@ def draw_learned(
     folder = Path(name)
     for label, (config, worst) in runs.items():
         folder = Path(config.log_dir) / name
-        path = RunFolder(config).path
+        path = run_folder(config).path
         if worst is None or not (path / LEARNED).is_file():
             continue
         function = read_learned(path, label, f"old error +{worst:.1g}")

@@ -28,7 +28,7 @@ from rich.console import Console
 import kancl
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import GROUPS as GROUP_NAMES
-from kancl.config.typed import keys
+from kancl.config.typed import CHOICES, all_options
 from kancl.reporting.table import Cell as TableCell
 from kancl.reporting.table import Column, Table
 from kancl.runner.request.check import check
@@ -265,8 +265,7 @@ def _known(cell: Cell) -> set[str]:
             f"scenario={config.scenario.name} holds nothing out to tune on; nearest: "
             "scenario=split_mnist"
         )
-    names = {group: getattr(config, group).name for group in GROUP_NAMES}
-    return keys(GROUPS, {**names, "match_to": config.match_to.name})
+    return set(all_options(GROUPS, {k: getattr(config, k).builder for k in CHOICES}))
 
 
 def _takes(known: set[str], text: str) -> bool:
@@ -314,10 +313,10 @@ def _write(
         f"kancl run experiment={path}",
     ]
     content = {
-        "question": "With settings chosen alike, which of the sides forgets less?",
-        "control": "Equal trials for every side, chosen on held-out training images.",
+        "question": "With settings chosen alike, which of them forgets less?",
+        "control": "Equal trials for every variant, chosen on held-out training images.",
         "shared": [*fixed, "seed=range(5)"],
-        "sides": [
+        "variants": [
             [*t.cell, *(f"{key}={value}" for key, value in t.chosen.items())]
             for t in found
         ],

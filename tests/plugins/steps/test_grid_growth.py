@@ -8,7 +8,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
 from kancl.plugins.steps.hard_mask import HardMaskPlugin

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kancl.reporting.report.flags import flags
-from kancl.reporting.report.groups import benchmarks
+from kancl.reporting.report.confounds import flags
+from kancl.reporting.report.variants import benchmarks
 from kancl.reporting.report.verdicts import compare
 from kancl.runs import find_runs
 from tests.reporting.report.conftest import edit

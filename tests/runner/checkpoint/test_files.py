@@ -19,14 +19,14 @@ from kancl.runner.checkpoint import CheckpointFolder
 from kancl.runner.checkpoint.files import MAGIC, pack
 from kancl.runs import WriteError, write_whole
 
-MADE_BY = {"configuration": "abc", "torch": "2"}
+PROVENANCE = {"configuration": "abc", "torch": "2"}
 STATE = {"x": torch.arange(3), "list": ["tuple", [1, None, "é"]], "n": 2**60}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> CheckpointFolder:
     """With a border at iteration 10 and two states inside, at 14 and 18."""
-    made = CheckpointFolder(tmp_path / "checkpoint", MADE_BY)
+    made = CheckpointFolder(tmp_path / "checkpoint", PROVENANCE)
     made.write_border(1, 10, {"at": 10})
     made.write_inside(1, 14, {"at": 14})
     made.write_inside(1, 18, STATE)
@@ -71,7 +71,12 @@ class Bomb:
 
 
 def head(**changes: Any) -> bytes:
-    content = {"made_by": MADE_BY, "n_trained": 1, "iteration": 18, **changes}
+    content = {
+        "provenance": PROVENANCE,
+        "n_experiences_done": 1,
+        "iteration": 18,
+        **changes,
+    }
     return json.dumps(content).encode() + b"\n"
 
 
@@ -94,7 +99,9 @@ DAMAGED = {
     "no head": lambda good: forged(b"\xff\xff"),
     "head of another kind": lambda good: forged(b"[]\n" + pack({})),
     "no state": lambda good: forged(head() + pack({})[:-9]),
-    "a number for a state": lambda good: forged(head(n_trained="x") + pack({})),
+    "a number for a state": lambda good: forged(
+        head(n_experiences_done="x") + pack({})
+    ),
 }
 
 
@@ -121,7 +128,7 @@ def test_the_bombs_are_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_states_of_another_run_or_program_are_refused(folder: CheckpointFolder) -> None:
-    other = CheckpointFolder(folder.path, {**MADE_BY, "torch": "3"})
+    other = CheckpointFolder(folder.path, {**PROVENANCE, "torch": "3"})
     found, said = latest(other)
     assert found == [] and said.count("another torch") == 3
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kancl.data.rows import as_tensors
 from kancl.models.inspect import off_grid_shares, spline_network
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
 OFF_GRID = "off_grid_share_layer_"
