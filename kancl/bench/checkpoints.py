@@ -19,13 +19,12 @@ from typing import Any
 
 import torch
 
-from kancl.bench.harness import Rows, command, verdict
+from kancl.bench.harness import Rows, Value, command, verdict
 from kancl.benchmarks import split_mnist
 from kancl.config.schema import Checkpoint
 from kancl.models import MODELS
 from kancl.models.heads import with_head
-from kancl.plugins.measuring.recorder import RecorderPlugin
-from kancl.reporting.table import Cell
+from kancl.observe.recorder import RecorderPlugin
 from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin
 from kancl.runner.checkpoint.replayable import ReplayableIterator
 from kancl.strategies import TrainingSetup, build
@@ -50,7 +49,7 @@ def bench_checkpoints(*, iterations: int = 60) -> Iterator[Rows]:
 
 def measure(
     model: str, strategy: str, iterations: int, folder: Path
-) -> dict[str, Cell]:
+) -> dict[str, Value]:
     """Train ``iterations`` batches of 128 on each of two experiences; times are medians."""
     benchmark = split_mnist(train_samples=max(2 * 128, 2000), test_samples=10)
     info = benchmark.info

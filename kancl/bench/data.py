@@ -33,7 +33,7 @@ from kancl.bench.others import (
 from kancl.benchmarks import split_mnist
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.strategies import TrainingSetup, build
 
 Images = tuple[Tensor, Tensor]

@@ -8,7 +8,7 @@ does in seconds. Whether a device computes right is a matter of tests: ``pytest 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Literal, cast
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from kancl.bench.harness import (
+    Row,
     Rows,
     Step,
     command,
@@ -28,7 +29,6 @@ from kancl.bench.harness import (
 )
 from kancl.bench.layers import MATCHED, Cell, time_cell
 from kancl.models import KAN
-from kancl.reporting.table import Cell as TableCell
 from kancl.splines import (
     Implementation,
     UniformGrid,
@@ -46,7 +46,6 @@ LONGEST_RUN = 5.0
 WARM_UP = 3  # steps before a graph is recorded, as torch asks for
 BATCH = 64
 
-Row = Mapping[str, TableCell]
 Checks = Literal["steps", "graphs", "compiled", "vmap", "streams", "runs"]
 
 
@@ -75,9 +74,7 @@ def bench_device(
             yield [_row(check, result, "no error", False)]
 
 
-def _row(
-    what: str, result: str, target: str = "", holds: bool | None = None
-) -> dict[str, TableCell]:
+def _row(what: str, result: str, target: str = "", holds: bool | None = None) -> Row:
     passed = "" if holds is None else verdict(holds)
     return {"what": what, "result": result, "target": target, "verdict": passed}
 

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, Protocol, TypeVar, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +28,9 @@ from kancl.config.groups import Option, signature_options
 from kancl.models import MLP
 from kancl.models.cost import n_parameters
 from kancl.models.matching import match_hidden
-from kancl.reporting.table import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from kancl.reporting.table import Table
 
 TURN_SECONDS = 0.1
 """A turn is as many steps as fit in."""
@@ -29,8 +39,10 @@ Step = Callable[[], object]
 Prepare = Callable[[int], Step]
 """Gets a turn ready, untimed, and returns what is timed."""
 K = TypeVar("K")
-Rows = Sequence[Mapping[str, Cell]]
-"""Cells by the title of their column; ``verdict``, if any, is PASS or FAIL."""
+Value = Union[str, float, None]
+Row = Mapping[str, Value]
+"""Values by the title of their column; ``verdict``, if any, is PASS or FAIL."""
+Rows = Sequence[Row]
 
 
 class Command(Protocol):
@@ -55,10 +67,10 @@ def command(bench: Callable[..., Iterable[Rows]]) -> Command:
         options = vars(parser.parse_args(argv))
         torch.set_num_threads(options.pop("threads"))
         path = options.pop("csv")
-        rows: list[Mapping[str, Cell]] = []
+        rows: list[Row] = []
         try:
             for part in bench(**options):
-                table(part).show()
+                show(part)
                 rows += part
         except ValueError as error:
             parser.error(str(error))
@@ -97,8 +109,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def show(rows: Rows) -> None:
+    try:
+        table(rows).show()
+    except ModuleNotFoundError:  # without Avalanche layers can be timed all the same
+        for row in rows:
+            print(*row.values(), sep="  ", flush=True)
+
+
 def table(rows: Rows) -> Table:
     """Columns in the order of the first row."""
+    from kancl.reporting.table import Column, Table
+
     columns = []
     for title in rows[0]:
         numbers = any(isinstance(row[title], (int, float)) for row in rows)
@@ -143,7 +165,7 @@ class Timing:
         """``times`` of the CPU's time, which leaves out what was waited for others."""
         return median_ratio(self.cpu_seconds, other.cpu_seconds)
 
-    def cells(self, first: Timing) -> dict[str, Cell]:
+    def cells(self, first: Timing) -> dict[str, Value]:
         """The columns that say how long it took, beside the first."""
         return {
             "seconds": self.median,

@@ -36,21 +36,10 @@ from kancl.bench.harness import (
 from kancl.bench.others import load_efficient_kan, load_inkan
 from kancl.models import KAN, MLP
 from kancl.models.cost import n_parameters
-from kancl.reporting.colours import KAN as KAN_COLOUR
-from kancl.reporting.colours import MLP as MLP_COLOUR
 from kancl.splines import Implementation
 
 OURS = "kancl"
 MATCHED = "MLP, same parameters"
-
-STYLES: dict[str, dict[str, Any]] = {
-    OURS: dict(color=KAN_COLOUR, marker="o", linewidth=2.2),
-    "kancl, with scale": dict(color=KAN_COLOUR, marker="o", linestyle=":"),
-    "MLP, same widths": dict(color=MLP_COLOUR, marker="s", linestyle=":"),
-    MATCHED: dict(color=MLP_COLOUR, marker="s"),
-    "inkan": dict(color="#009E73", marker="^"),
-    "efficient-kan": dict(color="#777777", marker="D"),
-}
 
 
 @dataclass(frozen=True)
@@ -168,6 +157,16 @@ def draw(speeds: Sequence[Speed], path: Path) -> None:
     """Time and memory against the grid size, a column per network and batch size."""
     from matplotlib.figure import Figure
 
+    from kancl.reporting import colours
+
+    styles: dict[str, dict[str, Any]] = {
+        OURS: dict(color=colours.KAN, marker="o", linewidth=2.2),
+        "kancl, with scale": dict(color=colours.KAN, marker="o", linestyle=":"),
+        "MLP, same widths": dict(color=colours.MLP, marker="s", linestyle=":"),
+        MATCHED: dict(color=colours.MLP, marker="s"),
+        "inkan": dict(color="#009E73", marker="^"),
+        "efficient-kan": dict(color="#777777", marker="D"),
+    }
     columns = list(dict.fromkeys((s.cell.layers, s.cell.batch_size) for s in speeds))
     figure = Figure(figsize=(3.1 * len(columns) + 0.8, 5.8), layout="constrained")
     axes = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
@@ -177,7 +176,7 @@ def draw(speeds: Sequence[Speed], path: Path) -> None:
         for variant in dict.fromkeys(s.variant for s in speeds):
             points = [s for s in cells if s.variant == variant]
             grid = [s.cell.grid_size for s in points]
-            style = {"markersize": 4.5, "label": variant, **STYLES.get(variant, {})}
+            style = {"markersize": 4.5, "label": variant, **styles.get(variant, {})}
             axes[0, k].plot(grid, [s.timing.median * 1e3 for s in points], **style)
             axes[1, k].plot(grid, [s.peak_bytes / 1e6 for s in points], **style)
         sizes = "-".join(map(str, column[0]))

@@ -17,9 +17,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from kancl.bench.harness import Rows, Step, command, take_turns, verdict
+from kancl.bench.harness import Rows, Step, Value, command, take_turns, verdict
 from kancl.config import ConfigError
-from kancl.reporting.table import Cell
 from kancl.runner.studies.engines import n_cores
 
 TARGET = 0.85
@@ -72,7 +71,7 @@ def bench_sweep(
     variants = {name: partial(prepare, extra) for name, extra in VARIANTS.items()}
     timings = take_turns(variants, repeats)
     one, joblib = timings.values()
-    rows: list[dict[str, Cell]] = [
+    rows: list[dict[str, Value]] = [
         {"variant": name, "seconds": timing.median, "times as fast": one.times(timing)}
         for name, timing in timings.items()
     ]

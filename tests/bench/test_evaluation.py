@@ -1,6 +1,5 @@
 """The benchmark of continual evaluation runs, and says what was to be shown."""
 
-
 from kancl.bench import evaluation
 from kancl.bench.evaluation import bench_evaluation, main
 from kancl.bench.harness import Timing

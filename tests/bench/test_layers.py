@@ -69,7 +69,7 @@ def test_table_files_and_missing_checkout(
     small += ["--grid-sizes", "3", "6"]
     table, figure = tmp_path / "new" / "layers.csv", tmp_path / "layers.png"
     assert main([*small, "--csv", str(table), "--figure", str(figure)]) == 0
-    assert capsys.readouterr().out.count("4-5-3") == 2 * 5
+    assert capsys.readouterr().out.count("4-5-3") == 2 * 4
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert [r["G"] for r in rows if r["variant"] == OURS] == ["3", "6"]
