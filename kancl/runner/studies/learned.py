@@ -14,7 +14,7 @@ from kancl.reporting.learned_function import (
     learned_functions,
     phase_diagram,
 )
-from kancl.runner.diagnosis import LEARNED
+from kancl.runs.names import LEARNED_FUNCTION
 from kancl.runner.identity import run_folder
 
 
@@ -35,7 +35,7 @@ def draw_learned(
     for label, (config, worst) in runs.items():
         folder = Path(config.log_dir) / name
         path = run_folder(config).path
-        if worst is None or not (path / LEARNED).is_file():
+        if worst is None or not (path / LEARNED_FUNCTION).is_file():
             continue
         function = read_learned(path, label, f"old error +{worst:.1g}")
         if function.points.shape[1] > 1:
@@ -65,7 +65,7 @@ def draw_learned(
 
 def read_learned(folder: Path, label: str, note: str = "") -> LearnedFunction:
     """What a run folder keeps of the function learned."""
-    path = folder / LEARNED
+    path = folder / LEARNED_FUNCTION
     with path.open() as file:
         n_inputs = file.readline().strip().split(",").index("target")
     columns = torch.from_numpy(np.loadtxt(path, delimiter=",", skiprows=1)).T
