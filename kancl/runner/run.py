@@ -35,7 +35,7 @@ from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
 from kancl.runner.seeding import be_deterministic, stream_seeds
 from kancl.runner.train import STATE_BYTES, iterations_planned, train
-from kancl.runs import RunFolder, all_metrics, names
+from kancl.runs import RunFolder, all_metrics, names, read_completed, run_lock
 from kancl.runs.provenance import environment
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
@@ -62,8 +62,8 @@ def run(
         another process makes this run.
     """
     console = console or Console()
-    folder = run_folder(config)
-    done = folder.completed()
+    folder = RunFolder(run_folder(config))
+    done = read_completed(folder.path)
     if done is not None and not config.overwrite:
         if not quiet:
             without = _not_written(config, folder)
@@ -77,7 +77,7 @@ def run(
     be_deterministic(config.deterministic)
     device = resolve_device(config.device)
     interruption = Interruption()
-    with folder.locked(), interruption.listening(), flushed_denormals():
+    with run_lock(folder.path), interruption.listening(), flushed_denormals():
         checkpoints = CheckpointFolder(
             folder.path / names.CHECKPOINTS, provenance(config)
         )

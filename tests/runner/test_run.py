@@ -368,9 +368,7 @@ def test_runs_that_follow_a_check_have_the_bytes_of_lone_ones(
     for together, alone in zip(swept.configs, lone.configs):
         run(alone, console=console)
         for name in ("metrics.csv", "accuracy_matrix.csv", "model.pt"):
-            bytes_of = [
-                (run_folder(c).path / name).read_bytes() for c in (together, alone)
-            ]
+            bytes_of = [(run_folder(c) / name).read_bytes() for c in (together, alone)]
             assert bytes_of[0] == bytes_of[1], name
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from kancl.cli import main
 from kancl.plugins import Plugin
-from kancl.runs import RunLock, lock_holder
+from kancl.runs import lock_holder, run_lock
 from kancl.strategies import STRATEGIES
 
 Capture = pytest.CaptureFixture[str]
@@ -97,7 +97,7 @@ def _holding(folder: Path) -> int:
     """A process that holds a run folder, and would for an hour."""
     pid = os.fork()
     if pid == 0:
-        with RunLock(folder):
+        with run_lock(folder):
             time.sleep(3600)
     deadline = time.monotonic() + 60
     while lock_holder(folder) is None or not (folder / ".lock").read_text():

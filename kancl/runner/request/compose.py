@@ -149,7 +149,7 @@ def launchers() -> list[str]:
 def _log_dir_around(folder: Path, config: RunConfig) -> str:
     """Three folders up, if these are called as those of such a run are."""
     names = folder.absolute().parts
-    if names[-3:-1] != run_folder(config).path.parts[-3:-1]:
+    if names[-3:-1] != run_folder(config).parts[-3:-1]:
         return "logs"
     return os.path.normpath(folder / ".." / ".." / "..")
 

@@ -47,7 +47,7 @@ def execute(
     if len(shown) < len(made):
         request = replace(request, configs=[request.configs[k] for k in shown])
     summaries = [made[k] for k in shown]
-    folders = [run_folder(config).path for config in request.configs]
+    folders = [run_folder(config) for config in request.configs]
     lines: list[str] = []
     if len(summaries) == 1:
         show_run(summaries[0], console)

@@ -145,7 +145,7 @@ def _job(
         builders[name] = builder
     os.chdir(folder)  # relative paths mean the same everywhere
     config = typed(configs[chosen.job], GROUPS)
-    path = run_folder(config).path
+    path = run_folder(config)
     # A node that dies leaves its locks, and its runs are given to others at once: wait
     # until a dead owner's lock has ended, or a live one has touched it.
     first = _changed(path / LOCK)
@@ -173,13 +173,13 @@ def _end_others(configs: Sequence[RunConfig]) -> None:
     ray = sys.modules.get("ray")
     if ray is not None:
         ray.shutdown()
-    while any(lock_holder(run_folder(config).path) is not None for config in configs):
+    while any(lock_holder(run_folder(config)) is not None for config in configs):
         time.sleep(0.5)
 
 
 def _marks(config: RunConfig) -> tuple[int | None, ...]:
     """Tell by what has changed whether a run has a new result, and whether it was begun."""
-    folder = run_folder(config).path
+    folder = run_folder(config)
     return tuple(_changed(folder / f) for f in (SUMMARY, ENVIRONMENT, LOCK))
 
 

@@ -15,7 +15,9 @@ from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runner.studies.engines import launch, warn
 from kancl.runs import RunLocked, lock_holder
-from kancl.runs.reader import read_summary
+from kancl.runs.files import try_json
+from kancl.runs.names import SUMMARY
+from kancl.runs.reader import read_completed
 from kancl.runs.status import note_sweep
 
 Summaries = list[dict[str, Any]]
@@ -32,12 +34,12 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
     to_do = [
         config
         for config in request.configs
-        if config.overwrite or run_folder(config).completed() is None
+        if config.overwrite or read_completed(run_folder(config)) is None
     ]
     parts = check(to_do)
     if len(request.configs) > 1:
         log_dir = Path(request.configs[0].log_dir)
-        note_sweep(log_dir, [run_folder(c).path for c in request.configs])
+        note_sweep(log_dir, [run_folder(c) for c in request.configs])
     if not request.launcher:
         first = to_do[0] if to_do else None
         return [
@@ -72,14 +74,14 @@ def _make(
         summary = _without_result(config, "failed", why)
     if summary["status"] != "completed":
         why = summary.get("error", "")
-        warn(f"{run_folder(config).path} {summary['status']}: {why}")
+        warn(f"{run_folder(config)} {summary['status']}: {why}")
     return summary
 
 
 def _summary(config: RunConfig) -> dict[str, Any]:
     """What a launcher's process has written down."""
-    folder = run_folder(config).path
-    summary, owner = read_summary(folder), lock_holder(folder)
+    folder = run_folder(config)
+    summary, owner = try_json(folder / SUMMARY), lock_holder(folder)
     if owner is not None:
         return _without_result(config, "running", f"it is being made by {owner}")
     if summary is None:
@@ -90,7 +92,7 @@ def _summary(config: RunConfig) -> dict[str, Any]:
 
 def _without_result(config: RunConfig, status: str, error: str) -> dict[str, Any]:
     return {
-        "scenario": run_folder(config).path.parts[-3],
+        "scenario": run_folder(config).parts[-3],
         "model": config.model.name,
         "strategy": config.strategy.name,
         "seed": config.seed,

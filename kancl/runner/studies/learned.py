@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from kancl.config import RunConfig
 from kancl.reporting.learned_function import (
     LearnedFunction,
     learned_functions,
     phase_diagram,
 )
-from kancl.runs.names import LEARNED_FUNCTION
 from kancl.runner.identity import run_folder
+from kancl.runs.names import LEARNED_FUNCTION
+from kancl.runs.reader import read_table
 
 
 def draw_learned(
@@ -34,7 +32,7 @@ def draw_learned(
     folder = Path(name)
     for label, (config, worst) in runs.items():
         folder = Path(config.log_dir) / name
-        path = run_folder(config).path
+        path = run_folder(config)
         if worst is None or not (path / LEARNED_FUNCTION).is_file():
             continue
         function = read_learned(path, label, f"old error +{worst:.1g}")
@@ -65,9 +63,7 @@ def draw_learned(
 
 def read_learned(folder: Path, label: str, note: str = "") -> LearnedFunction:
     """What a run folder keeps of the function learned."""
-    path = folder / LEARNED_FUNCTION
-    with path.open() as file:
-        n_inputs = file.readline().strip().split(",").index("target")
-    columns = torch.from_numpy(np.loadtxt(path, delimiter=",", skiprows=1)).T
+    header, rows = read_table(folder / LEARNED_FUNCTION)
+    n_inputs, columns = header.index("target"), rows.T
     points, target, *functions = columns[:n_inputs].T, *columns[n_inputs:]
     return LearnedFunction(label, points, target, functions, note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import resource
 import signal
@@ -17,7 +16,7 @@ import torch
 
 from kancl.runner.checkpoint import CheckpointFolder
 from kancl.runner.checkpoint.files import MAGIC, pack
-from kancl.runs import WriteError, write_whole
+from kancl.runs import WriteError
 
 PROVENANCE = {"configuration": "abc", "torch": "2"}
 STATE = {"x": torch.arange(3), "list": ["tuple", [1, None, "é"]], "n": 2**60}
@@ -158,21 +157,3 @@ def test_a_full_disk_leaves_what_was_there(
     assert "iteration-000000022.ckpt" in str(error.value)
     assert latest(folder)[0] == [18, 14, 10]
     assert not list(folder.path.glob(".*"))
-
-
-def test_no_half_of_a_file_is_ever_seen(tmp_path: Path) -> None:
-    """A process that writes again and again is killed: old or new, never between."""
-    path = tmp_path / "file"
-    write_whole(path, b"0" * 100_000)
-    for kill in range(2):
-        pid = os.fork()
-        if pid == 0:
-            for k in range(10**6):
-                write_whole(path, str(k % 10).encode() * 100_000)
-        for _ in range(100 * kill + 10):
-            content = path.read_bytes()
-            assert len(content) == 100_000 and len(set(content)) == 1
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        content = path.read_bytes()
-        assert len(content) == 100_000 and len(set(content)) == 1

@@ -18,6 +18,7 @@ import pytest
 from kancl.config import ConfigError, RunConfig, config_dir
 from kancl.runner import read_request, run_folder
 from kancl.runner.studies import engines
+from kancl.runs import RunFolder
 from kancl.runs.status import read_status
 from tests.runner.conftest import SMALL
 
@@ -62,7 +63,7 @@ def test_what_breaks_the_launcher_is_launched_alone(tmp_path: Path) -> None:
 
     def make(config: RunConfig) -> None:
         made[config.seed] += 1
-        folder = run_folder(config)
+        folder = RunFolder(run_folder(config))
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / "env.json").write_text("{}")
         if config.seed == 2:
