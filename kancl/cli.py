@@ -38,16 +38,8 @@ exit codes:
   0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
-BENCHES = {
-    "layers": "layers",
-    "data": "data_path",
-    "runs": "runs",
-    "evaluation": "evaluation",
-    "device": "device",
-    "checkpoints": "checkpoints",
-    "sweep": "sweep",
-}
-"""Name: the module in ``kancl.bench``."""
+BENCHES = ("layers", "data", "runs", "evaluation", "device", "checkpoints", "sweep")
+"""Modules in ``kancl.bench``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -326,7 +318,7 @@ def _bench(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in BENCHES:
         name = arguments[0] if arguments else ""
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    module = importlib.import_module(f"kancl.bench.{BENCHES[arguments[0]]}")
+    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
     return int(module.main(arguments[1:]) or 0)
 
 
