@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from kancl.config.groups import Option, signature_options
 from kancl.models import MLP
 from kancl.models.cost import n_parameters
-from kancl.models.matching import match_hidden
+from kancl.models.cost import match_hidden
 
 if TYPE_CHECKING:
     from kancl.reporting.table import Table
