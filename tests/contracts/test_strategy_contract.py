@@ -238,6 +238,9 @@ def test_memory_is_small_and_has_no_gradient(name, benchmarks):
     assert all(len(dataset) <= MEMORY for dataset in datasets)
 
 
+OURS = ("kancl.plugins", "kancl.strategies", "avalanche.training")
+
+
 def storage(strategy):
     return getattr(strategy, "storage_policy", None)
 
@@ -258,6 +261,6 @@ def reachable(roots):
             stack.extend(item.values())
         elif isinstance(item, (list, tuple, set)):
             stack.extend(item)
-        elif type(item).__module__.startswith(("kancl.plugins", "avalanche.training")):
+        elif type(item).__module__.startswith(OURS):
             stack.extend(vars(item).values())
     return tensors, datasets
