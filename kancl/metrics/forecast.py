@@ -1,8 +1,9 @@
-"""What will be forgotten, guessed before training: kernels between experiences."""
+"""What will be forgotten, guessed before training, and how well that was guessed."""
 
 from collections.abc import Sequence
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from kancl.metrics.accuracy_matrix import UndefinedMetric
@@ -31,24 +32,44 @@ def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
     return float(shared / own)
 
 
+def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
+    return torch.stack(products).sum()
+
+
 def falls(matrix: Tensor, rises: bool = True) -> dict[tuple[int, int], float]:
     """What training on ``t`` took from ``s``: ``R[t-1][s] - R[t][s]``, ``s < t``.
 
     Args:
         matrix: as in ``accuracy_matrix``, ``(N + 1, N)``.
         rises: whether more is better, as for accuracies; errors are turned round.
-    Returns: by ``(s, t)``, 0-based; pairs that were not measured are left out.
+    Returns: by ``(s, t)``, 0-based and ascending, without pairs that were not measured.
     """
     sign = 1.0 if rises else -1.0
     n = matrix.shape[1]
     pairs = {
         (s, t): sign * float(matrix[t, s] - matrix[t + 1, s])
-        for t in range(1, n)
-        for s in range(t)
+        for s in range(n)
+        for t in range(s + 1, n)
     }
     return {pair: fall for pair, fall in pairs.items() if fall == fall}
 
 
-def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
-    return torch.stack(products).sum()
+def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> float:
+    """Spearman's rank correlation of a forecast (overlap) with what was forgotten.
+
+    Over pairs of experiences and seeds. Near 0: the forecast is worth nothing.
+
+    Raises: ValueError for unequal lengths; UndefinedMetric for fewer than three pairs,
+        or if one side is constant.
+    """
+    if len(forecast) != len(forgetting):
+        raise ValueError(
+            f"expected a forecast for each of {len(forgetting)} pairs, got "
+            f"{len(forecast)}"
+        )
+    if len(forecast) < 3:
+        raise UndefinedMetric(f"a rank correlation needs 3 pairs, got {len(forecast)}")
+    if len(set(forecast)) == 1 or len(set(forgetting)) == 1:
+        raise UndefinedMetric("a constant has no rank correlation")
+    return float(spearmanr(forecast, forgetting).statistic)

@@ -7,14 +7,13 @@ out_features)``, as ``KANLinear.scaled_coefficients``. A linear layer is the cas
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from kancl.metrics.accuracy_matrix import UndefinedMetric
+from kancl.metrics.forecast import kernel_ratio
 from kancl.models.inspect import layer_bases
 
 AT_ONCE = 500  # samples; bounds the memory of their bases
@@ -48,7 +47,7 @@ class Occupancy:
         return cls(size.mean(0, dtype=torch.float64), size.amax(0), len(bases))
 
     def __add__(self, other: "Occupancy") -> "Occupancy":
-        """That of both sets of samples together."""
+        """Return the occupancy of both sets of samples together."""
         n = self.n_samples + other.n_samples
         mean = (self.mean * self.n_samples + other.mean * other.n_samples) / n
         return Occupancy(mean, torch.maximum(self.largest, other.largest), n)
@@ -61,7 +60,7 @@ class Occupancy:
     def off_grid_mass(self) -> Tensor:
         """``z_p = 1 - sum_g o_pg``: what splines that fade to 0 lose, ``(in_features,)``.
 
-        Of bases that add up to 1 on their grid; anchored ones don't, and have
+        Right for bases that add up to 1 on their grid; anchored ones don't, and have
         ``KANLinear.off_grid_share``.
         """
         return 1 - self.mean.sum(-1)
@@ -77,7 +76,8 @@ class Occupancy:
         return torch.where(self.mean.sum(-1) > 0, spread, 0)
 
 
-class Overlap(NamedTuple):
+@dataclass(frozen=True)
+class Overlap:
     """How far two experiences use the same coefficients; 0 if they share none.
 
     Args:
@@ -89,9 +89,8 @@ class Overlap(NamedTuple):
         exposure: ``mean_p sum_g o_s 1[g in V_t]``, normalised likewise, over the inputs
             that the old one uses: the share of its mass on coefficients that the new
             one touches. The one that is not symmetric.
-        kernel_ratio: ``K_st / sqrt(K_ss K_tt)``, ``K_st = sum_pg o_s o_t``: the mean
-            inner product of a sample of s with one of t, hence how much a step on t
-            moves outputs on s; known before training.
+        kernel_ratio: see ``kancl.metrics.forecast.kernel_ratio``, here of the mean sizes
+            of the bases.
     """
 
     jaccard: float
@@ -99,6 +98,9 @@ class Overlap(NamedTuple):
     bhattacharyya: float
     exposure: float
     kernel_ratio: float
+
+
+VIEWS = tuple(field.name for field in fields(Overlap))
 
 
 def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overlap:
@@ -122,14 +124,12 @@ def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overl
     uses_old, uses_new = v_old.any(-1), v_new.any(-1)
     roots = (share_old * share_new).sqrt().sum(-1)
     exposed = (share_old * v_new).sum(-1)
-    kernel = (old.mean * new.mean).sum()
-    own = (old.mean.square().sum() * new.mean.square().sum()).sqrt()
     return Overlap(
         jaccard=float(both / (v_old | v_new).sum()),
         coactivation=float(both / v_old.numel()),
         bhattacharyya=float(roots[uses_old | uses_new].mean()),
         exposure=float(exposed[uses_old].mean()),
-        kernel_ratio=float(kernel / own),
+        kernel_ratio=kernel_ratio([old.mean], [new.mean]),
     )
 
 
@@ -140,8 +140,8 @@ def overlap_matrix(
 
     Raises: ValueError for a view that ``Overlap`` does not have.
     """
-    if view not in Overlap._fields:
-        raise ValueError(f"view must be one of {Overlap._fields}, got {view!r}")
+    if view not in VIEWS:
+        raise ValueError(f"view must be one of {VIEWS}, got {view!r}")
     rows = [
         [getattr(overlap(old, new, threshold), view) for new in occupancies]
         for old in occupancies
@@ -183,16 +183,10 @@ def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
 
 
 @torch.no_grad()
-def leak_of_layer(layer: nn.Module, x: Tensor, before: Tensor, after: Tensor) -> float:
-    """``leak`` of a layer that was fed ``x`` in between, all of it, and nothing else.
-
-    Args:
-        layer: with the grid that it had; its coefficients do not matter.
-        before, after: as ``layer_weights`` gives them.
-    """
+def visited_at_all(layer: nn.Module, x: Tensor) -> Tensor:
+    """The coefficients of a layer that any sample touches, ``(in_features, n_basis)``."""
     parts = [Occupancy.of(layer_bases(layer, part)) for part in x.split(AT_ONCE)]
-    visited = torch.stack([part.visited(threshold=0) for part in parts]).any(0)
-    return leak(visited, before, after)
+    return torch.stack([part.visited(threshold=0) for part in parts]).any(0)
 
 
 def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
@@ -204,24 +198,27 @@ def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
     return (old @ new.T) / lengths.clamp(min=torch.finfo(old.dtype).tiny)
 
 
-def conflict_rate(old: Tensor, new: Tensor) -> float:
+def conflict_rate(cosines: Tensor) -> float:
     """Share of pairs of gradients that point against each other (cosine below 0)."""
-    return float((gradient_cosines(old, new) < 0).double().mean())
+    return float((cosines < 0).double().mean())
 
 
-class Inference(NamedTuple):
-    """What class-incremental accuracy is made of: ``accuracy = experience * within``.
+@dataclass(frozen=True)
+class Inference:
+    """What class-incremental accuracy is made of: the product of the first two.
 
     Args:
-        experience: how often the winning class is one of the right experience.
-        within: of those, how often it is the right class.
-        given_experience: accuracy if the experience were known.
+        experience_inference: how often the winning class belongs to the sample's
+            experience.
+        within_experience_accuracy: how often it is then the sample's class.
+        oracle_accuracy: accuracy if the experience were known.
+        accuracy: how often the winning class is the sample's.
     """
 
+    experience_inference: float
+    within_experience_accuracy: float
+    oracle_accuracy: float
     accuracy: float
-    experience: float
-    within: float
-    given_experience: float
 
 
 def inference(
@@ -237,18 +234,18 @@ def inference(
     if len(outputs) == 0:
         raise UndefinedMetric("no samples, no accuracy")
     of_class = torch.as_tensor(class_experience, device=outputs.device)
-    winner, right = outputs.argmax(1), of_class[targets]
-    found = of_class[winner] == right
-    if not bool(found.any()):
+    winner, experience = outputs.argmax(1), of_class[targets]
+    inferred = of_class[winner] == experience
+    if not bool(inferred.any()):
         raise UndefinedMetric("the right experience was never inferred")
-    other = of_class.unsqueeze(0) != right.unsqueeze(1)  # (n, n_classes)
-    known = outputs.masked_fill(other, float("-inf")).argmax(1)
+    other = of_class.unsqueeze(0) != experience.unsqueeze(1)  # (n, n_classes)
+    oracle = outputs.masked_fill(other, float("-inf")).argmax(1)
     hits = winner == targets
     return Inference(
+        experience_inference=float(inferred.double().mean()),
+        within_experience_accuracy=float(hits[inferred].double().mean()),
+        oracle_accuracy=float((oracle == targets).double().mean()),
         accuracy=float(hits.double().mean()),
-        experience=float(found.double().mean()),
-        within=float(hits[found].double().mean()),
-        given_experience=float((known == targets).double().mean()),
     )
 
 
@@ -268,26 +265,6 @@ def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
         raise UndefinedMetric("recency bias compares new classes with old ones")
     gap = outputs[:, new].mean(1) - outputs[:, ~new].mean(1)
     return float(gap.double().mean())
-
-
-def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> float:
-    """Spearman's rank correlation of a forecast (overlap) with what was forgotten.
-
-    Over pairs of experiences and seeds. Near 0: the forecast is worth nothing.
-
-    Raises: ValueError for unequal lengths; UndefinedMetric for fewer than three pairs,
-        or if one side is constant.
-    """
-    if len(forecast) != len(forgetting):
-        raise ValueError(
-            f"expected a forecast for each of {len(forgetting)} pairs, got "
-            f"{len(forecast)}"
-        )
-    if len(forecast) < 3:
-        raise UndefinedMetric(f"a rank correlation needs 3 pairs, got {len(forecast)}")
-    if len(set(forecast)) == 1 or len(set(forgetting)) == 1:
-        raise UndefinedMetric("a constant has no rank correlation")
-    return float(spearmanr(forecast, forgetting).statistic)
 
 
 def _normalised(mean: Tensor) -> Tensor:
