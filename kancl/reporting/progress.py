@@ -17,8 +17,9 @@ from kancl.metrics.accuracy_matrix import (
     learning_accuracy,
 )
 from kancl.metrics.rmse_matrix import average_rmse, largest_rmse_increase
-from kancl.observe.curves import CURVE
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE
 
 UPDATES_PER_SECOND = 8
 WIDE = 120  # columns that everything takes, spelt out

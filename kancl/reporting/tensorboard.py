@@ -48,12 +48,13 @@ from kancl.metrics.accuracy_matrix import (
 from kancl.metrics.rmse_matrix import largest_rmse_increase
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
-from kancl.observe.curves import CURVE, RMSE_CURVE
 from kancl.observe.snapshots import LOCALITY
 from kancl.plugins.measuring.off_grid import OFF_GRID
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE, RMSE_CURVE
 
 EVERY_EXPERIENCE = "accuracy_on_every_experience"
 RMSE_EVERYWHERE = "rmse_on_every_experience"

@@ -18,11 +18,10 @@ from rich.console import Console
 
 from kancl.data.images import load_images
 from kancl.models import MODELS
-from kancl.runner.checkpoint import CheckpointError, write_whole
-from kancl.runner.lock import Held, RunLock
 from kancl.runner.request.compose import read_request
 from kancl.runner.run import run
 from kancl.runner.studies.engines import n_cores
+from kancl.runs import RunLock, RunLocked, WriteError, write_whole
 
 NEEDED = {  # package: (lowest version, what for)
     "torch": ((2, 9), "everything"),
@@ -167,11 +166,11 @@ def _disk(log_dir: Path) -> Iterator[Finding]:
             try:
                 with RunLock(folder):
                     held = False
-            except Held:
+            except RunLocked:
                 held = True
         remedy = "no locks here: start one kancl at a time, or set log_dir elsewhere"
         yield Finding("locks", "held" if held else "not held", remedy * (not held))
-    except (CheckpointError, OSError) as error:
+    except (WriteError, OSError) as error:
         yield Finding("disk", f"{log_dir}: not writable", str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

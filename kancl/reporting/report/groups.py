@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kancl.config.schema import NOT_HASHED
 from kancl.reporting.curves import Curves, mean_curves
-from kancl.reporting.report.collect import STATUSES, Run
+from kancl.runs.reader import STATUSES, Run
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,9 @@ class Side:
     @cached_property
     def curves(self) -> Curves | None:
         """The mean forgetting curves, None if none were measured alike."""
-        curves = [run.curves(self.label) for run in self.completed]
-        measured = [curve for curve in curves if curve is not None]
-        if not measured or len(measured) < len(curves):
-            return None
+        runs = [run.measurements for run in self.completed]
         try:
+            measured = [Curves.from_measurements(m, self.label) for m in runs]
             return mean_curves(measured, self.label)
         except ValueError:
             return None

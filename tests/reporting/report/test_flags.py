@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from kancl.reporting.report.collect import find_runs
 from kancl.reporting.report.flags import flags
 from kancl.reporting.report.groups import benchmarks
 from kancl.reporting.report.verdicts import compare
+from kancl.runs import find_runs
 from tests.reporting.report.conftest import edit
 
 

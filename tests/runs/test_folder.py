@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kancl.runner import RunFolder, read_request
+from kancl.runner import read_request, run_folder
 
 WORDS = (
     "model=mlp",
@@ -30,7 +30,7 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
     words = [*WORDS, f"log_dir='{tmp_path}'"]
     long = [word.format(iterations=10**6) for word in words]
     (config,) = read_request(long, sweep=False).configs
-    folder = RunFolder(config).path
+    folder = run_folder(config).path
     process = subprocess.Popen(
         [sys.executable, "-m", "kancl", "run", *long],
         stdout=subprocess.DEVNULL,
@@ -58,7 +58,7 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
     assert main(["run", "--quiet", "--from", str(folder)]) == 0
     short = [word.format(iterations=3) for word in words]
     (config,) = read_request(short, sweep=False).configs
-    summary = RunFolder(config).completed()
+    summary = run_folder(config).completed()
     assert summary is not None and summary["n_iterations"] == 15
 
 
@@ -69,12 +69,12 @@ def test_a_run_clears_what_a_kill_left(
 
     words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
     (config,) = read_request(words, sweep=False).configs
-    folder = RunFolder(config).path
+    folder = run_folder(config).path
     folder.mkdir(parents=True)
     for name in ("summary.json", "error.txt", ".metrics.csv.part", "events.out.old"):
         (folder / name).write_text("{")  # say, half a summary of a full disk
     assert main(["run", *words]) == 0
-    assert RunFolder(config).completed() is not None
+    assert run_folder(config).completed() is not None
     assert not (folder / "error.txt").exists()
     assert not list(folder.glob(".*.part")) and not (folder / "events.out.old").exists()
     events = len(list(folder.glob("events.out.*")))
@@ -96,7 +96,7 @@ def test_a_folder_that_has_lost_a_file_is_no_result(
     words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
     (config,) = read_request(words, sweep=False).configs
     assert main(["run", *words]) == 0
-    folder = RunFolder(config)
+    folder = run_folder(config)
     before = folder.completed()
     assert before is not None
     if name == "summary.json":

@@ -1,4 +1,4 @@
-"""One process per run folder: a lock that a dead process can't keep."""
+"""One process per run folder: a lock that a dead process cannot keep."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from kancl.config import ConfigError
+from kancl.runs.files import read_json
+from kancl.runs.names import LOCK
 
 try:
     import fcntl
-except ImportError:  # Windows: by heartbeat alone
+except ImportError:  # Windows: the owner's process and heartbeat decide
     fcntl = None  # type: ignore[assignment]
 
-NAME = ".lock"
 BEAT_SECONDS = 15.0
 """The owner touches its lock so often."""
 DEAD_SECONDS = 120.0
 """A lock of another machine that was not touched for so long has no owner any more."""
 
-_HAS_PIDS = os.name == "posix"
 _UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
-class Held(RuntimeError):
+class RunLocked(RuntimeError):
     """Another process makes this run; the message says which."""
 
 
@@ -38,15 +40,15 @@ class RunLock:
 
     On one machine the operating system's ``flock`` decides, which ends with its process,
     however that ends. A network file system may keep flock to each machine: so the file
-    says whose it is, and its owner touches it every 15 s; another machine's lock counts
-    for as long as it is fresh.
+    says who its owner is, and its owner touches it every 15 s; another machine's lock
+    counts for as long as it is fresh.
 
-    Raises: on entering, Held if another process holds it; ConfigError if the folder
+    Raises: on entering, RunLocked if another process holds it; ConfigError if the folder
         cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = folder / LOCK
         self._descriptor = -1
         self._stop = threading.Event()
 
@@ -71,7 +73,7 @@ class RunLock:
             os.close(descriptor)
         self._descriptor = descriptor
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_me()).encode(), 0)
+        os.pwrite(descriptor, json.dumps(this_process()).encode(), 0)
         self._stop.clear()
         threading.Thread(target=self._beat, daemon=True).start()
         return self
@@ -84,24 +86,19 @@ class RunLock:
     ) -> None:
         self._stop.set()
         self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)  # and with it goes flock
+        os.close(self._descriptor)  # ends flock
 
     def _take(self, descriptor: int) -> None:
-        locked = _flock(descriptor)
-        owner = _owner(self.path)
-        if locked is False:
-            raise Held(f"{self.path.parent} is being made by {_words(owner)}")
-        if owner is None or (locked and owner.get("host") == socket.gethostname()):
-            return  # nobody's, or that of a process of this machine that has died
-        if locked is None and owner.get("host") == socket.gethostname() and _HAS_PIDS:
-            if not _lives(owner):
-                return
-        elif _age(self.path) > DEAD_SECONDS:
+        locked, owner = _flock(descriptor), _owner(self.path)
+        if _is_free(self.path, locked, owner):
             return
-        raise Held(
-            f"{self.path.parent} is being made by {_words(owner)}; if that is no more, "
-            f"its lock ends {DEAD_SECONDS:.0f} s after its last sign of life"
-        )
+        message = f"{self.path.parent} is being made by {_words(owner)}"
+        if locked is not False:
+            message += (
+                "; if that is no more, its lock ends "
+                f"{DEAD_SECONDS:.0f} s after its last sign of life"
+            )
+        raise RunLocked(message)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -111,27 +108,28 @@ class RunLock:
                 return
 
 
-def holder(folder: Path) -> str | None:
-    """Who makes the run of a folder now, in words; None if nobody does.
+def lock_holder(folder: Path) -> str | None:
+    """Say who makes the run of a folder now; None if nobody does.
 
-    Looks only: nothing is created or changed.
+    Nothing is created or changed.
     """
-    path = folder / NAME
+    path = folder / LOCK
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
     try:
         locked, owner = _flock(descriptor), _owner(path)
     finally:
         os.close(descriptor)
-    if locked is False:
-        return _words(owner)
-    if owner is None or (_HAS_PIDS and owner.get("host") == socket.gethostname()):
-        alive = locked is None and owner is not None and _lives(owner)
-    else:
-        alive = _age(path) <= DEAD_SECONDS
-    return _words(owner) if alive else None
+    return None if _is_free(path, locked, owner) else _words(owner)
+
+
+def this_process() -> dict[str, Any]:
+    """Identify this process, also from a later one with its number."""
+    process = psutil.Process()
+    started = process.create_time()
+    return {"host": socket.gethostname(), "pid": process.pid, "started": started}
 
 
 def _flock(descriptor: int) -> bool | None:
@@ -149,53 +147,50 @@ def _flock(descriptor: int) -> bool | None:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        here, there = os.fstat(descriptor), path.stat()
-    except FileNotFoundError:
+def _is_free(path: Path, locked: bool | None, owner: dict[str, Any] | None) -> bool:
+    if locked is False:
         return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    if owner is None:
+        return True
+    if owner.get("host") == socket.gethostname():
+        return locked is True or not _lives(owner, path)
+    return _seconds_untouched(path) > DEAD_SECONDS
 
 
-def _me() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
+def _lives(owner: dict[str, Any], path: Path) -> bool:
+    """Whether the process of an owner on this machine is still there.
 
-
-def _owner(path: Path) -> dict[str, Any] | None:
+    A clock that was set meanwhile moves the time at which it started.
+    """
     try:
-        owner = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return owner if isinstance(owner, dict) else None
-
-
-def _started(pid: int) -> str | None:
-    """Tells a process from a later one of the same number, where /proc does."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def _lives(owner: dict[str, Any]) -> bool:
-    pid = owner.get("pid")
-    if not isinstance(pid, int):
+        started = psutil.Process(owner["pid"]).create_time()
+        same = abs(started - owner["started"]) < 1
+    except (psutil.AccessDenied, KeyError, TypeError, ValueError, OverflowError):
+        same = False
+    except psutil.NoSuchProcess:
         return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return _started(pid) == owner.get("started")
+    return same or _seconds_untouched(path) <= DEAD_SECONDS
 
 
-def _age(path: Path) -> float:
+def _seconds_untouched(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
         return float("inf")
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _owner(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _words(owner: dict[str, Any] | None) -> str:
