@@ -309,9 +309,9 @@ def _locality(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.samples is not None and options.samples < 1:
         raise ConfigError(f"--samples must be at least 1, not {options.samples}")
-    from kancl.runner.diagnose import diagnose_all
+    from kancl.runner.diagnosis import diagnose
 
-    diagnose_all(options.folder, samples=options.samples)
+    diagnose(options.folder, samples=options.samples)
     return 0
 
 

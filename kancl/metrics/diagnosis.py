@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.metrics.accuracy_matrix import UndefinedMetric
-from kancl.metrics.forecast import forecast_quality, kernel_ratio
+from kancl.metrics.forecast import falls, forecast_quality, kernel_ratio
 from kancl.metrics.locality import (
     AT_ONCE,
     VIEWS,
@@ -43,6 +43,9 @@ from kancl.models.kan_linear import KANLinear
 
 BATCHES = 2
 """Batches of a new experience, each of whose gradients is compared with the old one's."""
+
+SAMPLES = 64
+"""Test samples of each experience to look at."""
 
 State = Mapping[str, Tensor]
 Falls = Mapping[tuple[int, int], float]
@@ -111,6 +114,33 @@ class Forecast:
     correlation: float | None
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a run.
+
+    Args:
+        title: says which run.
+        matrix: of accuracies or errors, ``(N + 1, N)``.
+        overlaps: by layer ``(view, old, new)``, NaN where undefined.
+        leak: the largest move of a first layer's coefficient that no training sample of
+            the experience touched.
+        inference: the fields of ``Inference``, at the end; empty where undefined.
+    """
+
+    title: str
+    score: Score
+    image_shape: tuple[int, ...]
+    matrix: Tensor
+    reviews: Sequence[Review]
+    overlaps: Mapping[str, Tensor]
+    leak: float
+    inference: Mapping[str, float]
+
+    @property
+    def falls(self) -> Falls:
+        return falls(self.matrix, self.score.rises)
+
+
 class Samples:
     """Test samples of each experience, and what a network makes of them.
 
@@ -177,7 +207,9 @@ class Samples:
         usages |= {name: _usage(layer, inputs) for name, layer, inputs in others}
         return usages, {name: torch.stack(each) for name, each in rows.items() if each}
 
-    def _first_usage(self, layer: nn.Module, x: Tensor, k: int, n_batches: int) -> Usage:
+    def _first_usage(
+        self, layer: nn.Module, x: Tensor, k: int, n_batches: int
+    ) -> Usage:
         grid = getattr(layer, "grid", None)
         if k in self._first:
             known_grid, usage = self._first[k]
@@ -270,7 +302,9 @@ def forecasts(runs: Sequence[tuple[Mapping[str, Tensor], Falls]]) -> list[Foreca
             known: list[float] = []
             taken: list[float] = []
             for overlaps, fallen in runs:
-                values = {p: float(overlaps[layer][v][p]) for p in fallen if layer in overlaps}
+                values = {
+                    p: float(overlaps[layer][v][p]) for p in fallen if layer in overlaps
+                }
                 pairs = [p for p, value in values.items() if value == value]
                 if not pairs:
                     break
@@ -281,7 +315,7 @@ def forecasts(runs: Sequence[tuple[Mapping[str, Tensor], Falls]]) -> list[Foreca
                     correlation = forecast_quality(known, taken)
                 except UndefinedMetric:
                     correlation = None
-                judged.append(Forecast(view, layer, known, correlation))
+                judged.append(Forecast(view, layer, tuple(known), correlation))
     return judged
 
 
@@ -330,6 +364,30 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
         for name, layers in named_layers(model).items()
         if len(layers) == 1
     }
+
+
+def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:
+    """``occupancy``, ``largest`` and ``drift``, each by layer ``(n, in_features, n_basis)``.
+
+    A layer whose grid has grown between experiences is left out.
+    """
+    usages = [review.usages.items() for review in reviews]
+    kinds: dict[str, list[dict[str, Tensor]]] = {
+        "occupancy": [
+            {layer: u.occupancy.mean for layer, u in each} for each in usages
+        ],
+        "largest": [
+            {layer: u.occupancy.largest for layer, u in each} for each in usages
+        ],
+        "drift": [dict(review.drifts) for review in reviews],
+    }
+    stacked: dict[str, dict[str, Tensor]] = {}
+    for kind, parts in kinds.items():
+        for layer in parts[0]:
+            tensors = [part[layer].cpu() for part in parts if layer in part]
+            if len(tensors) == len(parts) and len({t.shape for t in tensors}) == 1:
+                stacked.setdefault(kind, {})[layer] = torch.stack(tensors)
+    return stacked
 
 
 @torch.no_grad()

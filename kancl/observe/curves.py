@@ -20,7 +20,7 @@ class ForgettingCurvePlugin(Plugin):
     """Measure the accuracy (RMSE) on EVERY experience while others are trained.
 
     At iteration 0, every ``every_iterations`` after an experience boundary, at the few
-    iterations ``after_boundary`` (where forgetting happens) and at the end of each
+    iterations ``early_iterations`` (where forgetting happens) and at the end of each
     experience. Not yet trained experiences have nothing to forget: they are measured at
     iteration 0, at the ends and at every fifth regular point. Each point is a
     ``curve_accuracy`` (``curve_rmse``) measurement; its time counts as evaluation.
@@ -36,7 +36,7 @@ class ForgettingCurvePlugin(Plugin):
         every_iterations: training iterations between points.
         samples_per_experience: rows measured of each experience; a point's standard
             error is at most 0.5 / sqrt of it: 0.035 for 200.
-        after_boundary: iterations after the start of an experience at which to measure
+        early_iterations: iterations after the start of an experience at which to measure
             as well.
         batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
             an MLP's caches hold, everything at once on a GPU.
@@ -53,7 +53,7 @@ class ForgettingCurvePlugin(Plugin):
         every_iterations: int = 50,
         samples_per_experience: int = 200,
         *,
-        after_boundary: Sequence[int] = (2, 5, 10, 20),
+        early_iterations: Sequence[int] = (2, 5, 10, 20),
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class ForgettingCurvePlugin(Plugin):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.recorder = recorder
         self.every_iterations = every_iterations
-        self.after_boundary = frozenset(after_boundary)
+        self.early_iterations = frozenset(early_iterations)
         self.batch_size = batch_size
         self.seconds = 0.0
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
@@ -99,7 +99,7 @@ class ForgettingCurvePlugin(Plugin):
         points, rest = divmod(self._in_experience, self.every_iterations)
         if rest == 0 and points % UNSEEN_EVERY == 0:
             self._measure(strategy)
-        elif rest == 0 or self._in_experience in self.after_boundary:
+        elif rest == 0 or self._in_experience in self.early_iterations:
             self._measure(strategy, self.recorder.n_seen())
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:

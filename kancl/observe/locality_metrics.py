@@ -7,6 +7,7 @@ from typing import Any
 from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
 
+from kancl.metrics.diagnosis import SAMPLES
 from kancl.observe.snapshots import FAMILIES, LOCALITY, SnapshotPlugin
 from kancl.plugins.measuring.recorder import RecorderPlugin
 
@@ -30,7 +31,7 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
     def __init__(
         self,
         test_stream: Iterable[Any],
-        samples_per_experience: int = 64,
+        samples_per_experience: int = SAMPLES,
         families: Iterable[str] = FAMILIES,
     ) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from kancl.data.rows import as_tensors
 from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.diagnosis import (
     BATCHES,
+    SAMPLES,
     Review,
     Samples,
     enter,
@@ -66,7 +67,7 @@ class SnapshotPlugin(Plugin):
         self,
         recorder: RecorderPlugin,
         test_stream: Iterable[Any],
-        samples_per_experience: int = 64,
+        samples_per_experience: int = SAMPLES,
         families: Iterable[str] = FAMILIES[:-1],
     ) -> None:
         super().__init__()
@@ -105,7 +106,9 @@ class SnapshotPlugin(Plugin):
                     family = "kernel" if view == "kernel_ratio" else "overlap"
                     self._add(family, f"{view}_{name}", value, pair.old)
                 if pair.cosines is not None:
-                    cosine, rate = float(pair.cosines.mean()), conflict_rate(pair.cosines)
+                    cosine, rate = float(pair.cosines.mean()), conflict_rate(
+                        pair.cosines
+                    )
                     self._add("gradients", f"gradient_cosine_{name}", cosine, pair.old)
                     self._add("gradients", f"gradient_conflict_{name}", rate, pair.old)
 

@@ -1,6 +1,7 @@
-"""Figures of locality: what experiences use and share, what moved, who forgot."""
+"""Figures of locality: what experiences use and share, what moved, what forgot."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,45 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kancl.metrics.diagnosis import Review, by_layer
 from kancl.metrics.locality import Occupancy, overlap_matrix
 from kancl.reporting.colours import CELL_INK, INK, experience_colour
 from kancl.reporting.figures import quiet
 
 MOST_ROWS, MOST_COLUMNS = 10, 8
+
+
+def locality_figures(
+    reviews: Sequence[Review], image_shape: tuple[int, ...], score: str = "accuracy"
+) -> dict[str, Figure]:
+    """The pictures by name.
+
+    Args:
+        score: what the rollbacks are measured by.
+    """
+    kinds, figures = by_layer(reviews), {}
+    used = kinds.get("occupancy", {})
+    first = next(iter(used.values()), torch.empty(0, 0))
+    if len(image_shape) == 3 and first.shape[1] == prod(image_shape):
+        figures["occupancy"] = occupancy_maps(first, image_shape)
+    if used:
+        occupancies = {
+            layer: [
+                Occupancy(*sizes, 1) for sizes in zip(means, kinds["largest"][layer])
+            ]
+            for layer, means in used.items()
+        }
+        figures["overlap"] = overlap_matrices(occupancies)
+    if "drift" in kinds:
+        figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
+    backs = {r.experience: r.rollback for r in reviews if r.rollback is not None}
+    if backs:
+        regained = {"nothing": {k: back.now for k, back in backs.items()}}
+        for k, back in backs.items():
+            for group, value in back.regained.items():
+                regained.setdefault(group, {})[k] = value
+        figures["rollback"] = rollback_bars(regained, score)
+    return figures
 
 
 def occupancy_maps(means: Sequence[Tensor], image_shape: tuple[int, ...]) -> Figure:
@@ -29,17 +64,12 @@ def occupancy_maps(means: Sequence[Tensor], image_shape: tuple[int, ...]) -> Fig
     columns = _some(means[0].shape[1], MOST_COLUMNS)
     height, width = image_shape[-2:]
     gap = 2
-    page = np.full((len(rows) * (height + gap), len(columns) * (width + gap)), np.nan)
-    for i, k in enumerate(rows):
-        for j, g in enumerate(columns):
-            top, left = i * (height + gap), j * (width + gap)
-            picture = means[k][:, g].view(height, width).numpy()
-            page[top : top + height, left : left + width] = picture
+    tiles = [[means[k][:, g].view(height, width) for g in columns] for k in rows]
     size = (1.9 + 0.95 * len(columns), 0.5 + 0.95 * len(rows))
     figure = Figure(figsize=size, dpi=150)
     across, up = 0.95 * len(columns) / size[0], 0.95 * len(rows) / size[1]
     axes = figure.add_axes((0.9 / size[0], 0.05 / size[1], across, up))
-    shown = axes.imshow(page, cmap="magma", vmin=0, aspect="auto")
+    shown = axes.imshow(_page(tiles, gap), cmap="magma", vmin=0, aspect="auto")
     middles = [(width + gap) * j + width / 2 for j in range(len(columns))]
     axes.set_xticks(middles, [f"basis {g + 1}" for g in columns], fontsize=7)
     axes.xaxis.tick_top()
@@ -62,34 +92,27 @@ def overlap_matrices(
     Row: old experience, column: new one; each measured just after its own training.
     """
     n = len(next(iter(occupancies.values())))
-    pitch = n + 1
-    page = np.full((pitch * len(occupancies), pitch * len(views)), np.nan)
-    size = (1.1 + 0.3 * page.shape[1], 0.6 + 0.3 * page.shape[0])
+    tiles = [
+        [overlap_matrix(each, view) for view in views] for each in occupancies.values()
+    ]
+    page = _page(tiles, 1)
+    width, height = 0.3 * page.shape[1], 0.3 * page.shape[0]
+    size = (1.1 + width, 0.6 + height)
     figure = Figure(figsize=size, dpi=150)
     axes = figure.add_axes(
-        (
-            0.9 / size[0],
-            0.1 / size[1],
-            0.3 * page.shape[1] / size[0],
-            0.3 * page.shape[0] / size[1],
-        )
+        (0.9 / size[0], 0.1 / size[1], width / size[0], height / size[1])
     )
-    for i, found in enumerate(occupancies.values()):
-        for j, view in enumerate(views):
-            matrix = overlap_matrix(found, view).numpy()
-            page[i * pitch : i * pitch + n, j * pitch : j * pitch + n] = matrix
     for y, x in np.argwhere(~np.isnan(page)):
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5}
         ink = "white" if page[y, x] > 0.6 else CELL_INK
-        style: dict[str, Any] = {"color": ink, "fontsize": 6.5}
-        style |= {"ha": "center", "va": "center"}
-        axes.text(x, y, f"{100 * page[y, x]:.0f}", **style)
+        axes.text(x, y, f"{100 * page[y, x]:.0f}", color=ink, **style)
     axes.imshow(page, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     middle = (n - 1) / 2
-    titles = [f"{_words(view)}, %" for view in views]
-    axes.set_xticks([j * pitch + middle for j in range(len(views))], titles)
+    titles = [f"{in_words(view)}, %" for view in views]
+    axes.set_xticks([j * (n + 1) + middle for j in range(len(views))], titles)
     axes.xaxis.tick_top()
-    layers = [f"{_words(layer)}:\nrow old,\ncolumn new" for layer in occupancies]
-    axes.set_yticks([i * pitch + middle for i in range(len(layers))], layers)
+    layers = [f"{in_words(layer)}:\nrow old,\ncolumn new" for layer in occupancies]
+    axes.set_yticks([i * (n + 1) + middle for i in range(len(layers))], layers)
     quiet(axes, frame=False)
     return figure
 
@@ -114,7 +137,7 @@ def drift_of_knots(drifts: Mapping[str, Sequence[Tensor]]) -> Figure:
             style = {"marker": "o", "markersize": 3, "linewidth": 1.4}
             name = f"since experience {k + 1}"
             axes.plot(x, values, color=experience_colour(k), label=name, **style)
-        axes.set_title(_words(layer), fontsize=9, color=INK)
+        axes.set_title(in_words(layer), fontsize=9, color=INK)
         axes.set_xlabel("coefficient, along the grid", fontsize=8, color=INK)
         axes.set_ylim(bottom=0)
         quiet(axes)
@@ -135,28 +158,34 @@ def rollback_bars(
     experiences = sorted({k for values in regained.values() for k in values})
     size = (2.6 + 0.16 * (len(regained) + 1) * len(experiences), 2.8)
     figure = Figure(figsize=size, dpi=150)
-    across = 1 - 2.2 / size[0]
-    axes = figure.add_axes((0.7 / size[0], 0.12, across, 0.82))
+    axes = figure.add_axes((0.7 / size[0], 0.12, 1 - 2.2 / size[0], 0.82))
     width = 0.86 / len(regained)
+    ends = {"nothing": "#9A9A9A", "all": "#222222"}
     for place, (group, values) in enumerate(regained.items()):
         x = [k + width * (place - (len(regained) - 1) / 2) for k in experiences]
         heights = [values.get(k, 0.0) for k in experiences]
-        ends = {"nothing": "#9A9A9A", "all": "#222222"}
         colour = ends.get(group, experience_colour(place - 1))
-        axes.bar(x, heights, width, color=colour, label=_words(group))
+        axes.bar(x, heights, width, color=colour, label=in_words(group))
     names = [f"experience {k + 1}" for k in experiences]
     axes.set_xticks(experiences, names, fontsize=8)
     axes.set_ylabel(f"{score} with that put back", fontsize=8, color=INK)
-    beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-    axes.legend(fontsize=7, frameon=False, **beside)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     quiet(axes)
     return figure
+
+
+def in_words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _page(tiles: Sequence[Sequence[Tensor]], gap: int) -> np.ndarray:
+    """Rows of pictures on one page, an empty strip below and right of each."""
+    pad, empty = ((0, gap), (0, gap)), {"constant_values": np.nan}
+    return np.block(
+        [[np.pad(tile.numpy(), pad, **empty) for tile in row] for row in tiles]
+    )
 
 
 def _some(n: int, most: int) -> list[int]:
     """All of n, or so many at even distances, both ends among them."""
     return torch.linspace(0, n - 1, min(n, most)).round().int().tolist()
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

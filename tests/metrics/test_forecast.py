@@ -1,10 +1,12 @@
 """Forecasts by hand, and the mean kernel from means alone."""
 
+import math
+
 import pytest
 import torch
 
 from kancl.metrics.accuracy_matrix import UndefinedMetric
-from kancl.metrics.forecast import falls, kernel_ratio
+from kancl.metrics.forecast import falls, forecast_quality, kernel_ratio
 
 
 def test_ratios_by_hand():
@@ -44,3 +46,18 @@ def test_what_each_training_took():
     assert falls(r, rises=False)[0, 1] == pytest.approx(-0.5)
     r[2, 0] = float("nan")
     assert list(falls(r)) == [(1, 2)]
+
+
+def test_forecast_quality():
+    assert forecast_quality([0.1, 0.2, 0.9], [1, 5, 6]) == pytest.approx(1)
+    assert forecast_quality([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    # ranks 1 2.5 2.5 4 against 1 3 2 4
+    assert forecast_quality([0, 1, 1, 2], [0, 5, 4, 9]) == pytest.approx(
+        4.5 / math.sqrt(4.5 * 5)
+    )
+    with pytest.raises(UndefinedMetric, match="needs 3 pairs, got 2"):
+        forecast_quality([1, 2], [1, 2])
+    with pytest.raises(UndefinedMetric, match="a constant has no rank"):
+        forecast_quality([1, 1, 1], [1, 2, 3])
+    with pytest.raises(ValueError, match="each of 3 pairs, got 2"):
+        forecast_quality([1, 2], [1, 2, 3])
