@@ -7,8 +7,10 @@ functions. A network that is handed over is in evaluation mode.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,7 +22,6 @@ from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls, forecast_quality, kernel_ratio
 from kancl.metrics.locality import (
     AT_ONCE,
-    VIEWS,
     Occupancy,
     Overlap,
     drift_bound,
@@ -41,14 +42,14 @@ from kancl.models.inspect import (
 )
 from kancl.models.kan_linear import KANLinear
 
+SAMPLES = 64
+"""Test samples of each experience to look at."""
 BATCHES = 2
 """Batches of a new experience, each of whose gradients is compared with the old one's."""
 
-SAMPLES = 64
-"""Test samples of each experience to look at."""
-
 State = Mapping[str, Tensor]
 Falls = Mapping[tuple[int, int], float]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,9 @@ class Forecast:
         correlation: rank correlation with what was taken; None if undefined.
     """
 
-    view: str
     layer: str
-    overlaps: Sequence[float]
+    view: str
+    overlaps: tuple[float, ...]
     correlation: float | None
 
 
@@ -119,12 +120,10 @@ class Diagnosis:
     """What is known of a run.
 
     Args:
-        title: says which run.
         matrix: of accuracies or errors, ``(N + 1, N)``.
-        overlaps: by layer ``(view, old, new)``, NaN where undefined.
         leak: the largest move of a first layer's coefficient that no training sample of
             the experience touched.
-        inference: the fields of ``Inference``, at the end; empty where undefined.
+        inference: the fields of ``Inference`` at the end; empty if undefined.
     """
 
     title: str
@@ -132,7 +131,7 @@ class Diagnosis:
     image_shape: tuple[int, ...]
     matrix: Tensor
     reviews: Sequence[Review]
-    overlaps: Mapping[str, Tensor]
+    pairs: Sequence[Shared]
     leak: float
     inference: Mapping[str, float]
 
@@ -150,77 +149,57 @@ class Samples:
 
     def __init__(self, stream: Iterable[Any], per_experience: int | None) -> None:
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
-            self._parts = [as_tensors(e.dataset, per_experience) for e in stream]
-        self._first: dict[int, tuple[Tensor | None, Usage]] = {}
-        """Of the first layer, whose inputs no training changes, with its grid."""
-
-    def __len__(self) -> int:
-        return len(self._parts)
+            self.parts = [as_tensors(e.dataset, per_experience) for e in stream]
+        self._first: dict[int, tuple[Tensor, Usage]] = {}
+        """The first layer's grid and usages: what enters it stays the same."""
 
     def to(self, device: torch.device) -> None:
-        parts = [(x.to(device), y.to(device), t.to(device)) for x, y, t in self._parts]
-        self._parts = parts
+        parts = [(x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts]
+        self.parts = parts
 
     def score(self, model: nn.Module, k: int, score: Score) -> float:
         """How the network does on experience k."""
-        x, y, task_labels = self._parts[k]
+        x, y, task_labels = self.parts[k]
         chunks = evaluate_in_chunks(model, x, task_labels, chunk=AT_ONCE)
         each = [score.of_samples(outputs, y[rows]) for rows, outputs in chunks]
         return float(score.of_mean(torch.cat(each).double().mean()))
 
     def look(
-        self,
-        model: nn.Module,
-        k: int,
-        n_batches: int = 1,
-        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        self, model: nn.Module, k: int, n_batches: int = 1, loss: Loss | None = None
     ) -> tuple[dict[str, Usage], dict[str, Tensor]]:
-        """By layer, how experience k uses it, and with a loss a row of gradients of each
-        batch.
-        """
-        x, y, task_labels = self._parts[k]
+        """By layer, how experience k uses it; with a loss, a row of gradients per batch."""
+        x, y, task_labels = self.parts[k]
         layers = named_layers(model)
-        trained = {
-            name: [p for m in group for p in m.parameters() if p.requires_grad]
-            for name, group in layers.items()
-        }
-        flat = [p for group in trained.values() for p in group]
-        rows: dict[str, list[Tensor]] = {name: [] for name in trained}
-        entered: list[dict[str, Tensor]] = []
-        for b in range(n_batches):
-            batch = x[b::n_batches], task_labels[b::n_batches]
+        entered, rows = [], []
+        for rest in range(n_batches):
+            batch = slice(rest, None, n_batches)
+            forward = partial(avalanche_forward, model, x[batch], task_labels[batch])
             with torch.set_grad_enabled(loss is not None):
-                forward = partial(avalanche_forward, model, *batch)
                 inputs, outputs = layer_inputs(model, forward)
                 entered.append(inputs)
-                if loss is None:
-                    continue
-                value = loss(outputs, y[b::n_batches])
-            grads = iter(torch.autograd.grad(value, flat, materialize_grads=True))
-            for name, group in trained.items():
-                rows[name].append(torch.cat([next(grads).flatten() for _ in group]))
-        first, *others = (
-            (name, layers[name][0], torch.cat([inputs[name] for inputs in entered]))
-            for name in entered[0]
-        )
-        usages = {first[0]: self._first_usage(*first[1:], k, n_batches)}
-        usages |= {name: _usage(layer, inputs) for name, layer, inputs in others}
-        return usages, {name: torch.stack(each) for name, each in rows.items() if each}
+                if loss is not None:
+                    rows.append(_gradients(layers, loss(outputs, y[batch])))
+        gradients = {
+            name: torch.stack([r[name] for r in rows]) for r in rows[:1] for name in r
+        }
+        usages = {}
+        for name in entered[0]:
+            inputs = torch.cat([each[name] for each in entered])
+            usage = _usage if usages else partial(self._first_usage, k, n_batches)
+            usages[name] = usage(layers[name][0], inputs)
+        return usages, gradients
 
     def _first_usage(
-        self, layer: nn.Module, x: Tensor, k: int, n_batches: int
+        self, k: int, n_batches: int, layer: nn.Module, x: Tensor
     ) -> Usage:
-        grid = getattr(layer, "grid", None)
-        if k in self._first:
-            known_grid, usage = self._first[k]
-            if grid is None or torch.equal(known_grid, grid):
-                return usage
+        grid = getattr(layer, "grid", torch.empty(0))
+        if k in self._first and torch.equal(self._first[k][0], grid):
+            return self._first[k][1]
         if k and n_batches == 1:
             # The last bit of sums depends on the order: that of its first comparison.
-            x = torch.cat([x[b::BATCHES] for b in range(BATCHES)])
-        usage = _usage(layer, x)
-        self._first[k] = None if grid is None else grid.clone(), usage
-        return usage
+            x = torch.cat([x[rest::BATCHES] for rest in range(BATCHES)])
+        self._first[k] = grid.clone(), _usage(layer, x)
+        return self._first[k][1]
 
 
 @torch.no_grad()
@@ -230,93 +209,91 @@ def _usage(layer: nn.Module, x: Tensor) -> Usage:
     return Usage(Occupancy.of(bases), bases.mean(0), off_grid)
 
 
+def _gradients(layers: Mapping[str, Sequence[nn.Module]], loss: Tensor) -> State:
+    """By layer, the gradient of its trained parameters, end to end."""
+    trained = {
+        name: [p for m in group for p in m.parameters() if p.requires_grad]
+        for name, group in layers.items()
+    }
+    flat = list(chain(*trained.values()))
+    found = dict(zip(flat, torch.autograd.grad(loss, flat, materialize_grads=True)))
+    return {
+        name: torch.cat([found[p].flatten() for p in group])
+        for name, group in trained.items()
+    }
+
+
 # before an experience: what it shares with those before it
 
 
 def shared_with_new(
-    model: nn.Module,
-    samples: Samples,
-    new: int,
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    model: nn.Module, samples: Samples, new: int, loss: Loss | None = None
 ) -> Iterator[Shared]:
     """What experience ``new`` shares with each one before it, in each layer.
 
     Args:
-        loss: whose gradients are compared, None for overlaps alone.
+        loss: whose gradients are compared; None for overlaps alone.
     """
     usages, gradients = samples.look(model, new, BATCHES, loss)
     for old in range(new):
         usages_before, gradients_before = samples.look(model, old, loss=loss)
         for layer, usage in usages_before.items():
-            cosines = None
+            views = cosines = None
+            with suppress(UndefinedMetric):
+                views = overlap(usage.occupancy, usages[layer].occupancy)
+                ratio = kernel_ratio([usage.mean], [usages[layer].mean])
+                views = replace(views, kernel_ratio=ratio)
             if loss is not None:
                 cosines = gradient_cosines(gradients_before[layer], gradients[layer])
-            yield Shared(layer, old, new, _overlap(usage, usages[layer]), cosines)
+            yield Shared(layer, old, new, views, cosines)
 
 
-def _overlap(old: Usage, new: Usage) -> Overlap | None:
-    try:
-        views = overlap(old.occupancy, new.occupancy)
-        return replace(views, kernel_ratio=kernel_ratio([old.mean], [new.mean]))
-    except UndefinedMetric:
-        return None
-
-
-def enter(overlaps: dict[str, Tensor], shared: Shared, n_experiences: int) -> None:
-    """Write a pair into ``overlaps``: by layer ``(view, old, new)``, NaN if undefined."""
-    if shared.overlap is not None:
-        shape = len(VIEWS), n_experiences, n_experiences
-        empty = torch.full(shape, torch.nan, dtype=torch.float64)
-        pairs = overlaps.setdefault(shared.layer, empty)
-        views = [getattr(shared.overlap, view) for view in VIEWS]
-        pairs[:, shared.old, shared.new] = pairs.new_tensor(views)
-
-
-def overlaps_between(
+def shared_between(
     model: nn.Module, states: Sequence[State], samples: Samples
-) -> dict[str, Tensor]:
-    """The overlaps of all pairs, each in the state before the new one's training.
-
-    Args:
-        model: in the last state.
-    """
-    overlaps: dict[str, Tensor] = {}
-    for new in range(1, len(samples)):
-        for shared in shared_with_new(rolled_back(model, states[new]), samples, new):
-            enter(overlaps, shared, len(samples))
-    return overlaps
+) -> Iterator[Shared]:
+    """What all pairs of experiences share, in the state before the new one's training."""
+    for new, state in enumerate(states[1:-1], start=1):
+        yield from shared_with_new(rolled_back(model, state), samples, new)
 
 
-def forecasts(runs: Sequence[tuple[Mapping[str, Tensor], Falls]]) -> list[Forecast]:
+def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
     """Correlate overlaps with what trainings took, over the pairs of all runs.
 
     Pairs of one run share its trainings: they are no independent draws.
 
     Args:
-        runs: ``overlaps`` as ``enter`` writes them, and ``falls``; what one run has not
-            measured is left out.
+        runs: pairs, and ``falls``; a view of a layer that one run has not measured is
+            left out.
     """
+    measured = [(_by_view(pairs), fallen) for pairs, fallen in runs]
     judged = []
-    for layer in runs[0][0]:
-        for v, view in enumerate(VIEWS):
-            known: list[float] = []
-            taken: list[float] = []
-            for overlaps, fallen in runs:
-                values = {
-                    p: float(overlaps[layer][v][p]) for p in fallen if layer in overlaps
-                }
-                pairs = [p for p, value in values.items() if value == value]
-                if not pairs:
-                    break
-                known += [values[p] for p in pairs]
-                taken += [fallen[p] for p in pairs]
-            else:
-                try:
-                    correlation = forecast_quality(known, taken)
-                except UndefinedMetric:
-                    correlation = None
-                judged.append(Forecast(view, layer, tuple(known), correlation))
+    for view in measured[0][0]:
+        if all(view in views for views, _ in measured):
+            both = [
+                (views[view][pair], fall)
+                for views, fallen in measured
+                for pair, fall in fallen.items()
+                if pair in views[view]
+            ]
+            correlation = None
+            with suppress(UndefinedMetric):
+                correlation = forecast_quality(*map(list, zip(*both)))
+            judged.append(
+                Forecast(*view, tuple(known for known, _ in both), correlation)
+            )
     return judged
+
+
+def _by_view(
+    pairs: Iterable[Shared],
+) -> dict[tuple[str, str], dict[tuple[int, int], float]]:
+    """By layer and view, the overlaps of pairs."""
+    views: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
+    for pair in pairs:
+        for view, value in asdict(pair.overlap).items() if pair.overlap else ():
+            of_pairs = views.setdefault((pair.layer, view), {})
+            of_pairs[pair.old, pair.new] = value
+    return views
 
 
 # looking back from the last state
@@ -340,17 +317,13 @@ def reviews(
     for k, then in enumerate(states[1:]):
         earlier = rolled_back(model, then)
         usages, before = samples.look(earlier, k)[0], _weights(earlier)
-        moved = {
-            layer: (before[layer], after)
-            for layer, after in now.items()
-            if layer in before and before[layer].shape == after.shape
-        }
-        bounds = {
-            layer: float(drift_bound(usages[layer].occupancy, *sides).mean())
-            for layer, sides in moved.items()
-        }
-        drifts = {layer: drift_per_knot(*sides) for layer, sides in moved.items()}
-        back = None
+        drifts, bounds, back = {}, {}, None
+        for layer, after in now.items():
+            if layer in before and before[layer].shape == after.shape:
+                sides = before[layer], after
+                drifts[layer] = drift_per_knot(*sides)
+                bound = drift_bound(usages[layer].occupancy, *sides)
+                bounds[layer] = float(bound.mean())
         if k + 2 < len(states):
             measure = partial((scored or samples).score, k=k, score=score)
             back = rollback(model, then, measure)
@@ -359,11 +332,8 @@ def reviews(
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of every layer that is one (several heads have none in common)."""
-    return {
-        name: layer_weights(layers[0])
-        for name, layers in named_layers(model).items()
-        if len(layers) == 1
-    }
+    layers = named_layers(model).items()
+    return {name: layer_weights(one) for name, (one, *more) in layers if not more}
 
 
 def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:
@@ -372,14 +342,10 @@ def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:
     A layer whose grid has grown between experiences is left out.
     """
     usages = [review.usages.items() for review in reviews]
-    kinds: dict[str, list[dict[str, Tensor]]] = {
-        "occupancy": [
-            {layer: u.occupancy.mean for layer, u in each} for each in usages
-        ],
-        "largest": [
-            {layer: u.occupancy.largest for layer, u in each} for each in usages
-        ],
-        "drift": [dict(review.drifts) for review in reviews],
+    kinds: dict[str, Sequence[Mapping[str, Tensor]]] = {
+        "occupancy": [{n: u.occupancy.mean for n, u in each} for each in usages],
+        "largest": [{n: u.occupancy.largest for n, u in each} for each in usages],
+        "drift": [review.drifts for review in reviews],
     }
     stacked: dict[str, dict[str, Tensor]] = {}
     for kind, parts in kinds.items():

@@ -36,12 +36,10 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
     ) -> None:
         super().__init__()
         stream = list(test_stream)
-        self._recorder = RecorderPlugin(
-            len(stream), matrix_stream=stream[0].origin_stream.name
-        )
-        self._snapshots = SnapshotPlugin(
-            self._recorder, stream, samples_per_experience, families
-        )
+        name = stream[0].origin_stream.name
+        self._recorder = recorder = RecorderPlugin(len(stream), matrix_stream=name)
+        snapshots = SnapshotPlugin(recorder, stream, samples_per_experience, families)
+        self._plugins = recorder, snapshots
         self._n_told = 0
 
     def reset(self) -> None:
@@ -50,24 +48,6 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
     def result(self) -> dict[str, float]:
         """The latest value of each name."""
         return {value.name: float(value.value) for value in self._values(0)}
-
-    def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
-        for plugin in (self._recorder, self._snapshots):
-            getattr(plugin, hook)(strategy)
-        values = self._values(self._n_told)
-        self._n_told = len(self._recorder.measurements)
-        return values
-
-    before_training = partialmethod(_at, "before_training")
-    before_training_exp = partialmethod(_at, "before_training_exp")
-    after_training_iteration = partialmethod(_at, "after_training_iteration")
-    after_training_exp = partialmethod(_at, "after_training_exp")
-    after_training = partialmethod(_at, "after_training")
-    before_eval = partialmethod(_at, "before_eval")
-    before_eval_exp = partialmethod(_at, "before_eval_exp")
-    after_eval_iteration = partialmethod(_at, "after_eval_iteration")
-    after_eval_exp = partialmethod(_at, "after_eval_exp")
-    after_eval = partialmethod(_at, "after_eval")
 
     def _values(self, since: int) -> list[MetricValue]:
         return [
@@ -82,5 +62,20 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
             if m.name.startswith(LOCALITY)
         ]
 
+    def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
+        for plugin in self._plugins:
+            getattr(plugin, hook)(strategy)
+        values = self._values(self._n_told)
+        self._n_told = len(self._recorder.measurements)
+        return values
+
     def __str__(self) -> str:
         return "Locality"
+
+
+for _hook in (
+    *("before_training", "before_training_exp", "after_training_iteration"),
+    *("after_training_exp", "after_training", "before_eval", "before_eval_exp"),
+    *("after_eval_iteration", "after_eval_exp", "after_eval"),
+):
+    setattr(LocalityMetrics, _hook, partialmethod(LocalityMetrics._at, _hook))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -17,10 +17,11 @@ from kancl.metrics.diagnosis import (
     SAMPLES,
     Review,
     Samples,
-    enter,
+    Shared,
     first_layer_leak,
     forecasts,
     reviews,
+    shared_between,
     shared_with_new,
 )
 from kancl.metrics.forecast import falls
@@ -59,8 +60,8 @@ class SnapshotPlugin(Plugin):
     """
 
     stage = Stage.OBSERVE
-    state = ("snapshots", "overlaps")
-    transient = ("samples", "reviews", "_evaluating", "_evaluated")
+    state = ("snapshots",)
+    transient = ("samples", "pairs", "reviews", "_evaluating", "_evaluated")
     NOT_RESUMED = frozenset(transient)
 
     def __init__(
@@ -84,39 +85,36 @@ class SnapshotPlugin(Plugin):
         self.samples = Samples(self.test_stream, samples_per_experience)
         self.snapshots: list[dict[str, Tensor]] = []
         """The model's state before training and after each experience."""
-        self.overlaps: dict[str, Tensor] = {}
-        """By layer ``(view, old, new)``."""
+        self.pairs: list[Shared] = []
         self.reviews: list[Review] = []
-        """Each experience seen from the end."""
+        """Each experience, seen from the end."""
         self._evaluating: int | None = None
         self._evaluated: list[tuple[int, Tensor, Tensor]] = []
         """Experience, outputs and targets of each batch of an evaluation under way."""
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        recorder, model = self.recorder, strategy.model
-        with self._looking(strategy):
+        t = self.recorder.n_trained
+        loss = strategy._criterion if "gradients" in self.families else None
+        with self._looking(strategy) as model:
             if not self.snapshots:
-                self._keep(strategy)
-            t = recorder.n_trained
-            loss = strategy._criterion if "gradients" in self.families else None
+                self._keep(model)
             for pair in shared_with_new(model, self.samples, t, loss) if t else ():
-                enter(self.overlaps, pair, recorder.n_experiences)
-                name = f"{pair.layer}_before_{t + 1}"
+                self.pairs.append(pair)
+                name, s = f"{pair.layer}_before_{t + 1}", pair.old
                 for view, value in asdict(pair.overlap).items() if pair.overlap else ():
                     family = "kernel" if view == "kernel_ratio" else "overlap"
-                    self._add(family, f"{view}_{name}", value, pair.old)
+                    self._add(family, f"{view}_{name}", value, s)
                 if pair.cosines is not None:
                     cosine, rate = float(pair.cosines.mean()), conflict_rate(
                         pair.cosines
                     )
-                    self._add("gradients", f"gradient_cosine_{name}", cosine, pair.old)
-                    self._add("gradients", f"gradient_conflict_{name}", rate, pair.old)
+                    self._add("gradients", f"gradient_cosine_{name}", cosine, s)
+                    self._add("gradients", f"gradient_conflict_{name}", rate, s)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        recorder, model = self.recorder, strategy.model
-        with self._looking(strategy):
+        with self._looking(strategy) as model:
             k = len(self.snapshots) - 1
-            self._keep(strategy)
+            self._keep(model)
             if "leak" in self.families:
                 x = as_tensors(strategy.experience.dataset)[0].to(strategy.device)
                 leak = first_layer_leak(model, *self.snapshots[-2:], x)
@@ -127,9 +125,10 @@ class SnapshotPlugin(Plugin):
                     used = float(usage.occupancy.effective_fraction.mean())
                     self._add("occupancy", f"effective_fraction_{name}", used, k)
                     self._add("occupancy", f"off_grid_{name}", usage.off_grid, k)
-            if k + 1 == recorder.n_experiences:
+            if k + 1 == self.recorder.n_experiences:
                 self.look_back(model)
-                self._record_reviews()
+                for review in self.reviews:
+                    self._record(review)
 
     def look_back(self, model: torch.nn.Module) -> None:
         """Make the reviews, with the model in its last state."""
@@ -137,16 +136,15 @@ class SnapshotPlugin(Plugin):
             found = reviews(model, self.snapshots, self.samples, self.recorder.score)
             self.reviews = list(found)
 
-    def _record_reviews(self) -> None:
-        for review in self.reviews:
-            k = review.experience
-            for layer, drift in review.drifts.items():
-                self._add("drift", f"drift_{layer}", float(drift.norm()), k)
-                self._add("drift", f"drift_bound_{layer}", review.bounds[layer], k)
-            if review.rollback is not None:
-                back = {"nothing": review.rollback.now, **review.rollback.regained}
-                for group, value in back.items():
-                    self._add("rollback", f"rollback_{group}", value, k)
+    def _record(self, review: Review) -> None:
+        k, back = review.experience, review.rollback
+        for layer, drift in review.drifts.items():
+            self._add("drift", f"drift_{layer}", float(drift.norm()), k)
+            self._add("drift", f"drift_bound_{layer}", review.bounds[layer], k)
+        for group, value in (
+            {"nothing": back.now, **back.regained}.items() if back else ()
+        ):
+            self._add("rollback", f"rollback_{group}", value, k)
 
     # what class-incremental accuracy is made of, and how good the forecasts were
 
@@ -168,17 +166,21 @@ class SnapshotPlugin(Plugin):
         if not self._evaluated or recorder.in_training:
             return
         with recorder.evaluating(strategy.device):
-            try:
+            with suppress(UndefinedMetric):  # the right experience never won
                 self._infer(recorder.n_trained - 1)
-            except UndefinedMetric:
-                pass  # the right experience never won: no point to record
             self._evaluated = []
             if recorder.n_trained == recorder.n_experiences:
-                taken = falls(recorder.matrix, recorder.score.rises)
-                for forecast in forecasts([(self.overlaps, taken)]):
-                    if forecast.correlation is not None:
-                        name = f"forecast_{forecast.view}_{forecast.layer}"
-                        self._add("forecast", name, forecast.correlation)
+                self._judge(strategy.model)
+
+    def _judge(self, model: torch.nn.Module) -> None:
+        if not self.pairs or self.pairs[0].new > 1:  # a resumed run
+            with eval_mode(model):
+                self.pairs = [*shared_between(model, self.snapshots, self.samples)]
+        taken = falls(self.recorder.matrix, self.recorder.score.rises)
+        for each in forecasts([(self.pairs, taken)]):
+            if each.correlation is not None:
+                name = f"forecast_{each.view}_{each.layer}"
+                self._add("forecast", name, each.correlation)
 
     def _infer(self, k: int) -> None:
         of_class = _experience_of_class(self.test_stream)
@@ -189,7 +191,7 @@ class SnapshotPlugin(Plugin):
         targets = torch.cat([targets for _, _, targets in seen])
         owners = [of_class.get(c, -1) for c in range(outputs.shape[1])]
         parts = asdict(inference(outputs, targets, owners))
-        del parts["accuracy"]  # their product
+        del parts["accuracy"]  # the product of two of them
         classes = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
         new = [place for place, c in enumerate(classes) if owners[c] == k]
         old = torch.cat([outputs for s, outputs, _ in seen if s < k])
@@ -200,14 +202,14 @@ class SnapshotPlugin(Plugin):
     # tools
 
     @contextmanager
-    def _looking(self, strategy: Any) -> Iterator[None]:
-        """In evaluation mode, the time counted as evaluation."""
+    def _looking(self, strategy: Any) -> Iterator[torch.nn.Module]:
+        """The model in evaluation mode, the time counted as evaluation."""
         self.samples.to(strategy.device)
         with self.recorder.evaluating(strategy.device), eval_mode(strategy.model):
-            yield
+            yield strategy.model
 
-    def _keep(self, strategy: Any) -> None:
-        state = strategy.model.state_dict().items()
+    def _keep(self, model: torch.nn.Module) -> None:
+        state = model.state_dict().items()
         self.snapshots.append({key: v.detach().cpu().clone() for key, v in state})
 
     def _add(

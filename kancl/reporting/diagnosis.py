@@ -15,13 +15,13 @@ ROUNDING = 1e-6
 
 
 def diagnosis_tables(diagnosis: Diagnosis) -> list[Table]:
-    judged = forecasts([(diagnosis.overlaps, diagnosis.falls)])
+    judged = forecasts([(diagnosis.pairs, diagnosis.falls)])
     return [_forgotten(diagnosis), _carriers(diagnosis), forecast_table(judged)]
 
 
 def pooled_table(diagnoses: Sequence[Diagnosis]) -> Table:
     """How well overlap foretold the damage, over the pairs of several runs."""
-    judged = forecasts([(each.overlaps, each.falls) for each in diagnoses])
+    judged = forecasts([(each.pairs, each.falls) for each in diagnoses])
     return forecast_table(judged, len(diagnoses))
 
 

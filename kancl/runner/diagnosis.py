@@ -20,8 +20,8 @@ from kancl.metrics.diagnosis import (
     Samples,
     by_layer,
     first_layer_leak,
-    overlaps_between,
     reviews,
+    shared_between,
 )
 from kancl.metrics.locality import Inference
 from kancl.observe.learned_function import LearnedFunctionPlugin
@@ -228,7 +228,7 @@ def look_into(folder: Path, samples: int | None = None) -> Diagnosis:
         image_shape=info.image_shape,
         matrix=matrix,
         reviews=list(reviews(model, states, sample, info.score, scored)),
-        overlaps=overlaps_between(model, states, sample),
+        pairs=list(shared_between(model, states, sample)),
         leak=max((leak for leak in leaks if leak is not None), default=0.0),
         inference={name: recorded[LOCALITY + name] for name in parts_of_accuracy},
     )

@@ -1,6 +1,7 @@
 """What the plugin records, against the functions on tensors; and that it only looks."""
 
 import re
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
@@ -8,10 +9,9 @@ import torch
 
 from kancl.data.rows import as_tensors
 from kancl.metrics.accuracy_matrix import UndefinedMetric
-from kancl.metrics.diagnosis import Samples, overlaps_between, reviews
+from kancl.metrics.diagnosis import Samples, reviews, shared_between
 from kancl.metrics.forecast import falls, forecast_quality
 from kancl.metrics.locality import (
-    VIEWS,
     Occupancy,
     drift_per_knot,
     inference,
@@ -125,16 +125,14 @@ def test_the_states_alone_tell_what_was_measured_live(kan_run):
     recorder, plugin, benchmark, model = kan_run
     samples = Samples(benchmark.test_stream, 40)
     with eval_mode(model):
-        afterwards = overlaps_between(model, plugin.snapshots, samples)
+        afterwards = list(shared_between(model, plugin.snapshots, samples))
         found = list(reviews(model, plugin.snapshots, samples, recorder.score))
-    assert afterwards.keys() == plugin.overlaps.keys() == {"layer_1", "head"}
-    for layer, pairs in plugin.overlaps.items():
-        torch.testing.assert_close(
-            afterwards[layer], pairs, equal_nan=True, rtol=1e-5, atol=1e-6
-        )
-        s, t = 0, 2
-        for view, live in zip(VIEWS, pairs[:, s, t]):
-            assert value(recorder, f"{view}_{layer}_before_{t + 1}", s) == float(live)
+    assert len(afterwards) == 2 * 10
+    for pair, live in zip(afterwards, plugin.pairs, strict=True):
+        assert pair == replace(live, cosines=None)
+        for view, measured in asdict(pair.overlap).items():
+            name = f"{view}_{pair.layer}_before_{pair.new + 1}"
+            assert value(recorder, name, pair.old) == measured
     for review, live in zip(found, plugin.reviews, strict=True):
         assert review.rollback == live.rollback and review.bounds == live.bounds
 
@@ -145,7 +143,6 @@ def test_a_checkpoint_holds_what_cannot_be_made_again(kan_run):
     resumed.load_state_dict(plugin.state_dict())
     resumed.look_back(model)
     assert [r.rollback for r in resumed.reviews] == [r.rollback for r in plugin.reviews]
-    assert resumed.overlaps.keys() == plugin.overlaps.keys()
 
 
 @pytest.mark.parametrize(("build", "kind"), [(mlp, "single"), (kan, "growing")])

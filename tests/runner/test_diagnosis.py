@@ -6,9 +6,9 @@ import torch
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.metrics.diagnosis import Forecast, forecasts
+from kancl.metrics.diagnosis import Forecast, Shared, forecasts
 from kancl.metrics.forecast import falls
-from kancl.metrics.locality import VIEWS
+from kancl.metrics.locality import Overlap
 from kancl.reporting.diagnosis import forecast_table
 from kancl.runner.diagnosis import look_into
 from kancl.runner.request.check import check
@@ -55,11 +55,11 @@ def test_a_run_is_put_into_words_and_numbers(make_run, capsys, model):
 def test_the_verdict_is_the_median_view_not_the_luckiest(values, says):
     views = ("exposure", "jaccard", "kernel_ratio")
     judged = [
-        Forecast(view, "head", (0.5,), value) for view, value in zip(views, values)
+        Forecast("head", view, (0.5,), value) for view, value in zip(views, values)
     ]
     notes = " ".join(forecast_table(judged).notes)
     assert says in notes and "hindsight: kernel ratio head" in notes
-    undefined = forecast_table([Forecast("jaccard", "head", (0.5,), None)])
+    undefined = forecast_table([Forecast("head", "jaccard", (0.5,), None)])
     assert undefined.notes[0].startswith("No rank correlation can be told")
     assert "n/a (too few pairs, or all alike)" in undefined.markdown()
     assert "No overlap was measured" in forecast_table([]).notes[0]
@@ -71,21 +71,23 @@ def test_over_several_runs_all_pairs_are_ranked_together(make_run, capsys):
     for shift in (0.0, 1.0):
         matrix = torch.tensor([[0.5] * 3, [0.9] * 3, [0.8, 0.9, 0], [0.5, 0.7, 0.9]])
         lost = {(0, 1): 0.1, (0, 2): 0.3, (1, 2): 0.2}
-        overlaps = torch.full((len(VIEWS), 3, 3), torch.nan)
-        for pair, fall in lost.items():
-            overlaps[VIEWS.index("jaccard")][pair] = fall + shift
-            if shift:
-                overlaps[VIEWS.index("exposure")][pair] = fall
+        pairs = [
+            Shared("head", *pair, Overlap(fall + shift, 0, 0, fall, 0), None)
+            for pair, fall in lost.items()
+        ]
         scale = 1 - shift / 2  # the second loses half as much
         matrix = matrix.double()
         matrix[2:] = matrix[1] - scale * (matrix[1] - matrix[2:])
-        runs.append(({"head": overlaps}, falls(matrix)))
-    (one,) = forecasts(runs[:1])
-    assert (one.view, one.layer, len(one.overlaps)) == ("jaccard", "head", 3)
-    assert one.correlation == pytest.approx(1)
-    (pooled,) = forecasts(runs)
-    assert (pooled.view, pooled.layer) == ("jaccard", "head")
-    assert len(pooled.overlaps) == 6 and pooled.correlation < 0.9
+        runs.append((pairs, falls(matrix)))
+    alone = {f.view: f for f in forecasts(runs[:1])}
+    assert len(alone["jaccard"].overlaps) == 3
+    assert alone["jaccard"].correlation == pytest.approx(1)
+    assert alone["coactivation"].correlation is None
+    pooled = {f.view: f for f in forecasts(runs)}
+    assert {f.layer for f in pooled.values()} == {"head"}
+    assert len(pooled["jaccard"].overlaps) == 6 and pooled["jaccard"].correlation < 0.9
+    nowhere = [Shared("layer_1", *pair, None, None) for pair in lost]
+    assert forecasts([*runs, (nowhere, falls(matrix))]) == []
 
     folders = [make_run(LOOK, f"seed={seed}")[1] for seed in (0, 1)]
     assert main(["locality", *map(str, folders)]) == 0
