@@ -268,19 +268,16 @@ def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
     measured = [(_by_view(pairs), fallen) for pairs, fallen in runs]
     judged = []
     for view in measured[0][0]:
-        if all(view in views for views, _ in measured):
-            both = [
-                (views[view][pair], fall)
-                for views, fallen in measured
-                for pair, fall in fallen.items()
-                if pair in views[view]
-            ]
+        known, taken = [], []
+        for views, fallen in measured:
+            pairs = views.get(view, {}).keys() & fallen.keys()
+            known += [views[view][pair] for pair in sorted(pairs)]
+            taken += [fallen[pair] for pair in sorted(pairs)]
+        if known and all(view in views for views, _ in measured):
             correlation = None
             with suppress(UndefinedMetric):
-                correlation = forecast_quality(*map(list, zip(*both)))
-            judged.append(
-                Forecast(*view, tuple(known for known, _ in both), correlation)
-            )
+                correlation = forecast_quality(known, taken)
+            judged.append(Forecast(*view, tuple(known), correlation))
     return judged
 
 
