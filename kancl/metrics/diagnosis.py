@@ -19,14 +19,16 @@ from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.metrics.accuracy_matrix import UndefinedMetric
-from kancl.metrics.forecast import falls, forecast_quality, kernel_ratio
 from kancl.metrics.locality import (
     AT_ONCE,
     Occupancy,
     Overlap,
     drift_bound,
     drift_per_knot,
+    falls,
+    forecast_quality,
     gradient_cosines,
+    kernel_ratio,
     leak,
     overlap,
     visited_at_all,
@@ -182,11 +184,11 @@ class Samples:
         gradients = {
             name: torch.stack([r[name] for r in rows]) for r in rows[:1] for name in r
         }
-        usages = {}
+        usages: dict[str, Usage] = {}
         for name in entered[0]:
-            inputs = torch.cat([each[name] for each in entered])
+            joined = torch.cat([inputs[name] for inputs in entered])
             usage = _usage if usages else partial(self._first_usage, k, n_batches)
-            usages[name] = usage(layers[name][0], inputs)
+            usages[name] = usage(layers[name][0], joined)
         return usages, gradients
 
     def _first_usage(
@@ -355,7 +357,7 @@ def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:
 
 @torch.no_grad()
 def first_layer_leak(
-    model: nn.Module, before: State, after: State, x: Tensor
+    model: nn.Module, states: Sequence[State], x: Tensor
 ) -> float | None:
     """``leak`` of the first layer between two states, trained on ``x`` and nothing else.
 
@@ -363,7 +365,7 @@ def first_layer_leak(
     """
     old, new = (
         next(iter(named_layers(rolled_back(model, state)).values()))[0]
-        for state in (before, after)
+        for state in states
     )
     weights = layer_weights(old), layer_weights(new)
     if weights[0].shape != weights[1].shape:

@@ -1,4 +1,4 @@
-"""Why something was forgotten: occupancy, overlap, drift, conflict, inference.
+"""Why something was forgotten: occupancy, overlap, drift, conflict, inference, forecast.
 
 Functions on tensors of one layer: ``bases`` are ``(n_samples, in_features, n_basis)``,
 as ``KANLinear.b_splines`` gives them, coefficients ``(in_features, n_basis,
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from kancl.metrics.accuracy_matrix import UndefinedMetric
-from kancl.metrics.forecast import kernel_ratio
 from kancl.models.inspect import layer_bases
 
 AT_ONCE = 500  # samples; bounds the memory of their bases
@@ -26,8 +26,8 @@ class Occupancy:
     """How much an experience's samples used each coefficient of a layer.
 
     Args:
-        mean: ``o_pg = mean |B_g(x_p)|``, ``(in_features, n_basis)``; without the bars
-            wherever no basis is negative (all but anchored or extrapolated ones).
+        mean: ``o_pg = mean |B_g(x_p)|``, ``(in_features, n_basis)``; anchored and
+            extrapolated bases can be negative.
         largest: ``max |B_g(x_p)|``, of the same shape.
     """
 
@@ -58,18 +58,15 @@ class Occupancy:
 
     @property
     def off_grid_mass(self) -> Tensor:
-        """``z_p = 1 - sum_g o_pg``: what splines that fade to 0 lose, ``(in_features,)``.
-
-        Right for bases that add up to 1 on their grid; anchored ones don't, and have
-        ``KANLinear.off_grid_share``.
+        """``z_p = 1 - sum_g o_pg``, ``(in_features,)``, for bases that add up to 1 on
+        their grid (anchored ones don't: see ``KANLinear.off_grid_share``).
         """
         return 1 - self.mean.sum(-1)
 
     @property
     def effective_fraction(self) -> Tensor:
-        """``exp(-sum_g o log o) / n_basis``, ``o`` normalised: 1 if all are used alike.
-
-        Shape: ``(in_features,)``; 0 for a feature that was never on the grid.
+        """``exp(-sum_g o log o) / n_basis``, ``(in_features,)``, ``o`` normalised: 1 if
+        all are used alike, 0 for a feature that was never on the grid.
         """
         share = _normalised(self.mean)
         spread = torch.special.entr(share).sum(-1).exp() / share.shape[-1]
@@ -86,11 +83,9 @@ class Overlap:
             the share that they visit.
         bhattacharyya: ``mean_p sum_g sqrt(o_s o_t)``, each normalised per input, over
             the inputs that one of the two uses.
-        exposure: ``mean_p sum_g o_s 1[g in V_t]``, normalised likewise, over the inputs
-            that the old one uses: the share of its mass on coefficients that the new
-            one touches. The one that is not symmetric.
-        kernel_ratio: see ``kancl.metrics.forecast.kernel_ratio``, here of the mean sizes
-            of the bases.
+        exposure: ``mean_p sum_g o_s 1[g in V_t]``, over the inputs that the old one
+            uses: the share of its mass on coefficients that the new one touches.
+        kernel_ratio: see ``kernel_ratio``, here of the mean sizes of the bases.
     """
 
     jaccard: float
@@ -104,7 +99,7 @@ VIEWS = tuple(field.name for field in fields(Overlap))
 
 
 def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overlap:
-    """The five views of how far ``new`` samples use what ``old`` ones used.
+    """How far ``new`` samples use what ``old`` ones used.
 
     Raises: ValueError if the layers differ in shape; UndefinedMetric if one of the two
         visited no coefficient at all.
@@ -133,6 +128,32 @@ def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overl
     )
 
 
+def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
+    """How far a step on a new sample moves an old one's output, of what it moves its own.
+
+    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``:
+    the mean inner product of the features of two samples. For one layer trained by
+    gradient descent, later forgetting is proportional to it; 0: nothing is shared.
+
+    Args:
+        old, new: per layer, the mean features over an experience's samples.
+    Raises: ValueError for unlike layers; UndefinedMetric if one side has no features.
+    """
+    shapes = [[mean.shape for mean in side] for side in (old, new)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"both sides must be of the same layers, got {shapes}")
+    shared = _inner(old, new)
+    own = (_inner(old, old) * _inner(new, new)).sqrt()
+    if not bool(own > 0):
+        raise UndefinedMetric("an experience without features moves nothing")
+    return float(shared / own)
+
+
+def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
+    return torch.stack(products).sum()
+
+
 def overlap_matrix(
     occupancies: Sequence[Occupancy], view: str, threshold: float = VISITED
 ) -> Tensor:
@@ -158,9 +179,7 @@ def drift_bound(occupancy: Occupancy, before: Tensor, after: Tensor) -> Tensor:
     """``sum_pg o_pg |change of c_pgq|``: no output drifts more, on average.
 
     For one layer, ``E |change of f_q(x)|`` over the samples of the occupancy is at most
-    this, whatever happened since; 0 exactly if nothing occupied has moved.
-
-    Shape: coefficients as above -> ``(out_features,)``.
+    this; 0 exactly if nothing occupied has moved. Shape: ``(out_features,)``.
     """
     change = (after - before).abs().to(occupancy.mean.dtype)
     return torch.einsum("ig,igo->o", occupancy.mean, change)
@@ -175,8 +194,7 @@ def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
     """Largest move of a coefficient that nobody visited: 0 if training is local.
 
     Args:
-        visited: by any sample since ``before``, ``(in_features, n_basis)``; take
-            ``Occupancy.visited(threshold=0)``.
+        visited: by any sample since ``before``; see ``visited_at_all``.
     """
     moved = (after - before).abs().masked_fill(visited.unsqueeze(-1), 0)
     return float(moved.max())
@@ -190,10 +208,7 @@ def visited_at_all(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
-    """Cosines between gradients: ``(n, p)``, ``(m, p)`` -> ``(n, m)``; 0 for a zero one.
-
-    A row is a batch's gradient of a layer's parameters, all of them end to end.
-    """
+    """Cosines between gradients: ``(n, p)``, ``(m, p)`` -> ``(n, m)``; 0 for a zero one."""
     lengths = torch.outer(old.norm(dim=1), new.norm(dim=1))
     return (old @ new.T) / lengths.clamp(min=torch.finfo(old.dtype).tiny)
 
@@ -250,10 +265,9 @@ def inference(
 
 
 def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
-    """How far, on old data, outputs for the newest classes lie above those for old ones.
+    """``mean over old samples of (mean new logit - mean old logit)``.
 
-    ``mean over old samples of (mean new logit - mean old logit)``; 0 is unbiased only
-    if old classes compete on equal terms: on old data it should be well below 0.
+    It should be well below 0: old classes are to win on old data.
 
     Args:
         outputs: for samples of old classes, of the classes seen so far ``(n, n_seen)``.
@@ -265,6 +279,38 @@ def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
         raise UndefinedMetric("recency bias compares new classes with old ones")
     gap = outputs[:, new].mean(1) - outputs[:, ~new].mean(1)
     return float(gap.double().mean())
+
+
+def falls(matrix: Tensor, rises: bool = True) -> dict[tuple[int, int], float]:
+    """What training on ``t`` took from ``s``: ``R[t-1][s] - R[t][s]``, ``s < t``.
+
+    Args:
+        matrix: as in ``accuracy_matrix``, ``(N + 1, N)``.
+        rises: whether more is better, as for accuracies; errors are turned round.
+    Returns: by ``(s, t)``, 0-based, without pairs that were not measured.
+    """
+    taken = (matrix[:-1] - matrix[1:]) * (1.0 if rises else -1.0)
+    n = len(taken)
+    pairs = {(s, t): float(taken[t, s]) for s in range(n) for t in range(s + 1, n)}
+    return {pair: fall for pair, fall in pairs.items() if fall == fall}
+
+
+def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> float:
+    """Spearman's rank correlation of a forecast (overlap) with what was forgotten.
+
+    Raises: ValueError for unequal lengths; UndefinedMetric for fewer than three pairs,
+        or if one side is constant.
+    """
+    if len(forecast) != len(forgetting):
+        raise ValueError(
+            f"expected a forecast for each of {len(forgetting)} pairs, got "
+            f"{len(forecast)}"
+        )
+    if len(forecast) < 3:
+        raise UndefinedMetric(f"a rank correlation needs 3 pairs, got {len(forecast)}")
+    if len(set(forecast)) == 1 or len(set(forgetting)) == 1:
+        raise UndefinedMetric("a constant has no rank correlation")
+    return float(spearmanr(forecast, forgetting).statistic)
 
 
 def _normalised(mean: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
-from kancl.data.rows import as_tensors
+from kancl.metrics.diagnosis import Samples
 from kancl.models.inspect import eval_mode
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
@@ -25,17 +25,16 @@ class ForgettingCurvePlugin(Plugin):
     iteration 0, at the ends and at every fifth regular point. Each point is a
     ``curve_accuracy`` (``curve_rmse``) measurement; its time counts as evaluation.
 
-    The samples, spread evenly over each experience's rows (so over its classes), stay
-    on the device. Nothing random is drawn and modules get their training mode back, so
-    the trained parameters are the same to the bit with and without the plugin. A class
-    that a growing head does not know yet scores 0; an experience whose own head
-    does not exist yet is left out.
+    Nothing random is drawn and modules get their training mode back, so the trained
+    parameters are the same to the bit with and without the plugin. A class that a
+    growing head does not know yet scores 0; an experience whose own head does not exist
+    yet is left out.
 
     Args:
         test_stream: experiences with ``dataset``, in the order of their index.
         every_iterations: training iterations between points.
-        samples_per_experience: rows measured of each experience; a point's standard
-            error is at most 0.5 / sqrt of it: 0.035 for 200.
+        samples_per_experience: spread evenly over each experience's rows (so over its
+            classes); a point's standard error is at most 0.5 / sqrt of it.
         early_iterations: iterations after the start of an experience at which to measure
             as well.
         batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
@@ -69,8 +68,7 @@ class ForgettingCurvePlugin(Plugin):
         self.early_iterations = frozenset(early_iterations)
         self.batch_size = batch_size
         self.seconds = 0.0
-        with torch.random.fork_rng(devices=[]):  # a stock transform may draw
-            parts = [as_tensors(e.dataset, samples_per_experience) for e in test_stream]
+        parts = Samples(test_stream, samples_per_experience).parts
         if not parts:
             raise ValueError("test_stream holds no experience to measure")
         self._sizes = [len(y) for _, y, _ in parts]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partialmethod
 from typing import Any
 
 import torch
+from avalanche.evaluation import PluginMetric
+from avalanche.evaluation.metric_results import MetricValue
 from torch import Tensor
 
 from kancl.data.rows import as_tensors
@@ -24,8 +27,7 @@ from kancl.metrics.diagnosis import (
     shared_between,
     shared_with_new,
 )
-from kancl.metrics.forecast import falls
-from kancl.metrics.locality import conflict_rate, inference, recency_bias
+from kancl.metrics.locality import conflict_rate, falls, inference, recency_bias
 from kancl.models.inspect import eval_mode
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
@@ -35,18 +37,18 @@ LOCALITY = "locality_"
 FAMILIES = tuple(
     "occupancy overlap drift gradients kernel rollback inference forecast leak".split()
 )
+INFERENCE = ("experience_inference", "within_experience_accuracy", "oracle_accuracy")
 
 
 class SnapshotPlugin(Plugin):
     """Keep the network's states between experiences, and record what they tell.
 
     Before an experience t is trained, for every earlier s and each layer: five views of
-    their overlap and the cosines of their gradients; these are known before t has done
-    any harm. After it: occupancies, what class-incremental accuracy is made of. At the
-    end: drift, rollback attribution, and how well the overlaps forecast what each
-    training took from each earlier experience. What accuracy is made of is read off the
-    evaluations that are run anyway, all else but the leak off a sample of test images:
-    the parameters trained are the same to the bit.
+    their overlap and the cosines of their gradients. After it: occupancies, what
+    class-incremental accuracy is made of. At the end: drift, rollback attribution, and
+    how well the overlaps forecast what each training took from each earlier experience.
+    What accuracy is made of is read off the evaluations that are run anyway, all else
+    but the leak off a sample of test images. No parameter is trained otherwise.
 
     Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
     (t from 1, the row's experience being s).
@@ -117,7 +119,7 @@ class SnapshotPlugin(Plugin):
             self._keep(model)
             if "leak" in self.families:
                 x = as_tensors(strategy.experience.dataset)[0].to(strategy.device)
-                leak = first_layer_leak(model, *self.snapshots[-2:], x)
+                leak = first_layer_leak(model, self.snapshots[-2:], x)
                 if leak is not None:
                     self._add("leak", "leak", leak, k)
             for name, usage in self.samples.look(model, k)[0].items():
@@ -190,14 +192,13 @@ class SnapshotPlugin(Plugin):
         outputs = torch.cat([outputs for _, outputs, _ in seen])
         targets = torch.cat([targets for _, _, targets in seen])
         owners = [of_class.get(c, -1) for c in range(outputs.shape[1])]
-        parts = asdict(inference(outputs, targets, owners))
-        del parts["accuracy"]  # the product of two of them
+        parts = inference(outputs, targets, owners)
+        for name in INFERENCE:
+            self._add("inference", name, getattr(parts, name))
         classes = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
         new = [place for place, c in enumerate(classes) if owners[c] == k]
         old = torch.cat([outputs for s, outputs, _ in seen if s < k])
-        parts["recency_bias"] = recency_bias(old[:, classes], new)
-        for name, value in parts.items():
-            self._add("inference", name, value)
+        self._add("inference", "recency_bias", recency_bias(old[:, classes], new))
 
     # tools
 
@@ -224,3 +225,72 @@ def _experience_of_class(stream: Iterable[Any]) -> Mapping[int, int]:
     classes = [getattr(e, "classes_in_this_experience", []) for e in stream]
     of_class = {c: k for k, group in enumerate(classes) for c in group}
     return of_class if len(of_class) == sum(map(len, classes)) else {}
+
+
+class LocalityMetrics(PluginMetric[dict[str, float]]):
+    """What ``SnapshotPlugin`` records, as values of a stock ``EvaluationPlugin``.
+
+    Named ``Locality/<what>``, with ``/Exp<s>`` where it is about one experience; pairs are
+    ``Locality/<view>_<layer>_before_<t>/Exp<s>``, t from 1 as there. Forecasts and what
+    accuracy is made of need ``strategy.eval(test_stream)`` after each experience.
+
+    Args:
+        test_stream: of the benchmark; samples of it are looked at.
+        samples_per_experience, families: see ``SnapshotPlugin``.
+
+    Example::
+
+        EvaluationPlugin(LocalityMetrics(benchmark.test_stream), loggers=[TextLogger()])
+    """
+
+    def __init__(
+        self,
+        test_stream: Iterable[Any],
+        samples_per_experience: int = SAMPLES,
+        families: Iterable[str] = FAMILIES,
+    ) -> None:
+        super().__init__()
+        stream = list(test_stream)
+        name = stream[0].origin_stream.name
+        self._recorder = recorder = RecorderPlugin(len(stream), matrix_stream=name)
+        snapshots = SnapshotPlugin(recorder, stream, samples_per_experience, families)
+        self._plugins = recorder, snapshots
+        self._n_told = 0
+
+    def reset(self) -> None:
+        """Nothing is averaged, so nothing starts anew."""
+
+    def result(self) -> dict[str, float]:
+        """The latest value of each name."""
+        return {value.name: float(value.value) for value in self._values(0)}
+
+    def _values(self, since: int) -> list[MetricValue]:
+        return [
+            MetricValue(
+                self,
+                f"{self}/{m.name.removeprefix(LOCALITY)}"
+                + ("" if m.experience is None else f"/Exp{m.experience:03}"),
+                m.value,
+                m.iteration,
+            )
+            for m in self._recorder.measurements[since:]
+            if m.name.startswith(LOCALITY)
+        ]
+
+    def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
+        for plugin in self._plugins:
+            getattr(plugin, hook)(strategy)
+        values = self._values(self._n_told)
+        self._n_told = len(self._recorder.measurements)
+        return values
+
+    def __str__(self) -> str:
+        return "Locality"
+
+
+for _hook in (
+    *("before_training", "before_training_exp", "after_training_iteration"),
+    *("after_training_exp", "after_training", "before_eval", "before_eval_exp"),
+    *("after_eval_iteration", "after_eval_exp", "after_eval"),
+):
+    setattr(LocalityMetrics, _hook, partialmethod(LocalityMetrics._at, _hook))

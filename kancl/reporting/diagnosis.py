@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
 from kancl.metrics.diagnosis import Diagnosis, Forecast, forecasts
 from kancl.reporting.locality import in_words
-from kancl.reporting.table import Column, Show, Table, rounded
+from kancl.reporting.table import Cell, Column, Show, Table, rounded
 
 WORTHLESS = 0.3
 """A rank correlation below this foretells next to nothing: its square is under 0.1."""
@@ -32,52 +32,47 @@ def _shown(diagnosis: Diagnosis) -> Show:
 def _forgotten(diagnosis: Diagnosis) -> Table:
     """What was lost, and to which experience most of it."""
     matrix, show = diagnosis.matrix, _shown(diagnosis)
-    rows = []
-    for s in range(matrix.shape[1]):
-        then, now = matrix[s + 1, s].item(), matrix[-1, s].item()
-        taken = {t: fall for (old, t), fall in diagnosis.falls.items() if old == s}
-        worst = max(taken, key=lambda t: taken[t], default=s)
-        most = ""
-        if taken.get(worst, 0) > 0:
-            most = f"experience {worst + 1} ({show(taken[worst])})"
+    rows: list[list[Cell]] = []
+    for s, (now, then) in enumerate(
+        zip(matrix[-1].tolist(), matrix[1:].diag().tolist())
+    ):
+        taken = [(fall, t) for (old, t), fall in diagnosis.falls.items() if old == s]
+        worst, t = max(taken, key=lambda pair: pair[0], default=(0.0, s))
+        most = f"experience {t + 1} ({show(worst)})" if worst > 0 else ""
         lost = then - now if diagnosis.score.rises else now - then
         rows.append([str(s + 1), then, now, lost, most])
-    columns = [Column("experience", str), Column("just trained", show)]
-    columns += [Column("at the end", show), Column("lost", show), Column("most to")]
+    titles = ("just trained", "at the end", "lost")
+    numbers = [Column(title, show) for title in titles]
+    columns = [Column("experience", str), *numbers, Column("most to")]
     return Table(f"What {diagnosis.title} forgot", columns, rows)
 
 
 def _carriers(diagnosis: Diagnosis) -> Table:
     """Which group of parameters, put back alone, brings it back."""
-    backs = {r.experience: r.rollback for r in diagnosis.reviews if r.rollback}
+    backs = [review.rollback for review in diagnosis.reviews if review.rollback]
     groups = [group for group in backs[0].regained if group != "all"]
-    names = [Column("experience", str)] + [
-        Column(in_words(group), _shown(diagnosis))
-        for group in ("nothing", *groups, "all")
-    ]
-    rows = [
-        [str(k + 1), back.now, *(back.regained[g] for g in groups), back.then]
-        for k, back in backs.items()
+    titles = [in_words(group) for group in ("nothing", *groups, "all")]
+    numbers = [Column(title, _shown(diagnosis)) for title in titles]
+    rows: list[list[Cell]] = [
+        [str(k), back.now, *(back.regained[g] for g in groups), back.then]
+        for k, back in enumerate(backs, start=1)
     ]
     notes = ["Nothing was forgotten: no group of parameters has to answer."]
-    lost = [back for back in backs.values() if abs(back.forgotten) >= 0.005]
+    lost = [back for back in backs if abs(back.forgotten) >= 0.005]
     if lost:
         total = sum(back.forgotten for back in lost)
         shares = {g: sum(b.regained[g] - b.now for b in lost) / total for g in groups}
         best = in_words(max(shares, key=lambda group: shares[group]))
-        words = ", ".join(f"{in_words(g)} {share:.0%}" for g, share in shares.items())
         notes = [
-            f"One group alone, put back, brings back of what was forgotten: {words}.",
+            f"One group alone, put back, brings back of what was forgotten: "
+            f"{_percents(shares)}.",
             f"It sits in {best} more than anywhere else. (Groups overlap and act "
             "together: shares need not add up to 100 %.)",
         ]
         if diagnosis.inference:
-            parts = [f"{in_words(n)} {v:.0%}" for n, v in diagnosis.inference.items()]
-            notes.append(f"At the end: {', '.join(parts)}.")
-        apart = max(
-            abs(back.then - diagnosis.matrix[k + 1, k].item())
-            for k, back in backs.items()
-        )
+            notes.append(f"At the end: {_percents(diagnosis.inference)}.")
+        before = zip(backs, diagnosis.matrix[1:].diag().tolist())
+        apart = max(abs(back.then - then) for back, then in before)
         if apart <= ROUNDING:
             exactly = "to rounding" if apart else "exactly"
             notes.append(
@@ -88,13 +83,16 @@ def _carriers(diagnosis: Diagnosis) -> Table:
             moved = f"coefficients moved by up to {diagnosis.leak:.2g}"
         notes.append(f"Where no training sample was, in the first layer, {moved}.")
     title = f"{diagnosis.score.title} with one group of parameters put back"
-    return Table(title, names, rows, notes=notes)
+    return Table(title, [Column("experience", str), *numbers], rows, notes=notes)
+
+
+def _percents(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{in_words(name)} {share:.0%}" for name, share in shares.items())
 
 
 def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
-    """Whether overlap, known before, ranks what each training took.
-
-    The verdict is the median over views and layers, not the luckiest of them.
+    """Whether overlap, known before, ranks what each training took: by the median over
+    views and layers, not by the luckiest of them.
     """
     known = {f: f.correlation for f in judged if f.correlation is not None}
     runs = "one run" if n_runs == 1 else f"{n_runs} runs"
@@ -130,7 +128,7 @@ def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
             absent="n/a (too few pairs, or all alike)",
         ),
     ]
-    rows = [
+    rows: list[list[Cell]] = [
         (
             *map(in_words, (f.view, f.layer)),
             len(f.overlaps),

@@ -32,13 +32,8 @@ def locality_figures(
     if len(image_shape) == 3 and first.shape[1] == prod(image_shape):
         figures["occupancy"] = occupancy_maps(first, image_shape)
     if used:
-        occupancies = {
-            layer: [
-                Occupancy(*sizes, 1) for sizes in zip(means, kinds["largest"][layer])
-            ]
-            for layer, means in used.items()
-        }
-        figures["overlap"] = overlap_matrices(occupancies)
+        each = {n: [review.usages[n].occupancy for review in reviews] for n in used}
+        figures["overlap"] = overlap_matrices(each)
     if "drift" in kinds:
         figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
     backs = [review.rollback for review in reviews if review.rollback is not None]
@@ -48,7 +43,7 @@ def locality_figures(
     return figures
 
 
-def occupancy_maps(means: Sequence[Tensor], image_shape: tuple[int, ...]) -> Figure:
+def occupancy_maps(means: Tensor, image_shape: tuple[int, ...]) -> Figure:
     """How much each experience uses each basis of each pixel: pictures in rows.
 
     A row per experience, a column per basis from the low end of the grid to the high
@@ -56,7 +51,7 @@ def occupancy_maps(means: Sequence[Tensor], image_shape: tuple[int, ...]) -> Fig
     panel: drawing 40 panels took 3 seconds.)
 
     Args:
-        means: of the first layer, ``(in_features, n_basis)`` for each experience.
+        means: of the first layer, ``(n_experiences, in_features, n_basis)``.
     """
     rows = _some(len(means), MOST_ROWS)
     columns = _some(means[0].shape[1], MOST_COLUMNS)
@@ -122,13 +117,13 @@ def _page(
     return figure, axes, shown
 
 
-def drift_of_knots(drifts: Mapping[str, Sequence[Tensor]]) -> Figure:
+def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
     """How far coefficients moved since each experience, along the grid.
 
     A panel per layer; the root mean square over inputs of each knot's drift.
 
     Args:
-        drifts: by layer, ``(in_features, n_basis)`` for each experience.
+        drifts: by layer ``(n_experiences, in_features, n_basis)``.
     """
     size = (0.8 + 3.2 * len(drifts), 2.8)
     figure = Figure(figsize=size, dpi=150, layout="constrained")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -23,9 +22,8 @@ from kancl.metrics.diagnosis import (
     reviews,
     shared_between,
 )
-from kancl.metrics.locality import Inference
 from kancl.observe.learned_function import LearnedFunctionPlugin
-from kancl.observe.snapshots import LOCALITY, SnapshotPlugin
+from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
@@ -40,9 +38,9 @@ from kancl.runs import RunFolder, names
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
-PICTURES_SECONDS = 1.0
-"""What drawing the pictures of locality takes, about."""
-PICTURE_SHARE = 0.04
+PICTURES_SECONDS, PICTURE_SHARE = 1.0, 0.04
+"""Pictures of locality take about so long, and at most so much of a run's time: else they
+are left to ``kancl locality``."""
 
 
 def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
@@ -77,31 +75,29 @@ class Observers:
             arguments = info.function, info.in_features, info.input_range
             self.plugins.append(LearnedFunctionPlugin(recorder, *arguments))
         if config.evaluation.locality:
-            stream = parts.benchmark.test_stream
-            self.plugins.append(SnapshotPlugin(recorder, stream))
+            self.plugins.append(SnapshotPlugin(recorder, parts.benchmark.test_stream))
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
         """Write files and, where pictures are wanted, draw them."""
-        pictures = self._config.tensorboard == "all"
         for plugin in self.plugins:
             figures: Mapping[str, Figure] = {}
             if isinstance(plugin, LearnedFunctionPlugin) and plugin.functions:
-                figures = self._write_learned(folder, plugin, pictures)
+                figures = self._write_learned(folder, plugin)
             elif isinstance(plugin, SnapshotPlugin) and len(plugin.snapshots) > 1:
-                figures = self._write_states(folder, plugin, pictures)
+                figures = self._write_states(folder, plugin)
             for writer in board:
                 for name, figure in figures.items():
                     writer.picture(name, figure)
 
     def _write_learned(
-        self, folder: RunFolder, plugin: LearnedFunctionPlugin, pictures: bool
+        self, folder: RunFolder, plugin: LearnedFunctionPlugin
     ) -> Mapping[str, Figure]:
         columns = [*plugin.points.T, plugin.target, *plugin.functions]
         inputs = [f"x{k + 1}" for k in range(plugin.points.shape[1])]
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
         rows = zip(*(column.tolist() for column in columns))
         folder.write_table(names.LEARNED_FUNCTION, [*inputs, "target", *phases], rows)
-        if not pictures:
+        if self._config.tensorboard != "all":
             return {}
         label = f"{self._config.model.name}-{self._config.strategy.name}"
         learned = LearnedFunction(label, plugin.points, plugin.target, plugin.functions)
@@ -112,11 +108,8 @@ class Observers:
         return {"learned_function": figure}
 
     def _write_states(
-        self, folder: RunFolder, plugin: SnapshotPlugin, pictures: bool
+        self, folder: RunFolder, plugin: SnapshotPlugin
     ) -> Mapping[str, Figure]:
-        """Pictures that would take more than ``PICTURE_SHARE`` of the run's time are
-        left to ``kancl locality``.
-        """
         folder.write_snapshots(plugin.snapshots)
         recorder, info = self._recorder, self._parts.benchmark.info
         if len(plugin.snapshots) <= info.n_experiences:
@@ -129,8 +122,8 @@ class Observers:
             for layer, array in layers.items()
         }
         folder.write_arrays(names.LOCALITY_ARRAYS, arrays)
-        seconds = recorder.train_seconds + recorder.eval_seconds
-        if not pictures or PICTURES_SECONDS > PICTURE_SHARE * seconds:
+        seconds = PICTURE_SHARE * (recorder.train_seconds + recorder.eval_seconds)
+        if self._config.tensorboard != "all" or PICTURES_SECONDS > seconds:
             return {}
         return locality_figures(plugin.reviews, info.image_shape, info.score.title)
 
@@ -156,9 +149,7 @@ def diagnose(
         for table in diagnosis_tables(diagnosis):
             table.show(console)
         pictures = draw(Path(folder) / "locality", diagnosis)
-        wide_console(console).print(
-            f"pictures: {pictures}", highlight=False, soft_wrap=True, markup=False
-        )
+        wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
     return diagnoses
@@ -167,14 +158,12 @@ def diagnose(
 def draw(pictures: Path, diagnosis: Diagnosis) -> Path:
     """Draw the pictures of a run's locality into a folder."""
     pictures.mkdir(exist_ok=True)
-    figures = locality_figures(
-        diagnosis.reviews, diagnosis.image_shape, diagnosis.score.title
-    )
+    score = diagnosis.score.title
+    figures = locality_figures(diagnosis.reviews, diagnosis.image_shape, score)
     with SummaryWriter(str(pictures)) as writer:
         for name, figure in figures.items():
             figure.savefig(pictures / f"{name}.png")
-            pixels = as_pixels(figure)
-            writer.add_image(f"picture/{name}", pixels, dataformats="HWC")
+            writer.add_image(f"picture/{name}", as_pixels(figure), dataformats="HWC")
     return pictures
 
 
@@ -193,42 +182,37 @@ def look_into(folder: Path, samples: int | None = None) -> Diagnosis:
             f"{folder} keeps no states to go back to ({path.name}): it was run without "
             f"evaluation.locality; {again} makes a run that does"
         )
+    parts = build(config)
+    benchmark, info, model = parts.benchmark, parts.benchmark.info, parts.model.eval()
+    n, name = info.n_experiences, f"{config.model.name}-{config.strategy.name}"
     try:
         states = read_snapshots(folder)
-    except Exception as error:
-        raise ConfigError(f"{path} cannot be read ({error}); {again}") from error
-    parts = build(config)
-    benchmark, model = parts.benchmark, parts.model
-    info, n = benchmark.info, benchmark.info.n_experiences
-    if len(states) <= n:
-        raise ConfigError(
-            f"{folder} ended after {len(states) - 1} of {n} experiences: there is no "
-            f"whole run to look into; {again}"
-        )
-    try:
+        if len(states) <= n:
+            raise ValueError(f"it ended after {len(states) - 1} of {n} experiences")
+        model.load_state_dict(states[-1])
         matrix = read_matrix(folder, info.score.name).reshape(n + 1, n)
         recorded = {m.name: m.value for m in read_measurements(folder)}
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{folder} is not a whole run ({error}); {again}") from error
-    model.load_state_dict(states[-1])
-    model.eval()
+    except Exception as error:
+        raise ConfigError(
+            f"{path} and what belongs to it cannot be read ({error}); {again}"
+        ) from error
     sample = Samples(benchmark.test_stream, SAMPLES)
     scored = Samples(benchmark.test_stream, samples)
     leaks = [
-        first_layer_leak(model, *states[k : k + 2], as_tensors(experience.dataset)[0])
+        first_layer_leak(model, states[k : k + 2], as_tensors(experience.dataset)[0])
         for k, experience in enumerate(benchmark.train_stream)
     ]
-    parts_of_accuracy = [
-        f.name for f in fields(Inference) if LOCALITY + f.name in recorded
-    ]
     return Diagnosis(
-        title=f"{config.model.name}-{config.strategy.name} on {config.scenario.name}, "
-        f"seed {config.seed}",
+        title=f"{name} on {config.scenario.name}, seed {config.seed}",
         score=info.score,
         image_shape=info.image_shape,
         matrix=matrix,
         reviews=list(reviews(model, states, sample, info.score, scored)),
         pairs=list(shared_between(model, states, sample)),
         leak=max((leak for leak in leaks if leak is not None), default=0.0),
-        inference={name: recorded[LOCALITY + name] for name in parts_of_accuracy},
+        inference={
+            part: recorded[LOCALITY + part]
+            for part in INFERENCE
+            if LOCALITY + part in recorded
+        },
     )

@@ -8,8 +8,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import nn
 
 from kancl import KAN
-from kancl.observe.locality_metrics import LocalityMetrics
-from kancl.observe.snapshots import FAMILIES
+from kancl.observe.snapshots import FAMILIES, LocalityMetrics
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 

@@ -10,10 +10,11 @@ import torch
 from kancl.data.rows import as_tensors
 from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.diagnosis import Samples, reviews, shared_between
-from kancl.metrics.forecast import falls, forecast_quality
 from kancl.metrics.locality import (
     Occupancy,
     drift_per_knot,
+    falls,
+    forecast_quality,
     inference,
     overlap,
 )

@@ -7,8 +7,7 @@ import torch
 from kancl.cli import main
 from kancl.config import ConfigError
 from kancl.metrics.diagnosis import Forecast, Shared, forecasts
-from kancl.metrics.forecast import falls
-from kancl.metrics.locality import Overlap
+from kancl.metrics.locality import Overlap, falls
 from kancl.reporting.diagnosis import forecast_table
 from kancl.runner.diagnosis import look_into
 from kancl.runner.request.check import check
