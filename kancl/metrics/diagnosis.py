@@ -18,7 +18,6 @@ from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.locality import (
     AT_ONCE,
     Occupancy,
@@ -35,6 +34,7 @@ from kancl.metrics.locality import (
 )
 from kancl.metrics.rollback import Rollback, rollback, rolled_back
 from kancl.metrics.score import Score
+from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import (
     evaluate_in_chunks,
     layer_bases,
@@ -139,7 +139,7 @@ class Diagnosis:
 
     @property
     def falls(self) -> Falls:
-        return falls(self.matrix, self.score.rises)
+        return falls(self.matrix, self.score.higher_is_better)
 
 
 class Samples:
@@ -163,8 +163,8 @@ class Samples:
         """How the network does on experience k."""
         x, y, task_labels = self.parts[k]
         chunks = evaluate_in_chunks(model, x, task_labels, chunk=AT_ONCE)
-        each = [score.of_samples(outputs, y[rows]) for rows, outputs in chunks]
-        return float(score.of_mean(torch.cat(each).double().mean()))
+        each = [score.per_sample(outputs, y[rows]) for rows, outputs in chunks]
+        return float(score.reduce(torch.cat(each).double().mean()))
 
     def look(
         self, model: nn.Module, k: int, n_batches: int = 1, loss: Loss | None = None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kancl.metrics.diagnosis import Samples
 from kancl.models.inspect import eval_mode
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
 UNSEEN_EVERY = 5
@@ -132,11 +132,11 @@ class ForgettingCurvePlugin(Plugin):
             x, y = self._x[rows], self._y[rows]
             size = self.batch_size or (256 if x.device.type == "cpu" else len(x))
             outputs = torch.cat([model(part) for part in x.split(size)])
-            each = dict(zip(experiences, score.of_samples(outputs, y).split(sizes)))
+            each = dict(zip(experiences, score.per_sample(outputs, y).split(sizes)))
         if not each:
             return {}
         means = torch.stack([samples.float().mean() for samples in each.values()])
-        values = score.of_mean(means).tolist()  # the one wait for the device
+        values = score.reduce(means).tolist()  # the one wait for the device
         return dict(zip(each, values))
 
     def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
@@ -150,5 +150,5 @@ class ForgettingCurvePlugin(Plugin):
                 if k < n_seen:
                     raise
                 continue
-            each[k] = self.recorder.score.of_samples(outputs, self.targets[k])
+            each[k] = self.recorder.score.per_sample(outputs, self.targets[k])
         return each

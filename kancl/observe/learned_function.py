@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
 FINENESS = {1: 401, 2: 81}

@@ -14,7 +14,6 @@ from avalanche.evaluation.metric_results import MetricValue
 from torch import Tensor
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.diagnosis import (
     BATCHES,
     SAMPLES,
@@ -28,8 +27,9 @@ from kancl.metrics.diagnosis import (
     shared_with_new,
 )
 from kancl.metrics.locality import conflict_rate, falls, inference, recency_bias
+from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import eval_mode
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
 LOCALITY = "locality_"
@@ -64,7 +64,6 @@ class SnapshotPlugin(Plugin):
     stage = Stage.OBSERVE
     state = ("snapshots",)
     transient = ("samples", "pairs", "reviews", "_evaluating", "_evaluated")
-    NOT_RESUMED = frozenset(transient)
 
     def __init__(
         self,
@@ -178,7 +177,7 @@ class SnapshotPlugin(Plugin):
         if not self.pairs or self.pairs[0].new > 1:  # a resumed run
             with eval_mode(model):
                 self.pairs = [*shared_between(model, self.snapshots, self.samples)]
-        taken = falls(self.recorder.matrix, self.recorder.score.rises)
+        taken = falls(self.recorder.matrix, self.recorder.score.higher_is_better)
         for each in forecasts([(self.pairs, taken)]):
             if each.correlation is not None:
                 name = f"forecast_{each.view}_{each.layer}"

@@ -26,7 +26,9 @@ def pooled_table(diagnoses: Sequence[Diagnosis]) -> Table:
 
 
 def _shown(diagnosis: Diagnosis) -> Show:
-    return (lambda v: f"{100 * v:.1f} %") if diagnosis.score.rises else rounded
+    return (
+        (lambda v: f"{100 * v:.1f} %") if diagnosis.score.higher_is_better else rounded
+    )
 
 
 def _forgotten(diagnosis: Diagnosis) -> Table:
@@ -39,7 +41,7 @@ def _forgotten(diagnosis: Diagnosis) -> Table:
         taken = [(fall, t) for (old, t), fall in diagnosis.falls.items() if old == s]
         worst, t = max(taken, key=lambda pair: pair[0], default=(0.0, s))
         most = f"experience {t + 1} ({show(worst)})" if worst > 0 else ""
-        lost = then - now if diagnosis.score.rises else now - then
+        lost = then - now if diagnosis.score.higher_is_better else now - then
         rows.append([str(s + 1), then, now, lost, most])
     titles = ("just trained", "at the end", "lost")
     numbers = [Column(title, show) for title in titles]
@@ -129,12 +131,12 @@ def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
         ),
     ]
     rows: list[list[Cell]] = [
-        (
+        [
             *map(in_words, (f.view, f.layer)),
             len(f.overlaps),
             fmean(f.overlaps),
             known.get(f),
-        )
+        ]
         for f in judged
     ]
     over = f", over the pairs of {runs}" if n_runs > 1 else ""

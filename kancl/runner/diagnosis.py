@@ -23,8 +23,8 @@ from kancl.metrics.diagnosis import (
     shared_between,
 )
 from kancl.observe.learned_function import LearnedFunctionPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, pooled_table

@@ -2,21 +2,28 @@
 
 from kancl.runs.files import WriteError, write_whole
 from kancl.runs.folder import RunFolder
-from kancl.runs.lock import RunLock, RunLocked, lock_holder
+from kancl.runs.lock import RunLocked, lock_holder, run_lock
 from kancl.runs.measurements import Measurement, all_metrics
-from kancl.runs.reader import Run, find_runs, read_measurements, read_run
+from kancl.runs.reader import (
+    Run,
+    find_runs,
+    read_completed,
+    read_measurements,
+    read_run,
+)
 
 __all__ = [
     "Measurement",
     "Run",
     "RunFolder",
-    "RunLock",
     "RunLocked",
     "WriteError",
     "all_metrics",
     "find_runs",
     "lock_holder",
+    "read_completed",
     "read_measurements",
     "read_run",
+    "run_lock",
     "write_whole",
 ]

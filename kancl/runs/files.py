@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+"""Flag of ``os.open``: a link is refused, nothing is written through it."""
 MOST_JSON = 2**22
 MOST_ROWS = 2**27
 """Most bytes of a JSON file and of a table: far more than any run writes."""
@@ -26,12 +28,15 @@ def write_whole(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with open(part, "wb", opener=_open_no_link) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(path.parent)
+        with contextlib.suppress(PermissionError):  # Windows opens no folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)  # a power cut does not take the new name
+            os.close(folder)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -42,16 +47,8 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name outlast a power cut."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows has no such thing
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | NO_LINK, 0o666)
 
 
 def read_whole(path: Path, most_bytes: int) -> bytes:
@@ -74,7 +71,7 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object of JSON.
+    """Read keys with values.
 
     Raises: OSError, ValueError or RecursionError for anything else.
     """
@@ -82,6 +79,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"expected keys with values, got {type(content).__name__}")
     return content
+
+
+def try_json(path: Path) -> dict[str, Any] | None:
+    """``read_json``; None for anything else."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def delete(folder: Path, *patterns: str) -> None:

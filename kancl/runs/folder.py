@@ -15,26 +15,14 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from kancl.runs import names
-from kancl.runs.files import delete, read_json, write_whole
-from kancl.runs.lock import RunLock
-from kancl.runs.reader import read_completed
+from kancl.runs.files import delete, try_json, write_whole
 
 
 class RunFolder:
-    """``log_dir/<scenario>-<incremental>/<model>-<strategy>/seed<k>-<hash>``."""
+    """The writer of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def completed(self) -> dict[str, Any] | None:
-        """The summary of a run that completed here; None if none did, or if what it
-        wrote is no longer there.
-        """
-        return read_completed(self.path)
-
-    def locked(self) -> RunLock:
-        """The lock to hold while the run is made."""
-        return RunLock(self.path)
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Clear what an earlier run left and write how this one is made."""
@@ -50,12 +38,9 @@ class RunFolder:
             environment: written if that of the beginning cannot be read.
         """
         delete(self.path, names.SUMMARY, names.ERROR, names.PARTS)
-        try:
-            environment = read_json(self.path / names.ENVIRONMENT)
-        except (OSError, ValueError, RecursionError):
-            pass
-        resumed = [*environment.get(names.RESUMED, []), iteration]
-        self._write_json(names.ENVIRONMENT, {**environment, names.RESUMED: resumed})
+        begun = try_json(self.path / names.ENVIRONMENT) or environment
+        resumed = [*begun.get(names.RESUMED, []), iteration]
+        self._write_json(names.ENVIRONMENT, {**begun, names.RESUMED: resumed})
 
     def write_matrix(self, matrix: Tensor, score: str = "accuracy") -> None:
         """Row r: after r experiences; column j: ``score`` on experience j."""

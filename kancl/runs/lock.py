@@ -1,4 +1,10 @@
-"""One process per run folder: a lock that a dead process cannot keep."""
+"""One process per run folder: a lock that a dead process cannot keep.
+
+On one machine the operating system's ``flock`` decides, which ends with its process,
+however that ends. A network file system may keep flock to each machine: so the file says
+who its owner is, and its owner touches it every 15 s; another machine's lock counts for
+as long as it is fresh.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +14,15 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
 
 from kancl.config import ConfigError
-from kancl.runs.files import read_json
+from kancl.runs.files import NO_LINK, try_json
 from kancl.runs.names import LOCK
 
 try:
@@ -24,7 +31,6 @@ except ImportError:  # Windows: the owner's process and heartbeat decide
     fcntl = None  # type: ignore[assignment]
 
 BEAT_SECONDS = 15.0
-"""The owner touches its lock so often."""
 DEAD_SECONDS = 120.0
 """A lock of another machine that was not touched for so long has no owner any more."""
 
@@ -35,77 +41,25 @@ class RunLocked(RuntimeError):
     """Another process makes this run; the message says which."""
 
 
-class RunLock:
-    """Hold a run folder.
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder inside.
 
-    On one machine the operating system's ``flock`` decides, which ends with its process,
-    however that ends. A network file system may keep flock to each machine: so the file
-    says who its owner is, and its owner touches it every 15 s; another machine's lock
-    counts for as long as it is fresh.
-
-    Raises: on entering, RunLocked if another process holds it; ConfigError if the folder
-        cannot be made.
+    Raises: RunLocked if another process holds it; ConfigError if the folder cannot be
+        made.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK
-        self._descriptor = -1
-        self._stop = threading.Event()
-
-    def __enter__(self) -> RunLock:
-        while True:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-            except (OSError, ValueError) as error:  # ValueError: a null in the name
-                why = getattr(error, "strerror", None) or error
-                raise ConfigError(
-                    f"{self.path.parent} cannot be written to ({why}): set log_dir to a "
-                    "folder that can"
-                ) from error
-            try:
-                self._take(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            if _is_at(descriptor, self.path):  # its last owner may just have removed it
-                break
-            os.close(descriptor)
-        self._descriptor = descriptor
+    path, stop = folder / LOCK, threading.Event()
+    while os.fstat(descriptor := _take(path)).st_nlink == 0:
+        os.close(descriptor)  # the last owner has just removed this file
+    try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(this_process()).encode(), 0)
-        self._stop.clear()
-        threading.Thread(target=self._beat, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)  # ends flock
-
-    def _take(self, descriptor: int) -> None:
-        locked, owner = _flock(descriptor), _owner(self.path)
-        if _is_free(self.path, locked, owner):
-            return
-        message = f"{self.path.parent} is being made by {_words(owner)}"
-        if locked is not False:
-            message += (
-                "; if that is no more, its lock ends "
-                f"{DEAD_SECONDS:.0f} s after its last sign of life"
-            )
-        raise RunLocked(message)
-
-    def _beat(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
-            try:
-                os.utime(self.path)
-            except OSError:
-                return
+        os.write(descriptor, json.dumps(this_process()).encode())
+        threading.Thread(target=_beat, args=(path, stop), daemon=True).start()
+        yield
+    finally:
+        stop.set()
+        path.unlink(missing_ok=True)
+        os.close(descriptor)  # ends flock
 
 
 def lock_holder(folder: Path) -> str | None:
@@ -119,7 +73,7 @@ def lock_holder(folder: Path) -> str | None:
     except OSError:
         return None
     try:
-        locked, owner = _flock(descriptor), _owner(path)
+        locked, owner = _flock(descriptor), try_json(path)
     finally:
         os.close(descriptor)
     return None if _is_free(path, locked, owner) else _words(owner)
@@ -127,9 +81,34 @@ def lock_holder(folder: Path) -> str | None:
 
 def this_process() -> dict[str, Any]:
     """Identify this process, also from a later one with its number."""
-    process = psutil.Process()
-    started = process.create_time()
-    return {"host": socket.gethostname(), "pid": process.pid, "started": started}
+    started = psutil.Process().create_time()
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def _take(path: Path) -> int:
+    """Open the lock's file and lock it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o644)
+    except (OSError, ValueError) as error:  # ValueError: a null in the name
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{path.parent} cannot be written to ({why}): set log_dir to a folder that can"
+        ) from error
+    try:
+        locked, owner = _flock(descriptor), try_json(path)
+        if not _is_free(path, locked, owner):
+            message = f"{path.parent} is being made by {_words(owner)}"
+            if locked is not False:
+                message += (
+                    "; if that is no more, its lock ends "
+                    f"{DEAD_SECONDS:.0f} s after its last sign of life"
+                )
+            raise RunLocked(message)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _flock(descriptor: int) -> bool | None:
@@ -148,28 +127,24 @@ def _flock(descriptor: int) -> bool | None:
 
 
 def _is_free(path: Path, locked: bool | None, owner: dict[str, Any] | None) -> bool:
-    if locked is False:
-        return False
-    if owner is None:
-        return True
+    if locked is False or owner is None:
+        return locked is not False
     if owner.get("host") == socket.gethostname():
         return locked is True or not _lives(owner, path)
     return _seconds_untouched(path) > DEAD_SECONDS
 
 
 def _lives(owner: dict[str, Any], path: Path) -> bool:
-    """Whether the process of an owner on this machine is still there.
-
-    A clock that was set meanwhile moves the time at which it started.
-    """
+    """Whether the process of an owner on this machine is still there."""
     try:
         started = psutil.Process(owner["pid"]).create_time()
-        same = abs(started - owner["started"]) < 1
-    except (psutil.AccessDenied, KeyError, TypeError, ValueError, OverflowError):
-        same = False
+        if abs(started - owner["started"]) < 1:
+            return True
     except psutil.NoSuchProcess:
         return False
-    return same or _seconds_untouched(path) <= DEAD_SECONDS
+    except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
+        pass
+    return _seconds_untouched(path) <= DEAD_SECONDS  # the clock may have been set
 
 
 def _seconds_untouched(path: Path) -> float:
@@ -179,18 +154,12 @@ def _seconds_untouched(path: Path) -> float:
         return float("inf")
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _owner(path: Path) -> dict[str, Any] | None:
-    try:
-        return read_json(path)
-    except (OSError, ValueError, RecursionError):
-        return None
+def _beat(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(BEAT_SECONDS):
+        try:
+            os.utime(path)
+        except OSError:
+            return
 
 
 def _words(owner: dict[str, Any] | None) -> str:

@@ -1,28 +1,15 @@
 """Names of files, columns and keys in run folders; they stand nowhere else."""
 
-from __future__ import annotations
-
 # a run folder
 
-SUMMARY = "summary.json"
-CONFIG = "config.yaml"
-ENVIRONMENT = "env.json"
-METRICS = "metrics.csv"
-MODEL = "model.pt"
-ERROR = "error.txt"
+SUMMARY, CONFIG, ENVIRONMENT = "summary.json", "config.yaml", "env.json"
+METRICS, MODEL, ERROR = "metrics.csv", "model.pt", "error.txt"
+SNAPSHOTS, LOCALITY_ARRAYS = "snapshots.pt", "locality.npz"
 LEARNED_FUNCTION = "learned_function.csv"
 LEARNED_FUNCTION_PICTURE = "learned_function.png"
-LOCALITY_ARRAYS = "locality.npz"
-SNAPSHOTS = "snapshots.pt"
-CHECKPOINTS = "checkpoint"
-"""Folder of the states to resume from."""
-CHECKPOINT_SUFFIX = ".ckpt"
-LOCK = ".lock"
-EVENTS = "events.out.*"
-"""Pattern of TensorBoard's files."""
-PARTS = ".*.part"
-"""Pattern of files that are being written."""
-
+CHECKPOINTS, LOCK = "checkpoint", ".lock"
+EVENTS, PARTS = "events.out.*", ".*.part"
+"""Patterns of TensorBoard's files, and of files that are being written."""
 SCORES = ("accuracy", "rmse")
 
 
@@ -48,11 +35,8 @@ FILES = (
 
 # the folder of all runs
 
-SWEEPS = "sweeps"
-"""Lists of the runs of each sweep."""
-TRIALS = "tuned"
-"""Runs that chose settings; they are no results."""
-COMPARISONS = "comparisons"
+SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
+"""Lists of the runs of each sweep; runs that chose settings; tables and figures."""
 
 # columns and keys
 
@@ -60,7 +44,6 @@ METRICS_COLUMNS = ("iteration", "experience", "name", "value")
 LOSS = "batch_loss"
 """Training loss in metrics.csv; its last row ends the training of an experience."""
 CURVE, RMSE_CURVE = "curve_accuracy", "curve_rmse"
-"""Forgetting curves in metrics.csv: of classes, of a regression."""
 TEST_ACCURACY, TEST_RMSE = "test_accuracy", "test_rmse"
 
 ENDINGS = ("completed", "diverged", "failed")

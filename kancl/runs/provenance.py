@@ -1,13 +1,11 @@
-"""What a run is made with: versions, commit, device, code."""
+"""What a run is made with: code, versions, device."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterable
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,31 +23,29 @@ def environment(device: torch.device) -> dict[str, Any]:
         "kancl": kancl.__version__,
         **_commit(PACKAGE.parent),
         "python": platform.python_version(),
+        **computed_by(device),
+        "device": device.type,
+    }
+
+
+def computed_by(device: torch.device) -> dict[str, Any]:
+    """Name what the last bit of a number depends on, kancl's code aside."""
+    is_gpu = device.type == "cuda"
+    return {
         "torch": torch.__version__,
         "avalanche": version("avalanche-lib"),
         "numpy": version("numpy"),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": device.type,
-        "device_name": device_name(device),
+        "device_name": torch.cuda.get_device_name(device) if is_gpu else "CPU",
         "threads": torch.get_num_threads(),
     }
 
 
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-@cache
-def kancl_fingerprint() -> str:
-    """Identify kancl's own source."""
-    return code_fingerprint(PACKAGE.rglob("*.py"), PACKAGE)
-
-
 def code_fingerprint(files: Iterable[Path], root: Path | None = None) -> str:
-    """16 hex digits of source files' contents, in the order of their paths.
+    """16 hex digits of source files, in the order of their paths.
 
     Args:
-        root: where paths below it count as well; None: contents alone.
+        root: their paths below it count as well; None: their contents alone.
     """
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -60,14 +56,18 @@ def code_fingerprint(files: Iterable[Path], root: Path | None = None) -> str:
 
 def _commit(checkout: Path) -> dict[str, Any]:
     """Commit of a git checkout of kancl, and whether files differ from it."""
-    git = shutil.which("git")
-    if git is None or not (checkout / ".git").exists():
+    if not (checkout / ".git").exists():
         return {"commit": None}
-
-    def ask(*arguments: str) -> str | None:
-        command = [git, "-C", str(checkout), *arguments]
-        answer = subprocess.run(command, capture_output=True, text=True)
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    changed = ask("status", "--porcelain", "--untracked-files=no")
-    return {"commit": ask("rev-parse", "HEAD"), "changed": bool(changed)}
+    head, changes = ["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"]
+    try:
+        commit, changed = (
+            subprocess.check_output(
+                ["git", "-C", str(checkout), *words],
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for words in (head, changes)
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None}
+    return {"commit": commit.strip(), "changed": bool(changed)}

@@ -1,14 +1,14 @@
 """Read run folders back: every run that is there, whatever became of it.
 
-Only what the folders hold is used. Metrics are recomputed from the raw series in
-``metrics.csv``; where they differ from what the run itself wrote down, that is said.
+Metrics are recomputed from the raw series; where the run's own account differs, that is
+said.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.config.reading import read_mapping
+from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
-from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series
 from kancl.metrics.continual import CONTINUAL_METRICS
+from kancl.metrics.score_matrix import METRICS, matrix_from_series
 from kancl.runs import names
-from kancl.runs.files import MOST_ROWS, read_json, read_whole
+from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
 from kancl.runs.measurements import Measurement, all_metrics, series_of, training_ends
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
@@ -111,56 +111,38 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
 def read_run(folder: Path) -> Run:
     """Read one run folder; what is wrong with it becomes part of the run."""
     try:
-        run = Run(
-            folder,
-            _config(folder / names.CONFIG),
-            _optional_json(folder / names.ENVIRONMENT),
-            summary := _optional_json(folder / names.SUMMARY),
-            status := str(summary.get("status", "unfinished")),
+        config = _config(folder / names.CONFIG)
+        environment, summary = (
+            read_json(path) if path.exists() else {}
+            for path in (folder / names.ENVIRONMENT, folder / names.SUMMARY)
         )
+        status = str(summary.get("status", "unfinished"))
+        status = status if status in STATUSES else "unreadable"
+        run = Run(folder, config, environment, summary, status)
         if status != "completed":
-            reasons = (str(summary["error"]),) if "error" in summary else ()
-            known = status if status in STATUSES else "unreadable"
-            return replace(run, status=known, problems=reasons)
+            reason = [str(summary["error"])] if "error" in summary else []
+            return replace(run, problems=tuple(reason))
         measurements = read_measurements(folder)
         matrix = _recomputed(measurements, summary)
         metrics = all_metrics(matrix, measurements)
-        problems = tuple(_contradictions(folder, matrix, metrics, summary))
+        run = replace(run, measurements=measurements, matrix=matrix, metrics=metrics)
+        return replace(run, problems=tuple(_contradictions(run, matrix)))
     except Exception as error:  # a forged or torn file can raise any
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return Run(folder, problems=(reason.replace(f"{folder}/", ""),))
-    return replace(
-        run,
-        measurements=measurements,
-        matrix=matrix,
-        metrics=metrics,
-        problems=problems,
-    )
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run, None if there is none that can be read."""
-    try:
-        return read_json(folder / names.SUMMARY)
-    except (OSError, ValueError, RecursionError):
-        return None
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Run(folder, problems=(said.replace(f"{folder}/", ""),))
 
 
 def read_completed(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that completed and whose files are there, or None."""
-    summary = read_summary(folder)
-    return summary if summary and is_complete(folder, summary) else None
-
-
-def is_complete(folder: Path, summary: Mapping[str, Any]) -> bool:
-    """Whether a summary is of a completed run, and the run's files are there."""
+    summary = try_json(folder / names.SUMMARY) or {}
     matrices = map(names.matrix_file, names.SCORES)
-    return (
+    is_complete = (
         summary.get("status") == "completed"
         and summary.keys() >= names.IDENTITY
         and all((folder / name).is_file() for name in (names.CONFIG, names.METRICS))
         and any((folder / name).is_file() for name in matrices)
     )
+    return summary if is_complete else None
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
@@ -215,7 +197,7 @@ def finite(value: object) -> float | None:
     """A finite number as it is, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _text(path: Path) -> io.StringIO:
@@ -246,15 +228,10 @@ def _recomputed(
     return matrix_from_series(dict(enumerate(series)), ends, n, jointly)
 
 
-def _contradictions(
-    folder: Path,
-    matrix: Tensor,
-    metrics: Mapping[str, Any],
-    summary: Mapping[str, Any],
-) -> Iterator[str]:
+def _contradictions(run: Run, matrix: Tensor) -> Iterator[str]:
     """Say where the run's own account is not that of its raw series."""
     try:
-        written = read_matrix(folder)
+        written = read_matrix(run.folder)
         if written.shape != matrix.shape or not torch.allclose(
             written, matrix, rtol=0, atol=1e-9, equal_nan=True
         ):
@@ -262,11 +239,11 @@ def _contradictions(
     except FileNotFoundError:
         yield "accuracy_matrix.csv is missing"
     for key in (*METRICS, *CONTINUAL_METRICS):
-        ours, theirs = finite(metrics[key]), finite(summary.get(key))
-        if key not in summary or ours is theirs is None:
+        ours, theirs = run.metric(key), run.number(key)
+        if key not in run.summary or ours is theirs is None:
             continue
         if ours is None or theirs is None or abs(ours - theirs) > 1e-9:
-            yield f"{key} in summary.json is {summary[key]}, its series say {ours}"
+            yield f"{key} in summary.json is {run.summary[key]}, its series say {ours}"
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -280,7 +257,3 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config.get("seed"), int):
         raise ValueError("config.yaml has no seed")
     return config
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}

@@ -7,29 +7,21 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kancl.config import ConfigError
 from kancl.runs import names
-from kancl.runs.files import WriteError, read_json, write_whole
+from kancl.runs.files import WriteError, read_json, try_json, write_whole
 from kancl.runs.lock import lock_holder
-from kancl.runs.reader import is_complete
+from kancl.runs.reader import read_completed
 
 STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
 """``stopped``: begun, without a result, and nobody is making it (killed, say)."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One run of a study.
-
-    Args:
-        name: its folder's path inside ``log_dir``.
-        state: one of ``STATES``.
-        reason: why, or where it stands.
-    """
+class Cell(NamedTuple):
+    """One run of a study: its path inside ``log_dir``, one of ``STATES``, and why."""
 
     name: str
     state: str
@@ -50,13 +42,14 @@ def note_sweep(log_dir: Path, folders: Sequence[Path]) -> None:
 def read_status(log_dir: Path) -> list[Cell]:
     """Every run in a folder, and every run that a sweep asked for there.
 
-    Raises: ConfigError if there is no such folder, or no run in it.
+    Raises: ConfigError if there is no such folder, no run in it, or a list of runs that
+        leads out of it.
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
     runs = {str(p.parent.relative_to(log_dir)) for p in log_dir.rglob(names.CONFIG)}
     for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
-        runs |= set(_sweep(path, log_dir))
+        runs |= _sweep(path, log_dir)
     if not runs:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
     return [_cell(log_dir, run) for run in sorted(runs)]
@@ -64,28 +57,31 @@ def read_status(log_dir: Path) -> list[Cell]:
 
 def show_status(cells: Sequence[Cell]) -> None:
     """Print how many there are of each kind, and which are not completed."""
-    counts = Counter(cell.state for cell in cells)
-    told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     for cell in sorted(cells, key=lambda cell: STATES.index(cell.state)):
         if cell.state != "completed":
             print(
                 f"{cell.state:9} {cell.name}" + f"  ({cell.reason})" * bool(cell.reason)
             )
+    counts = Counter(cell.state for cell in cells)
+    told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     print(f"{len(cells)} runs: {told}")
 
 
 def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
     """Say at the end of a sweep how many runs have no result, and which."""
-    lost = [summary for summary in summaries if summary["status"] != "completed"]
-    if not lost:
+    counts = Counter(summary["status"] for summary in summaries)
+    del counts["completed"]
+    if not counts:
         return
-    counts = Counter(summary["status"] for summary in lost)
     told = ", ".join(f"{n} {status}" for status, n in counts.items())
-    print(f"kancl: {len(lost)} of {len(summaries)} runs: {told}", file=sys.stderr)
-    for summary in lost:
-        run = "{scenario} {model}-{strategy} seed {seed}".format(**summary)
-        why = in_one_line(summary.get("error", ""))
-        print(f"  {summary['status']:9} {run}: {why}", file=sys.stderr)
+    n_failed = counts.total()
+    print(f"kancl: {n_failed} of {len(summaries)} runs: {told}", file=sys.stderr)
+    for summary in summaries:
+        if summary["status"] != "completed":
+            run = "{status:9} {scenario} {model}-{strategy} seed {seed}".format(
+                **summary
+            )
+            print(f"  {run}: {in_one_line(summary.get('error', ''))}", file=sys.stderr)
 
 
 def in_one_line(text: object) -> str:
@@ -93,44 +89,40 @@ def in_one_line(text: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
-def _sweep(path: Path, log_dir: Path) -> list[str]:
-    """Raises: ConfigError for a list that leads out of ``log_dir``, or is none."""
+def _sweep(path: Path, log_dir: Path) -> set[str]:
     root = log_dir.resolve()
     try:
-        runs = [str(run) for run in read_json(path)["runs"]]
-        outside = [r for r in runs if not (log_dir / r).resolve().is_relative_to(root)]
+        runs = set(read_json(path)["runs"])
+        inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path} is no list of runs: remove it") from error
-    if outside:
+    if inside != runs:
         raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
-    return runs
+    return inside
 
 
 def _cell(log_dir: Path, name: str) -> Cell:
     folder = log_dir / name
-    owner = lock_holder(folder)
-    if owner is not None:
+    if (owner := lock_holder(folder)) is not None:
         return Cell(name, "running", owner)
     if not folder.is_dir():
         return Cell(name, "missing")
-    try:
-        summary = read_json(folder / names.SUMMARY)
-        status = str(summary["status"])
-    except FileNotFoundError:
+    if not (folder / names.SUMMARY).exists():
         return Cell(name, "stopped", _where_it_resumes(folder / names.CHECKPOINTS))
-    except (OSError, ValueError, KeyError, RecursionError):
-        return Cell(name, "stopped", "its summary.json cannot be read")
+    summary = try_json(folder / names.SUMMARY) or {}
+    status = summary.get("status")
     if status not in names.ENDINGS:
-        return Cell(name, "stopped", f"its status is {status[:40]!r}")
-    if status == "completed" and not is_complete(folder, summary):
+        return Cell(name, "stopped", "its summary.json cannot be read")
+    if status == "completed" and read_completed(folder) is None:
         return Cell(name, "stopped", "files of it are missing: begins anew")
     return Cell(name, status, in_one_line(summary.get("error", "")))
 
 
 def _where_it_resumes(checkpoints: Path) -> str:
-    inside = sorted(checkpoints.glob(f"iteration-*{names.CHECKPOINT_SUFFIX}"))
-    if inside:
-        return f"goes on at iteration {inside[-1].stem.partition('-')[2].lstrip('0')}"
-    if any(checkpoints.glob(f"*{names.CHECKPOINT_SUFFIX}")):
-        return "goes on where its last experience begins"
-    return "begins anew"
+    files = sorted(file.stem for file in checkpoints.glob("*.ckpt"))
+    if not files:
+        return "begins anew"
+    kind, _, number = files[-1].partition("-")  # "iteration" sorts behind "experience"
+    if kind == "iteration":
+        return f"goes on at iteration {number.lstrip('0')}"
+    return "goes on where its last experience begins"

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kancl import KANLinear
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.locality import (
     VIEWS,
     Occupancy,
@@ -30,6 +29,7 @@ from kancl.metrics.locality import (
     overlap_matrix,
     recency_bias,
 )
+from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import layer_bases
 
 SYMMETRIC = [view for view in VIEWS if view != "exposure"]

@@ -9,7 +9,7 @@ from avalanche.training.supervised import JointTraining
 from torch import nn
 
 from kancl.observe.curves import ForgettingCurvePlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.runs.names import CURVE
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 

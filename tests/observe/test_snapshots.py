@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.diagnosis import Samples, reviews, shared_between
 from kancl.metrics.locality import (
     Occupancy,
@@ -18,11 +17,12 @@ from kancl.metrics.locality import (
     inference,
     overlap,
 )
+from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models import kan, mlp
 from kancl.models.heads import with_head
 from kancl.models.inspect import eval_mode
+from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import SnapshotPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
 from tests.reporting.small_run import naive, stream_of_digits, train_through
 
 

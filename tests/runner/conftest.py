@@ -33,6 +33,6 @@ def make_run(tmp_path: Path) -> MakeRun:
         words = [*SMALL, f"log_dir='{log_dir}'", *overrides]
         (config,) = read_request(words, sweep=False).configs
         summary = run(config, console=Console(quiet=True))
-        return summary, run_folder(config).path
+        return summary, run_folder(config)
 
     return make

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from kancl.runs import RunLock, RunLocked, lock, lock_holder
+from kancl.runs import RunLocked, lock, lock_holder, run_lock
 from kancl.runs.lock import DEAD_SECONDS
 
 
 def test_a_lock_is_one_process_wide(tmp_path: Path) -> None:
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         with pytest.raises(RunLocked, match=f"process {os.getpid()} on"):
-            with RunLock(tmp_path):
+            with run_lock(tmp_path):
                 pass
         assert lock_holder(tmp_path) is not None
     assert lock_holder(tmp_path) is None and not list(tmp_path.iterdir())
@@ -31,13 +31,13 @@ def test_a_lock_of_another_machine_counts_while_it_is_fresh(
     path = tmp_path / ".lock"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": None}))
     with pytest.raises(RunLocked, match="process 1 on elsewhere; if that is no more"):
-        with RunLock(tmp_path):
+        with run_lock(tmp_path):
             pass
     assert lock_holder(tmp_path) == "process 1 on elsewhere"
     then = time.time() - DEAD_SECONDS - 1
     os.utime(path, (then, then))
     assert lock_holder(tmp_path) is None
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
@@ -51,5 +51,5 @@ def test_without_flock_a_dead_process_holds_nothing(
     os.waitpid(pid, 0)
     owner = {**lock.this_process(), "pid": pid}
     (tmp_path / ".lock").write_text(json.dumps(owner))
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert lock_holder(tmp_path) is not None

@@ -5,7 +5,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from kancl.metrics.accuracy_matrix import summarise
+from kancl.metrics.score_matrix import summarise
 from kancl.runs import find_runs, read_run
 from kancl.runs.measurements import series_of
 from kancl.runs.names import CURVE
@@ -98,9 +98,10 @@ def test_a_matrix_that_is_missing_is_said_and_not_needed(plant):
 
 def test_values_of_another_kind_are_not_numbers(plant):
     (folder,) = plant("model=kan", outcome=lambda config: (0.9, 0.5))
-    edit(folder, n_parameters="<b>many</b>", flops=True)
+    edit(folder, n_parameters="<b>many</b>", flops=True, n_iterations=10**4000)
     run = read_run(folder)
     assert run.number("n_parameters") is run.number("flops") is None
+    assert run.number("n_iterations") is None
     assert json.loads((folder / "summary.json").read_text())["flops"] is True
 
 

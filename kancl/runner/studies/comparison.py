@@ -35,7 +35,7 @@ from kancl.runs.names import COMPARISONS
 from kancl.runs.status import report_failures
 
 
-def carry_out(
+def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
 ) -> Summaries:
     """Make the runs, then print a table, the paths and the TensorBoard line."""
@@ -47,7 +47,7 @@ def carry_out(
     if len(shown) < len(made):
         request = replace(request, configs=[request.configs[k] for k in shown])
     summaries = [made[k] for k in shown]
-    folders = [run_folder(config).path for config in request.configs]
+    folders = [run_folder(config) for config in request.configs]
     lines: list[str] = []
     if len(summaries) == 1:
         show_run(summaries[0], console)

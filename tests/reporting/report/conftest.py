@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from kancl.config import RunConfig, plain
-from kancl.metrics.accuracy_matrix import empty_matrix, summarise
+from kancl.metrics.score_matrix import empty_matrix, summarise
 from kancl.runner import read_request, run_folder
+from kancl.runs import RunFolder
 from kancl.runs.provenance import environment
 from tests.runner.conftest import make_run  # noqa: F401  (a fixture)
 
@@ -80,7 +81,7 @@ def plant(tmp_path: Path) -> Callable[..., list[Path]]:
 
 
 def write(config: Any, outcome: Any) -> Path:
-    folder = run_folder(config)
+    folder = RunFolder(run_folder(config))
     folder.start(plain(config), environment(torch.device("cpu")))
     summary: dict[str, Any] = {
         "scenario": f"{config.scenario.name}-class",

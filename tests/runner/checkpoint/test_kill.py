@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 
 from kancl.runner import read_request, run, run_folder
+from kancl.runs import read_completed
 
 CELLS = [
     (f"scenario={scenario}", f"model={model}", f"strategy={strategy}")
@@ -71,7 +72,7 @@ def prove(
     start = time.monotonic()
     wait(in_a_process(lambda: make("whole")))
     seconds = time.monotonic() - start
-    folder, whole = run_folder(places["killed"]).path, run_folder(places["whole"]).path
+    folder, whole = run_folder(places["killed"]), run_folder(places["whole"])
     kills = 0
     while kills < n_kills:
         newest = max(folder.glob("checkpoint/*"), default=None)
@@ -86,10 +87,10 @@ def prove(
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         kills += status == -signal.SIGKILL
         if status == 0:  # it was at its end before: the next one begins anew
-            assert run_folder(places["killed"]).completed() is not None
+            assert read_completed(run_folder(places["killed"])) is not None
             shutil.rmtree(folder)
     wait(in_a_process(lambda: make("killed")))
-    summary = run_folder(places["killed"]).completed()
+    summary = read_completed(run_folder(places["killed"]))
     assert summary is not None
     for name in BYTES:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
