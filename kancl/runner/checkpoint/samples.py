@@ -30,7 +30,7 @@ class Samples:
         self._leaves: dict[int, tuple[str, int]] = {}
         for name, experiences in self._streams.items():
             for k, experience in enumerate(experiences):
-                found = sample_source(experience.dataset)
+                found = sample_source([experience.dataset])
                 if found is not None:
                     for leaf in found.leaves:
                         self._leaves[id(leaf)] = name, k
@@ -57,7 +57,7 @@ class Samples:
         """Plain data that ``dataset`` makes a data set of; None for foreign samples."""
         if len(dataset) == 0:
             return {"parts": []}
-        found = sample_source(dataset)
+        found = sample_source([dataset])
         if found is None:
             return None
         parts: list[list[Any]] = []
@@ -65,11 +65,14 @@ class Samples:
             if id(leaf) not in self._leaves:
                 return None
             parts.append([*self._leaves[id(leaf)]])
-        columns = {name: torch.stack(values) for name, values in found.others.items()}
+        columns = {
+            name: torch.stack([values[i] for i in range(len(dataset))])
+            for name, values in found.others.items()
+        }
         return {
             "parts": parts,
-            "part": found.leaf,
-            "row": found.position,
+            "part": torch.from_numpy(found.leaf).int(),
+            "row": torch.from_numpy(found.position).int(),
             "columns": columns,
         }
 
