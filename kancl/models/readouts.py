@@ -4,7 +4,11 @@
 the last bits only.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +39,19 @@ class FeatureSums:
         self._n_samples = zeros((n_classes,))
         self._gram = zeros((n_features, n_features)) if gram else None
         self._pending: list[tuple[Tensor, Tensor]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> FeatureSums:
+        """Return the sums that ``state_dict`` is the state of."""
+        sums = cls.__new__(cls)
+        sums.load_state_dict(state)
+        return sums
 
     def add(self, features: Tensor, targets: Tensor) -> None:
         """Take ``(n, n_features)`` and their classes ``(n,)`` into account."""

@@ -18,8 +18,9 @@ from kancl.metrics.score_matrix import (
     largest_rmse_increase,
     learning_accuracy,
 )
-from kancl.plugins.measuring.forgetting_curve import CURVE
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE
 
 UPDATES_PER_SECOND = 8
 WIDE = 120  # columns that everything takes, spelt out

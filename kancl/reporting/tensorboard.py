@@ -48,12 +48,13 @@ from kancl.metrics.score_matrix import (
 )
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
-from kancl.plugins.diagnosis.locality import LOCALITY
-from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
-from kancl.plugins.measuring.off_grid import OFF_GRID
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.observe.off_grid import OFF_GRID
+from kancl.observe.recorder import RecorderPlugin
+from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE, RMSE_CURVE
 
 EVERY_EXPERIENCE = "accuracy_on_every_experience"
 RMSE_EVERYWHERE = "rmse_on_every_experience"
@@ -137,7 +138,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         picture_share: largest share of the time so far that drawing may take; pictures
             that would take more are left to a later experience. The last one always has
             them; 1: all have.
-        goes_on_at: iteration at which a run that was killed goes on: TensorBoard drops
+        resumed_at: iteration at which a run that was killed goes on: TensorBoard drops
             what the killed one wrote of later ones.
     """
 
@@ -150,7 +151,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         card: str = "",
         figures: bool = True,
         picture_share: float = 1.0,
-        goes_on_at: int | None = None,
+        resumed_at: int | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
@@ -166,7 +167,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._tag = f"{curve}/{label}"
         self._curve_point: dict[int, float] = {}
         self._curve_at = -1
-        self._purged_from = None if goes_on_at is None else goes_on_at + 1
+        self._purged_from = None if resumed_at is None else resumed_at + 1
         self._writer("").add_custom_scalars(_layout(self._tag))
         self._writer("").add_text("about", _about(label, card))
         recorder.listeners.append(self._listen)
