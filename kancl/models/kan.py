@@ -305,8 +305,9 @@ kan_local = partial(
     hidden_control="layernorm_tanh",
     lazy=True,
 )
-"""The KAN whose training is local: anchored splines alone, hidden values on grid.
+kan_local.__doc__ = """The KAN whose training is local: anchored splines alone, hidden values on grid.
 
 No path but the splines: no base branch, no factor per edge, no learned norm; the first
-layer, one cell of degree 1, is linear in a pixel, which serves near-binary ones.
+layer, one cell of degree 1, is linear in a pixel, which serves near-binary ones. The
+options are those of :class:`kancl.models.kan.kan`, with the values that forgot least.
 """

@@ -1,0 +1,157 @@
+"""Squared distances to past parameters, weighted by importance, in constant memory."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kancl.plugins.plugin import Plugin, Stage
+from kancl.splines import Insertion
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters by name; buffers, such as grids, are none."""
+    return {n: p for n, p in model.named_parameters() if p.requires_grad}
+
+
+def values(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the trainable parameters by name."""
+    return {name: p.detach().clone() for name, p in trainable(model).items()}
+
+
+class QuadraticAnchor:
+    """Hold ``sum_k sum_i F_ki (theta_i - theta_ki)^2`` for any number of experiences k.
+
+    Kept as ``sum_i A_i (theta_i - m_i)^2 + c`` with ``A = sum_k F_k`` and ``m`` the
+    mean of the ``theta_k`` weighted by ``F_k``: the same function of theta, two tensors
+    per parameter however many experiences there were, and no cancellation of large
+    terms. Parameters are keyed by name. One that appears later is free until it is
+    added; one that has grown along an axis is held in its old part.
+    """
+
+    def __init__(self) -> None:
+        self.importance: dict[str, Tensor] = {}
+        self.centre: dict[str, Tensor] = {}
+        self.constant = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.importance)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+
+    @torch.no_grad()
+    def add(self, importance: Mapping[str, Tensor], at: Mapping[str, Tensor]) -> None:
+        """Add the term ``sum_i importance_i (theta_i - at_i)^2``; importances >= 0."""
+        for name, new in self._relevant(importance):
+            old = self._old(name, new)
+            centre = at[name].clone()
+            _part(centre, self.centre.get(name, centre)).copy_(
+                self.centre.get(name, centre)
+            )
+            total = old + new
+            share = torch.where(total > 0, new / total, torch.ones_like(new))
+            self.constant += float((old * share * (at[name] - centre) ** 2).sum())
+            self.importance[name] = total
+            self.centre[name] = torch.lerp(centre, at[name], share)
+
+    @torch.no_grad()
+    def move(
+        self,
+        importance: Mapping[str, Tensor],
+        to: Mapping[str, Tensor],
+        decay: float = 1.0,
+    ) -> None:
+        """Make the importance ``decay * old + importance``, the centre ``to``."""
+        for name, new in self._relevant(importance):
+            self.importance[name] = decay * self._old(name, new) + new
+            self.centre[name] = to[name].clone()
+
+    @torch.no_grad()
+    def carry(self, name: str, insertion: Insertion) -> None:
+        """Take along the spline coefficients ``name`` whose grid has changed.
+
+        The centre stays the same function; each importance is divided among the
+        coefficients that its own became.
+        """
+        if name in self.importance:
+            self.centre[name] = insertion.values(self.centre[name])
+            self.importance[name] = insertion.shares(self.importance[name])
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """Return the sum at the present parameters of ``model``, differentiable."""
+        parameters = trainable(model)
+        total = torch.zeros((), device=next(model.parameters()).device)
+        for name, importance in self.importance.items():
+            drift = _part(parameters[name], importance) - self.centre[name]
+            total = total + (importance * drift**2).sum()
+        return total + self.constant
+
+    @torch.no_grad()
+    def pull(self, model: nn.Module, strength: float) -> None:
+        """Step down ``strength / 2`` times the sum, implicitly: it can't overshoot.
+
+        ``theta <- a theta + (1 - a) m``, ``a = 1 / (1 + strength A)``: the theta that
+        the gradient taken *there* leads to.
+        """
+        parameters = trainable(model)
+        for name, importance in self.importance.items():
+            share = strength * importance / (1 + strength * importance)
+            _part(parameters[name], importance).lerp_(self.centre[name], share)
+
+    def _relevant(
+        self, importance: Mapping[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Leave out what never mattered, such as heads of tasks still to come.
+
+        A penalty of 0 would still give them gradients, hence weight decay.
+        """
+        for name, new in importance.items():
+            if name in self.importance or new.any():
+                yield name, new
+
+    def _old(self, name: str, like: Tensor) -> Tensor:
+        old = torch.zeros_like(like)
+        if name in self.importance:
+            _part(old, self.importance[name]).copy_(self.importance[name])
+        return old
+
+
+class AnchorPlugin(Plugin):
+    """Add ``factor * sum_k sum_i F_ki (theta_i - theta_ki)^2`` to the loss.
+
+    A method of this kind fills ``anchor`` after each experience.
+    """
+
+    stage = Stage.PENALTY
+    state: ClassVar[tuple[str, ...]] = ("anchor",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = QuadraticAnchor()
+
+    @property
+    @abstractmethod
+    def factor(self) -> float:
+        """Strength of the penalty."""
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        if self.anchor:
+            strategy.loss += self.factor * self.anchor.penalty(strategy.model)
+
+    def on_grid_change(
+        self, model: nn.Module, name: str, layer: Any, insertion: Insertion
+    ) -> None:
+        self.anchor.carry(f"{name}.coefficients", insertion)
+
+
+def _part(grown: Tensor, like: Tensor) -> Tensor:
+    """View the leading part of ``grown`` that has the shape of ``like``."""
+    return grown[tuple(slice(n) for n in like.shape)]

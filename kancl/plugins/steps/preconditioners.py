@@ -1,0 +1,242 @@
+"""What past features say about a layer's next step: matrices that shrink it.
+
+A layer ``y = phi(x) @ W`` that moves by D changes its output at ``x`` by ``phi(x) @ D``.
+With ``C`` the past features' second moments, ``tr(D^T C D)`` is the mean square of that
+change over past samples; ``(I + beta C)^-1`` makes it small with the least change of
+the step.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from kancl.splines import Insertion
+
+Kind = TypeVar("Kind", bound="Preconditioner")
+
+
+class Preconditioner(ABC):
+    """Collects the features of an experience; then shrinks steps."""
+
+    @abstractmethod
+    def observe(self, features: Tensor) -> None:
+        """Take ``(n, n_features)`` of the present experience into account."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The experience has ended: from now on it is one of the past."""
+
+    @abstractmethod
+    def shrink(self, step: Tensor) -> Tensor:
+        """``(n_features, out_features)`` -> the same shape."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls: type[Kind], state: Mapping[str, Any]) -> Kind:
+        """Return the preconditioner that ``state_dict`` is the state of."""
+        made = cls.__new__(cls)
+        vars(made).update(state)
+        return made
+
+
+class FullGram(Preconditioner):
+    """``(I + beta C)^-1 @ step``, ``C += mean phi phi^T`` after each experience.
+
+    Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
+        arXiv:1810.01256: with beta to infinity, steps are orthogonal to past features.
+
+    Args:
+        group: so many features in a row belong together: an input's bases.
+    """
+
+    def __init__(self, beta: float, group: int | None = None) -> None:
+        self.beta, self.group = beta, group
+        self.gram: Tensor | None = None
+        self.inverse: Tensor | None = None
+        """Of all features, or of ``group - 1`` sums of each group's (see ``close``)."""
+        self._sum: Tensor | float = 0.0
+        self._n = 0
+        self._axes: Tensor | None = None
+
+    def observe(self, features: Tensor) -> None:
+        self._sum = self._sum + features.mT @ features
+        self._n += features.shape[-2]
+
+    def close(self) -> None:
+        """Where every group's features always add up to 0, as an anchored layer's do on
+        its grid, their common part is never shrunk and needs no place in the matrix.
+        """
+        present = self._sum / self._n
+        assert isinstance(present, Tensor)
+        self.gram = present if self.gram is None else self.gram + present
+        self._sum, self._n = 0.0, 0
+        self._axes = None
+        gram = self.gram
+        if self.group is not None and _adds_up_to_0(gram, self.group):
+            self._axes = _differences(self.group).to(gram)
+            gram = _grouped(_grouped(gram, self._axes).T, self._axes)
+        self.inverse = _inverse(gram, self.beta)
+
+    def shrink(self, step: Tensor) -> Tensor:
+        assert self.inverse is not None
+        if self._axes is None:
+            return self._shrunk(step)
+        differing = _grouped(step, self._axes)
+        change = self._shrunk(differing) - differing
+        return step + _grouped(change, self._axes.T)
+
+    def _shrunk(self, step: Tensor) -> Tensor:
+        # the matrix is symmetric; with few columns this is the faster way round
+        assert self.inverse is not None
+        return (step.mT @ self.inverse).mT
+
+
+class BlockGram(Preconditioner):
+    """``FullGram`` of the blocks of C that belong to one input each; the rest counts as 0.
+
+    Args:
+        blocks: row numbers of features, each ``(n_blocks, size)``: every row once.
+    """
+
+    def __init__(self, beta: float, blocks: list[Tensor]) -> None:
+        self.beta, self.blocks = beta, blocks
+        self.parts = [FullGram(beta) for _ in blocks]
+        """Stacked: every gram is ``(n_blocks, size, size)``."""
+
+    def observe(self, features: Tensor) -> None:
+        for part, rows in zip(self.parts, self.blocks):
+            part.observe(features[:, rows].transpose(0, 1))  # (n_blocks, n, size)
+
+    def close(self) -> None:
+        for part in self.parts:
+            part.close()
+
+    def shrink(self, step: Tensor) -> Tensor:
+        shrunk = torch.empty_like(step)
+        for part, rows in zip(self.parts, self.blocks):
+            shrunk[rows] = part.shrink(step[rows])  # (n_blocks, size, out_features)
+        return shrunk
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = [part.state_dict() for part in self.parts]
+        return {**vars(self), "parts": parts}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> BlockGram:
+        made = super().from_state(state)
+        made.parts = [FullGram.from_state(part) for part in state["parts"]]
+        return made
+
+
+class LowRankGram(Preconditioner):
+    """``FullGram`` with the largest ``rank`` eigenvalues of C; the rest counts as 0.
+
+    ``C = B^T B`` with orthogonal rows B; ``(I + beta C)^-1 = I - B^T diag(beta / (1 +
+    beta s)) B``, s their squared lengths (Woodbury). B is found chunk by chunk, each
+    time the best of that rank for what was kept and what is new; C is never made.
+    """
+
+    def __init__(self, beta: float, rank: int) -> None:
+        self.beta, self.rank = beta, rank
+        self.rows: Tensor | None = None
+        self._present: Tensor | None = None
+        self._n = 0
+
+    def observe(self, features: Tensor) -> None:
+        self._present = self._best(self._present, features)
+        self._n += len(features)
+
+    def close(self) -> None:
+        assert self._present is not None
+        self.rows = self._best(self.rows, self._present / self._n**0.5)
+        self._present, self._n = None, 0
+
+    def shrink(self, step: Tensor) -> Tensor:
+        assert self.rows is not None
+        squares = self.rows.square().sum(1, keepdim=True)
+        along = self.beta / (1 + self.beta * squares) * (self.rows @ step)
+        return step - self.rows.T @ along
+
+    def _best(self, kept: Tensor | None, new: Tensor) -> Tensor:
+        """At most ``rank`` orthogonal rows whose products come closest to those of both."""
+        both = new if kept is None else torch.cat([kept, new])
+        products = (both @ both.T).double()
+        _, vectors = torch.linalg.eigh(products)  # of the smallest eigenvalue first
+        largest = vectors[:, -self.rank :]
+        return largest.T.to(both.dtype) @ both
+
+
+class DiagonalOccupancy(Preconditioner):
+    """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature.
+
+    The data-free use of the drift bound ``sum o |D|``: coefficients in much use move
+    less.
+    """
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+        self.occupancy: Tensor | float = 0.0
+        self._sum: Tensor | float = 0.0
+
+    def observe(self, features: Tensor) -> None:
+        self._sum = self._sum + features.abs().sum(0)
+
+    def close(self) -> None:
+        assert isinstance(self._sum, Tensor)
+        mean = self._sum.mean().clamp(min=torch.finfo(self._sum.dtype).tiny)
+        self.occupancy = self.occupancy + self._sum / mean
+        self._sum = 0.0
+
+    def shrink(self, step: Tensor) -> Tensor:
+        assert isinstance(self.occupancy, Tensor)
+        return step / (1 + self.beta * self.occupancy).unsqueeze(1)
+
+    def carry(self, insertion: Insertion, n_inputs: int) -> None:
+        """Take along what is known of splines whose grid has changed.
+
+        Being relative to the mean over features, a spline's occupancy is that of the
+        parents it is made of, in proportion; 0 if it has none, beyond the old grid.
+
+        Args:
+            n_inputs: whose splines come first among the features.
+        """
+        assert isinstance(self.occupancy, Tensor)
+        n_old = insertion.matrix.shape[-1]
+        splines = self.occupancy[: n_inputs * n_old].view(n_inputs, n_old)
+        others = self.occupancy[n_inputs * n_old :]
+        has_parents = insertion.shares(torch.ones_like(splines)) > 0
+        carried = insertion.second_moments(splines) * has_parents
+        self.occupancy = torch.cat([carried.flatten(), others])
+
+
+def _inverse(gram: Tensor, beta: float) -> Tensor:
+    """``(I + beta C)^-1`` by Cholesky, in float64; batches of matrices as well."""
+    eye = torch.eye(gram.shape[-1], dtype=torch.float64, device=gram.device)
+    factor = torch.linalg.cholesky(eye + beta * gram.double())
+    return torch.cholesky_inverse(factor).to(gram.dtype)
+
+
+def _adds_up_to_0(gram: Tensor, group: int) -> bool:
+    """Whether each group's features did so at every sample, up to rounding."""
+    sums = gram.view(len(gram), -1, group).sum(2)
+    return bool(sums.abs().max() <= 1e-6 * gram.abs().max())
+
+
+def _differences(group: int) -> Tensor:
+    """Orthonormal axes of a group without its common part: ``(group - 1, group)``."""
+    n = torch.arange(1, group, dtype=torch.float64).unsqueeze(1)
+    g = torch.arange(group)
+    return ((g < n).double() - (g == n) * n) / (n * (n + 1)).sqrt()
+
+
+def _grouped(rows: Tensor, axes: Tensor) -> Tensor:
+    """``axes @`` each group of rows: ``(n * group, m)`` -> ``(n * len(axes), m)``."""
+    groups = rows.view(-1, axes.shape[1], rows.shape[1])
+    return (axes @ groups).flatten(0, 1)

@@ -1,0 +1,262 @@
+"""Shrink every layer's steps where past experiences' features would feel them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kancl.data.rows import as_tensors
+from kancl.models import KANLinear
+from kancl.models.heads import GrowingHead
+from kancl.models.inspect import evaluate_in_chunks, watching
+from kancl.models.layer_features import (
+    has_features,
+    input_blocks,
+    inputs_group,
+    layer_features,
+    n_layer_features,
+    weight_rows,
+)
+from kancl.plugins.hyperparameters import at_least, non_negative
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.sampling import drawn
+from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.steps.preconditioners import (
+    BlockGram,
+    DiagonalOccupancy,
+    FullGram,
+    LowRankGram,
+    Preconditioner,
+)
+from kancl.splines import Insertion
+
+MOST_FEATURES = 10_000
+"""Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
+
+
+class StepPreconditionerPlugin(Plugin):
+    """Replace each step of a layer's weights by what a preconditioner leaves of it.
+
+    ``W <- W_before + P (W_after - W_before)`` after every step of the optimizer,
+    whichever it is; for SGD, ``W <- W - lr P grad``, which is the published form. P
+    comes from the features that the layer had on past experiences' samples, gathered
+    after each experience. Linear and KAN layers have P; other parameters (norms) move
+    as they do.
+
+    The layers of a growing head share P: they have the same features. A head per task
+    has its own, of its task's samples.
+
+    Raises: ValueError if a size is below 1, or for a KAN layer with a factor per edge.
+    """
+
+    stage = Stage.STEP
+    state = ("preconditioners", "_generator")
+    transient = ("_before",)
+    kinds: ClassVar[dict[str, type[Preconditioner]]] = {}
+    """Classes of preconditioners that a state may hold, by name."""
+
+    def __init__(self, feature_samples: int | None) -> None:
+        super().__init__()
+        if feature_samples is not None:
+            at_least("feature_samples", feature_samples)
+        self.feature_samples = feature_samples
+        self.preconditioners: dict[str, Preconditioner] = {}
+        """By the layer's name."""
+        self._before: dict[str, Tensor] = {}
+        self._generator = torch.Generator()
+
+    @abstractmethod
+    def make(self, layer: nn.Module, first: bool) -> Preconditioner:
+        """Return a fresh preconditioner for a layer, the one on the inputs or another."""
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        self._generator.manual_seed(setup.seed)
+        layers = filter(has_features, setup.model.modules())
+        self._check_size(max(map(n_layer_features, layers), default=0))
+
+    def _check_size(self, n_features: int) -> None:
+        """Raises: ValueError if the largest layer has too many features."""
+
+    def state_dict(self) -> dict[str, Any]:
+        known = {
+            key: [type(one).__name__, one.state_dict()]
+            for key, one in self.preconditioners.items()
+        }
+        return {"known": known, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._generator.set_state(state["generator"].cpu())
+        self.preconditioners = {}
+        for key, (kind, attributes) in state["known"].items():
+            self.preconditioners[key] = self.kinds[kind].from_state(attributes)
+
+    @torch.no_grad()
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        if self.preconditioners:
+            self._before = {
+                name: torch.cat(list(weight_rows(layer, lambda p: p.data).values()))
+                for name, layer in self._known(strategy.model)
+            }
+
+    @torch.no_grad()
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        if not self.preconditioners:
+            return
+        for name, layer in self._known(strategy.model):
+            views = list(weight_rows(layer, lambda p: p.data).values())
+            before = self._before[name]
+            step = torch.cat(views) - before
+            now = before + self.preconditioners[_key(strategy.model, name)].shrink(step)
+            for view, part in zip(views, now.split([len(view) for view in views])):
+                view.copy_(part)
+
+    @torch.no_grad()
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        dataset = strategy.experience.dataset
+        x, _, task_labels = as_tensors(
+            drawn(dataset, self.feature_samples, self._generator)
+        )
+        model, observed = strategy.model, set[str]()
+
+        def see(key: str, layer: nn.Module, inputs: Tensor) -> None:
+            if key not in self.preconditioners:
+                first = not self.preconditioners
+                self.preconditioners[key] = self.make(layer, first)
+            observed.add(key)
+            self.preconditioners[key].observe(layer_features(layer, inputs))
+
+        layers = {_key(model, name): layer for name, layer in _layers(model)}
+        with watching(layers.items(), see):
+            for _ in evaluate_in_chunks(model, x, task_labels, device=strategy.device):
+                pass
+        for key in observed:
+            self.preconditioners[key].close()
+
+    def _known(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        """Layers that have features and a past."""
+        for name, layer in _layers(model):
+            if _key(model, name) in self.preconditioners:
+                yield name, layer
+
+
+class OccupancyPlugin(StepPreconditionerPlugin):
+    """Slow every coefficient down by how much past experiences have used it.
+
+    ``step / (1 + beta o)``, ``o += m / mean(m)`` after each experience, ``m`` the mean
+    size of a coefficient's basis, or of an input of a linear layer.
+
+    Args:
+        beta: strength.
+        feature_samples: samples of each experience to take ``m`` over; null takes all.
+    Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
+    """
+
+    kinds = {"DiagonalOccupancy": DiagonalOccupancy}
+
+    def __init__(
+        self, *, beta: float = 1.0, feature_samples: int | None = 10_000
+    ) -> None:
+        super().__init__(feature_samples)
+        self.beta = non_negative("beta", beta, "0 trains as naive does")
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        super().prepare(setup)
+        changing = any(getattr(p, "changes_grids", False) for p in setup.plugins)
+        if changing and isinstance(setup.model, GrowingHead):
+            raise ValueError(
+                "the heads of a growing head share what is known of their features, so "
+                "their grids can't change one by one: set scenario.head=single, or leave "
+                "grow_grids out instead"
+            )
+
+    def make(self, layer: nn.Module, first: bool) -> Preconditioner:
+        return DiagonalOccupancy(self.beta)
+
+    def on_grid_change(
+        self, model: nn.Module, name: str, layer: KANLinear, insertion: Insertion
+    ) -> None:
+        known = self.preconditioners.get(_key(model, name))
+        if known is not None:
+            assert isinstance(known, DiagonalOccupancy)
+            known.carry(insertion, layer.in_features)
+
+
+class GramPlugin(StepPreconditionerPlugin):
+    """Shrink steps that would move the outputs of past features (Gram occupancy).
+
+    ``(I + beta C)^-1 step``, ``C += mean phi phi^T`` after each experience, of every
+    layer's features: bases and base activations, or a linear layer's inputs.
+
+    Args:
+        beta_input: strength for the layer on the inputs.
+        beta_hidden: strength for all others.
+        structure: of C: full; or, for layers with many bases, blocks (one for each
+            input's features; for a linear layer that is the diagonal) or low_rank.
+        rank: how many directions low_rank keeps; memory and time grow with it.
+        feature_samples: samples of each experience to take C over; null takes all.
+    Source: a soft form of Zeng et al. 2019, arXiv:1810.01256 (OWM).
+    """
+
+    kinds = {"FullGram": FullGram, "BlockGram": BlockGram, "LowRankGram": LowRankGram}
+    needs = Needs(
+        fixed_grids="second moments of old bases say nothing of finer or further ones; "
+        "leave grow_grids out, with a grid that is wide enough from the start "
+        "(model.hidden_range), or take strategy=occupancy instead"
+    )
+
+    def __init__(
+        self,
+        *,
+        beta_input: float = 10.0,
+        beta_hidden: float = 1.0,
+        structure: Literal["full", "blocks", "low_rank"] = "full",
+        rank: int = 128,
+        feature_samples: int | None = 10_000,
+    ) -> None:
+        super().__init__(feature_samples)
+        self.beta_input = non_negative(
+            "beta_input", beta_input, "0 leaves the first layer's steps alone"
+        )
+        self.beta_hidden = non_negative(
+            "beta_hidden", beta_hidden, "0 leaves the other layers' steps alone"
+        )
+        if structure not in ("full", "blocks", "low_rank"):
+            raise ValueError(
+                f"structure must be full, blocks or low_rank, got {structure!r}"
+            )
+        self.structure, self.rank = structure, at_least("rank", rank)
+
+    def _check_size(self, n_features: int) -> None:
+        if self.structure == "full" and n_features > MOST_FEATURES:
+            raise ValueError(
+                f"a layer has {n_features} features, too many for a full gram matrix "
+                f"(at most {MOST_FEATURES}): set strategy.structure=blocks or low_rank "
+                "instead"
+            )
+
+    def make(self, layer: nn.Module, first: bool) -> Preconditioner:
+        beta = self.beta_input if first else self.beta_hidden
+        if self.structure == "full":
+            return FullGram(beta, inputs_group(layer))
+        if self.structure == "blocks":
+            return BlockGram(beta, input_blocks(layer))
+        return LowRankGram(beta, self.rank)
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Trainable layers with features, by name."""
+    for name, module in model.named_modules():
+        if has_features(module) and any(
+            p.requires_grad for p in module.parameters(recurse=False)
+        ):
+            yield name, module
+
+
+def _key(model: nn.Module, name: str) -> str:
+    """Layers of one key have the same features: those of a growing head."""
+    shared = isinstance(model, GrowingHead) and name.startswith("heads.")
+    return "heads" if shared else name
