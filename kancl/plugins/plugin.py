@@ -119,7 +119,10 @@ class Plugin(SupervisedPlugin):
         Args:
             name: of the layer in ``model``.
             insertion: how the new coefficients follow from the old ones.
+        Raises: ValueError if the plugin needs grids that stay.
         """
+        if self.needs.fixed_grids:
+            raise ValueError(f"{type(self).__name__}: {self.needs.fixed_grids}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the declared state as plain data.

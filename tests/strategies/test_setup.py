@@ -30,7 +30,7 @@ def setup(**options):
 
 
 def test_plugins_stand_in_the_documented_order():
-    mine, own = SupervisedPlugin(), EWCPlugin(1.0)
+    mine, own = SupervisedPlugin(), EWCPlugin(ewc_lambda=1.0)
     plugins = setup(plugins=[mine]).build(plugins=[own]).plugins
     kinds = [type(plugin) for plugin in plugins]
     assert plugins.index(mine) < plugins.index(own)
