@@ -35,6 +35,7 @@ class Stage(IntEnum):
     WATCH_STEP = auto()  # sees the loss before any penalty joins it
     GRID = auto()  # changes grids before an experience
     STEP = auto()  # changes the step after it was made
+    PULL = auto()  # pulls parameters towards old ones after the step
     RESTORE = auto()  # puts parameters back that must not move
     REHEARSAL = auto()  # brings back samples
     OUTPUTS = auto()  # acts on outputs

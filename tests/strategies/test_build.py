@@ -1,4 +1,4 @@
-"""How TrainingSetup puts a strategy together."""
+"""How a strategy is put together."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.steps.frozen_base import FrozenBasePlugin
 from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import TrainingSetup, build
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def setup(**options):
 
 
 def test_plugins_stand_in_the_documented_order():
-    mine, own = SupervisedPlugin(), EWCPlugin(ewc_lambda=1.0)
-    plugins = setup(plugins=[mine]).build(plugins=[own]).plugins
+    mine = SupervisedPlugin()
+    plugins = build("ewc", setup(plugins=[mine])).plugins
     kinds = [type(plugin) for plugin in plugins]
-    assert plugins.index(mine) < plugins.index(own)
-    assert plugins.index(own) < kinds.index(TensorLoadingPlugin)
+    assert plugins.index(mine) < kinds.index(EWCPlugin)
+    assert kinds.index(EWCPlugin) < kinds.index(TensorLoadingPlugin)
     assert kinds.index(TensorLoadingPlugin) < kinds.index(LazyEvaluationPlugin)
     assert kinds[-1] is Clock
 
@@ -56,14 +56,14 @@ def test_trains_by_epochs_or_by_exactly_so_many_full_batches(
         def after_forward(self, strategy, **kwargs):
             seen.append(len(strategy.mb_y))
 
-    strategy = setup(plugins=[Spy()], **options).build()
+    strategy = build("naive", setup(plugins=[Spy()], **options))
     strategy.train(experiences[0])
     assert seen == sizes
 
 
 @pytest.mark.parametrize("reset, steps", [(True, [3, 3]), (False, [3, 6])])
 def test_optimizer_is_reset_or_kept(reset, steps, experiences):
-    strategy = setup(reset_optimizer=reset).build()
+    strategy = build("naive", setup(reset_optimizer=reset))
     found = []
     for experience in experiences[:2]:
         strategy.train(experience)
@@ -73,7 +73,7 @@ def test_optimizer_is_reset_or_kept(reset, steps, experiences):
 
 
 def test_evaluating_draws_nothing_from_the_random_stream(experiences):
-    strategy = setup().build()
+    strategy = build("naive", setup())
     before = torch.random.get_rng_state()
     strategy.eval(experiences[0])
     assert torch.equal(before, torch.random.get_rng_state())
@@ -100,7 +100,7 @@ def test_refuses_counts_below_one(name):
         ("si", {"si_c": 1.0}),
     ],
 )
-def test_what_is_held_stays_whatever_the_strategy_does_to_steps(
+def test_what_is_frozen_stays_whatever_the_strategy_does_to_steps(
     strategy, options, experiences
 ):
     torch.manual_seed(0)
@@ -113,9 +113,9 @@ def test_what_is_held_stays_whatever_the_strategy_does_to_steps(
         batch_size=8,
         plugins=[FrozenBasePlugin(), mask],
     )
-    learner = STRATEGIES[strategy](setup, **options)
+    learner = build(strategy, setup, **options)
     learner.train(experiences[0])
-    held = {name: rows.clone() for name, rows in mask.visited.items()}
+    frozen = {name: rows.clone() for name, rows in mask.visited.items()}
     first = {name: p.detach().clone() for name, p in model.named_parameters()}
     learner.train(experiences[1])
     moved = set()
@@ -124,6 +124,6 @@ def test_what_is_held_stays_whatever_the_strategy_does_to_steps(
         if kind == "base_weight":
             assert torch.equal(now, first[name]), name
         else:
-            assert torch.equal(now[held[layer]], first[name][held[layer]]), name
+            assert torch.equal(now[frozen[layer]], first[name][frozen[layer]]), name
             moved |= {name} if not torch.equal(now, first[name]) else set()
     assert moved  # what is free still learns
