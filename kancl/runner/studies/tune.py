@@ -163,10 +163,10 @@ def _tune_cell(
     n_lost = 0  # runs; a trial with one counts as accuracy 0
     for number in range(n_trials):
         trial = study.ask({space.key: space.distribution for space in spaces})
-        said = [f"{key}={value}" for key, value in trial.params.items()]
+        overrides = [f"{key}={value}" for key, value in trial.params.items()]
         accuracies = []
         for seed in seeds:
-            config = _config([*words, *said], seed)
+            config = _config([*words, *overrides], seed)
             folder = Path(config.log_dir) / TRIALS / "runs"
             summary = run(replace(config, log_dir=str(folder)), quiet=True)
             lost = summary["status"] != "completed"
@@ -174,7 +174,7 @@ def _tune_cell(
             accuracies.append(0.0 if lost else summary["validation_accuracy"])
         mean = fmean(accuracies) if min(accuracies) > 0 else 0.0
         study.tell(trial, mean)
-        line = f"{' '.join(cell)} {number + 1}/{n_trials}: {' '.join(said)}"
+        line = f"{' '.join(cell)} {number + 1}/{n_trials}: {' '.join(overrides)}"
         console.print(f"{line}  {mean:.2%}", highlight=False, markup=False)
     chosen = {space.key: str(study.best_params[space.key]) for space in spaces}
     return {
