@@ -27,8 +27,9 @@ from rich.console import Console
 
 import kancl
 from kancl.config import ConfigError, RunConfig
+from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
-from kancl.config.typed import CHOICES, all_options
+from kancl.config.typed import all_options
 from kancl.reporting.table import Column, Table
 from kancl.runner.identity import run_folder
 from kancl.runner.request.check import check
