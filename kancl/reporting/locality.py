@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kancl.metrics.locality import Occupancy, overlap_matrix
 from kancl.reporting.colours import CELL_INK, INK, experience_colour
-from kancl.reporting.figures import quiet
+from kancl.reporting.figures import despine
 
 MOST_ROWS, MOST_COLUMNS = 10, 8
 
@@ -45,7 +45,7 @@ def occupancy_maps(means: Sequence[Tensor], image_shape: tuple[int, ...]) -> Fig
     axes.xaxis.tick_top()
     middles = [(height + gap) * i + height / 2 for i in range(len(rows))]
     axes.set_yticks(middles, [f"experience {k + 1}" for k in rows], fontsize=7)
-    quiet(axes, frame=False)
+    despine(axes, frame=False)
     beside = figure.add_axes((1 - 0.62 / size[0], 0.15, 0.12 / size[0], 0.6))
     bar = figure.colorbar(shown, cax=beside)
     bar.ax.tick_params(labelsize=7, colors=INK)
@@ -90,7 +90,7 @@ def overlap_matrices(
     axes.xaxis.tick_top()
     layers = [f"{_words(layer)}:\nrow old,\ncolumn new" for layer in occupancies]
     axes.set_yticks([i * pitch + middle for i in range(len(layers))], layers)
-    quiet(axes, frame=False)
+    despine(axes, frame=False)
     return figure
 
 
@@ -117,7 +117,7 @@ def drift_of_knots(drifts: Mapping[str, Sequence[Tensor]]) -> Figure:
         axes.set_title(_words(layer), fontsize=9, color=INK)
         axes.set_xlabel("coefficient, along the grid", fontsize=8, color=INK)
         axes.set_ylim(bottom=0)
-        quiet(axes)
+        despine(axes)
     panels[0].set_ylabel("drift, root mean square", fontsize=8, color=INK)
     panels[-1].legend(fontsize=7, frameon=False)
     return figure
@@ -149,7 +149,7 @@ def rollback_bars(
     axes.set_ylabel(f"{score} with that put back", fontsize=8, color=INK)
     beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     axes.legend(fontsize=7, frameon=False, **beside)
-    quiet(axes)
+    despine(axes)
     return figure
 
 

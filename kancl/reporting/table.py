@@ -17,10 +17,13 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from kancl.metrics.paired import Difference
 from kancl.metrics.statistics import Interval, t_interval
 
 UNDEFINED = "n/a"
-STYLES = {"PASS": "green", "FAIL": "bold red"}
+STYLES = {"PASS": "green", "completed": "green"} | dict.fromkeys(
+    ("FAIL", "failed", "diverged"), "bold red"
+)
 """Style of a row in a terminal, by the verdict in its last cell."""
 
 Show = Callable[[float], str]
@@ -48,6 +51,10 @@ class Estimate:
     def of(cls, values: Sequence[float], note: str = "") -> Estimate | None:
         """The mean of the values with its t-interval, None without values."""
         return cls(fmean(values), t_interval(values), note=note) if values else None
+
+    @classmethod
+    def of_difference(cls, found: Difference, ends: bool = False) -> Estimate:
+        return cls(found.mean, found.interval, signed=True, ends=ends)
 
     def text(self, show: Show) -> str:
         def number(value: float) -> str:
@@ -86,9 +93,14 @@ class Column:
     starts_part: bool = False
 
     @property
+    def words(self) -> str:
+        """The title in one line."""
+        return " ".join(self.title.split())
+
+    @property
     def name(self) -> str:
         """Title and unit in one line."""
-        return " ".join(f"{self.title} {self.unit}".split())
+        return f"{self.words} {self.unit}".rstrip()
 
     def text(self, cell: Cell) -> str:
         if cell is None:
@@ -104,7 +116,7 @@ class Table:
     """Columns, rows of as many cells, and what a reader has to know of them.
 
     Args:
-        title: empty for a table that needs none.
+        title: empty for a table that needs none; so may the columns' titles be.
         below: rows below a rule, in bold.
         notes: sentences below the table.
     """
@@ -141,9 +153,10 @@ class Table:
     def rich(self) -> RichTable:
         table = RichTable(
             title=Text(self.title) if self.title else None,
-            box=SIMPLE_HEAD,
+            box=SIMPLE_HEAD if any(self.head) else None,
+            show_header=any(self.head),
             pad_edge=False,
-            collapse_padding=True,
+            collapse_padding=any(self.head),
         )
         for column in self.columns:
             gap = "\n" if column.unit and "\n" not in column.title else " "

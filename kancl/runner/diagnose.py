@@ -26,7 +26,7 @@ from kancl.metrics.locality import AT_ONCE, forecast_quality, leak_of_layer
 from kancl.metrics.rollback import Rollback, rollback, rolled_back
 from kancl.models.named_layers import layer_weights, named_layers
 from kancl.plugins.diagnosis.locality import LOCALITY, VIEWS
-from kancl.reporting import fitting_console
+from kancl.reporting import wide_console
 from kancl.reporting.figures import as_pixels
 from kancl.reporting.report import read_measurements
 from kancl.runner.build import Parts, build, build_benchmark
@@ -260,7 +260,7 @@ def _say(finding: Finding, folder: Path, console: Console | None) -> None:
 
 
 def _print(parts: Sequence[Table | str], console: Console | None) -> None:
-    out = fitting_console(console)
+    out = wide_console(console)
     for part in parts:
         out.print(part, highlight=False, soft_wrap=isinstance(part, str), markup=False)
 

@@ -228,7 +228,7 @@ def _board(
             card=_card(identity),
             figures=config.tensorboard == "all",
             picture_share=0.05,
-            goes_on_at=goes_on_at,
+            resumed_at=goes_on_at,
         )
     ]
 

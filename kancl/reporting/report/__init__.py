@@ -7,20 +7,19 @@ from kancl.reporting.report.collect import (
     read_measurements,
     read_run,
 )
-from kancl.reporting.report.groups import Benchmark, Side, benchmarks
-from kancl.reporting.report.tensorboard import OVER_SEEDS, write_over_seeds
+from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.tuning import Tuning, find_tunings
+from kancl.reporting.report.variants import Benchmark, Variant, benchmarks
 from kancl.reporting.report.verdicts import Comparison, compare, headline
 from kancl.reporting.report.write import Report, write_report
 
 __all__ = [
-    "OVER_SEEDS",
     "Benchmark",
     "Comparison",
     "Report",
     "Run",
-    "Side",
     "Tuning",
+    "Variant",
     "all_metrics",
     "benchmarks",
     "compare",

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kancl.reporting.report.groups import Benchmark, Side, shown
+from kancl.reporting.report.variants import Benchmark, Variant, shown
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Tuning:
     chosen: dict[str, str]
     at_edge: tuple[str, ...]
 
-    def is_of(self, benchmark: Benchmark, side: Side) -> bool:
-        """Whether the side was run with what was chosen here."""
-        options = benchmark.options
-        if self.scenario != (options["name"], options.get("incremental")):
-            return False
-        if (self.model, self.strategy) != (side.model, side.strategy):
-            return False
-        return all(shown(side.settings.get(k)) == v for k, v in self.chosen.items())
+    def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
+        """Whether the variant was run with what was chosen here."""
+        options, settings = benchmark.options, variant.settings
+        return (
+            self.scenario == (options["name"], options.get("incremental"))
+            and (self.model, self.strategy) == (variant.model, variant.strategy)
+            and all(shown(settings.get(k)) == v for k, v in self.chosen.items())
+        )
 
 
 def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:

@@ -20,7 +20,7 @@ from kancl.protocols import (
     read_bounds,
 )
 from kancl.protocols.bounds import HEAD
-from kancl.reporting import fitting_console
+from kancl.reporting import wide_console
 from kancl.reporting.learned_function import (
     LearnedFunction,
     learned_functions,
@@ -96,7 +96,7 @@ def _show(judgements: Sequence[BoundJudgement], console: Console) -> None:
     for judgement in judgements:
         style = {"PASS": "green", "FAIL": "bold red", "shown": ""}[judgement.verdict]
         table.add_row(*judgement.cells, style=style)
-    fitting_console(console).print(table)
+    wide_console(console).print(table)
 
 
 def _draw(

@@ -20,7 +20,7 @@ from kancl.protocols import (
     read_protocol,
 )
 from kancl.protocols.protocol import HEAD
-from kancl.reporting import fitting_console
+from kancl.reporting import wide_console
 from kancl.runner.request.compose import Request, read_request
 from kancl.runner.studies.launch import make_runs
 from kancl.runner.studies.results_file import check_writable, write_section
@@ -100,4 +100,4 @@ def _show(judgements: Sequence[Judgement], console: Console) -> None:
     for judgement in judgements:
         style = {"PASS": "green", "FAIL": "bold red", "shown": ""}[judgement.verdict]
         table.add_row(*judgement.cells, style=style)
-    fitting_console(console).print(table)
+    wide_console(console).print(table)

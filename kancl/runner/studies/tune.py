@@ -30,7 +30,7 @@ import kancl
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
-from kancl.reporting import fitting_console
+from kancl.reporting import wide_console
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
 from kancl.runner.request.registry import GROUPS
@@ -363,7 +363,7 @@ def _show(found: Sequence[Tuned], console: Console) -> None:
         chosen = ", ".join(f"{key}={value}" for key, value in tuned.chosen.items())
         cells = (" ".join(tuned.cell), f"{100 * tuned.accuracy:.2f}", chosen)
         table.add_row(*cells, ", ".join(tuned.edges))
-    fitting_console(console).print(table)
+    wide_console(console).print(table)
     for tuned in found:
         if tuned.edges:
             line = (

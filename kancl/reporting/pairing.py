@@ -1,0 +1,63 @@
+"""Who is compared with whom: a model with its reference, by their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+
+class Entrant(Protocol):
+    """What has a model by name."""
+
+    @property
+    def model(self) -> str: ...
+
+
+T = TypeVar("T", bound=Entrant)
+
+
+def role(model: str) -> int:
+    """0: KANs, which are compared; 2: MLPs, the references; 1: any other model, which is
+    compared with MLPs, and is the reference of KANs where there is no MLP.
+    """
+    return 0 if model.startswith("kan") else 2 if model.startswith("mlp") else 1
+
+
+def pairs(
+    entrants: Sequence[T],
+    group: Callable[[T], object],
+    distance: Callable[[T, T], float] = lambda compared, reference: 0,
+) -> list[tuple[T, T]]:
+    """Every ``(compared, reference)``, in the order of the entrants.
+
+    Args:
+        group: only entrants of equal group are compared.
+        distance: of several references, those nearest by it are taken.
+    """
+    found = []
+    for compared in entrants:
+        references = [
+            other
+            for other in entrants
+            if group(other) == group(compared)
+            and role(other.model) > role(compared.model)
+        ]
+        last = max((role(other.model) for other in references), default=0)
+        references = [other for other in references if role(other.model) == last]
+        distances = [distance(compared, other) for other in references]
+        found += [
+            (compared, other)
+            for other, d in zip(references, distances)
+            if d == min(distances)
+        ]
+    return found
+
+
+def model_title(model: str) -> str:
+    """``KAN`` for ``kan``; longer names as they are typed."""
+    return {"kan": "KAN", "mlp": "MLP"}.get(model, model)
+
+
+def pair_title(compared: Entrant, reference: Entrant) -> str:
+    """``KAN - MLP``."""
+    return f"{model_title(compared.model)} - {model_title(reference.model)}"
