@@ -17,7 +17,7 @@ from kancl.benchmarks import Benchmark
 from kancl.config import RunConfig
 from kancl.plugins.measuring.epoch_evaluation import EpochEvaluationPlugin
 from kancl.plugins.measuring.recorder import RecorderPlugin
-from kancl.plugins.training.learning_rate import (
+from kancl.plugins.schedules.learning_rate import (
     ExperienceDecayPlugin,
     LinearDecayPlugin,
 )

@@ -6,10 +6,10 @@ from typing import Literal
 
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.plugins.locality.pooling import Pooling
-from kancl.plugins.regularization.ewc import EWCPlugin
-from kancl.plugins.regularization.lwf import LwFPlugin
-from kancl.plugins.regularization.synaptic_intelligence import (
+from kancl.plugins.penalties.pooling import Pooling
+from kancl.plugins.penalties.ewc import EWCPlugin
+from kancl.plugins.outputs.lwf import LwFPlugin
+from kancl.plugins.penalties.synaptic_intelligence import (
     SynapticIntelligencePlugin,
 )
 from kancl.plugins.rehearsal.replay import ReplayPlugin

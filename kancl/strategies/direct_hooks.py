@@ -8,7 +8,7 @@ from typing import Any
 
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin, overrides
+from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin, overrides
 
 _BEGINNINGS = ("before_training_epoch", "before_eval_dataset_adaptation")
 _HOOKS = (

@@ -19,16 +19,16 @@ from kancl.models.layer_features import (
     n_layer_features,
 )
 from kancl.plugins.hyperparameters import at_least, non_negative
-from kancl.plugins.locality.preconditioners import (
+from kancl.plugins.steps.preconditioners import (
     BlockGram,
     DiagonalOccupancy,
     FullGram,
     LowRankGram,
     Preconditioner,
 )
-from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
-from kancl.plugins.outputs.present_classes_loss import PresentClassesLoss
-from kancl.plugins.regularization.ewc import EWCPlugin
+from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.outputs.labels_trick import PresentClassesLoss
+from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.strategies.setup import TrainingSetup
 
 MOST_FEATURES = 10_000

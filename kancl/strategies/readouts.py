@@ -20,7 +20,7 @@ from kancl.models.readouts import (
     spline_bayes_weights,
 )
 from kancl.plugins.hyperparameters import at_least, positive
-from kancl.plugins.outputs.closed_form_readout import ClosedFormReadoutPlugin, Solve
+from kancl.plugins.outputs.readout import ClosedFormReadoutPlugin, Solve
 from kancl.strategies.setup import TrainingSetup
 
 

@@ -13,10 +13,10 @@ from avalanche.training.supervised import Naive
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
-from kancl.plugins.measuring.lazy_evaluation import LazyEvaluationPlugin
-from kancl.plugins.measuring.quiet_evaluation import QuietEvaluationPlugin
-from kancl.plugins.training.optimizer_state import OptimizerStatePlugin
-from kancl.plugins.training.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
+from kancl.plugins.loop.quiet_evaluation import QuietEvaluationPlugin
+from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
 from kancl.strategies.direct_hooks import DirectHooks
 
 

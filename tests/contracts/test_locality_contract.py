@@ -38,7 +38,7 @@ from kancl.models.named_layers import (
     layer_weights,
     named_layers,
 )
-from kancl.plugins.locality.lazy_steps import LazyStepsPlugin
+from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
 from kancl.strategies import STRATEGIES, TrainingSetup
 

@@ -9,7 +9,7 @@ from avalanche.models import avalanche_forward
 from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.plugins.hyperparameters import at_least
-from kancl.plugins.regularization.quadratic_anchor import trainable
+from kancl.plugins.penalties.quadratic_anchor import trainable
 from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.rehearsal.exemplars import GroupedExemplars
+from kancl.plugins.rehearsal.memory import GroupedExemplars
 
 
 class ExemplarMemory:

@@ -6,7 +6,7 @@ from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
 
-from kancl.plugins.rehearsal.exemplars import GroupedExemplars
+from kancl.plugins.rehearsal.memory import GroupedExemplars
 
 
 class MemoryOnlyPlugin(SupervisedPlugin):

@@ -10,8 +10,8 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch.nn.functional import cross_entropy
 
 from kancl.plugins.hyperparameters import at_least
-from kancl.plugins.regularization.per_sample_gradients import forward_with
-from kancl.plugins.regularization.quadratic_anchor import trainable
+from kancl.plugins.penalties.per_sample_gradients import forward_with
+from kancl.plugins.penalties.quadratic_anchor import trainable
 from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
 
 

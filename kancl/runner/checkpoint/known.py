@@ -7,7 +7,7 @@ from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from avalanche.training.utils import ParamData
 
 from kancl.models.readouts import FeatureSums
-from kancl.plugins.locality.preconditioners import (
+from kancl.plugins.steps.preconditioners import (
     BlockGram,
     DiagonalOccupancy,
     FullGram,

@@ -10,8 +10,8 @@ from torch import nn
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
-from kancl.plugins.locality.grid_growth import GridGrowthPlugin
-from kancl.plugins.locality.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.steps.grid_growth import GridGrowthPlugin
+from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
 from kancl.runner.build import (
     Parts,
     build,

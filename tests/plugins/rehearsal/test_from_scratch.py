@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from kancl.plugins.rehearsal.exemplars import GroupedExemplars
+from kancl.plugins.rehearsal.memory import GroupedExemplars
 from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
 from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
 

@@ -1,0 +1,47 @@
+"""Hold every parameter near its latest value: the control for importance weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+
+from kancl.plugins.hyperparameters import non_negative
+from kancl.plugins.penalties.quadratic_anchor import (
+    QuadraticAnchor,
+    trainable,
+    values,
+)
+
+
+class L2AnchorPlugin(SupervisedPlugin):
+    """Add ``lambda * |theta - theta*|^2`` to the loss: all importances are 1.
+
+    ``theta*``: the parameters after the latest experience, of those trained so far: heads
+    of tasks still to come are free.
+
+    Args:
+        l2_lambda: strength.
+    Raises: ValueError if ``l2_lambda`` is negative.
+    Source: the "L2" control of Kirkpatrick et al. 2017, arXiv:1612.00796, fig. 2.
+    """
+
+    def __init__(self, l2_lambda: float) -> None:
+        super().__init__()
+        self.l2_lambda = non_negative("l2_lambda", l2_lambda, "0 trains as naive does")
+        self.anchor = QuadraticAnchor()
+        self._trained: set[str] = set()
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        if self.anchor:
+            strategy.loss += self.l2_lambda * self.anchor.penalty(strategy.model)
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        parameters = trainable(strategy.model).items()
+        self._trained.update(name for name, p in parameters if p.grad is not None)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        latest = values(strategy.model)
+        ones = {n: torch.ones_like(p) for n, p in latest.items() if n in self._trained}
+        self.anchor.move(ones, to=latest, decay=0.0)

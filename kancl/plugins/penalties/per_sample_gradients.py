@@ -1,0 +1,255 @@
+"""Sums over samples of powers of per-sample gradients, mostly without a loop over them.
+
+A layer ``y = phi(x) W^T`` without weight sharing has the per-sample gradient ``delta_n
+phi_n^T``, so ``sum_n |g_n|^p = (|delta|^p)^T (|phi|^p)``: one matrix product. Summing
+over several objectives only changes the first factor. The layers known here use that;
+parameters of any other module are worked out sample by sample: exact, and slow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.models import avalanche_forward
+from avalanche.models.utils import is_multi_task_module
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from kancl.models import KANLinear
+from kancl.plugins.penalties.quadratic_anchor import trainable
+
+Objectives = Callable[[Tensor, Tensor], Iterable[Tensor]]
+"""Of outputs (batch, n_outputs) and targets (batch,): scalars, each (batch,)."""
+
+ROWS = 512  # samples per forward pass
+CACHED = 2**20  # elements of a temporary tensor
+
+
+def gradient_moments(
+    model: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    task_labels: Tensor,
+    objectives: Objectives,
+    *,
+    power: int,
+) -> dict[str, Tensor]:
+    """Sum ``|d objective / d parameter|^power`` over samples and objectives.
+
+    The model is in evaluation mode meanwhile; its gradients, buffers and modes stay as
+    they were.
+
+    Args:
+        x: inputs, samples first.
+        targets: handed to ``objectives`` along with the outputs.
+        task_labels: one per sample; chooses the head of a multi-head model.
+        power: 2 for Fisher information, 1 for absolute sensitivities.
+    Returns: by name, for every trainable parameter.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        sums = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
+        for task in task_labels.unique().tolist():
+            rows = (task_labels == task).nonzero().flatten().to(x.device)
+            layers, others = _divide(model, x[rows[:2]], task)
+            for chunk in rows.split(ROWS):
+                batch = (x[chunk], targets[chunk], task, objectives, power)
+                _add(sums, _by_layer(model, layers, *batch))
+                if others:
+                    _add(sums, _by_sample(model, others, *batch))
+        return sums
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def forward_with(
+    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, task: Tensor | int
+) -> Tensor:
+    """Return the outputs of ``model`` with these ``parameters`` in place of its own."""
+    arguments = (x, task) if is_multi_task_module(model) else (x,)
+    outputs: Tensor = functional_call(model, parameters, arguments)
+    return outputs
+
+
+def linear_moments(
+    layer: nn.Linear, x: Tensor, delta: Tensor, power: int
+) -> dict[str, Tensor]:
+    """Moments of a linear layer, from its inputs and the moments of its outputs'
+    gradients.
+
+    Shape: x ``(batch, in_features)``, delta ``(batch, out_features)``.
+    """
+    moments = {"weight": delta.T @ x.abs() ** power}
+    if layer.bias is not None:
+        moments["bias"] = delta.sum(0)
+    return moments
+
+
+def kan_moments(
+    layer: KANLinear, x: Tensor, delta: Tensor, power: int
+) -> dict[str, Tensor]:
+    """Moments of a KAN layer: base weights, spline coefficients and their scales.
+
+    Shape: x ``(batch, in_features)``, delta ``(batch, out_features)``.
+    """
+    moments = {}
+    if layer.base_weight is not None:
+        moments["base_weight"] = delta.T @ layer.base_activation(x).abs() ** power
+    basis = layer.b_splines(x).to(x.dtype)  # (batch, in_features, n_basis)
+    powers = (basis.abs() ** power).flatten(1)
+    coefficients = (powers.T @ delta).view_as(layer.coefficients)
+    if layer.edge_scale is None:
+        moments["coefficients"] = coefficients
+        return moments
+    scale = layer.edge_scale.abs() ** power  # (in_features, out_features)
+    moments["coefficients"] = coefficients * scale.unsqueeze(1)
+    # A few inputs at a time, so that their splines stay in the cache.
+    few = max(1, CACHED // delta.numel())
+    scales = []
+    for b, w in zip(basis.transpose(0, 1).split(few), layer.coefficients.split(few)):
+        spline = b @ w  # (few, batch, out_features)
+        scales.append((spline.abs_().pow_(power).mul_(delta)).sum(1))
+    moments["edge_scale"] = torch.cat(scales)
+    return moments
+
+
+def layer_norm_moments(
+    layer: nn.LayerNorm, x: Tensor, delta: Tensor, power: int
+) -> dict[str, Tensor]:
+    """Moments of a layer norm over the features: gains and shifts.
+
+    Shape: x and delta ``(batch, features)``.
+    """
+    moments = {}
+    if layer.weight is not None:
+        normed = nn.functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
+        moments["weight"] = (delta * normed.abs() ** power).sum(0)
+    if layer.bias is not None:
+        moments["bias"] = delta.sum(0)
+    return moments
+
+
+MOMENTS: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
+    nn.Linear: linear_moments,
+    nn.LayerNorm: layer_norm_moments,
+    KANLinear: kan_moments,
+}
+
+
+def _divide(
+    model: nn.Module, x: Tensor, task: int
+) -> tuple[list[nn.Module], list[str]]:
+    """Find the layers whose closed form holds here, and the parameters left over.
+
+    It holds for a known layer that is called once, on (batch, features), and shares no
+    parameter. One that is never called is left over if its parameters are used all the
+    same.
+    """
+    owners = Counter(
+        id(p) for module in model.modules() for p in module._parameters.values()
+    )
+    known = [
+        module
+        for module in model.modules()
+        if type(module) in MOMENTS
+        and all(
+            owners[id(p)] == 1 for p in module._parameters.values() if p is not None
+        )
+    ]
+    with torch.enable_grad(), _recorded(known) as calls:
+        outputs = avalanche_forward(model, x, task)
+    n_calls = Counter(id(module) for module, _, _ in calls)
+    flat = {id(module) for module, inputs, _ in calls if inputs.ndim == 2}
+    layers = [m for m in known if n_calls[id(m)] == 1 and id(m) in flat]
+    covered = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
+    left = {n: p for n, p in trainable(model).items() if id(p) not in covered}
+    if not left:
+        return layers, []
+    used = torch.autograd.grad(outputs.sum(), list(left.values()), allow_unused=True)
+    return layers, [name for name, g in zip(left, used) if g is not None]
+
+
+def _by_layer(
+    model: nn.Module,
+    layers: list[nn.Module],
+    x: Tensor,
+    targets: Tensor,
+    task: int,
+    objectives: Objectives,
+    power: int,
+) -> dict[str, Tensor]:
+    names = {id(p): name for name, p in trainable(model).items()}
+    with torch.enable_grad(), _recorded(layers) as calls:
+        outputs = avalanche_forward(model, x, task)
+        calls = [call for call in calls if call[2].requires_grad]
+        deltas = [torch.zeros_like(output) for _, _, output in calls]
+        for objective in objectives(outputs, targets):
+            gradients = torch.autograd.grad(
+                objective.sum(), [output for _, _, output in calls], retain_graph=True
+            )
+            for delta, gradient in zip(deltas, gradients):
+                delta += gradient.abs() ** power
+    moments = {}
+    with torch.no_grad():
+        for (layer, inputs, _), delta in zip(calls, deltas):
+            found = MOMENTS[type(layer)](layer, inputs, delta, power)
+            assert found.keys() == dict(layer.named_parameters(recurse=False)).keys()
+            for local, moment in found.items():
+                name = names.get(id(layer._parameters[local]))
+                if name is not None:  # frozen parameters have no importance
+                    moments[name] = moment
+    return moments
+
+
+def _by_sample(
+    model: nn.Module,
+    names: list[str],
+    x: Tensor,
+    targets: Tensor,
+    task: int,
+    objectives: Objectives,
+    power: int,
+) -> dict[str, Tensor]:
+    free = {name: trainable(model)[name] for name in names}
+    moments = {name: torch.zeros_like(p) for name, p in free.items()}
+    for row, target in zip(x.split(1), targets.split(1)):
+        with torch.enable_grad():
+            scalars = list(objectives(avalanche_forward(model, row, task), target))
+        for scalar in scalars:
+            gradients = torch.autograd.grad(
+                scalar.sum(), list(free.values()), retain_graph=True, allow_unused=True
+            )
+            for name, gradient in zip(names, gradients):
+                if gradient is not None:
+                    moments[name] += gradient.abs() ** power
+    return moments
+
+
+@contextmanager
+def _recorded(
+    layers: list[nn.Module],
+) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
+    """Record (layer, input, output) of every call."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def record(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        calls.append((layer, args[0].detach(), output))
+        return output.clone()  # a head may write its mask into what it gets
+
+    handles = [layer.register_forward_hook(record) for layer in layers]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _add(sums: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+    for name, moment in moments.items():
+        sums[name] += moment

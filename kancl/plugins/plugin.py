@@ -1,0 +1,150 @@
+"""What a plugin says about itself: its keys, its place, its state, what it needs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum, auto
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from avalanche.training.plugins import SupervisedPlugin
+from torch import nn
+
+from kancl.plugins.state import from_state, to_state
+
+if TYPE_CHECKING:
+    from kancl.models import KANLinear
+    from kancl.plugins.setup import TrainingSetup
+    from kancl.splines import Insertion
+
+
+class Stage(IntEnum):
+    """The order in which plugins act, from top to bottom, at every hook.
+
+    Plugins of one stage act in the order in which they were given. Avalanche's
+    evaluator, periodic evaluation and clock act between ``LOADER`` and ``DISPLAY``.
+    """
+
+    EVALUATION_GUARD = auto()  # keeps training as if nothing had been evaluated
+    SEED = auto()  # sets the random streams
+    RECORD = auto()  # collects the measurements
+    OBSERVE = auto()  # only looks
+    SCHEDULE = auto()  # sets the learning rate
+    RESET = auto()  # puts initial weights back before an experience
+    WATCH_STEP = auto()  # sees the loss before any penalty joins it
+    GRID = auto()  # changes grids before an experience
+    STEP = auto()  # changes the step after it was made
+    RESTORE = auto()  # puts parameters back that must not move
+    REHEARSAL = auto()  # brings back samples
+    OUTPUTS = auto()  # acts on outputs
+    PENALTY = auto()  # adds a penalty on parameters
+    OPTIMIZER = auto()  # forgets the optimizer's state
+    LOADER = auto()  # swaps loaders for faster ones
+    DISPLAY = auto()  # shows the run
+    CHECKPOINT = auto()  # writes the state, when all else is done
+
+
+METHOD_STAGES = range(Stage.RESET, Stage.OPTIMIZER)
+"""Stages of plugins that make up a strategy: their state is its memory."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a plugin cannot work without. Each field says why, and what to use instead.
+
+    Args:
+        class_labels: targets are classes, not values.
+        spline_bases: the network has KAN layers.
+        fixed_head: the head does not grow with the classes.
+        one_head: there are not several heads.
+        fixed_grids: no plugin changes grids.
+        alone: no other plugin of a strategy goes with it.
+    """
+
+    class_labels: str = ""
+    spline_bases: str = ""
+    fixed_head: str = ""
+    one_head: str = ""
+    fixed_grids: str = ""
+    alone: str = ""
+
+    def unmet(self, absent: Mapping[str, bool]) -> str | None:
+        """Return the reason of the first need that is absent, None if all are met."""
+        for field in fields(self):
+            reason: str = getattr(self, field.name)
+            if reason and absent.get(field.name):
+                return reason
+        return None
+
+
+class Plugin(SupervisedPlugin):
+    """A mechanism of continual learning, or an observer, for any Avalanche strategy.
+
+    The keyword-only arguments of ``__init__`` are the keys of the command line
+    (``strategy.<key>=``); their meaning stands under ``Args:`` in the class's docstring.
+    Whatever ``__init__`` leaves on the object is such an argument, or named in ``state``
+    or in ``transient``: otherwise the plugin is refused before anything is trained.
+
+    Attributes:
+        stage: where the plugin acts among the others.
+        state: names of the attributes that a checkpoint holds, and whose bytes are the
+            strategy's memory.
+        transient: names of the attributes that training makes anew by itself.
+        needs: what is refused, and what to use instead.
+        changes_grids: whether it changes grids while training.
+    """
+
+    stage: Stage = Stage.OBSERVE
+    state: ClassVar[tuple[str, ...]] = ()
+    transient: ClassVar[tuple[str, ...]] = ()
+    needs: Needs = Needs()
+    changes_grids: ClassVar[bool] = False
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        """Take from the set-up what the plugin works with, or change the set-up.
+
+        Called once, before the strategy is made, in the order of the stages.
+
+        Raises: ValueError saying why the plugin can't work, and what to use instead.
+        """
+
+    def on_grid_change(
+        self, model: nn.Module, name: str, layer: KANLinear, insertion: Insertion
+    ) -> None:
+        """Carry along what is known of a KAN layer whose grid has changed.
+
+        Args:
+            name: of the layer in ``model``.
+            insertion: how the new coefficients follow from the old ones.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the declared state as plain data.
+
+        Raises: Unresumable naming an attribute that is not declared, or that no state
+            can hold.
+        """
+        check_declared(self)
+        return {name: to_state(getattr(self, name), name) for name in self.state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the state that ``state_dict`` gave."""
+        for name in self.state:
+            setattr(self, name, from_state(getattr(self, name), state[name]))
+
+
+def undeclared(plugin: Plugin) -> list[str]:
+    """Return the attributes that are no argument, no state and not transient."""
+    known = {*plugin.state, *plugin.transient, *inspect.signature(type(plugin)).parameters}
+    return [name for name in vars(plugin) if name not in known]
+
+
+def check_declared(plugin: Plugin) -> None:
+    """Raises: ValueError if the plugin keeps something that it doesn't declare."""
+    names = undeclared(plugin)
+    if names:
+        raise ValueError(
+            f"{type(plugin).__name__} keeps {', '.join(names)} and declares it neither in "
+            "state (what a checkpoint holds) nor in transient (what training makes anew)"
+        )

@@ -1,0 +1,101 @@
+"""From what a plugin keeps to plain data, and back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.benchmarks.utils import AvalancheDataset
+from torch import Tensor
+
+_AS_IT_IS = (type(None), bool, int, float, str, Tensor, torch.device, AvalancheDataset)
+
+
+class Unresumable(ValueError):
+    """Something can't be part of a state, or a state does not fit the run."""
+
+
+def to_state(value: Any, name: str) -> Any:
+    """Return plain data: numbers, strings, tensors, lists, tuples, sets and dicts.
+
+    Random generators give their state, other objects their ``state_dict()``. Data sets
+    stay: whoever writes the state tells them by experience and row.
+
+    Args:
+        name: of the attribute, for the message.
+    Raises: Unresumable for anything else, iterators among it.
+    """
+    if isinstance(value, _AS_IT_IS):
+        return value.detach() if isinstance(value, Tensor) else value
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, Mapping):
+        return {key: to_state(part, f"{name}.{key}") for key, part in value.items()}
+    if isinstance(value, (list, tuple, deque, set, frozenset)):
+        kind = type(value) if type(value) in (tuple, set) else list
+        return kind(to_state(part, name) for part in value)
+    if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
+        return value.state_dict()
+    kind_of = "an iterator" if isinstance(value, Iterator) else "an object"
+    raise Unresumable(
+        f"{name} is {kind_of} ({type(value).__name__}) that no state can hold"
+    )
+
+
+def from_state(live: Any, state: Any) -> Any:
+    """Return what ``to_state`` made the state of, into the live object if there is one."""
+    if isinstance(live, torch.Generator):
+        live.set_state(state.cpu())
+    elif isinstance(live, np.ndarray):
+        return state.numpy()
+    elif isinstance(live, Mapping):
+        merged = {key: from_state(live.get(key), part) for key, part in state.items()}
+        if not isinstance(live, dict):
+            return merged
+        live.clear()
+        live.update(merged)
+    elif isinstance(live, (deque, frozenset)):
+        return type(live)(state)
+    elif not isinstance(live, Tensor) and hasattr(live, "load_state_dict"):
+        live.load_state_dict(state)
+    else:
+        return state
+    return live
+
+
+def n_bytes(value: Any, seen: set[int]) -> int:
+    """Count the bytes of tensors and samples, each storage once.
+
+    Args:
+        seen: addresses of storages that count no more; those counted are added.
+    """
+    if isinstance(value, Tensor):
+        storage = value.untyped_storage()
+        if storage.data_ptr() in seen:
+            return 0
+        seen.add(storage.data_ptr())
+        return int(storage.nbytes())
+    if isinstance(value, AvalancheDataset):
+        return _n_sample_bytes(value)
+    if isinstance(value, Mapping):
+        return sum(n_bytes(part, seen) for part in value.values())
+    if isinstance(value, (list, tuple, deque, set)):
+        return sum(n_bytes(part, seen) for part in value)
+    if hasattr(value, "state_dict"):
+        return n_bytes(value.state_dict(), seen)
+    return 0
+
+
+def _n_sample_bytes(dataset: AvalancheDataset) -> int:
+    """Count a data set's samples as the tensors they are, copied or not."""
+    if not len(dataset):
+        return 0
+    first = dataset[0]
+    return len(dataset) * sum(torch.as_tensor(part).nbytes for part in first)

@@ -1,0 +1,140 @@
+"""Grids that grow, or get finer, when a new experience asks for it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
+
+from kancl.models import KANLinear
+from kancl.models.grid_changes import grow, refine
+from kancl.plugins.hyperparameters import at_least, fraction
+from kancl.plugins.steps.hard_mask import HardMaskPlugin
+from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.locality.watch import (
+    kan_layers,
+    named_as_shown,
+    occupancies,
+    pass_through,
+)
+from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor
+from kancl.splines import Insertion, grid_ends
+
+SAMPLES = 2_000  # of an experience
+REACH = 2
+"""A grid grows by at most so many times its width on either side, each time: one far value
+does not make thousands of cells."""
+
+
+class GridChange(NamedTuple):
+    """What was done to a layer before an experience (both 0-based)."""
+
+    experience: int
+    layer: str
+    why: str
+    grid_size: int
+
+
+class GridGrowthPlugin(SupervisedPlugin):
+    """Before each experience but the first, change grids that don't fit it, exactly.
+
+    A layer's grid grows until it holds the experience's values if more than
+    ``off_grid`` of them lie outside (by ``REACH`` of its widths on either side at most);
+    it is refined to twice the cells, once, if the experience uses less than
+    ``effective`` of its bases (in the sense of ``Occupancy.effective_fraction``, mean
+    over the inputs; finer grids have no larger one). Functions stay what they
+    were; optimizer moments, quadratic anchors (EWC, SI, MAS, drift), occupancies and hard
+    masks are carried along.
+
+    Args:
+        off_grid: share of values, in [0, 1].
+        effective: share of bases, in [0, 1]; 0 never refines.
+        largest: grids do not get more cells than this by refinement.
+        recorder: is told how many cells a layer has then
+            (``locality_grid_size_<layer>``).
+    Raises: ValueError if an option is out of range; in training, with a strategy that
+        keeps past features of the old bases (Gram occupancy).
+    """
+
+    def __init__(
+        self,
+        off_grid: float = 0.05,
+        effective: float = 0.0,
+        largest: int = 100,
+        recorder: RecorderPlugin | None = None,
+    ) -> None:
+        super().__init__()
+        self.off_grid = fraction("off_grid", off_grid)
+        self.effective = fraction("effective", effective)
+        self.largest = at_least("largest", largest)
+        self.changes: list[GridChange] = []
+        self._recorder = recorder
+        self._refined: set[str] = set()
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        if strategy.clock.train_exp_counter == 0:
+            return
+        # The last iteration's graph would expect gradients of the old shape.
+        strategy.loss = strategy.mb_output = None
+        for name in list(kan_layers(strategy.model)):
+            # one after the other: a change upstream moves no value downstream
+            layer = kan_layers(strategy.model)[name]
+            low, high, outside = self._values(strategy, name)
+            if outside > self.off_grid:
+                ends = grid_ends(layer.grid, layer.spline_order)
+                first, last = float(ends[0].min()), float(ends[1].max())
+                reach = REACH * (last - first)
+                low, high = max(low, first - reach), min(high, last + reach)
+                insertion = grow(layer, low, high, strategy.optimizer)
+                self._carry(strategy, name, layer, insertion)
+                self._note(strategy, name, f"{outside:.1%} off the grid")
+            used = occupancies(strategy, SAMPLES).get(name)
+            if used is None or 2 * layer.grid_size > self.largest:
+                continue
+            if name in self._refined:
+                continue
+            share = float(used.effective_fraction.mean())
+            if share < self.effective:
+                insertion = refine(layer, 2, strategy.optimizer)
+                self._carry(strategy, name, layer, insertion)
+                self._note(strategy, name, f"{share:.1%} of the bases used")
+                self._refined.add(name)
+
+    def _values(self, strategy: Any, name: str) -> tuple[float, float, float]:
+        """Smallest and largest of the layer's inputs, and the share off its grid."""
+        seen: list[Tensor] = []
+        shares: list[float] = []
+
+        def see(other: str, layer: KANLinear, x: Tensor) -> None:
+            if other == name:
+                seen.append(x)
+                shares.append(layer.off_grid_share(x) * len(x))
+
+        pass_through(strategy, see, SAMPLES)
+        if not seen:  # the head of another task
+            return 0.0, 0.0, 0.0
+        x = torch.cat(seen)
+        return float(x.min()), float(x.max()), sum(shares) / len(x)
+
+    def _note(self, strategy: Any, name: str, why: str) -> None:
+        experience = strategy.clock.train_exp_counter
+        n_cells = kan_layers(strategy.model)[name].grid_size
+        self.changes.append(GridChange(experience, name, why, n_cells))
+        if self._recorder is not None:
+            shown = named_as_shown(strategy.model, name)
+            self._recorder.add(f"locality_grid_size_{shown}", n_cells)
+
+    def _carry(
+        self, strategy: Any, name: str, layer: KANLinear, insertion: Insertion
+    ) -> None:
+        for plugin in strategy.plugins:
+            if isinstance(plugin, StepPreconditionerPlugin):
+                plugin.carry(strategy.model, name, layer, insertion)
+            if isinstance(plugin, HardMaskPlugin):
+                plugin.carry(name, insertion)
+            anchor = getattr(plugin, "anchor", None)
+            if isinstance(anchor, QuadraticAnchor):
+                anchor.carry(f"{name}.coefficients", insertion)
