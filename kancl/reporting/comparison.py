@@ -110,7 +110,7 @@ def _difference(a: Group, b: Group, key: str) -> Cell:
     if key not in METRICS:
         return ""
     found = paired_difference(a.by_seed(key), b.by_seed(key))
-    return Estimate.of_difference(found) if found else None
+    return Estimate.of_difference(found)
 
 
 def _notes(

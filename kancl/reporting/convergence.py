@@ -19,8 +19,6 @@ class Epochs:
 
     Args:
         iterations: training iterations done after each epoch.
-        train_loss, train_accuracy: on the training data.
-        validation_loss, validation_accuracy: on data not trained on.
     """
 
     model: str
@@ -46,7 +44,8 @@ class Epochs:
             if m.iteration:
                 series.setdefault(m.name, {})[m.iteration] = m.value
         held_out = "validation" if "validation_loss" in series else "test"
-        names = [f"{s}_{what}" for s in ("train", held_out) for what in WHAT]
+        names = ["train_loss", "train_accuracy"]
+        names += [f"{held_out}_loss", f"{held_out}_accuracy"]
         iterations = tuple(sorted(series.get("train_loss", ())))
         if not iterations or any(
             not set(iterations) <= series.get(name, {}).keys() for name in names
@@ -60,8 +59,8 @@ class Epochs:
 
     def epochs_to(self, accuracy: float) -> int | None:
         """First epoch (from 1) whose validation accuracy is at least this, or None."""
-        reached = (v >= accuracy for v in self.validation_accuracy)
-        return next((epoch for epoch, yes in enumerate(reached, start=1) if yes), None)
+        epochs = enumerate(self.validation_accuracy, start=1)
+        return next((epoch for epoch, value in epochs if value >= accuracy), None)
 
     @property
     def gap(self) -> float:
@@ -74,9 +73,6 @@ class Epochs:
         return self.validation_loss[-1] - min(self.validation_loss)
 
 
-WHAT = ("loss", "accuracy")
-
-
 def convergence_table(runs: Sequence[Epochs]) -> Table:
     """A row per run; columns in the order of the three questions."""
     target = _target(runs)
@@ -84,18 +80,10 @@ def convergence_table(runs: Sequence[Epochs]) -> Table:
     for run in runs:
         best = max(run.validation_accuracy)
         epoch = run.validation_accuracy.index(best) + 1
-        rows.append(
-            [
-                run.model,
-                str(run.epochs_to(target)),
-                run.validation_accuracy[-1],
-                f"{_percent(best)} ({epoch})",
-                run.train_accuracy[-1],
-                f"{100 * run.gap:+.2f}",
-                run.validation_loss[-1],
-                f"{run.loss_rise:+.4f}",
-            ]
-        )
+        row: list[Cell] = [run.model, str(run.epochs_to(target))]
+        row += [run.validation_accuracy[-1], f"{_percent(best)} ({epoch})"]
+        row += [run.train_accuracy[-1], f"{100 * run.gap:+.2f}"]
+        rows.append([*row, run.validation_loss[-1], run.loss_rise])
     columns = (
         Column("model"),
         Column(f"epochs to\n{100 * target:.1f} %", str),
@@ -104,7 +92,7 @@ def convergence_table(runs: Sequence[Epochs]) -> Table:
         Column("training\naccuracy", _percent, "%"),
         Column("training -\nvalidation", str),
         Column("validation\nloss", "{:.4f}".format),
-        Column("above its\nlowest", str),
+        Column("above its\nlowest", "{:+.4f}".format),
     )
     return Table("", columns, rows)
 

@@ -35,21 +35,13 @@ def pairs(
         distance: of several references, those nearest by it are taken.
     """
     found = []
-    for compared in entrants:
-        references = [
-            other
-            for other in entrants
-            if group(other) == group(compared)
-            and role(other.model) > role(compared.model)
-        ]
-        last = max((role(other.model) for other in references), default=0)
-        references = [other for other in references if role(other.model) == last]
-        distances = [distance(compared, other) for other in references]
-        found += [
-            (compared, other)
-            for other, d in zip(references, distances)
-            if d == min(distances)
-        ]
+    for a in entrants:
+        others = [b for b in entrants if group(b) == group(a)]
+        highest = max(role(b.model) for b in others)
+        if role(a.model) < highest:
+            references = [b for b in others if role(b.model) == highest]
+            nearest = min(distance(a, b) for b in references)
+            found += [(a, b) for b in references if distance(a, b) == nearest]
     return found
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from types import TracebackType
 from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn
 
 from kancl.metrics.score import Score
 from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
@@ -27,22 +25,18 @@ class ProgressPlugin(SupervisedPlugin):
     """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting.
 
     In a terminal: one line that is redrawn a few times per second, abbreviated below
-    ``WIDE`` columns so that it fits 80. Everywhere: one line
-    per experience, and per epoch where whole streams are evaluated after each. Where
-    nothing can be forgotten, loss and learning rate take forgetting's place. Quiet:
-    nothing. Use it around the run, behind the recorder among the
-    plugins::
+    ``WIDE`` columns. Everywhere: one line per experience, and per epoch where whole
+    streams are evaluated after each. Where nothing can be forgotten, loss and learning
+    rate take forgetting's place. Use it around the run, behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained
 
-    The score shown while training is that of the forgetting curve's samples on the
-    experiences seen, and the forgetting is that curve's fall from its best so far; the
-    line per experience gives those of the whole test sets.
+    While training, accuracy and forgetting are those of the forgetting curve's samples;
+    the line per experience gives those of the whole test sets.
 
     Args:
         total_iterations: of the whole run, None if unknown: then no time left.
-        console: where to; standard output by default.
     """
 
     def __init__(
@@ -72,7 +66,7 @@ class ProgressPlugin(SupervisedPlugin):
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=18 if self._wide else 6),
             TextColumn("{task.fields[where]}"),
-            _Speed(" left" if self._wide else ""),
+            TextColumn("[dim]{task.fields[speed]}"),
             TextColumn("{task.fields[score]}"),
             console=self._console,
             auto_refresh=False,
@@ -82,7 +76,7 @@ class ProgressPlugin(SupervisedPlugin):
         if not self._wide and len(title) > SHORT_TITLE:
             title = f"{title[: SHORT_TITLE - 1]}…"
         self._task = self._live.add_task(
-            title, total=total_iterations, where="", score=""
+            title, total=total_iterations, where="", speed="", score=""
         )
 
     def __enter__(self) -> ProgressPlugin:
@@ -90,12 +84,7 @@ class ProgressPlugin(SupervisedPlugin):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if not self._live.disable:  # else it would print an empty line
             self._live.stop()
         self._recorder.listeners.remove(self._listen)
@@ -177,9 +166,12 @@ class ProgressPlugin(SupervisedPlugin):
             where = f"all {n} experiences"
         if strategy.train_epochs > 1:
             where += f" epoch {max(self._epoch, 1)}/{strategy.train_epochs}"
-        where, score = self._short(where), self._short(self._score())
         self._live.update(
-            self._task, completed=recorder.iteration, where=where, score=score
+            self._task,
+            completed=recorder.iteration,
+            where=self._short(where),
+            speed=self._speed(),
+            score=self._short(self._score()),
         )
         self._live.refresh()
         self._next = time.perf_counter() + 1 / UPDATES_PER_SECOND
@@ -190,6 +182,17 @@ class ProgressPlugin(SupervisedPlugin):
             for word, short in SHORT.items():
                 text = text.replace(f"{word}s", short).replace(word, short)
         return text
+
+    def _speed(self) -> str:
+        """Iterations per second so far, and the time left at that pace."""
+        (task,), done = self._live.tasks, self._recorder.iteration
+        if not done or not task.elapsed:
+            return ""
+        speed = f"{done / task.elapsed:.0f} it/s"
+        if task.total is None:
+            return speed
+        left = duration(max(task.total - done, 0) * task.elapsed / done)
+        return f"{speed}, {left}{' left' if self._wide else ''}"
 
     def _score(self) -> str:
         recorder, score = self._recorder, self._recorder.score
@@ -205,25 +208,6 @@ class ProgressPlugin(SupervisedPlugin):
         if falls:
             text += f" forgetting {_number(sum(falls) / len(falls), score)}"
         return text
-
-
-class _Speed(ProgressColumn):
-    """Iterations per second of training so far, and the time left at that pace."""
-
-    max_refresh = 0.5
-
-    def __init__(self, left: str) -> None:
-        super().__init__()
-        self._left = left
-
-    def render(self, task: Task) -> Text:
-        if not task.completed or not task.elapsed:
-            return Text("")
-        per_second = task.completed / task.elapsed
-        text = f"{per_second:.0f} it/s"
-        if task.remaining is not None:
-            text += f", {duration(max(task.remaining, 0) / per_second)}{self._left}"
-        return Text(text, style="dim")
 
 
 def _number(value: float, score: Score) -> str:

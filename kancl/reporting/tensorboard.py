@@ -1,11 +1,8 @@
 """A run in TensorBoard, the forgetting curves first.
 
-What is seen on opening it: one chart per model and strategy with the accuracy on every
-experience, a coloured line each, and the experience boundaries. TensorBoard gives
-colours to runs, so each experience's curve is a sub-run of its own (a folder
-``experience_k``) and all of them share one tag. :func:`dashboard_url` makes TensorBoard
-colour an experience alike in all charts and switch its smoothing off, which would smear
-the boundaries.
+One chart per model and strategy shows the accuracy on every experience, a coloured line
+each. TensorBoard gives colours to runs, so each curve is a sub-run of its own (a folder
+``experience_k``) and all of them share one tag.
 """
 
 from __future__ import annotations
@@ -38,13 +35,12 @@ from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
 from kancl.reporting.measures import so_far
-from kancl.reporting.tags import CURVES, TAGS, TAGS_ON_REQUEST
+from kancl.reporting.tags import CURVES, TEXT
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
-"""An experience boundary: a line straight up and down. TensorBoard smooths over points,
-not over steps; so many equal ones leave the line upright at its default smoothing. Its
-fast loader keeps one value per step, and so drops the line: see
-``tensorboard_command``."""
+"""An experience boundary: a line straight up and down, upright even at TensorBoard's
+default smoothing, which goes over points. Its fast loader keeps one value per step, and
+so drops the line: see ``tensorboard_command``."""
 
 PICTURES_SECONDS = 0.5
 """What drawing the pictures takes, about."""
@@ -94,7 +90,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._purged_from = None if resumed_at is None else resumed_at + 1
         layout = {"forgetting curves": {self._tag: ["Multiline", [self._tag]]}}
         self._writer().add_custom_scalars(layout)
-        self._writer().add_text("about", _about(label, card))
+        self._writer().add_text("about", f"# {label}\n\n{card}\n\n{TEXT}")
         recorder.listeners.append(self._listen)
 
     def close(self, hparams: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
@@ -114,13 +110,14 @@ class TensorBoardPlugin(SupervisedPlugin):
         }
         for tag, value in final.items():
             self._scalar(tag, value)
-        plain = {
-            key: value if isinstance(value, (bool, int, float, str)) else str(value)
-            for key, value in hparams.items()
-        }
+        simple = (bool, int, float, str)
+        plain = {k: v if isinstance(v, simple) else str(v) for k, v in hparams.items()}
         experiment, start, end = hparams_summaries(plain, final)
         if summary.get("status") != "completed":
-            _mark_as_failed(end)
+            outcome = end.value[0].metadata.plugin_data
+            data = HParamsPluginData.FromString(outcome.content)
+            data.session_end_info.status = Status.STATUS_FAILURE
+            outcome.content = data.SerializeToString()
         for event in [experiment, start, end]:
             self._writer()._get_file_writer().add_summary(event)
         for writer in self._writers.values():
@@ -217,8 +214,7 @@ class TensorBoardPlugin(SupervisedPlugin):
                 [Curves.from_measurements(recorder.measurements, self.label)]
             )
         self._draw(pictures)
-        for writer in self._writers.values():
-            writer.flush()
+        self.flush()
 
     def _draw(self, pictures: Mapping[str, Callable[[], Figure]]) -> None:
         """Draw them all, or none where that would take too large a share of the time."""
@@ -288,18 +284,3 @@ def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
         loggers=[TensorboardLogger(str(folder))],
         strict_checks=False,
     )
-
-
-def _about(label: str, card: str) -> str:
-    tags = {**TAGS, **TAGS_ON_REQUEST}.items()
-    rows = [f"| `{tag}` | {meaning} |" for tag, meaning in tags]
-    table = "\n".join(["| tag | meaning |", "|---|---|", *rows])
-    return f"# {label}\n\n{card}\n\n{table}\n"
-
-
-def _mark_as_failed(session_end: Any) -> None:
-    """Change the outcome that the hparams plugin reads."""
-    plugin_data = session_end.value[0].metadata.plugin_data
-    data = HParamsPluginData.FromString(plugin_data.content)
-    data.session_end_info.status = Status.STATUS_FAILURE
-    plugin_data.content = data.SerializeToString()

@@ -158,7 +158,7 @@ class Comparison:
 
     def estimate(self, metric: str) -> Estimate | None:
         found = self.differences[metric]
-        return Estimate.of_difference(found, ends=True) if found else None
+        return Estimate.of_difference(found, ends=True)
 
     def points(self, metric: str) -> str:
         """``-6.8 [-18.2, +4.6] points``."""
