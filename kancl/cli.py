@@ -188,12 +188,8 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
     options = parser.parse_args(arguments)
     from kancl.reporting import tensorboard_command
-    from kancl.reporting.report import (
-        find_runs,
-        find_tunings,
-        headline,
-        write_report,
-    )
+    from kancl.reporting.report import find_tunings, headline, write_report
+    from kancl.runs import find_runs
 
     try:
         runs, tunings = find_runs(options.paths), find_tunings(options.paths)
@@ -221,7 +217,7 @@ def _status(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("kancl status", description=STATUS_HELP)
     parser.add_argument("folder", nargs="?", default="logs", metavar="FOLDER")
     options = parser.parse_args(arguments)
-    from kancl.runner.studies.status import read_status, show_status
+    from kancl.runs.status import read_status, show_status
 
     cells = read_status(Path(options.folder))
     show_status(cells)

@@ -136,7 +136,11 @@ class Plugin(SupervisedPlugin):
 
 def undeclared(plugin: Plugin) -> list[str]:
     """Return the attributes that are no argument, no state and not transient."""
-    known = {*plugin.state, *plugin.transient, *inspect.signature(type(plugin)).parameters}
+    known = {
+        *plugin.state,
+        *plugin.transient,
+        *inspect.signature(type(plugin)).parameters,
+    }
     return [name for name in vars(plugin) if name not in known]
 
 

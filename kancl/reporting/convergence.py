@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kancl.plugins.measuring.recorder import Measurement
 from kancl.reporting.pairing import model_title
 from kancl.reporting.table import Cell, Column, Table
+from kancl.runs.measurements import Measurement
 
 MARGIN = 0.005
 """Converged: within this fraction of the lower of the best validation accuracies."""

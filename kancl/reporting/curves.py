@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from kancl.metrics.continual import summarise_curves
 from kancl.metrics.score import ACCURACY, RMSE, Score
 from kancl.metrics.statistics import t_interval
-from kancl.plugins.measuring.recorder import Measurement
+from kancl.runs.measurements import Measurement, series_of, training_ends
 
 Line = Sequence[tuple[int, float]]
 """``(iteration, value)`` points."""
@@ -56,14 +54,10 @@ class Curves:
         measurements = list(measurements)
         names = {m.name for m in measurements}
         score = RMSE if f"curve_{RMSE.name}" in names else ACCURACY
-        points: dict[int, list[tuple[int, float]]] = {}
-        for m in measurements:
-            if m.name == f"curve_{score.name}" and m.experience is not None:
-                points.setdefault(m.experience, []).append((m.iteration, m.value))
+        points = series_of(measurements, f"curve_{score.name}")
         if not points:
             raise ValueError(f"run {label!r} has no curve_{score.name} measurements")
-        lines = tuple(tuple(points.get(k, ())) for k in range(max(points) + 1))
-        return cls(label, lines, *training_ends(measurements), score=score)
+        return cls(label, points, *training_ends(measurements), score=score)
 
     @property
     def n_experiences(self) -> int:
@@ -106,25 +100,6 @@ class Curves:
             for it, at in sorted(values.items())
             if len(at) == sum(start is not None and start < it for start in starts)
         ]
-
-
-def continual_metrics(measurements: Iterable[Measurement]) -> dict[str, Any]:
-    """What the curves of a run say about the time between experience boundaries; None
-    where undefined, with the reason under ``"undefined"``.
-    """
-    try:
-        curves = Curves.from_measurements(measurements, "")
-    except ValueError:
-        return summarise_curves((), ())
-    return summarise_curves(curves.points, curves.boundaries, curves.trains_jointly)
-
-
-def training_ends(measurements: Iterable[Measurement]) -> tuple[tuple[int, ...], bool]:
-    """Iterations at which each training ended, and whether it was on all experiences
-    at once.
-    """
-    ends = {m.experience: m.iteration for m in measurements if m.name == "batch_loss"}
-    return tuple(sorted(ends.values())), None in ends
 
 
 def mean_curves(runs: Sequence[Curves], label: str) -> Curves:

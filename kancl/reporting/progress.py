@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from kancl.metrics.score import Score
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting.measures import so_far
+from kancl.runs.measurements import Measurement
 
 UPDATES_PER_SECOND = 8
 WIDE = 120

@@ -31,11 +31,12 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from kancl.metrics import SeenExperiencesAccuracy
 from kancl.plugins.diagnosis.locality import LOCALITY
 from kancl.plugins.measuring.off_grid import OFF_GRID, head_layers, spline_network
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
 from kancl.reporting.measures import so_far
 from kancl.reporting.tags import CURVES, TEXT
+from kancl.runs.measurements import Measurement
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """An experience boundary: a line straight up and down, upright even at TensorBoard's

@@ -28,10 +28,11 @@ from kancl.models.named_layers import layer_weights, named_layers
 from kancl.plugins.diagnosis.locality import LOCALITY, VIEWS
 from kancl.reporting import wide_console
 from kancl.reporting.figures import as_pixels
-from kancl.reporting.report import read_measurements
 from kancl.runner.build import Parts, build, build_benchmark
-from kancl.runner.diagnosis import ARRAYS, SNAPSHOTS, locality_figures
+from kancl.runner.diagnosis import locality_figures
 from kancl.runner.request.compose import read_folder
+from kancl.runs.names import CONFIG, LOCALITY_ARRAYS, SNAPSHOTS
+from kancl.runs.reader import read_measurements, read_snapshots
 
 WORTHLESS = 0.3
 """A rank correlation below this foretells next to nothing: its square is under 0.1."""
@@ -134,7 +135,7 @@ def draw(folder: Path) -> Path:
     shape = build_benchmark(config, torch.device("cpu")).info.image_shape
     pictures = folder / "locality"
     pictures.mkdir(exist_ok=True)
-    with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+    with np.load(folder / LOCALITY_ARRAYS, allow_pickle=False) as arrays:
         figures = locality_figures(arrays, read_measurements(folder), shape)
     with SummaryWriter(str(pictures)) as writer:
         for name, figure in figures.items():
@@ -146,7 +147,7 @@ def draw(folder: Path) -> Path:
 
 def look_into(folder: Path, samples: int | None = None) -> Finding:
     """As ``diagnose``, without a word."""
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG).is_file():
         raise ConfigError(
             f"there is no run in {folder}: kancl locality takes a run folder, which holds "
             "config.yaml; kancl run evaluation.locality=true makes one"
@@ -160,7 +161,7 @@ def look_into(folder: Path, samples: int | None = None) -> Finding:
             f"evaluation.locality; {again} makes a run that does"
         )
     try:
-        states = torch.load(path, weights_only=True)["states"]
+        states = read_snapshots(folder)
     except Exception as error:
         raise ConfigError(f"{path} cannot be read ({error}); {again}") from error
     measurements = read_measurements(folder)

@@ -16,7 +16,7 @@ from kancl.config import ConfigError, RunConfig
 from kancl.metrics.locality import Occupancy
 from kancl.plugins.diagnosis.learned_function import LearnedFunctionPlugin
 from kancl.plugins.diagnosis.locality import LOCALITY, LocalityPlugin
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.learned_function import LearnedFunction, learned_functions
 from kancl.reporting.locality import (
@@ -26,12 +26,10 @@ from kancl.reporting.locality import (
     rollback_bars,
 )
 from kancl.runner.build import Parts
-from kancl.runner.folder import RunFolder
+from kancl.runs import Measurement, RunFolder
+from kancl.runs.names import LEARNED_FUNCTION, LEARNED_FUNCTION_PICTURE, LOCALITY_ARRAYS
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
-LEARNED = "learned_function.csv"
-SNAPSHOTS = "snapshots.pt"
-ARRAYS = "locality.npz"
 PICTURES_SECONDS = 1.0
 """What drawing the pictures of locality takes, about."""
 PICTURE_SHARE = 0.04
@@ -107,7 +105,9 @@ class Diagnosis:
         inputs = [f"x{k + 1}" for k in range(plugin.points.shape[1])]
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
         folder.write_table(
-            LEARNED, [*inputs, "target", *phases], zip(*(c.tolist() for c in columns))
+            LEARNED_FUNCTION,
+            [*inputs, "target", *phases],
+            zip(*(c.tolist() for c in columns)),
         )
         if not pictures:
             return None
@@ -118,18 +118,13 @@ class Diagnosis:
         figure = learned_functions([function])
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
-        folder.write_file("learned_function.png", buffer.getvalue())
+        folder.write_file(LEARNED_FUNCTION_PICTURE, buffer.getvalue())
         return figure
 
     def _write_locality(self, folder: RunFolder, plugin: LocalityPlugin) -> None:
         """States as tensors alone, arrays without objects: reading them runs no code."""
-        buffer = io.BytesIO()
-        torch.save({"states": plugin.snapshots}, buffer)
-        folder.write_file(SNAPSHOTS, buffer.getvalue())
-        arrays = locality_arrays(plugin)
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        folder.write_file(ARRAYS, buffer.getvalue())
+        folder.write_snapshots(plugin.snapshots)
+        folder.write_arrays(LOCALITY_ARRAYS, locality_arrays(plugin))
 
 
 def locality_arrays(plugin: LocalityPlugin) -> dict[str, np.ndarray]:

@@ -23,7 +23,6 @@ from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.measuring.off_grid import OffGridPlugin
 from kancl.plugins.measuring.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
-from kancl.reporting.report import all_metrics
 from kancl.runner.build import Parts, Size, build, resolve_device
 from kancl.runner.checkpoint import (
     CheckpointFolder,
@@ -34,11 +33,12 @@ from kancl.runner.checkpoint import (
 )
 from kancl.runner.denormals import flushed_denormals
 from kancl.runner.diagnosis import Diagnosis
-from kancl.runner.folder import RunFolder
+from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
-from kancl.runner.origin import made_by
 from kancl.runner.seeding import be_deterministic, stream_seeds
 from kancl.runner.train import HELD, iterations_planned, train
+from kancl.runs import RunFolder, all_metrics, names, read_completed, run_lock
+from kancl.runs.provenance import environment
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
 
@@ -60,12 +60,12 @@ def run(
             serve one run.
 
     Raises: ConfigError, before anything is written, for values that cannot work.
-        Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. Held, if
+        Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. RunLocked, if
         another process makes this run.
     """
     console = console or Console()
-    folder = RunFolder(config)
-    done = folder.completed()
+    folder = RunFolder(run_folder(config))
+    done = read_completed(folder.path)
     if done is not None and not config.overwrite:
         if not quiet:
             without = _not_written(config, folder)
@@ -79,8 +79,10 @@ def run(
     be_deterministic(config.deterministic)
     device = resolve_device(config.device)
     interruption = Interruption()
-    with folder.locked(), interruption.listening(), flushed_denormals():
-        checkpoints = CheckpointFolder(folder.path / "checkpoint", made_by(config))
+    with run_lock(folder.path), interruption.listening(), flushed_denormals():
+        checkpoints = CheckpointFolder(
+            folder.path / names.CHECKPOINTS, provenance(config)
+        )
         say = partial(_say, console)
         points = checkpoints.points(say) if done is None else []
         for point in [*points, None]:
@@ -92,10 +94,10 @@ def run(
                 _introduce(console, folder, parts)
             if point is None:
                 checkpoints.clear()
-                folder.start(device)
+                folder.start(plain(config), environment(device))
             else:
                 say(f"  {folder.path.name} goes on at iteration {point.iteration}")
-                folder.go_on(point.iteration)
+                folder.resume(point.iteration, environment(device))
             try:
                 shown = None if quiet else console
                 summary = _make(config, parts, folder, keeper, interruption, shown)
@@ -113,9 +115,9 @@ def run(
 def _not_written(config: RunConfig, folder: RunFolder) -> str:
     """What is asked for and the completed run, asked otherwise, did not write."""
     missing = []
-    if config.keep_model and not (folder.path / "model.pt").is_file():
+    if config.keep_model and not (folder.path / names.MODEL).is_file():
         missing.append("model.pt")
-    if config.tensorboard != "none" and not any(folder.path.glob("events.out.*")):
+    if config.tensorboard != "none" and not any(folder.path.glob(names.EVENTS)):
         missing.append("TensorBoard's files")
     return " and ".join(missing)
 
@@ -197,10 +199,10 @@ def _write_down(
         summary |= _size(parts)
     summary |= _results(recorder, off_grid)
     summary |= _cost(config, parts, recorder, resolve_device(config.device))
-    folder.write_matrix(recorder.matrix, f"{recorder.score.name}_matrix.csv")
+    folder.write_matrix(recorder.matrix, recorder.score.name)
     if config.scenario.options.get("validation"):
         validation = _validation_matrix(recorder)
-        folder.write_matrix(validation, "validation_matrix.csv")
+        folder.write_matrix(validation, "validation")
         summary["validation_accuracy"] = summarise(validation)["average_accuracy"]
     folder.write_metrics(recorder.measurements)
     if config.keep_model:
@@ -359,7 +361,7 @@ def _introduce(console: Console, folder: RunFolder, parts: Parts) -> None:
 def _conclude(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
     if summary["status"] != "completed":
         _say(console, f"  {summary['status']}: {summary['error']}")
-        _say(console, f"  traceback: {folder.path / 'error.txt'}")
+        _say(console, f"  traceback: {folder.path / names.ERROR}")
 
 
 def _shares(shares: Sequence[float]) -> str:

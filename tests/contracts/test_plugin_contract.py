@@ -16,30 +16,30 @@ from kancl.benchmarks import split_mnist
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.models.readouts import ridge_weights
-from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
-from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
-from kancl.plugins.steps.preconditioners import DiagonalOccupancy
-from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.outputs.lwf import LwFPlugin
 from kancl.plugins.outputs.readout import ClosedFormReadoutPlugin
+from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
-from kancl.plugins.outputs.lwf import LwFPlugin
 from kancl.plugins.penalties.mas import MASPlugin
 from kancl.plugins.penalties.synaptic_intelligence import (
     SynapticIntelligencePlugin,
 )
 from kancl.plugins.rehearsal.agem import AGEMPlugin
 from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
-from kancl.plugins.rehearsal.memory import GroupedExemplars
 from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
 from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
+from kancl.plugins.rehearsal.memory import GroupedExemplars
 from kancl.plugins.rehearsal.mir import MIRPlugin
 from kancl.plugins.rehearsal.replay import ReplayPlugin
 from kancl.plugins.schedules.learning_rate import LinearDecayPlugin
-from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.steps.frozen_base import FrozenBasePlugin
+from kancl.plugins.steps.grid_growth import GridGrowthPlugin
+from kancl.plugins.steps.hard_mask import HardMaskPlugin
+from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
+from kancl.plugins.steps.preconditioners import DiagonalOccupancy
+from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
 
 FACTORIES = {
     "rehearsal.agem": lambda: AGEMPlugin(ExemplarMemory(total=12)),

@@ -20,7 +20,7 @@ from kancl.metrics.accuracy_matrix import (
 )
 from kancl.models import kan
 from kancl.models.heads import with_head
-from kancl.plugins.measuring.forgetting_curve import CURVE, ForgettingCurvePlugin
+from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.measuring.off_grid import OffGridPlugin
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
@@ -32,6 +32,7 @@ from kancl.reporting.tensorboard import (
     stock_evaluator,
     write_comparison,
 )
+from kancl.runs.names import CURVE
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 TAG = "accuracy_on_every_experience/kan-naive"

@@ -12,10 +12,6 @@ from torch import Tensor, nn
 from kancl.data.rows import as_tensors
 from kancl.plugins.measuring.recorder import RecorderPlugin
 
-CURVE = "curve_accuracy"
-RMSE_CURVE = "curve_rmse"
-"""Names of the curve's measurements in the recorder: of classes, of a regression."""
-
 UNSEEN_EVERY = 5
 """Every fifth regular point measures the experiences to come as well."""
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
@@ -13,22 +13,7 @@ from torch import Tensor
 
 from kancl.metrics.accuracy_matrix import empty_matrix
 from kancl.metrics.score import ACCURACY, Score
-
-
-class Measurement(NamedTuple):
-    """One row of ``metrics.csv``.
-
-    Args:
-        iteration: training iterations done when it was measured.
-        experience: the experience it is about (0-based), None if about none.
-        name: what was measured.
-        value: accuracies are fractions in [0, 1], RMSEs in the targets' unit.
-    """
-
-    iteration: int
-    experience: int | None
-    name: str
-    value: float
+from kancl.runs.measurements import Measurement
 
 
 class Diverged(ArithmeticError):

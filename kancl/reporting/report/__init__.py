@@ -1,12 +1,5 @@
 """A report of run folders: what they show, how sure it is, and what it cost."""
 
-from kancl.reporting.report.collect import (
-    Run,
-    all_metrics,
-    find_runs,
-    read_measurements,
-    read_run,
-)
 from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.tuning import Tuning, find_tunings
 from kancl.reporting.report.variants import Benchmark, Variant, benchmarks
@@ -17,17 +10,12 @@ __all__ = [
     "Benchmark",
     "Comparison",
     "Report",
-    "Run",
     "Tuning",
     "Variant",
-    "all_metrics",
     "benchmarks",
     "compare",
-    "find_runs",
     "find_tunings",
     "headline",
-    "read_measurements",
-    "read_run",
     "write_over_seeds",
     "write_report",
 ]

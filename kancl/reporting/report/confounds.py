@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 from kancl.metrics.statistics import ALPHA, pairs_needed, smallest_p
 from kancl.reporting.measures import ERRORS, METRICS
-from kancl.reporting.report.collect import finite
 from kancl.reporting.report.tuning import Tuning
 from kancl.reporting.report.variants import Benchmark, Variant, shown, unlike
 from kancl.reporting.report.verdicts import (
@@ -21,6 +20,7 @@ from kancl.reporting.report.verdicts import (
     Comparison,
     training_differences,
 )
+from kancl.runs.reader import finite
 
 OFF_GRID = 0.1
 UNEQUAL_LEARNING = 0.05

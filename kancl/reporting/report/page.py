@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 import kancl
 from kancl.reporting.figures import forgetting_curves, score_matrix
 from kancl.reporting.report import figures, tables
-from kancl.reporting.report.collect import STATUSES, Run
 from kancl.reporting.report.confounds import Confound, confounds
 from kancl.reporting.report.tables import Compared
 from kancl.reporting.report.tuning import Tuning
@@ -27,6 +26,7 @@ from kancl.reporting.report.variants import (
 )
 from kancl.reporting.report.verdicts import Comparison, headline
 from kancl.reporting.table import Table
+from kancl.runs.reader import STATUSES, Run
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from kancl.config.schema import NOT_HASHED
 from kancl.metrics.score import ACCURACY, RMSE, Score
 from kancl.reporting.curves import Curves, mean_curves
 from kancl.reporting.pairing import role
-from kancl.reporting.report.collect import STATUSES, Run
+from kancl.runs.reader import STATUSES, Run
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,10 @@ class Variant:
     @cached_property
     def curves(self) -> Curves | None:
         """The mean forgetting curves, None if none were measured alike."""
-        curves = [run.curves(self.label) for run in self.completed]
-        measured = [curve for curve in curves if curve is not None]
-        if not measured or len(measured) < len(curves):
-            return None
+        runs = [run.measurements for run in self.completed]
         try:
-            return mean_curves(measured, self.label)
+            curves = [Curves.from_measurements(run, self.label) for run in runs]
+            return mean_curves(curves, self.label)
         except ValueError:
             return None
 

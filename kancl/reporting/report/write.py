@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kancl.reporting.report import tables
-from kancl.reporting.report.collect import Run
 from kancl.reporting.report.page import page
 from kancl.reporting.report.tables import Compared
 from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.tuning import Tuning
 from kancl.reporting.report.variants import benchmarks
 from kancl.reporting.report.verdicts import compare
+from kancl.runs.reader import Run
 
 
 @dataclass(frozen=True)

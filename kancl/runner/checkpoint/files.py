@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +13,10 @@ from typing import Any
 
 import torch
 
+from kancl.runs.files import write_whole
+
 MAGIC = b"kancl checkpoint 1\n"
 SUFFIX = ".ckpt"
-
-
-class CheckpointError(OSError):
-    """A checkpoint cannot be written; the message says what to do."""
 
 
 class Refused(ValueError):
@@ -40,42 +36,6 @@ def unpack(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}")
     return content
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A kill or a power cut at any moment leaves the whole file or none.
-
-    Raises: CheckpointError if the disk does not take it; nothing else is harmed.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}; what was written before is "
-            f"still there. Make room for {len(data):,} bytes (or set log_dir to another "
-            "disk) and give the same command again"
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that a power cut does not lose the new name."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # no such thing on this system
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

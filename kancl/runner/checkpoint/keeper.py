@@ -109,7 +109,7 @@ class CheckpointPlugin(SupervisedPlugin):
     def write(self, *, inside: bool) -> None:
         """Write what is not written yet: the border and, if asked for, the state now.
 
-        Raises: CheckpointError, naming what to do.
+        Raises: WriteError, naming what to do.
         """
         start = time.monotonic()
         for display in self._displays:

@@ -13,7 +13,7 @@ from kancl.plugins.steps.preconditioners import (
     FullGram,
     LowRankGram,
 )
-from kancl.plugins.measuring.recorder import Measurement
+from kancl.runs.measurements import Measurement
 
 REBUILT = {
     "ReservoirSamplingBuffer": ReservoirSamplingBuffer,

@@ -28,7 +28,7 @@ from kancl.config.groups import Group
 from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import keys
-from kancl.runner.folder import RunFolder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.experiments import expanded
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.request.scenario_settings import with_settings
@@ -126,7 +126,7 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
 def _log_dir_around(folder: Path, config: RunConfig) -> str:
     """Three folders up, if these are called as those of such a run are."""
     names = folder.absolute().parts
-    if names[-3:-1] != RunFolder(config).path.parts[-3:-1]:
+    if names[-3:-1] != run_folder(config).parts[-3:-1]:
         return "logs"
     return os.path.normpath(folder / ".." / ".." / "..")
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -26,12 +25,13 @@ from kancl.reporting.learned_function import (
     learned_functions,
     phase_diagram,
 )
-from kancl.runner.diagnosis import LEARNED
-from kancl.runner.folder import RunFolder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import Request, read_request
 from kancl.runner.studies.launch import Summaries, make_runs
 from kancl.runner.studies.reproduce import is_harmless
 from kancl.runner.studies.results_file import check_writable, write_section
+from kancl.runs.names import LEARNED_FUNCTION
+from kancl.runs.reader import read_table
 
 
 def reproduce_bounds(
@@ -115,9 +115,7 @@ def _draw(
             continue
         config = requests[row.name].configs[0]
         worst = max(judged[row.name].values)
-        function = read_learned(
-            RunFolder(config).path, row.name, f"old error +{worst:.1g}"
-        )
+        function = read_learned(run_folder(config), row.name, f"old error +{worst:.1g}")
         if function.points.shape[1] > 1:
             deep.append(function)
             continue
@@ -147,10 +145,8 @@ def _draw(
 
 def read_learned(folder: Path, label: str, note: str = "") -> LearnedFunction:
     """What a run folder keeps of the function learned."""
-    with (folder / LEARNED).open() as file:
-        header = file.readline().strip().split(",")
-        rows = [[float(cell) for cell in line.split(",")] for line in file]
-    columns = torch.tensor(rows, dtype=torch.float64).T
+    header, rows = read_table(folder / LEARNED_FUNCTION)
+    columns = rows.T
     n_inputs = header.index("target")
     return LearnedFunction(
         label,

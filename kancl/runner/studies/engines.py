@@ -21,10 +21,10 @@ from omegaconf import DictConfig
 
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
 from kancl.interruption import Interrupted
-from kancl.runner.folder import RunFolder
-from kancl.runner.lock import NAME as LOCK
-from kancl.runner.lock import holder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.registry import GROUPS
+from kancl.runs import lock_holder
+from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
 Builders = Mapping[tuple[str, str], Callable[..., Any]]
 Marks = tuple[int | None, ...]
@@ -153,13 +153,11 @@ def _job(
         builders[name] = builder
     os.chdir(folder)  # relative paths mean the same everywhere
     config = typed(configs[chosen.job], GROUPS)
-    _outlast(RunFolder(config).path / LOCK)
+    _outlast(run_folder(config) / LOCK)
     try:
         make(config)
     except Interrupted as stopped:
-        _warn(
-            f"{RunFolder(config).path} {stopped}{', checkpoint written' * stopped.wrote}"
-        )
+        _warn(f"{run_folder(config)} {stopped}{', checkpoint written' * stopped.wrote}")
 
 
 def _added() -> Builders:
@@ -178,7 +176,7 @@ def _outlast(lock: Path) -> None:
     When a node dies, its runs are given to others at once.
     """
     first = _changed(lock)
-    while holder(lock.parent) is not None and _changed(lock) == first:
+    while lock_holder(lock.parent) is not None and _changed(lock) == first:
         time.sleep(0.5)
 
 
@@ -187,14 +185,14 @@ def _end_others(configs: Sequence[RunConfig]) -> None:
     ray = sys.modules.get("ray")
     if ray is not None:
         ray.shutdown()
-    while any(holder(RunFolder(config).path) is not None for config in configs):
+    while any(lock_holder(run_folder(config)) is not None for config in configs):
         time.sleep(0.5)
 
 
 def _marks(config: RunConfig) -> Marks:
     """Tell whether a run has a new result, and whether it was begun."""
-    folder = RunFolder(config).path
-    return tuple(_changed(folder / f) for f in ("summary.json", "env.json", LOCK))
+    folder = run_folder(config)
+    return tuple(_changed(folder / f) for f in (SUMMARY, ENVIRONMENT, LOCK))
 
 
 def _changed(path: Path) -> int | None:

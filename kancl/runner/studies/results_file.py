@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from kancl.config import ConfigError
-from kancl.runner.checkpoint import write_whole
+from kancl.runs import write_whole
 
 
 def check_writable(path: Path) -> None:

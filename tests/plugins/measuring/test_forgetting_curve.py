@@ -8,8 +8,9 @@ from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import JointTraining
 from torch import nn
 
-from kancl.plugins.measuring.forgetting_curve import CURVE, ForgettingCurvePlugin
+from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.runs.names import CURVE
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from kancl.plugins.rehearsal.memory import GroupedExemplars
 from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
 from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
+from kancl.plugins.rehearsal.memory import GroupedExemplars
 
 
 class Head(nn.Module):

@@ -8,12 +8,12 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
+from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
 from kancl.plugins.steps.hard_mask import HardMaskPlugin
 from kancl.plugins.steps.preconditioners import DiagonalOccupancy, FullGram
 from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
-from kancl.plugins.penalties.ewc import EWCPlugin
 
 
 def network(low=-4.0, high=4.0, size=8):

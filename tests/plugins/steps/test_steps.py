@@ -6,13 +6,13 @@ import torch
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.plugins.locality import lazy_steps
-from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.plugins.locality.watch import kan_layers
+from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
+from kancl.plugins.steps.frozen_base import FrozenBasePlugin
+from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
+from kancl.plugins.steps.hard_mask import HardMaskPlugin
+from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
 
 STEPS = {

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kancl.reporting.report.collect import find_runs
 from kancl.reporting.report.variants import benchmarks
+from kancl.runs import find_runs
 from tests.reporting.report.conftest import planted
 
 

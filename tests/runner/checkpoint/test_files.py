@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from kancl.runner.checkpoint import CheckpointError, CheckpointFolder, write_whole
+from kancl.runner.checkpoint import CheckpointFolder
 from kancl.runner.checkpoint.files import MAGIC, pack
+from kancl.runs import WriteError, write_whole
 
 MADE_BY = {"configuration": "abc", "torch": "2"}
 STATE = {"x": torch.arange(3), "list": ["tuple", [1, None, "é"]], "n": 2**60}
@@ -145,7 +146,7 @@ def full_disk() -> Iterator[None]:
 def test_a_full_disk_leaves_what_was_there(
     folder: CheckpointFolder, full_disk: None
 ) -> None:
-    with pytest.raises(CheckpointError, match="Make room for .* same command") as error:
+    with pytest.raises(WriteError, match="Make room for .* same command") as error:
         folder.write_inside(1, 22, {"x": torch.zeros(5000)})
     assert "iteration-000000022.ckpt" in str(error.value)
     assert latest(folder)[0] == [18, 14, 10]

@@ -82,7 +82,7 @@ def check_bytes(
             make_run(*words, log_dir=tmp_path / "b")
     again, folder = make_run(*words, log_dir=tmp_path / "b")
     assert again["status"] == "completed", again
-    went_on = json.loads((folder / "env.json").read_text())["went_on_at_iterations"]
+    went_on = json.loads((folder / "env.json").read_text())["resumed_at_iterations"]
     start, expected = 0, []
     for kill in kills:  # counted anew from where the run goes on
         start += (kill - 1 - start) // every * every

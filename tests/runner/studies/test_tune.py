@@ -12,9 +12,10 @@ from rich.console import Console
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.reporting.report import find_runs, find_tunings
+from kancl.reporting.report import find_tunings
 from kancl.runner import read_request
 from kancl.runner.studies.tune import Space, tune
+from kancl.runs import find_runs
 
 SMALL = ["scenario.train_samples=40", "scenario.n_experiences=2", "device=cpu"]
 SMALL += ["training.batch_size=16", "model.hidden=[4]"]

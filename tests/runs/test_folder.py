@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kancl.runner import RunFolder, read_request
+from kancl.runner import read_request, run_folder
+from kancl.runs import RunFolder, read_completed
 
 WORDS = (
     "model=mlp",
@@ -30,7 +31,7 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
     words = [*WORDS, f"log_dir='{tmp_path}'"]
     long = [word.format(iterations=10**6) for word in words]
     (config,) = read_request(long, sweep=False).configs
-    folder = RunFolder(config).path
+    folder = run_folder(config)
     process = subprocess.Popen(
         [sys.executable, "-m", "kancl", "run", *long],
         stdout=subprocess.DEVNULL,
@@ -58,7 +59,7 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
     assert main(["run", "--quiet", "--from", str(folder)]) == 0
     short = [word.format(iterations=3) for word in words]
     (config,) = read_request(short, sweep=False).configs
-    summary = RunFolder(config).completed()
+    summary = read_completed(run_folder(config))
     assert summary is not None and summary["n_iterations"] == 15
 
 
@@ -69,12 +70,12 @@ def test_a_run_clears_what_a_kill_left(
 
     words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
     (config,) = read_request(words, sweep=False).configs
-    folder = RunFolder(config).path
+    folder = run_folder(config)
     folder.mkdir(parents=True)
     for name in ("summary.json", "error.txt", ".metrics.csv.part", "events.out.old"):
         (folder / name).write_text("{")  # say, half a summary of a full disk
     assert main(["run", *words]) == 0
-    assert RunFolder(config).completed() is not None
+    assert read_completed(run_folder(config)) is not None
     assert not (folder / "error.txt").exists()
     assert not list(folder.glob(".*.part")) and not (folder / "events.out.old").exists()
     events = len(list(folder.glob("events.out.*")))
@@ -96,20 +97,20 @@ def test_a_folder_that_has_lost_a_file_is_no_result(
     words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
     (config,) = read_request(words, sweep=False).configs
     assert main(["run", *words]) == 0
-    folder = RunFolder(config)
-    before = folder.completed()
+    folder = run_folder(config)
+    before = read_completed(folder)
     assert before is not None
     if name == "summary.json":
-        (folder.path / name).write_text('{"status": "completed", "n_parameters": 1}')
+        (folder / name).write_text('{"status": "completed", "n_parameters": 1}')
     else:
-        (folder.path / name).unlink()
-    assert folder.completed() is None
+        (folder / name).unlink()
+    assert read_completed(folder) is None
     if name != "config.yaml":  # by which runs are found
         assert main(["status", str(tmp_path)]) == 1
     capsys.readouterr()
     assert main(["run", *words]) == 0
     assert "skipped" not in capsys.readouterr().out
-    after = folder.completed()
+    after = read_completed(folder)
     assert after is not None
     assert after["average_accuracy"] == before["average_accuracy"]
 
@@ -125,3 +126,21 @@ def test_what_a_completed_run_lacks_is_said(
     assert main(["run", *words, "tensorboard=numbers", "keep_model=true"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "overwrite=true: it has no model.pt and TensorBoard's files" in said
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_run_resumes_without_what_it_noted_at_its_beginning(
+    content: str | None, tmp_path: Path
+) -> None:
+    folder, env = RunFolder(tmp_path), tmp_path / "env.json"
+    folder.start({"seed": 0}, {"commit": "begun"})
+    folder.resume(7, {"commit": "resumed"})
+    begun = {"commit": "begun", "resumed_at_iterations": [7]}
+    assert json.loads(env.read_text()) == begun
+    if content is None:
+        env.unlink()
+    else:
+        env.write_text(content)
+    folder.resume(9, {"commit": "resumed"})
+    again = {"commit": "resumed", "resumed_at_iterations": [9]}
+    assert json.loads(env.read_text()) == again

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from kancl.models import MODELS
 from kancl.runner import read_request
-from kancl.runner.origin import made_by
+from kancl.runner.identity import provenance
 
 
 def test_everything_that_decides_a_byte_is_in_it() -> None:
     (config,) = read_request(["model=mlp"], sweep=False).configs
-    origin = made_by(config)
-    assert made_by(replace(config, log_dir="elsewhere", overwrite=True)) == origin
+    expected = provenance(config)
+    assert provenance(replace(config, log_dir="elsewhere", overwrite=True)) == expected
     for changed in (replace(config, seed=1), replace(config, data_dir="x")):
-        assert made_by(changed) != origin
+        assert provenance(changed) != expected
 
 
 def test_a_model_of_ones_own_is_known_by_its_file(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_model_of_ones_own_is_known_by_its_file(tmp_path: Path) -> None:
         MODELS["mine"] = module.mine
         try:
             (config,) = read_request(["model=mine"], sweep=False).configs
-            found.append(made_by(config))
+            found.append(provenance(config))
         finally:
             del MODELS["mine"]
     assert found[0] == found[1] != found[2]

@@ -6,7 +6,9 @@ from unittest.mock import ANY
 import pytest
 
 from kancl.metrics.accuracy_matrix import summarise
-from kancl.reporting.report.collect import find_runs, read_run
+from kancl.runs import find_runs, read_run
+from kancl.runs.measurements import series_of
+from kancl.runs.names import CURVE
 from tests.reporting.report.conftest import edit, planted
 
 
@@ -18,7 +20,7 @@ def test_metrics_recomputed_from_the_series_are_those_of_the_run(make_run, strat
     for metric in ["average_accuracy", "learning_accuracy", "forgetting"]:
         assert run.metrics[metric] == summary[metric]
     assert run.metrics["undefined"] == summary["undefined"]
-    assert run.curves("x").n_experiences == 2
+    assert len(series_of(run.measurements, CURVE)) == 2
 
 
 def test_metrics_need_neither_matrix_nor_summary_to_be_right(plant):
@@ -74,7 +76,7 @@ HEAD = "iteration,experience,name,value\n"
             "no run has",
         ),
         ("metrics.csv", None, "metrics.csv"),
-        ("accuracy_matrix.csv", "after\nx,y\n", "y"),
+        ("accuracy_matrix.csv", "after\nx,y\n", "accuracy_matrix.csv is no table"),
     ],
 )
 def test_what_cannot_be_read_is_a_run_that_says_why(plant, file, content, says):
