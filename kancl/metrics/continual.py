@@ -16,11 +16,11 @@ its depth and the time of recovery are made numbers here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from kancl.metrics.accuracy_matrix import UndefinedMetric
+from kancl.metrics.score_matrix import UndefinedMetric, evaluate_metrics
 
 Curve = Sequence[tuple[int, float]]
 
@@ -128,21 +128,15 @@ CONTINUAL_METRICS: dict[str, Callable[[Sequence[Curve], Sequence[int]], float]] 
 def summarise_curves(
     curves: Sequence[Curve], borders: Sequence[int], trains_jointly: bool = False
 ) -> dict[str, Any]:
-    """Every metric by name; None where undefined, with the reason under
-    ``"undefined"``: ``{name: reason}``.
-    """
-    summary: dict[str, Any] = {}
-    undefined: dict[str, str] = {}
-    for name, metric in CONTINUAL_METRICS.items():
-        try:
-            if trains_jointly:
-                raise UndefinedMetric("the run was trained on all experiences at once")
-            summary[name] = metric(curves, borders)
-        except UndefinedMetric as reason:
-            summary[name] = None
-            undefined[name] = str(reason)
-    summary["undefined"] = undefined
-    return summary
+    """Every metric of the curves, see ``evaluate_metrics``."""
+    metrics: Mapping[str, Callable[..., float]] = CONTINUAL_METRICS
+    if trains_jointly:
+        metrics = dict.fromkeys(metrics, _refuse_joint)
+    return evaluate_metrics(metrics, curves, borders)
+
+
+def _refuse_joint(curves: Sequence[Curve], borders: Sequence[int]) -> float:
+    raise UndefinedMetric("the run was trained on all experiences at once")
 
 
 def _check(curves: Sequence[Curve], borders: Sequence[int]) -> None:
@@ -150,7 +144,7 @@ def _check(curves: Sequence[Curve], borders: Sequence[int]) -> None:
         raise UndefinedMetric("no forgetting curve was measured (evaluation.samples=0)")
     if len(curves) == 1:
         raise UndefinedMetric(
-            "there is a single experience: nothing is learned before or after it"
+            "there is a single experience: nothing is older, nothing newer than it"
         )
     if len(borders) != len(curves):
         raise UndefinedMetric(

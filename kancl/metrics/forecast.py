@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kancl.metrics.accuracy_matrix import UndefinedMetric
+from kancl.metrics.score_matrix import UndefinedMetric
 
 
 def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:

@@ -14,8 +14,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from kancl.metrics.accuracy_matrix import UndefinedMetric
-from kancl.models.named_layers import layer_bases
+from kancl.metrics.score_matrix import UndefinedMetric
+from kancl.models.inspect import layer_bases
 
 AT_ONCE = 500  # samples; bounds the memory of their bases
 VISITED = 1e-3

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.heads import GrowingHead
-from kancl.models.named_layers import state_groups
+from kancl.models.inspect import state_groups
 
 
 class Rollback(NamedTuple):

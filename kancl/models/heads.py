@@ -42,6 +42,29 @@ def with_head(network: nn.Module, kind: HeadKind, n_outputs: int) -> nn.Module:
     raise ValueError(f"head must be one of {get_args(HeadKind)}, got {kind!r}")
 
 
+def replace_network(model: nn.Module, network: Any) -> None:
+    """Put another network, complete with a head of its own, in the place of a model's.
+
+    Heads that exist are replaced by fresh ones; the kind of head stays.
+
+    Raises: ValueError for a model that ``with_head`` did not make.
+    """
+    if isinstance(model, GrowingHead):
+        sizes = [len(classes) for classes in model.classes]
+        model.heads = nn.ModuleList(map(network.make_head, sizes))
+    elif isinstance(model, MultiHead):
+        fresh = {label: network.make_head(model.n_outputs) for label in model.heads}
+        model.heads = nn.ModuleDict(fresh)
+    elif not isinstance(model, SingleHead):
+        raise ValueError(
+            "a network is replaced in models from kancl.models.heads.with_head, got "
+            f"{type(model).__name__}: put it behind a head first instead"
+        )
+    if not isinstance(model, SingleHead):
+        network.remove_head()
+    model.network = network
+
+
 class SingleHead(nn.Module):
     """A complete network, fed flattened inputs."""
 

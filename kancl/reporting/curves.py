@@ -145,11 +145,10 @@ def _band(at: Sequence[int], columns: Sequence[np.ndarray], score: Score) -> Ban
     """The interval of the mean, cut to the values that the score can have."""
     if len(columns) < 2:
         return ()
-    highest = 1.0 if score.rises else float("inf")
     band = []
     for iteration, values in zip(at, np.transpose(columns).tolist()):
         interval = t_interval(values)
         assert interval is not None
-        low, high = max(interval.low, 0.0), min(interval.high, highest)
+        low, high = max(interval.low, 0.0), min(interval.high, score.largest)
         band.append((iteration, low, high))
     return tuple(band)

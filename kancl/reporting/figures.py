@@ -86,7 +86,7 @@ def _forgetting_panel(axes: Axes, run: Curves) -> None:
         if run.bands and start is not None:
             at, low, high = zip(*(point for point in run.bands[k] if point[0] >= start))
             axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
-    seen, accuracy = run.seen(), run.score.rises
+    seen, accuracy = run.seen(), run.score.higher_is_better
     dashed: dict[str, Any] = {"linewidth": 1.1, "linestyle": (0, (4, 2))}
     axes.plot(*_xy(seen), color=INK, zorder=4, **dashed)
     if seen:
@@ -144,9 +144,9 @@ def score_matrix(
             means.
     """
     n_rows, n = matrix.shape
-    title = "accuracy, %" if score.rises else score.title
+    title = "accuracy, %" if score.higher_is_better else score.title
     title += "" if spread is None else " ± sd"
-    top = 1.0 if score.rises else float(matrix.nan_to_num(0).max()) or 1.0
+    top = 1.0 if score.higher_is_better else float(matrix.nan_to_num(0).max()) or 1.0
     side = 0.46 if n <= 12 else 0.46 * 12 / n
     figure = new_figure(1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6))
     axes = figure.subplots()
@@ -182,7 +182,7 @@ def score_matrix(
 
 def _in_cell(value: float, score: Score) -> str:
     """As few letters as tell the value."""
-    if score.rises:
+    if score.higher_is_better:
         return f"{100 * value:.0f}"
     if value >= 0.0995 or value == 0:
         return f"{value:.2g}"

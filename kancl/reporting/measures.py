@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score import Score
+from kancl.metrics.score_matrix import (
     UndefinedMetric,
+    average_rmse,
     average_seen_accuracy,
     forgetting,
+    largest_rmse_increase,
     learning_accuracy,
 )
-from kancl.metrics.rmse_matrix import average_rmse, largest_rmse_increase
-from kancl.metrics.score import Score
 from kancl.reporting.table import (
     Column,
     count,

@@ -104,7 +104,7 @@ class ProgressPlugin(SupervisedPlugin):
             self._scores[m.experience] = m.value
             if m.experience < self._recorder.n_seen(m.iteration):
                 best = self._best.get(m.experience, m.value)
-                better = max if score.rises else min
+                better = max if score.higher_is_better else min
                 self._best[m.experience] = better(best, m.value)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -212,7 +212,7 @@ class ProgressPlugin(SupervisedPlugin):
 
 
 def _number(value: float, score: Score) -> str:
-    return f"{100 * value:.1f} %" if score.rises else f"{value:.2g}"
+    return f"{100 * value:.1f} %" if score.higher_is_better else f"{value:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -29,8 +29,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from kancl.metrics import SeenExperiencesAccuracy
+from kancl.models import KANLinear
+from kancl.models.inspect import named_layers, spline_network
 from kancl.plugins.diagnosis.locality import LOCALITY
-from kancl.plugins.measuring.off_grid import OFF_GRID, head_layers, spline_network
+from kancl.plugins.measuring.off_grid import OFF_GRID
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
@@ -194,7 +196,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         network = spline_network(strategy.model)
         if network is not None:
             with self._recorder.evaluating(strategy.device):
-                self._write_coefficients(network, head_layers(strategy.model))
+                self._write_coefficients(strategy.model)
                 self._draw({"edge_functions": lambda: figures.edge_functions(network)})
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
@@ -231,8 +233,9 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._drawing_seconds += time.perf_counter() - start
 
     @torch.no_grad()
-    def _write_coefficients(self, network: Any, heads: list[Any]) -> None:
-        layers = [[layer] for layer in network.layers] + ([heads] if heads else [])
+    def _write_coefficients(self, model: Any) -> None:
+        groups: Any = named_layers(model).values()
+        layers = [group for group in groups if isinstance(group[0], KANLinear)]
         for k, parts in enumerate(layers, start=1):
             flat = torch.cat([part.scaled_coefficients.flatten() for part in parts])
             tag, at = f"coefficients/layer_{k}", self._recorder.iteration

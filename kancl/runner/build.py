@@ -17,8 +17,8 @@ from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.models.heads import with_head
+from kancl.models.inspect import spline_network
 from kancl.models.matching import match_hidden
-from kancl.plugins.measuring.off_grid import spline_network
 from kancl.runner.memory import refuse_if_out_of_memory
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds

@@ -20,11 +20,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kancl.config import ConfigError
 from kancl.data.rows import as_tensors
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls
 from kancl.metrics.locality import AT_ONCE, forecast_quality, leak_of_layer
 from kancl.metrics.rollback import Rollback, rollback, rolled_back
-from kancl.models.named_layers import layer_weights, named_layers
+from kancl.metrics.score_matrix import UndefinedMetric
+from kancl.models.inspect import layer_weights, named_layers
 from kancl.plugins.diagnosis.locality import LOCALITY, VIEWS
 from kancl.reporting import wide_console
 from kancl.reporting.figures import as_pixels
@@ -212,8 +212,8 @@ def _rollbacks(
         def evaluate(network: nn.Module) -> float:
             batches = zip(x.split(AT_ONCE), labels.split(AT_ONCE))
             outputs = [avalanche_forward(network, *batch) for batch in batches]
-            each = score.of_samples(torch.cat(outputs), y)
-            return float(score.of_mean(each.double().mean()))
+            each = score.per_sample(torch.cat(outputs), y)
+            return float(score.reduce(each.double().mean()))
 
         found.append(rollback(model, states[k + 1], evaluate))
     return found

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
-from kancl.metrics.accuracy_matrix import matrix_from_series, summarise
-from kancl.metrics.rmse_matrix import summarise_rmse
+from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.measuring.off_grid import OffGridPlugin
@@ -295,10 +294,10 @@ def _size_as_trained(parts: Parts) -> Size:
 
 def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any]:
     """What came out; metrics that are undefined are None and say why."""
-    if recorder.score.rises:
+    if recorder.score.higher_is_better:
         scores = all_metrics(recorder.matrix, recorder.measurements)
     else:
-        scores = summarise_rmse(recorder.matrix)
+        scores = summarise(recorder.matrix, recorder.score)
     return {
         **scores,
         "n_iterations": recorder.iteration,

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from kancl.metrics.accuracy_matrix import summarise
 from kancl.metrics.continual import summarise_curves
+from kancl.metrics.score_matrix import summarise
 from kancl.runs.names import CURVE, LOSS
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from kancl.config.reading import read_mapping
 from kancl.config.schema import GROUPS
-from kancl.metrics.accuracy_matrix import METRICS, matrix_from_series
 from kancl.metrics.continual import CONTINUAL_METRICS
+from kancl.metrics.score_matrix import METRICS, matrix_from_series
 from kancl.runs import names
 from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
 from kancl.runs.measurements import Measurement, all_metrics, series_of, training_ends

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from kancl.models import KANLinear
 from kancl.models.frozen_features import OneLayer, RandomPatches
-from kancl.models.last_layers import last_layers, replace_network
+from kancl.models.heads import replace_network
+from kancl.models.inspect import last_layers
 from kancl.models.layer_features import constant_weights
 from kancl.models.readouts import (
     FeatureSums,

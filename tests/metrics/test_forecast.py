@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls, kernel_ratio
+from kancl.metrics.score_matrix import UndefinedMetric
 
 
 def test_ratios_by_hand():

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kancl import KANLinear
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.locality import (
     Occupancy,
     Overlap,
@@ -26,7 +25,8 @@ from kancl.metrics.locality import (
     overlap_matrix,
     recency_bias,
 )
-from kancl.models.named_layers import layer_bases
+from kancl.metrics.score_matrix import UndefinedMetric
+from kancl.models.inspect import layer_bases
 
 SYMMETRIC = [view for view in Overlap._fields if view != "exposure"]
 

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.api_pb2 import Status
 from torch import nn
 
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score_matrix import (
     average_seen_accuracy,
     forgetting,
     learning_accuracy,

@@ -5,7 +5,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from kancl.metrics.accuracy_matrix import summarise
+from kancl.metrics.score_matrix import summarise
 from kancl.runs import find_runs, read_run
 from kancl.runs.measurements import series_of
 from kancl.runs.names import CURVE

@@ -6,7 +6,7 @@ import torch
 from kancl.benchmarks import split_mnist
 from kancl.models import KAN, MLP
 from kancl.models.heads import with_head
-from kancl.models.last_layers import last_layers
+from kancl.models.inspect import last_layers
 from kancl.strategies import STRATEGIES, TrainingSetup
 
 NETWORKS = {

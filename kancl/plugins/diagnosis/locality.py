@@ -10,7 +10,6 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls, kernel_ratio
 from kancl.metrics.locality import (
     Occupancy,
@@ -23,13 +22,14 @@ from kancl.metrics.locality import (
     recency_bias,
 )
 from kancl.metrics.rollback import put_back, rollback
-from kancl.models.kan_linear import KANLinear
-from kancl.models.named_layers import (
+from kancl.metrics.score_matrix import UndefinedMetric
+from kancl.models.inspect import (
     layer_bases,
     layer_inputs,
     layer_weights,
     named_layers,
 )
+from kancl.models.kan_linear import KANLinear
 from kancl.plugins.measuring.forgetting_curve import in_eval_mode
 from kancl.plugins.measuring.recorder import RecorderPlugin
 
@@ -280,7 +280,7 @@ class LocalityPlugin(SupervisedPlugin):
 
     def _judge_forecasts(self) -> None:
         recorder = self._recorder
-        taken = falls(recorder.matrix, recorder.score.rises)
+        taken = falls(recorder.matrix, recorder.score.higher_is_better)
         series: dict[str, dict[tuple[int, int], float]] = {}
         for m in recorder.measurements:
             name, _, t = m.name.removeprefix(LOCALITY).rpartition("_before_")
@@ -311,8 +311,8 @@ class LocalityPlugin(SupervisedPlugin):
     def _score(self, strategy: Any, model: nn.Module, k: int) -> float:
         score = self._recorder.score
         outputs = self._outputs(strategy, k, model)
-        each = score.of_samples(outputs, self._samples[k][1].to(outputs.device))
-        return float(score.of_mean(each.double().mean()))
+        each = score.per_sample(outputs, self._samples[k][1].to(outputs.device))
+        return float(score.reduce(each.double().mean()))
 
     def _add(self, name: str, value: float, experience: int | None = None) -> None:
         self._recorder.add(f"{LOCALITY}{name}", value, experience)

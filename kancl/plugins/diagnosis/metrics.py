@@ -9,7 +9,7 @@ from avalanche.evaluation.metric_results import MetricValue
 
 from kancl.data.rows import as_tensors
 from kancl.metrics.locality import leak_of_layer
-from kancl.models.named_layers import layer_weights, named_layers
+from kancl.models.inspect import layer_weights, named_layers
 from kancl.plugins.diagnosis.locality import LOCALITY, LocalityPlugin
 from kancl.plugins.measuring.recorder import RecorderPlugin
 

@@ -138,12 +138,12 @@ class ForgettingCurvePlugin(SupervisedPlugin):
             x, y = self._x[rows], self._y[rows]
             size = self._batch_size or (256 if x.device.type == "cpu" else len(x))
             outputs = [model(part) for part in x.split(size)]
-            each = score.of_samples(torch.cat(outputs), y)
+            each = score.per_sample(torch.cat(outputs), y)
             found = dict(zip(experiences, each.split(sizes)))
         if not found:
             return {}
         means = torch.stack([each.float().mean() for each in found.values()])
-        values = score.of_mean(means).tolist()  # the one wait for the device
+        values = score.reduce(means).tolist()  # the one wait for the device
         return dict(zip(found, values))
 
     def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
@@ -154,7 +154,7 @@ class ForgettingCurvePlugin(SupervisedPlugin):
         labels = self._task_labels.split(self._sizes)
         for k in experiences:
             try:
-                found[k] = score.of_samples(model(xs[k], labels[k]), ys[k])
+                found[k] = score.per_sample(model(xs[k], labels[k]), ys[k])
             except KeyError:  # no head yet; one of an experience seen must be there
                 if k < n_seen:
                     raise

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
-from torch import Tensor, nn
+from torch import Tensor
 
 from kancl.data.rows import as_tensors
+from kancl.models.inspect import off_grid_shares, spline_network
 from kancl.plugins.measuring.recorder import RecorderPlugin
 
 OFF_GRID = "off_grid_share_layer_"
@@ -51,37 +52,11 @@ class OffGridPlugin(SupervisedPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._measure(strategy)
 
-    @torch.no_grad()
     def _measure(self, strategy: Any) -> None:
-        network = spline_network(strategy.model)
-        if network is None:
+        if spline_network(strategy.model) is None:
             return
         with self._recorder.evaluating(strategy.device):
             self._x = self._x.to(strategy.device)
-            self.shares = network.off_grid_share(self._x.flatten(1))
-            heads = head_layers(strategy.model)
-            if heads:
-                features = network.features(self._x.flatten(1))
-                shares = [head.off_grid_share(features) for head in heads]
-                self.shares.append(sum(shares) / len(shares))
+            self.shares = off_grid_shares(strategy.model, self._x.flatten(1))
         for layer, share in enumerate(self.shares, start=1):
             self._recorder.add(f"{OFF_GRID}{layer}", share)
-
-
-def spline_network(model: nn.Module) -> Any | None:
-    """The network with spline layers in a model (itself, or what its heads stand on),
-    None if there is none.
-    """
-    for module in model.modules():
-        if hasattr(module, "off_grid_share") and hasattr(module, "features"):
-            return module
-    return None
-
-
-def head_layers(model: nn.Module) -> list[Any]:
-    """The spline layers beside the network: its growing or several heads, which
-    together count as its last layer.
-    """
-    network = spline_network(model)
-    own = set() if network is None else set(network.modules())
-    return [m for m in model.modules() if hasattr(m, "coefficients") and m not in own]

@@ -11,8 +11,8 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from kancl.metrics.accuracy_matrix import empty_matrix
 from kancl.metrics.score import ACCURACY, Score
+from kancl.metrics.score_matrix import empty_matrix
 from kancl.runs.measurements import Measurement
 
 
@@ -165,7 +165,7 @@ class RecorderPlugin(SupervisedPlugin):
         self._losses.append(strategy.loss.detach())
         output, target = strategy.mb_output, strategy.mb_y
         if len(output) == len(target):
-            self._scores.append(self.score.of_samples(output.detach(), target))
+            self._scores.append(self.score.per_sample(output.detach(), target))
         if len(self._losses) >= self._every:
             self._write_batches(strategy)
 
@@ -183,7 +183,7 @@ class RecorderPlugin(SupervisedPlugin):
         means = [losses.double().mean()]
         if self._scores:
             mean = torch.cat(self._scores).double().mean()
-            means.append(self.score.of_mean(mean))
+            means.append(self.score.reduce(mean))
         self._losses, self._scores = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
@@ -206,7 +206,7 @@ class RecorderPlugin(SupervisedPlugin):
 
     def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
         n = len(strategy.mb_y)
-        scores = self.score.of_samples(strategy.mb_output, strategy.mb_y)
+        scores = self.score.per_sample(strategy.mb_output, strategy.mb_y)
         assert self._eval_sums is not None
         self._eval_sums += torch.stack([scores.sum(), strategy.loss.sum() * n])
         self._n_evaluated += n
@@ -222,7 +222,7 @@ class RecorderPlugin(SupervisedPlugin):
         values: list[list[float]] = []
         if evaluated:
             means = torch.stack([sums / n for *_, sums, n in evaluated])
-            means[:, 0] = self.score.of_mean(means[:, 0])
+            means[:, 0] = self.score.reduce(means[:, 0])
             values = means.tolist()
         self.eval_seconds += self._clock.lap(strategy.device)
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kancl.models.heads import UNSEEN
-from kancl.models.last_layers import last_layers
+from kancl.models.inspect import last_layers
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
 from kancl.models.readouts import FeatureSums
 

@@ -166,7 +166,7 @@ def _raw(*titles: str) -> list[Column]:
 
 def _matrix_metrics(benchmarks: Sequence[Benchmark]) -> list[str]:
     """Metrics of the scores that the benchmarks are judged by."""
-    units = {"%" if b.score.rises else "" for b in benchmarks}
+    units = {"%" if b.score.higher_is_better else "" for b in benchmarks}
     return [key for key, column in METRICS.items() if column.unit in units]
 
 

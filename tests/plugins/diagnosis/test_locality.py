@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.forecast import falls
 from kancl.metrics.locality import (
     Occupancy,
@@ -16,6 +15,7 @@ from kancl.metrics.locality import (
     inference,
     overlap,
 )
+from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models import kan, mlp
 from kancl.models.heads import with_head
 from kancl.plugins.diagnosis.locality import LocalityPlugin

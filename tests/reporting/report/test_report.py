@@ -11,7 +11,7 @@ from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from kancl.metrics.accuracy_matrix import forgetting
+from kancl.metrics.score_matrix import forgetting
 from kancl.reporting.colours import KAN, MLP
 from kancl.reporting.report import write_report
 from kancl.reporting.report.figures import PAGE, differences, stability_plasticity

@@ -5,15 +5,22 @@ import math
 import pytest
 import torch
 
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score import ACCURACY, RMSE
+from kancl.metrics.score_matrix import (
     UndefinedMetric,
     average_accuracy,
+    average_rmse,
     average_seen_accuracy,
     backward_transfer,
     empty_matrix,
     forgetting,
     forward_transfer,
+    largest_rmse_increase,
     learning_accuracy,
+    learning_rmse,
+    old_peak_rmse_increase,
+    phase_rmse,
+    rmse_increases,
     summarise,
 )
 
@@ -150,3 +157,49 @@ def test_what_is_no_accuracy_matrix_is_refused(matrix, message):
 def test_a_matrix_of_no_experiences_is_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         empty_matrix(0)
+
+
+ERRORS = torch.tensor(
+    [[9.0, 9.0, 9.0], [0.1, 9.0, 9.0], [0.7, 0.2, 9.0], [0.4, 0.3, 0.6]],
+    dtype=torch.float64,
+)
+
+
+def test_errors_worked_by_hand():
+    assert average_rmse(ERRORS) == pytest.approx(1.3 / 3)
+    assert phase_rmse(ERRORS) == pytest.approx([0.1, 0.2, 0.6])
+    assert learning_rmse(ERRORS) == pytest.approx(0.3)
+    assert rmse_increases(ERRORS) == pytest.approx([0.6, 0.3])  # 0.7-0.1; max(0.3, 0.1)
+    assert old_peak_rmse_increase(ERRORS) == pytest.approx(0.3)
+    assert largest_rmse_increase(ERRORS) == pytest.approx(0.6)
+
+
+def test_errors_that_were_not_measured_are_undefined_and_say_why():
+    joint = torch.full((4, 3), NAN, dtype=torch.float64)
+    joint[-1] = 0.1
+    summary = summarise(joint, RMSE)
+    assert summary["average_rmse"] == pytest.approx(0.1)
+    assert summary["old_peak_rmse_increase"] is None
+    assert "was not measured" in summary["undefined"]["phase_rmse"]
+    with pytest.raises(UndefinedMetric, match="nothing is older"):
+        rmse_increases(torch.zeros(2, 1, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"N \+ 1 rows"):
+        average_rmse(torch.zeros(2, 2))
+
+
+def test_scores_per_sample():
+    outputs, targets = torch.tensor([[1.0], [5.0]]), torch.tensor([1.0, 2.0])
+    squares = RMSE.per_sample(outputs, targets)
+    assert squares.tolist() == [0.0, 9.0]
+    assert RMSE.reduce(squares.mean()).item() == pytest.approx(4.5**0.5)
+    assert RMSE.loss()(outputs, targets).item() == 4.5
+    logits = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    hits = ACCURACY.per_sample(logits, torch.tensor([1, 1]))
+    assert hits.tolist() == [True, False]
+    assert ACCURACY.reduce(hits.double().mean()).item() == 0.5
+
+
+def test_errors_may_exceed_1_but_not_fall_below_0():
+    assert average_rmse(torch.full((2, 1), 97.0)) == 97
+    with pytest.raises(ValueError, match="RMSE start at 0, got -1"):
+        average_rmse(torch.full((2, 1), -1.0))
