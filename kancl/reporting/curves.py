@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kancl.metrics.score import ACCURACY, RMSE, Score
+from kancl.metrics.score import ACCURACY, Score
 from kancl.metrics.statistics import t_interval
-from kancl.runs.measurements import Measurement, series_of, training_ends
+from kancl.runs.measurements import Measurement, score_of, series_of, training_ends
 
 Line = Sequence[tuple[int, float]]
 """``(iteration, value)`` points."""
@@ -52,8 +52,7 @@ class Curves:
         Raises: ValueError if no curve was measured.
         """
         measurements = list(measurements)
-        names = {m.name for m in measurements}
-        score = RMSE if f"curve_{RMSE.name}" in names else ACCURACY
+        score = score_of(measurements)
         points = series_of(measurements, f"curve_{score.name}")
         if not points:
             raise ValueError(f"run {label!r} has no curve_{score.name} measurements")

@@ -24,9 +24,9 @@ from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
 from kancl.plugins.measuring.off_grid import OffGridPlugin
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
+from kancl.reporting.tags import TAGS
 from kancl.reporting.tensorboard import (
     PULSE,
-    TAGS,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,
