@@ -66,6 +66,12 @@ def forgetting_curves(runs: Sequence[Curves], title: str = "") -> Figure:
     for axes, run in zip(panels, runs):
         label_axes(axes, "training iterations")
         _forgetting_panel(axes, run)
+    if runs[0].score.higher_is_better:
+        ticks = [0, 0.25, 0.5, 0.75, 1]
+        panels[0].set_yticks(ticks, ["0", "25 %", "50 %", "75 %", "100 %"])
+        panels[0].set_ylim(-0.02, 1.02)
+    else:
+        panels[0].set_ylim(bottom=0)
     y = f"{runs[0].score.title} on each experience"
     panels[0].set_ylabel(y, color=INK, fontsize=10)
     if title:
@@ -96,11 +102,6 @@ def _forgetting_panel(axes: Axes, run: Curves) -> None:
         axes.text(end * 1.012, last, f"mean of\nseen: {value}", color=INK, **text)
     _training_strip(axes, run, end)
     axes.set_xlim(0, end)
-    if accuracy:
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    else:
-        axes.set_ylim(bottom=0)
     title = run.label if run.n_seeds == 1 else f"{run.label}, {run.n_seeds} seeds"
     axes.set_title(title, color=INK, fontsize=11, fontweight="bold", pad=20)
     despine(axes)

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from kancl.metrics.score import RMSE
 from kancl.models import KAN
 from kancl.reporting import figures
 from kancl.reporting.colours import EXPERIENCES, experience_colour
@@ -51,6 +52,16 @@ def test_runs_stand_side_by_side_on_one_scale():
     left, right = figure.axes
     assert [left.get_title(), right.get_title()] == ["kan-naive", "kan-joint"]
     assert left.get_ylim() == right.get_ylim()
+
+
+def test_errors_of_all_runs_share_a_scale_from_0_that_holds_them_all():
+    small = Curves("kan", (((0, 0.2), (10, 0.1)),), (10,), score=RMSE)
+    large = Curves("mlp", (((0, 0.2), (10, 0.9)),), (10,), score=RMSE)
+    left, right = figures.forgetting_curves([small, large]).axes
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylim()[0] == 0 and left.get_ylim()[1] > 0.9
+    assert left.get_ylabel() == "RMSE on each experience"
+    assert "mean of\nseen: 0.9" in [text.get_text() for text in right.texts]
 
 
 def test_the_mean_on_the_seen_is_written_out():

@@ -126,9 +126,7 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     axes.invert_yaxis()
     if learned in ERRORS:
         axes.invert_xaxis()
-    x_name, y_name = (
-        f"{METRICS[m].words}, {METRICS[m].unit or 'RMSE'}" for m in (learned, lost)
-    )
+    x_name, y_name = (METRICS[m].name.replace(" %", ", %") for m in (learned, lost))
     label_axes(axes, f"{x_name}  (plasticity →)", f"{y_name}  (stability ↑)", size=9)
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     handles = [
