@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from statistics import fmean
 from typing import Any
@@ -16,7 +17,14 @@ from matplotlib.lines import Line2D
 
 from kancl.metrics.statistics import t_interval
 from kancl.reporting.colours import FAINT, INK, KAN, model_colours
-from kancl.reporting.figures import CENTRED, despine, label_axes, new_figure
+from kancl.reporting.figures import (
+    CENTRED,
+    despine,
+    forgetting_curves,
+    label_axes,
+    new_figure,
+    score_matrix,
+)
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.report.variants import Benchmark, Variant
@@ -146,6 +154,35 @@ def _both(variant: Variant, learned: str, lost: str) -> list[tuple[float, float]
     """What was learned and lost, of the seeds that have both."""
     a, b = variant.by_seed(learned), variant.by_seed(lost)
     return [(a[seed], b[seed]) for seed in a if seed in b]
+
+
+def curves(benchmark: Benchmark) -> dict[str, Figure]:
+    """Forgetting curves, up to three side by side of what had the same strategy."""
+    found = {}
+    for strategy in dict.fromkeys(v.strategy for v in benchmark.variants):
+        same = [v.curves for v in benchmark.variants if v.strategy == strategy]
+        shown = [replace(c, label=plain(c.label)) for c in same if c]
+        for k in range(0, len(shown), 3):
+            name = f"forgetting curves, {strategy}" + (f" {k}" if k else "")
+            found[name] = forgetting_curves(shown[k : k + 3])
+    return found
+
+
+def matrices(benchmark: Benchmark) -> dict[str, Figure]:
+    """A mean matrix for each variant."""
+    return {
+        f"{benchmark.score.title} matrix of {variant.label}": mean_matrix(variant)
+        for variant in benchmark.variants
+        if variant.matrices is not None
+    }
+
+
+def mean_matrix(variant: Variant) -> Figure:
+    """The mean matrix, with standard deviations where there are several seeds."""
+    found = variant.matrices
+    assert found is not None
+    spread = found.std(0) if len(found) > 1 else None
+    return score_matrix(found.mean(0), plain(variant.label), spread, variant.score)
 
 
 def plain(text: str, longest: int = 48) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from kancl.reporting.curves import Band, Curves, Line
-from kancl.reporting.figures import as_pixels, forgetting_curves, score_matrix
-from kancl.reporting.report.figures import plain
+from kancl.reporting.figures import as_pixels, forgetting_curves
+from kancl.reporting.report.figures import mean_matrix, plain
 from kancl.reporting.report.variants import Benchmark, Variant
 
 
@@ -67,17 +67,10 @@ def _write(
         with SummaryWriter(str(folder / file_name(variant.label))) as writer:
             _write_band(writer, tags(seen), curves.seen(), curves.seen_band)
             if pictures:
-                label = plain(variant.label)
-                drawn = {
-                    "forgetting_curves": forgetting_curves(
-                        [replace(curves, label=label)]
-                    )
-                }
-                matrices = variant.matrices
-                if matrices is not None:
-                    spread = matrices.std(0)
-                    matrix = score_matrix(matrices.mean(0), label, spread, score)
-                    drawn[f"{score.name}_matrix"] = matrix
+                labelled = [replace(curves, label=plain(variant.label))]
+                drawn = {"forgetting_curves": forgetting_curves(labelled)}
+                if variant.matrices is not None:
+                    drawn[f"{score.name}_matrix"] = mean_matrix(variant)
                 for name, figure in drawn.items():
                     tag, image = f"over_seeds/picture/{name}", as_pixels(figure)
                     writer.add_image(

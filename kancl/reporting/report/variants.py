@@ -57,6 +57,12 @@ class Variant:
         """A run to read the settings from."""
         return (self.completed or list(self.runs))[0]
 
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by."""
+        errors = any("average_rmse" in run.metrics for run in self.runs)
+        return RMSE if errors else ACCURACY
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         return settings(self.example)
@@ -114,9 +120,7 @@ class Benchmark:
 
     @property
     def score(self) -> Score:
-        """What its runs are judged by."""
-        errors = any("average_rmse" in run.metrics for run in self.runs)
-        return RMSE if errors else ACCURACY
+        return self.variants[0].score
 
 
 def settings(run: Run) -> dict[str, Any]:
