@@ -7,6 +7,7 @@ costs, not guessed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -42,14 +43,7 @@ class Confound(NamedTuple):
 
 
 Found = Iterator[Confound]
-
-
-def warning(title: str, text: str) -> Confound:
-    return Confound("warning", title, text)
-
-
-def note(title: str, text: str) -> Confound:
-    return Confound("note", title, text)
+warning, note = partial(Confound, "warning"), partial(Confound, "note")
 
 
 def confounds(
@@ -77,12 +71,11 @@ def confounds(
 
 def _runs(benchmark: Benchmark) -> Found:
     """Runs that are lost, stand twice, or contradict themselves."""
-    lost = []
-    for variant in benchmark.variants:
-        bad = {s: n for s, n in variant.counts().items() if s != "completed"}
-        if bad:
-            counts = ", ".join(f"{n} {status}" for status, n in bad.items())
-            lost.append(f"{variant.label}: {counts} of {len(variant.runs)}.")
+    lost = [
+        f"{variant.label}: {variant.lost} of {len(variant.runs)}."
+        for variant in benchmark.variants
+        if variant.lost
+    ]
     if lost:
         text = " ".join(lost) + " They are in no mean: what is left may be the lucky."
         yield warning("Runs without a result", text)
@@ -103,29 +96,21 @@ def _runs(benchmark: Benchmark) -> Found:
 
 
 def _off_grid(benchmark: Benchmark) -> Found:
+    text = (
+        "Of the values that enter a spline layer after training, these lie outside "
+        "its grid, where its splines are not local or not alive: "
+    )
     found = []
     for variant in benchmark.variants:
-        shares = _off_grid_shares(variant)
-        worst = max(shares, default=0.0)
+        runs = [run.summary.get("off_grid_share") for run in variant.completed]
+        shares = [s for s in runs if isinstance(s, list) and None not in map(finite, s)]
+        layers = [fmean(layer) for layer in zip(*shares)]
+        worst = max(layers, default=0.0)
         if worst > OFF_GRID:
-            layer = shares.index(worst) + 1
+            layer = layers.index(worst) + 1
             found.append(f"{variant.label}: {worst:.0%} into layer {layer}.")
     if found:
-        text = (
-            "Of the values that enter a spline layer after training, these lie outside "
-            "its grid, where its splines are not local or not alive: "
-        )
         yield warning("Off-grid mass", text + " ".join(found))
-
-
-def _off_grid_shares(variant: Variant) -> list[float]:
-    """Mean share of values outside the grid, per layer; empty if not recorded."""
-    runs = [run.summary.get("off_grid_share") for run in variant.completed]
-    shares = [s for s in runs if isinstance(s, list) and s]
-    shares = [s for s in shares if all(finite(x) is not None for x in s)]
-    if len({len(s) for s in shares}) != 1:
-        return []
-    return [fmean(layer) for layer in zip(*shares)]
 
 
 def _settings_tried(benchmark: Benchmark) -> Found:

@@ -181,11 +181,10 @@ def _words(benchmark: Benchmark, variant: Variant) -> list[Cell]:
 
 
 def _runs(variant: Variant) -> str:
-    lost = {s: n for s, n in variant.counts().items() if s != "completed"}
-    if not lost:
-        return str(len(variant.runs))
-    counts = ", ".join(f"{n} {status}" for status, n in lost.items())
-    return f"{len(variant.completed)} of {len(variant.runs)} ({counts})"
+    n = len(variant.runs)
+    return (
+        f"{len(variant.completed)} of {n} ({variant.lost})" if variant.lost else str(n)
+    )
 
 
 def _cost(variant: Variant, key: str) -> float | None:

@@ -26,9 +26,9 @@ class Tuning:
     model: str
     strategy: str
     n_trials: int
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     chosen: dict[str, str]
-    at_edge: tuple[str, ...]
+    at_edge: Sequence[str]
 
     def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
         """Whether the variant was run with what was chosen here."""
@@ -45,30 +45,23 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
 
     Raises: ValueError for a file there that ``kancl tune`` did not write.
     """
-    files = {f for path in paths for f in Path(path).rglob("tuned/*.yaml")}
     found = []
-    for file in sorted(files):
+    for file in sorted({f for path in paths for f in Path(path).rglob("tuned/*.yaml")}):
         try:
             content: Any = OmegaConf.to_container(OmegaConf.load(file))
-            found += [_tuning(record) for record in content["tuning"]]
+            for record in content["tuning"]:
+                scenario = record["scenario"], record["incremental"]
+                chosen = {key: _shown(text) for key, text in record["chosen"].items()}
+                names = record["model"], record["strategy"]
+                budget = int(record["trials"]), [int(seed) for seed in record["seeds"]]
+                tuning = Tuning(scenario, *names, *budget, chosen, record["at_edge"])
+                found.append(tuning)
         except Exception as error:  # whatever YAML stumbles over
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
             raise ValueError(
                 f"{file} was not written by kancl tune: {reason}"
             ) from error
     return found
-
-
-def _tuning(record: dict[str, Any]) -> Tuning:
-    return Tuning(
-        (record["scenario"], record["incremental"]),
-        record["model"],
-        record["strategy"],
-        int(record["trials"]),
-        tuple(int(seed) for seed in record["seeds"]),
-        {key: _shown(value) for key, value in record["chosen"].items()},
-        tuple(record["at_edge"]),
-    )
 
 
 def _shown(text: str) -> str:

@@ -82,6 +82,12 @@ class Variant:
         found = [run.status for run in self.runs]
         return {status: found.count(status) for status in STATUSES if status in found}
 
+    @property
+    def lost(self) -> str:
+        """``1 diverged, 2 failed``, empty if every run completed."""
+        lost = [f"{n} {s}" for s, n in self.counts().items() if s != "completed"]
+        return ", ".join(lost)
+
     @cached_property
     def curves(self) -> Curves | None:
         """The mean forgetting curves, None if none were measured alike."""

@@ -9,7 +9,7 @@ not differ, all of 4 signs agree by chance in one case of eight.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from kancl.metrics.paired import Difference, paired_difference
@@ -41,8 +41,8 @@ class Comparison:
     compared: Variant
     reference: Variant
     differences: dict[str, Difference | None]
-    corrected: dict[str, float] = field(default_factory=dict)
-    n_tests: dict[str, int] = field(default_factory=dict)
+    corrected: dict[str, float]
+    n_tests: dict[str, int]
 
     @property
     def both(self) -> tuple[Variant, Variant]:
@@ -50,9 +50,10 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        name = pair_title(*self.both)
+        """``KAN - MLP``, with the settings that tell either from others like it."""
         words = [variant.distinction for variant in self.both if variant.distinction]
-        return f"{name} ({' against '.join(words)})" if words else name
+        told = f" ({' against '.join(words)})" if words else ""
+        return pair_title(*self.both) + told
 
     @property
     def strategy(self) -> str:
@@ -83,15 +84,13 @@ class Comparison:
 
     def finding(self, metric: str) -> Finding:
         """What the difference of a metric allows to say."""
-        difference = self.differences.get(metric)
+        difference = self.differences[metric]
         if difference is None:
             return "not comparable"
         if difference.n_pairs < FEWEST_PAIRS:
             return "too few seeds"
-        if self.corrected[metric] >= ALPHA:
-            return "not shown"
-        could_tell = difference.n_pairs >= pairs_needed()
-        if could_tell and difference.p_permutation >= ALPHA:
+        exact = difference.p_permutation if difference.n_pairs >= pairs_needed() else 0
+        if max(self.corrected[metric], exact) >= ALPHA:
             return "not shown"
         return "higher" if difference.mean > 0 else "lower"
 
@@ -128,23 +127,18 @@ class Comparison:
     @property
     def evidence(self) -> str:
         """Difference, interval, pairs, and at what equality of sizes."""
-        metric = self.lost
+        metric, name = self.lost, METRICS[self.lost].words
         difference = self.differences[metric]
         if difference is None:
-            return self._why_not()
-        text = (
-            f"{METRICS[metric].words} {self.points(metric)}, "
-            f"n = {difference.n_pairs}, {self.sizes}"
-        )
-        shown, interval = self.is_shown(metric), difference.interval
+            return self._why_not(name)
+        n, interval = difference.n_pairs, difference.interval
+        text = f"{name} {self.points(metric)}, n = {n}, {self.sizes}"
+        if self.is_shown(metric) and n < pairs_needed():
+            text += "; by Student's test alone, too few pairs for an exact one"
         if self.finding(metric) == "not shown" and interval:
             if interval.excludes_zero():
-                text += (
-                    "; the interval leaves 0 out, the tests do not (Holm, "
-                    f"{self.n_tests[metric]} comparisons)"
-                )
-        if shown and difference.n_pairs < pairs_needed():
-            text += "; by Student's test alone, too few pairs for an exact one"
+                holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
+                text += f"; the interval leaves 0 out, the tests do not {holm_of}"
         return text
 
     @property
@@ -152,19 +146,16 @@ class Comparison:
         """What was learned at all, which forgetting is never to be read without."""
         if self.differences[self.learned] is None:
             return ""
-        name = METRICS[self.learned].words
-        words = f"it learns {self.learns}" if self.learns else name
-        return f"{words}: {self.points(self.learned)}"
+        learns = f"it learns {self.learns}" if self.learns else ""
+        return f"{learns or METRICS[self.learned].words}: {self.points(self.learned)}"
 
     def estimate(self, metric: str) -> Estimate | None:
-        found = self.differences[metric]
-        return Estimate.of_difference(found, ends=True)
+        return Estimate.of_difference(self.differences[metric], ends=True)
 
     def points(self, metric: str) -> str:
         """``-6.8 [-18.2, +4.6] points``."""
-        column = METRICS[metric]
-        unit = " points" if column.unit == "%" else ""
-        return f"{column.text(self.estimate(metric))}{unit}"
+        text = METRICS[metric].text(self.estimate(metric))
+        return f"{text} points" if METRICS[metric].unit == "%" else text
 
     @property
     def sizes(self) -> str:
@@ -177,43 +168,49 @@ class Comparison:
         if abs(ratio - 1) <= EQUAL_SIZE:
             return f"at matched parameters {counts}"
         matched = [variant.settings.get("match") for variant in self.both]
-        by = matched[1] or matched[0]
-        if by in ("flops", "width"):
-            what = {"flops": "FLOPs", "width": "width"}[by]
-            return f"at matched {what}, {ratio:.2g} times the parameters {counts}"
-        return f"at UNEQUAL size: {ratio:.2g} times the parameters {counts}"
+        what = {"flops": "FLOPs", "width": "width"}.get(str(matched[1] or matched[0]))
+        how = f"at matched {what}," if what else "at UNEQUAL size:"
+        return f"{how} {ratio:.2g} times the parameters {counts}"
 
-    def _why_not(self) -> str:
+    def _why_not(self, name: str) -> str:
         for variant in self.both:
             if not variant.completed:
                 return f"no run of {variant.label} completed"
         if not self.n_pairs:
             return "no seed was run with both"
-        name = METRICS[self.lost].words
-        for run in (*self.compared.completed, *self.reference.completed):
-            reason = run.metrics.get("undefined", {}).get(self.lost)
-            if reason:
-                return f"{name} is undefined: {reason}"
-        return f"{name} is undefined"
+        runs = [*self.compared.completed, *self.reference.completed]
+        reasons = [run.metrics.get("undefined", {}).get(self.lost) for run in runs]
+        return ": ".join([f"{name} is undefined", *filter(None, reasons)][:2])
 
 
 def compare(benchmark: Benchmark) -> list[Comparison]:
-    """Every model with the references of its strategy whose training is most alike,
-    corrected over the whole table.
+    """Every model with the references of its strategy whose training is most alike, and
+    Holm's correction over all of them, metric by metric.
     """
-    found = pairs(
+    both = pairs(
         benchmark.variants,
         lambda variant: variant.strategy,
         lambda a, b: len(training_differences(a, b)),
     )
     metrics = COMPARED[benchmark.score.name]
-    comparisons = [
-        Comparison(
-            a, b, {m: paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics}
-        )
-        for a, b in found
+    differences = [
+        {
+            metric: paired_difference(a.by_seed(metric), b.by_seed(metric))
+            for metric in metrics
+        }
+        for a, b in both
     ]
-    return _corrected(comparisons, metrics)
+    corrected: list[dict[str, float]] = [{} for _ in both]
+    n_tests: dict[str, int] = {}
+    for metric in metrics:
+        tests = [(k, d) for k, row in enumerate(differences) if (d := row[metric])]
+        n_tests[metric] = len(tests)
+        # without spread there is no t; the exact test needs none
+        p_values = [d.p_permutation if d.p_t is None else d.p_t for _, d in tests]
+        for (k, _), p in zip(tests, holm(p_values)):
+            corrected[k][metric] = p
+    rows = zip(both, differences, corrected)
+    return [Comparison(*pair, found, p, n_tests) for pair, found, p in rows]
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
@@ -236,23 +233,3 @@ def training_differences(a: Variant, b: Variant) -> list[str]:
         if key.startswith(("strategy.", "optimizer.", "training."))
         and a.settings.get(key) != b.settings.get(key)
     )
-
-
-def _corrected(
-    comparisons: Sequence[Comparison], metrics: Sequence[str]
-) -> list[Comparison]:
-    """With Holm's correction over all rows, metric by metric."""
-    corrected: list[dict[str, float]] = [{} for _ in comparisons]
-    n_tests: dict[str, int] = {}
-    for metric in metrics:
-        found = [(k, c.differences[metric]) for k, c in enumerate(comparisons)]
-        tests = [(k, difference) for k, difference in found if difference is not None]
-        n_tests[metric] = len(tests)
-        # without spread there is no t; the exact test needs none
-        p_values = [d.p_permutation if d.p_t is None else d.p_t for _, d in tests]
-        for (k, _), p in zip(tests, holm(p_values)):
-            corrected[k][metric] = p
-    return [
-        replace(comparison, corrected=p, n_tests=n_tests)
-        for comparison, p in zip(comparisons, corrected)
-    ]
