@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from kancl.metrics.paired import paired_difference
 from kancl.reporting.measures import COSTS, METRICS
 from kancl.reporting.pairing import pair_title, pairs
+from kancl.reporting.report.variants import Variant
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
+from kancl.runs.reader import Run
 
 Summary = Mapping[str, Any]
 """What ``summary.json`` holds."""
@@ -21,37 +24,6 @@ COLUMNS = {
     for key, column in {**METRICS, **COSTS}.items()
     if key not in LEFT_OUT
 }
-
-
-@dataclass(frozen=True)
-class Group:
-    """The runs of one model and strategy on one scenario."""
-
-    scenario: str
-    model: str
-    strategy: str
-    runs: Sequence[Summary]
-
-    @property
-    def completed(self) -> list[Summary]:
-        return [run for run in self.runs if run["status"] == "completed"]
-
-    @property
-    def n_runs(self) -> str:
-        n, n_completed = len(self.runs), len(self.completed)
-        return str(n) if n == n_completed else f"{n_completed} of {n}"
-
-    def by_seed(self, key: str) -> dict[Any, float]:
-        """A number of the completed runs by seed; empty where a seed has several runs,
-        of which nobody knows which one is to be paired.
-        """
-        if len({run["seed"] for run in self.completed}) < len(self.completed):
-            return {}
-        return {r["seed"]: r[key] for r in self.completed if r.get(key) is not None}
-
-    def mean(self, key: str) -> float | None:
-        values = [r[key] for r in self.completed if r.get(key) is not None]
-        return fmean(values) if values else None
 
 
 def run_table(summary: Summary) -> Table:
@@ -75,62 +47,64 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
     if not summaries:
         raise ValueError("no runs to compare")
     columns = {k: c for k, c in COLUMNS.items() if any(k in s for s in summaries)}
-    groups = _groups(summaries)
-    compared = pairs(groups, lambda group: (group.scenario, group.strategy))
-    names = ["scenario", "model", "strategy"][len({g.scenario for g in groups}) == 1 :]
-    rows = [
-        [*(getattr(g, name) for name in names), g.n_runs, *map(g.mean, columns)]
-        for g in groups
-    ]
-    below = []
-    for a, b in compared:
-        n_pairs = _n_pairs(a, b)
-        if n_pairs and columns.keys() & METRICS.keys():
-            both = replace(a, model=pair_title(a, b))
-            words = [getattr(both, name) for name in names]
-            cells = [_difference(a, b, key) for key in columns]
-            below.append([*words, str(n_pairs), *cells])
-    heads = [Column(name) for name in [*names, "runs"]]
-    notes = [*_notes(summaries, groups, compared), *_reasons(groups)]
+    scenarios = list(dict.fromkeys(s["scenario"] for s in summaries))
+    rows: list[list[Cell]] = []
+    below: list[list[Cell]] = []
+    twice = []
+    for scenario in scenarios:
+        words = [scenario] if len(scenarios) > 1 else []
+        variants = _variants(s for s in summaries if s["scenario"] == scenario)
+        for v in variants:
+            n, n_completed = len(v.runs), len(v.completed)
+            counted = str(n) if n == n_completed else f"{n_completed} of {n}"
+            found = [v.numbers(key) for key in columns]
+            means = [fmean(values) if values else None for values in found]
+            rows.append([*words, v.model, v.strategy, counted, *means])
+        once = [v for v in variants if len(set(v.seeds)) == len(v.seeds)]
+        twice += [v.label for v in variants if v not in once]
+        for a, b in pairs(once, lambda variant: variant.strategy):
+            n_pairs = len(set(a.seeds) & set(b.seeds))
+            if n_pairs and columns.keys() & METRICS.keys():
+                cells = [_difference(a, b, key) for key in columns]
+                below.append(
+                    [*words, pair_title(a, b), a.strategy, str(n_pairs), *cells]
+                )
+    names = ["scenario"][: len(scenarios) - 1] + ["model", "strategy", "runs"]
+    notes = [*_notes(summaries, below, len(names) - 1, twice), *_reasons(summaries)]
+    heads = [Column(name) for name in names]
     return Table("", [*heads, *columns.values()], rows, below, notes)
 
 
-def _groups(summaries: Sequence[Summary]) -> list[Group]:
-    runs: dict[tuple[str, str, str], list[Summary]] = {}
+def _variants(summaries: Iterable[Summary]) -> list[Variant]:
+    runs: dict[tuple[str, str], list[Run]] = {}
     for s in summaries:
-        runs.setdefault((s["scenario"], s["model"], s["strategy"]), []).append(s)
-    return [Group(*key, group) for key, group in runs.items()]
+        run = Run(Path(), {"seed": s["seed"]}, {}, s, s["status"], metrics=s)
+        runs.setdefault((s["model"], s["strategy"]), []).append(run)
+    return [Variant(*names, "", tuple(group)) for names, group in runs.items()]
 
 
-def _n_pairs(a: Group, b: Group) -> int:
-    return len(a.by_seed("seed").keys() & b.by_seed("seed").keys())
-
-
-def _difference(a: Group, b: Group, key: str) -> Cell:
+def _difference(a: Variant, b: Variant, key: str) -> Cell:
     if key not in METRICS:
         return ""
-    found = paired_difference(a.by_seed(key), b.by_seed(key))
-    return Estimate.of_difference(found)
+    return Estimate.of_difference(paired_difference(a.by_seed(key), b.by_seed(key)))
 
 
 def _notes(
     summaries: Sequence[Summary],
-    groups: Sequence[Group],
-    compared: Sequence[tuple[Group, Group]],
+    differences: Sequence[Sequence[Cell]],
+    at: int,
+    twice: Sequence[str],
 ) -> list[str]:
     notes = []
-    n_pairs = [_n_pairs(a, b) for a, b in compared]
-    if max(n_pairs, default=0) > 1:
+    n_pairs = {row[at] for row in differences}
+    if n_pairs - {"1"}:
         notes.append("±: 95 % t-interval of the difference, paired over seeds.")
-    if 1 in n_pairs:
+    if "1" in n_pairs:
         notes.append(
             "A difference of one seed has no error bar: it may be chance. Several "
             "seeds: -m seed=range(10)."
         )
-    for group in groups:
-        if group.completed and not group.by_seed("seed"):
-            name = f"{group.model}-{group.strategy}"
-            notes.append(f"{name}: several runs of one seed, so not paired.")
+    notes += [f"{label}: several runs of one seed, so not paired." for label in twice]
     for status in ["diverged", "failed"]:
         lost = [s for s in summaries if s["status"] == status]
         if lost:
@@ -139,11 +113,11 @@ def _notes(
     return notes
 
 
-def _reasons(groups: Sequence[Group]) -> list[str]:
+def _reasons(summaries: Sequence[Summary]) -> list[str]:
     """Why metrics of completed runs are undefined, each reason once."""
     reasons: dict[str, dict[str, None]] = {}
-    for run in (run for group in groups for run in group.completed):
-        for key, reason in run.get("undefined", {}).items():
-            if key in COLUMNS:
+    for s in summaries:
+        for key, reason in s.get("undefined", {}).items():
+            if s["status"] == "completed" and key in COLUMNS:
                 reasons.setdefault(reason, {})[COLUMNS[key].words] = None
     return [f"{UNDEFINED} {', '.join(names)}: {why}." for why, names in reasons.items()]
