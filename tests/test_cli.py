@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import runpy
 import sys
 from pathlib import Path
@@ -13,6 +12,9 @@ import pytest
 
 from kancl import __version__
 from kancl.cli import main
+from kancl.config.schema import FIXED
+from kancl.config.values import shown
+from kancl.runner.request.registry import GROUPS
 
 SMALL = [
     "scenario.train_samples=48",
@@ -158,38 +160,65 @@ def test_from_repeats_a_run(capsys: Capture) -> None:
     assert len(summaries()) == 2
 
 
-def test_list_shows_every_option_with_its_default(capsys: Capture) -> None:
-    assert main(["list"]) == 0
+def listed(capsys: Capture, *words: str) -> str:
+    """What is listed, as one line: it is broken at the width of the terminal."""
+    capsys.readouterr()
+    assert main(["list", *words]) == 0
     out = capsys.readouterr().out
-    for line in (
-        "split_mnist    Split MNIST:",
-        "scenario.incremental=class  (class|domain|task)",
-        "model.hidden=[64]  (list of int)",
+    assert all(len(line) <= 80 for line in out.splitlines())
+    return " ".join(out.split())
+
+
+def test_list_shows_every_option_with_its_default(capsys: Capture) -> None:
+    out = listed(capsys)
+    for text in (
+        "scenario=split_mnist Split MNIST:",
+        "(class|domain|task)",
+        "model.hidden=[64] sizes of the hidden layers",
         "strategy.ewc_lambda=",
-        "optimizer.lr=0.001  (float)",
-        "training.iterations=null  (int or null, at least 1)",
-        "optimizer.schedule=constant  (constant|linear)",
-        "match=none  (none|params|width|flops)",
-        "match_to=kan  (kan|kan_local|mlp)",
-        "evaluation.samples=200  (int, not negative)",
-        "overwrite=false  (bool)",
-        "tensorboard=all  (all|numbers|none)",
-        "model.input_grid_range=null  ([float, float] or null)",
+        "optimizer.lr=0.001 step size (float)",
+        "training.iterations=null batches per experience instead of epochs",
+        "(int >= 1 or null)",
+        "(constant|linear)",
+        "match=none give the model",
+        "(none|params|width|flops)",
+        "match_to=kan kan|mlp|kan_local",
+        "(int >= 0)",
+        "overwrite=false repeat a run that is completed (bool)",
+        "(all|numbers|none)",
+        "([float, float] or null)",
         "hydra/launcher=basic",
         "inputs-off-the-grid",
     ):
-        assert line in out
-    assert main(["list", "optimizers"]) == 0
-    assert "model=" not in capsys.readouterr().out
+        assert text in out, text
+    assert "model=" not in listed(capsys, "optimizers")
 
 
-def test_list_says_of_every_key_what_it_takes(capsys: Capture) -> None:
-    assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    settings = [line for line in lines if re.match(r" +[a-z_]+(\.[a-z_]+)?=", line)]
-    assert len(settings) > 100
-    for line in settings:
-        assert re.search(r"  \([^()]+\)$", line), line
+def test_list_says_of_every_key_what_it_means_and_takes(capsys: Capture) -> None:
+    options = [("", FIXED)]
+    for group in GROUPS.values():
+        builders = [group.options(name) for name in group.builders]
+        options += [(f"{group.name}.", each) for each in builders]
+    out, n_keys = listed(capsys), 0
+    for prefix, each in options:
+        for key, option in each.items():
+            assert option.help, f"{prefix}{key}"
+            meaning = f"{option.help.rstrip('.')} ({option.kind})"
+            assert f"{prefix}{key}={shown(option.default)} {meaning}" in out
+            n_keys += 1
+    assert n_keys > 100
+
+
+def test_list_shows_one_name_or_key(capsys: Capture) -> None:
+    assert "Source: Kirkpatrick" in listed(capsys, "ewc")
+    assert "strategy=si" not in listed(capsys, "ewc")
+    out = listed(capsys, "optimizer.lr", "seed", "learned-activations")
+    assert "optimizer=adam" in out and "optimizer=sgd" in out and "seed=0" in out
+    assert "learning accuracy beside forgetting" in out
+    out = listed(capsys, "kan_local")
+    assert "preset of model=kan" in out and "model.hidden=[256]" in out
+    assert "model.degree" not in out  # as in kan
+    assert "training.iterations=500 (set with" in listed(capsys, "gaussian_peaks")
 
 
 def test_help_and_version(capsys: Capture) -> None:

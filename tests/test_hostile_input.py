@@ -229,7 +229,7 @@ def test_commands(arguments: Any, culprit: str, capsys: Capture) -> None:
 
 def test_a_list_of_runs_cannot_lead_out_of_its_folder(capsys: Capture) -> None:
     Path("logs/sweeps").mkdir(parents=True)
-    for name in ("../../etc", "/etc"):
+    for name in ("../../etc", "/etc", "a\0b"):
         Path("logs/sweeps/a.json").write_text(json.dumps({"runs": [name]}))
         refused(["status", "logs"], "a.json", capsys)
     Path("logs/sweeps/a.json").write_text("{")
@@ -297,7 +297,7 @@ def test_any_mapping_is_typed_or_refused(
 def test_any_file_is_read_or_refused(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from kancl.config.reading import read_mapping
+    from kancl.config.files import read_mapping
 
     path = tmp_path_factory.mktemp("any") / "config.yaml"
     path.write_bytes(content)

@@ -1,9 +1,10 @@
 """Typed run configuration: what keys there are and what they take (no torch)."""
 
-from kancl.config.groups import Group, Option
+from kancl.config.files import config_dir
+from kancl.config.groups import Group, Option, Part
+from kancl.config.presets import Preset, presets, read_preset
 from kancl.config.schema import Choice, Evaluation, RunConfig, Seeds, Training
-from kancl.config.tree import config_dir
-from kancl.config.typed import defaults, fingerprint, kinds, plain, typed
+from kancl.config.typed import fingerprint, plain, typed
 from kancl.config.values import ConfigError, nearest
 
 __all__ = [
@@ -12,14 +13,16 @@ __all__ = [
     "Evaluation",
     "Group",
     "Option",
+    "Part",
+    "Preset",
     "RunConfig",
     "Seeds",
     "Training",
     "config_dir",
-    "defaults",
     "fingerprint",
-    "kinds",
     "nearest",
     "plain",
+    "presets",
+    "read_preset",
     "typed",
 ]

@@ -1,4 +1,4 @@
-"""The fixed part of a run's configuration, as dataclasses; and its groups.
+"""The keys that every run has, as dataclasses: types, bounds, defaults and meaning.
 
 The four groups ``scenario``, ``model``, ``strategy`` and ``optimizer`` name a builder
 each; what else they take is read off the builder's signature (`kancl.config.groups`).
@@ -6,23 +6,36 @@ each; what else they take is read off the builder's signature (`kancl.config.gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Annotated, Any, Literal, get_type_hints
 
-Head = Literal["auto", "single", "growing", "multi"]
-Schedule = Literal["constant", "linear"]
-Match = Literal["none", "params", "width", "flops"]
+from kancl.config.groups import signature_options
+from kancl.config.values import Bounds
+
+Count = Annotated[int, Bounds(1)]
+Natural = Annotated[int, Bounds(0)]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A builder by name, with all of its options."""
+    """A builder by name, with all of its options.
+
+    Args:
+        name: as it was chosen; folders and tables show it.
+        preset_of: the builder, if ``name`` is a preset of it.
+    """
 
     name: str
     options: Mapping[str, Any]
+    preset_of: str = ""
+
+    @property
+    def builder(self) -> str:
+        return self.preset_of or self.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How each experience is trained.
 
@@ -38,15 +51,15 @@ class Training:
         experience_gamma: the learning rate is multiplied by this after every experience.
     """
 
-    epochs: int = 1
-    iterations: int | None = None
-    batch_size: int = 128
-    eval_batch_size: int | None = None
+    epochs: Count = 1
+    iterations: Count | None = None
+    batch_size: Count = 128
+    eval_batch_size: Count | None = None
     lr_gamma: float | None = None
     experience_gamma: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What is measured while training.
 
@@ -61,14 +74,14 @@ class Evaluation:
             for ``kancl locality``; keeps the network's states.
     """
 
-    points_per_experience: int = 10
-    every_iterations: int | None = None
-    samples: int = 200
+    points_per_experience: Count = 10
+    every_iterations: Count | None = None
+    samples: Natural = 200
     each_epoch: bool = False
     locality: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """When a run's state is written down, to go on from after a kill.
 
@@ -79,12 +92,12 @@ class Checkpoint:
         keep: leave the last checkpoints there once the run is completed.
     """
 
-    every_seconds: float | None = 30.0
-    every_iterations: int | None = None
+    every_seconds: Annotated[float, Bounds(0)] | None = 30.0
+    every_iterations: Count | None = None
     keep: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Seeds:
     """Seeds of single kinds of draws, for crossed designs; null: that of the run.
 
@@ -95,52 +108,24 @@ class Seeds:
         buffers: kept and replayed images, images of importances.
     """
 
-    init: int | None = None
-    order: int | None = None
-    batches: int | None = None
-    buffers: int | None = None
+    init: Natural | None = None
+    order: Natural | None = None
+    batches: Natural | None = None
+    buffers: Natural | None = None
 
 
-@dataclass(frozen=True)
-class Locality:
-    """Mechanisms on the splines of KAN layers; they go with every strategy.
-
-    Args:
-        lazy: steps leave alone the coefficients that no sample of the batch touches,
-            moments and weight decay included, and the optimizer is made anew for each
-            experience. null: where the model asks for it (``kan_local``).
-        freeze_base: base branches and factors per edge learn in the first experience
-            only.
-        hard_mask: coefficients that a past experience visited never move again.
-        drift_lambda: strength of a penalty on coefficients' drift, weighted by how much
-            past experiences used them.
-        grow_off_grid: grids grow before an experience with a larger share of values off
-            them. null: never.
-        refine_below: grids get twice as fine, once, before an experience that uses a
-            smaller share of the bases. 0: never.
-    """
-
-    lazy: bool | None = None
-    freeze_base: bool = False
-    hard_mask: bool = False
-    drift_lambda: float = 0.0
-    grow_off_grid: float | None = None
-    refine_below: float = 0.0
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run, resolved: every key has a value of its type.
 
+    Fields without a line here are groups and sections.
+
     Args:
-        scenario, model, strategy, optimizer: builders by name, with their options.
         head: last layer: single, growing with the classes seen, multi (one per
-            experience), or auto: what the scenario says. Key ``scenario.head``.
-        reset_optimizer: make the optimizer anew for each experience. Key
-            ``optimizer.reset_each_experience``.
+            experience), or auto: what the scenario says.
+        reset_optimizer: make the optimizer anew for each experience.
         schedule: constant, or linear: the learning rate falls to 0 within each
-            experience and starts anew with the next. Key ``optimizer.schedule``.
-        locality: mechanisms on splines.
+            experience and starts anew with the next.
         match: give the model the hidden widths at which it has as many parameters
             (or FLOPs, or the very widths) as the model ``match_to``.
         match_to: the reference, a model that keeps its hidden widths; ``model.*`` keys
@@ -148,7 +133,6 @@ class RunConfig:
             ``match_to.*``. Without options where nothing is to be matched.
         seed: one number for initialisation, class order, permutations, batches and
             buffers, each with a random stream of its own.
-        seeds: other seeds for some of these streams.
         device: auto is cuda where there is one.
         threads: CPU threads of torch; null leaves torch's default. The order of sums,
             so every last bit, depends on it: with 1, machines with more or fewer cores
@@ -166,19 +150,18 @@ class RunConfig:
     model: Choice
     strategy: Choice
     optimizer: Choice
-    head: Head = "auto"
+    head: Literal["auto", "single", "growing", "multi"] = "auto"
     reset_optimizer: bool = False
-    schedule: Schedule = "constant"
+    schedule: Literal["constant", "linear"] = "constant"
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    locality: Locality = field(default_factory=Locality)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    match: Match = "none"
+    match: Literal["none", "params", "width", "flops"] = "none"
     match_to: Choice = Choice("kan", {})
-    seed: int = 0
+    seed: Natural = 0
     seeds: Seeds = field(default_factory=Seeds)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = 1
+    threads: Annotated[int, Bounds(1, 1024)] | None = 1
     deterministic: bool = False
     data_dir: str | None = None
     log_dir: str = "logs"
@@ -193,21 +176,35 @@ class RunConfig:
 
 
 GROUPS = ("scenario", "model", "strategy", "optimizer")
+CHOICES = (*GROUPS, "match_to")
+"""Keys that name a builder; that of ``match_to`` is a model."""
 
-SECTIONS = {
-    "training": Training,
-    "evaluation": Evaluation,
-    "locality": Locality,
-    "checkpoint": Checkpoint,
-    "seeds": Seeds,
+SECTIONS: dict[str, Any] = {
+    name: kind
+    for name, kind in get_type_hints(RunConfig).items()
+    if is_dataclass(kind) and kind is not Choice
 }
+"""Nested parts of a configuration that are no groups: ``training`` and so on."""
 
-GROUP_KEYS = {
-    ("scenario", "head"): "head",
-    ("optimizer", "reset_each_experience"): "reset_optimizer",
-    ("optimizer", "schedule"): "schedule",
+_INSIDE_GROUPS = {
+    "head": "scenario.head",
+    "reset_optimizer": "optimizer.reset_each_experience",
+    "schedule": "optimizer.schedule",
 }
-"""Keys of a group that are no option of its builder, and the field they fill."""
+_NESTED = {*CHOICES, *SECTIONS}
+
+FIXED = {
+    _INSIDE_GROUPS.get(name, name): option
+    for name, option in signature_options(RunConfig, frozenset(_NESTED)).items()
+} | {
+    f"{section}.{name}": replace(option, name=f"{section}.{name}")
+    for section, kind in SECTIONS.items()
+    for name, option in signature_options(kind).items()
+}
+"""All keys that no builder brings; an option's name is its path in a RunConfig."""
+
+TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
+"""Keys of the outermost level."""
 
 NOT_HASHED = (
     "device",
@@ -224,25 +221,3 @@ NOT_HASHED = (
     "checkpoint.keep",
 )
 """Keys that say where and how a run is made, not what it is: no part of its hash."""
-
-AT_LEAST = {
-    "training.epochs": 1,
-    "training.iterations": 1,
-    "training.batch_size": 1,
-    "training.eval_batch_size": 1,
-    "evaluation.points_per_experience": 1,
-    "evaluation.every_iterations": 1,
-    "evaluation.samples": 0,
-    "checkpoint.every_seconds": 0,
-    "checkpoint.every_iterations": 1,
-    "seed": 0,
-    "seeds.init": 0,
-    "seeds.order": 0,
-    "seeds.batches": 0,
-    "seeds.buffers": 0,
-    "threads": 1,
-}
-"""Smallest value of each whole number."""
-
-AT_MOST = {"threads": 1024}
-"""Largest value of a whole number that has one."""

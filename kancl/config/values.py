@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections.abc
 import difflib
 import math
 import types
-import typing
-from typing import Any, Iterable, Literal, Union, get_args, get_origin
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 class ConfigError(ValueError):
@@ -25,18 +25,38 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return "one of: " + ", ".join(names)
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Ends of what a number may be, as the second argument of ``Annotated``."""
+
+    least: int
+    most: int | None = None
+
+    def check(self, value: float, key: str) -> None:
+        """Raises: ConfigError naming the end that is passed."""
+        if value < self.least:
+            raise ConfigError(f"{key} must be at least {self.least}, not {value}")
+        if self.most is not None and value > self.most:
+            raise ConfigError(f"{key} must be at most {self.most}, not {value}")
+
+    def __str__(self) -> str:
+        return f">= {self.least}" + (f" and <= {self.most}" if self.most else "")
+
+
 def describe(annotation: Any) -> str:
     """Name the type as a user would: ``int``, ``list of int``, ``none|unit``."""
     if annotation is type(None):
         return "null"
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return f"{describe(arguments[0])} {arguments[1]}"
     if origin is Literal:
         return "|".join(str(choice) for choice in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(describe(part) for part in arguments)
     if origin is tuple and Ellipsis not in arguments:
         return "[" + ", ".join(describe(part) for part in arguments) + "]"
-    if origin in (collections.abc.Sequence, list, tuple):
+    if origin in (Sequence, list, tuple):
         return f"list of {describe(arguments[0])}"
     if annotation in (int, float, bool, str):
         return str(annotation.__name__)
@@ -49,6 +69,10 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     Raises: ConfigError naming ``key``, what it takes and the nearest right value.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        value = convert(value, arguments[0], key)
+        arguments[1].check(value, key)
+        return value
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -65,10 +89,10 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
             return value
         names = [str(choice) for choice in arguments]
         raise ConfigError(
-            f"{key}={_shown(value)} is not one of {', '.join(names)}"
+            f"{key}={shown(value)} is not one of {', '.join(names)}"
             + _hint(key, difflib.get_close_matches(str(value), names, 1, 0.3))
         )
-    if origin in (collections.abc.Sequence, list, tuple):
+    if origin in (Sequence, list, tuple):
         return _convert_list(value, annotation, key)
     return _convert_scalar(value, annotation, key)
 
@@ -120,19 +144,21 @@ def _refused(
 ) -> ConfigError:
     kind = describe(annotation)
     return ConfigError(
-        f"{key} takes {kind}, not {_shown(value)}" + _hint(key, [better] * bool(better))
+        f"{key} takes {kind}, not {shown(value) or 'an empty value'}"
+        + _hint(key, [better] * bool(better))
     )
 
 
-def _hint(key: str, better: typing.Sequence[str | None]) -> str:
+def _hint(key: str, better: Sequence[str | None]) -> str:
     return f"; nearest: {key}={better[0]}" if better else ""
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it is typed."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_shown(item) for item in value) + "]"
-    return str(value) if str(value) else "an empty value"
+        return "[" + ",".join(shown(item) for item in value) + "]"
+    return str(value)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from kancl.metrics.score import Score
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.measures import so_far
 from kancl.runs.measurements import Measurement
 

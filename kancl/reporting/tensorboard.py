@@ -31,9 +31,9 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from kancl.metrics import SeenExperiencesAccuracy
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
-from kancl.plugins.diagnosis.locality import LOCALITY
-from kancl.plugins.measuring.off_grid import OFF_GRID
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.off_grid import OFF_GRID
+from kancl.observe.recorder import RecorderPlugin
+from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
 from kancl.reporting.measures import so_far

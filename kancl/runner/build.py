@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,14 +15,17 @@ from torch.optim import Optimizer
 from kancl.benchmarks import Benchmark
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
-from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
+from kancl.models.cost import (
+    forward_flops,
+    match_hidden,
+    n_active_parameters,
+    n_parameters,
+)
 from kancl.models.heads import with_head
 from kancl.models.inspect import spline_network
-from kancl.models.matching import match_hidden
 from kancl.runner.memory import refuse_if_out_of_memory
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
-from kancl.strategies import check_pair
 
 SAMPLES = 2_000  # that quantiles are taken of
 
@@ -73,13 +76,6 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
     try:
         benchmark = benchmark or build_benchmark(config, device)
         head = head_kind(config, benchmark)
-        check_pair(
-            config.strategy.name,
-            model=config.model.name,
-            head=head,
-            incremental=benchmark.info.incremental,
-            regression=benchmark.info.function is not None,
-        )
         solver = _Networks(benchmark, head)
         reference = None
         model = config.model
@@ -110,7 +106,7 @@ def resolve_device(name: str) -> torch.device:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
-    builder = GROUPS["scenario"].builder(config.scenario.name)
+    builder = GROUPS["scenario"].builder(config.scenario.builder)
     benchmark: Benchmark = builder(
         **config.scenario.options,
         data_dir=config.data_dir,
@@ -121,7 +117,7 @@ def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    builder = GROUPS["optimizer"].builder(config.optimizer.name)
+    builder = GROUPS["optimizer"].builder(config.optimizer.builder)
     optimizer: Optimizer = builder(parameters, **config.optimizer.options)
     return optimizer
 
@@ -204,14 +200,14 @@ class _Networks:
             grown = partial(self.grown if by == "params" else self._plain, choice)
             target = reference.n_parameters if by == "params" else reference.flops
             solved = match_hidden(grown, len(hidden), target, by)
-        return Choice(choice.name, {**choice.options, "hidden": tuple(solved)})
+        return replace(choice, options={**choice.options, "hidden": tuple(solved)})
 
     def _plain(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
         info = self._benchmark.info
         options: dict[str, Any] = dict(choice.options)
         if hidden is not None:
             options["hidden"] = tuple(hidden)
-        builder = GROUPS["model"].builder(choice.name)
+        builder = GROUPS["model"].builder(choice.builder)
         network: nn.Module = builder(
             info.in_features, info.n_outputs, input_range=info.input_range, **options
         )

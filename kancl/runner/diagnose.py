@@ -25,7 +25,7 @@ from kancl.metrics.locality import AT_ONCE, forecast_quality, leak_of_layer
 from kancl.metrics.rollback import Rollback, rollback, rolled_back
 from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import layer_weights, named_layers
-from kancl.plugins.diagnosis.locality import LOCALITY, VIEWS
+from kancl.observe.snapshots import LOCALITY, VIEWS
 from kancl.reporting import wide_console
 from kancl.reporting.figures import as_pixels
 from kancl.runner.build import Parts, build, build_benchmark

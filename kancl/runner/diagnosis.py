@@ -14,9 +14,9 @@ from torch import Tensor
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
 from kancl.metrics.locality import Occupancy
-from kancl.plugins.diagnosis.learned_function import LearnedFunctionPlugin
-from kancl.plugins.diagnosis.locality import LOCALITY, LocalityPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.learned_function import LearnedFunctionPlugin
+from kancl.observe.recorder import RecorderPlugin
+from kancl.observe.snapshots import LOCALITY, LocalityPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.learned_function import LearnedFunction, learned_functions
 from kancl.reporting.locality import (

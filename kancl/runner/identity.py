@@ -45,7 +45,11 @@ def _code_of_kancl() -> str:
 
 def _own_code(config: RunConfig) -> str:
     """Identify the files with the builders that a user has registered; "" without any."""
-    chosen = [group.builder(getattr(config, key).name) for key, group in GROUPS.items()]
+    chosen = [
+        part.builder
+        for key, group in GROUPS.items()
+        for part in group.parts(getattr(config, key).builder)
+    ]
     own = [b for b in chosen if b.__module__.partition(".")[0] != "kancl"]
     files = {Path(inspect.getsourcefile(builder) or "") for builder in own}
     return code_fingerprint(filter(Path.is_file, files)) if own else ""

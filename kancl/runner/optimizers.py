@@ -16,14 +16,24 @@ from torch.optim import Optimizer
 def adam(
     parameters: Iterable[nn.Parameter], *, lr: float = 1e-3, weight_decay: float = 0.0
 ) -> Optimizer:
-    """Adam, with the usual betas (0.9, 0.999)."""
+    """Adam, with the usual betas (0.9, 0.999).
+
+    Args:
+        lr: step size.
+        weight_decay: strength of a pull to 0, part of the gradient.
+    """
     return torch.optim.Adam(parameters, lr, weight_decay=weight_decay, fused=True)
 
 
 def adamw(
     parameters: Iterable[nn.Parameter], *, lr: float = 1e-3, weight_decay: float = 1e-4
 ) -> Optimizer:
-    """Adam with decoupled weight decay."""
+    """Adam with decoupled weight decay.
+
+    Args:
+        lr: step size.
+        weight_decay: strength of a pull to 0, beside the gradient.
+    """
     return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay, fused=True)
 
 
@@ -34,7 +44,13 @@ def sgd(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
 ) -> Optimizer:
-    """Stochastic gradient descent, with momentum if asked for."""
+    """Stochastic gradient descent, with momentum if asked for.
+
+    Args:
+        lr: step size.
+        momentum: share of the last step that goes into the next.
+        weight_decay: strength of a pull to 0, part of the gradient.
+    """
     return torch.optim.SGD(
         parameters, lr, momentum=momentum, weight_decay=weight_decay, fused=True
     )

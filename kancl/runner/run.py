@@ -16,18 +16,17 @@ from torch import Tensor
 
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
+from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
-from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
-from kancl.plugins.measuring.off_grid import OffGridPlugin
-from kancl.plugins.measuring.recorder import Diverged, RecorderPlugin
+from kancl.observe.curves import ForgettingCurvePlugin
+from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.runner.build import Parts, Size, build, resolve_device
 from kancl.runner.checkpoint import (
     CheckpointFolder,
     CheckpointPlugin,
-    Interrupted,
-    Interruption,
     Unresumable,
 )
 from kancl.runner.denormals import flushed_denormals
@@ -35,7 +34,7 @@ from kancl.runner.diagnosis import Diagnosis
 from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
 from kancl.runner.seeding import be_deterministic, stream_seeds
-from kancl.runner.train import HELD, iterations_planned, train
+from kancl.runner.train import STATE_BYTES, iterations_planned, train
 from kancl.runs import RunFolder, all_metrics, names, read_completed, run_lock
 from kancl.runs.provenance import environment
 from kancl.strategies import trains_jointly, trains_last_layer_only
@@ -50,8 +49,8 @@ def run(
 ) -> dict[str, Any]:
     """Train and evaluate as configured, write the run folder, return its summary.
 
-    A completed run is not repeated unless ``config.overwrite``; one that was killed goes
-    on from its last checkpoint, to the same bytes. A run that fails or diverges is
+    A completed run is not repeated unless ``config.overwrite``; one that was killed is
+    resumed from its last checkpoint, to the same bytes. A run that fails or diverges is
     written down as such, with its traceback.
 
     Args:
@@ -95,7 +94,7 @@ def run(
                 checkpoints.clear()
                 folder.start(plain(config), environment(device))
             else:
-                say(f"  {folder.path.name} goes on at iteration {point.iteration}")
+                say(f"  {folder.path.name} resumes at iteration {point.iteration}")
                 folder.resume(point.iteration, environment(device))
             try:
                 shown = None if quiet else console
@@ -129,9 +128,9 @@ def _make(
     interruption: Interruption,
     console: Console | None,
 ) -> dict[str, Any]:
-    """Make the run from its beginning, or from where ``keeper`` takes it up.
+    """Make the run from its beginning, or from where ``keeper`` resumes it.
 
-    Raises: Unresumable, if the state to go on from does not fit.
+    Raises: Unresumable, if the state to resume from does not fit.
     """
     device = resolve_device(config.device)
     if device.type == "cuda":
@@ -139,12 +138,12 @@ def _make(
     summary = {**_identity(config, parts), "status": "failed"}
     recorder = RecorderPlugin(
         parts.benchmark.info.n_experiences,
-        trains_jointly=trains_jointly(config.strategy.name),
+        trains_jointly=trains_jointly(config.strategy.builder),
         score=parts.benchmark.info.score,
     )
     diagnosis = Diagnosis(config, parts, recorder)
     off_grid = OffGridPlugin(recorder, parts.benchmark.test_stream)
-    board = _board(config, folder, recorder, summary, keeper.goes_on_at)
+    board = _board(config, folder, recorder, summary, keeper.resumed_at)
     plugins = [*_curve(config, parts, recorder), off_grid, *diagnosis.plugins, *board]
     try:
         for _ in train(config, parts, recorder, plugins, console, keeper):
@@ -154,8 +153,7 @@ def _make(
     except Unresumable:
         raise
     except Interrupted as stopped:
-        keeper.write(inside=False)
-        stopped.wrote = True
+        stopped.wrote = keeper.write(inside=False)
         raise
     except Exception as error:
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
@@ -193,7 +191,7 @@ def _write_down(
     """Everything that came out; the summary, which says that all is there, last."""
     if "traceback" in summary:
         folder.write_error(summary.pop("traceback"))
-    if trains_last_layer_only(config.strategy.name):
+    if trains_last_layer_only(config.strategy.builder):
         parts = replace(parts, size=_size_as_trained(parts))
         summary |= _size(parts)
     summary |= _results(recorder, off_grid)
@@ -216,7 +214,7 @@ def _board(
     folder: RunFolder,
     recorder: RecorderPlugin,
     identity: dict[str, Any],
-    goes_on_at: int | None,
+    resumed_at: int | None,
 ) -> list[TensorBoardPlugin]:
     if config.tensorboard == "none":
         return []
@@ -229,7 +227,7 @@ def _board(
             card=_card(identity),
             figures=config.tensorboard == "all",
             picture_share=0.05,
-            resumed_at=goes_on_at,
+            resumed_at=resumed_at,
         )
     ]
 
@@ -313,16 +311,16 @@ def _cost(
     """
     n_samples = recorder.iteration * config.training.batch_size
     # Forward and backward are three forward passes, by custom.
-    passes = 1 if trains_last_layer_only(config.strategy.name) else 3
+    passes = 1 if trains_last_layer_only(config.strategy.builder) else 3
     cost: dict[str, Any] = {"training_flops": passes * parts.size.flops * n_samples}
     if recorder.train_seconds:
         rate = recorder.iteration / recorder.train_seconds
         cost["iterations_per_second"] = rate
     if device.type == "cuda":
         cost["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    _, held = recorder.series(HELD)
-    if held:
-        cost["strategy_bytes"] = int(held[-1])
+    _, kept = recorder.series(STATE_BYTES)
+    if kept:
+        cost["strategy_state_bytes"] = int(kept[-1])
     return cost
 
 

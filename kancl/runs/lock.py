@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from kancl.config import ConfigError
-from kancl.runs.files import try_json
+from kancl.runs.files import NO_LINK, try_json
 from kancl.runs.names import LOCK
 
 try:
@@ -89,7 +89,7 @@ def _take(path: Path) -> int:
     """Open the lock's file and lock it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o644)
     except (OSError, ValueError) as error:  # ValueError: a null in the name
         why = getattr(error, "strerror", None) or error
         raise ConfigError(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.config.reading import read_mapping
+from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.metrics.score_matrix import METRICS, RMSE_METRICS, matrix_from_series

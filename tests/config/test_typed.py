@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +15,12 @@ from kancl.config import (
     ConfigError,
     Group,
     config_dir,
-    defaults,
     fingerprint,
     plain,
     typed,
 )
-from kancl.config.typed import keys
+from kancl.config.schema import FIXED, SECTIONS
+from kancl.config.typed import all_options
 
 
 def split(*, seed: int = 0, kind: Literal["class", "task"] = "class") -> None:
@@ -42,10 +43,10 @@ def adam(parameters: object, *, lr: float = 1e-3) -> None: ...
 
 
 GROUPS = {
-    "scenario": Group("scenario", {"split": split}, frozenset({"seed"})),
-    "model": Group("model", {"kan": spline, "mlp": dense}),
-    "strategy": Group("strategy", {"naive": naive}),
-    "optimizer": Group("optimizer", {"adam": adam}),
+    "scenario": Group("scenario", {"split": split}, {"seed"}, presets=dict),
+    "model": Group("model", {"kan": spline, "mlp": dense}, presets=dict),
+    "strategy": Group("strategy", {"naive": naive}, presets=dict),
+    "optimizer": Group("optimizer", {"adam": adam}, presets=dict),
 }
 NAMES = {"scenario": "split", "model": "kan", "strategy": "naive", "optimizer": "adam"}
 
@@ -94,7 +95,7 @@ def test_plain_and_typed_are_inverse_through_yaml() -> None:
         ({"training": {"epochs": "two"}}, "training.epochs takes int, not two"),
         ({"seed": -1}, "seed must be at least 0, not -1"),
         ({"match": "param"}, "nearest: match=params"),
-        ({"match_to": "mpl"}, "there is no model=mpl; nearest: mlp"),
+        ({"match_to": "mpl"}, "there is no match_to=mpl; nearest: mlp"),
         ({"scenario": {"name": "split", "seed": 3}}, "scenario.seed is not a key"),
         ({"scenario": {"name": "split", "kind": "tsk"}}, "scenario.kind=task"),
         ({"_target_": "os.system"}, "cannot name Python objects"),
@@ -132,17 +133,42 @@ def test_hash_tells_runs_apart_but_not_where_they_are_made() -> None:
 
 
 def test_keys_are_those_of_the_chosen_builders() -> None:
-    found = keys(GROUPS, {**NAMES, "model": "mlp", "match_to": "kan"})
-    assert {"model.hidden", "match_to.grid", "scenario.head", "seed"} <= found
+    found = all_options(GROUPS, {**NAMES, "model": "mlp", "match_to": "kan"})
+    assert {"model.hidden", "match_to.grid", "scenario.head", "seed"} <= found.keys()
     assert "model.grid" not in found and "scenario.seed" not in found
 
 
-def test_the_yaml_shows_the_defaults_of_the_dataclasses() -> None:
-    shown = OmegaConf.to_container(OmegaConf.load(config_dir() / "config.yaml"))
-    assert isinstance(shown, dict)
-    chosen = [entry for entry in shown.pop("defaults") if entry != "_self_"]
-    assert [next(iter(entry)) for entry in chosen] == list(GROUPS)
-    assert shown == defaults()
+def test_every_fixed_key_has_its_default_and_its_meaning_in_one_dataclass() -> None:
+    config = typed(mapping(), GROUPS)
+    for key, option in FIXED.items():
+        assert option.help and option.kind, key
+        assert attrgetter(option.name)(config) == option.default, key
+    assert {key.partition(".")[0] for key in FIXED if "." in key} - {*GROUPS} == {
+        *SECTIONS
+    }
+    assert FIXED["training.iterations"].kind == "int >= 1 or null"
+    assert FIXED["threads"].kind == "int >= 1 and <= 1024 or null"
+
+
+def test_the_top_configuration_makes_choices_only() -> None:
+    chosen = OmegaConf.to_container(OmegaConf.load(config_dir() / "config.yaml"))
+    assert isinstance(chosen, dict) and chosen.keys() == GROUPS.keys()
+
+
+def test_a_preset_of_a_users_own_is_written_down_whole() -> None:
+    mine = {"name": "mine", "preset_of": "kan", "grid": 9}
+    config = typed(mapping(model=mine), GROUPS)
+    assert config.model.options == {"hidden": (64,), "grid": 9, "scale": 1.0}
+    assert (config.model.name, config.model.builder) == ("mine", "kan")
+    assert typed(plain(config), GROUPS) == config
+    for name, preset_of, says in [
+        ("mlp", "kan", "model=mlp is no preset of kan"),
+        ("../mine", "kan", "there is no model=../mine"),
+        ("mine", "kna", "there is no model=kna; nearest: kan"),
+        ("mine", 3, "there is no model=3"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            typed(mapping(model={"name": name, "preset_of": preset_of}), GROUPS)
 
 
 def test_an_option_without_default_is_the_programmers_mistake() -> None:

@@ -27,10 +27,9 @@ from kancl.plugins.penalties.synaptic_intelligence import (
     SynapticIntelligencePlugin,
 )
 from kancl.plugins.rehearsal.agem import AGEMPlugin
-from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
 from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
 from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
-from kancl.plugins.rehearsal.memory import GroupedExemplars
+from kancl.plugins.rehearsal.memory import ExemplarMemory, GroupedExemplars
 from kancl.plugins.rehearsal.mir import MIRPlugin
 from kancl.plugins.rehearsal.replay import ReplayPlugin
 from kancl.plugins.schedules.learning_rate import LinearDecayPlugin
@@ -42,37 +41,36 @@ from kancl.plugins.steps.preconditioners import DiagonalOccupancy
 from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
 
 FACTORIES = {
-    "rehearsal.agem": lambda: AGEMPlugin(ExemplarMemory(total=12)),
+    "rehearsal.agem": lambda: AGEMPlugin(mem_size=12),
     "outputs.closed_form_readout": lambda: ClosedFormReadoutPlugin(
         lambda layer, sums: ridge_weights(sums, 1e-3), gram=True
     ),
-    "regularization.ewc": lambda: EWCPlugin(10.0),
+    "regularization.ewc": lambda: EWCPlugin(ewc_lambda=10.0),
     "rehearsal.from_scratch": FromScratchPlugin,
     "rehearsal.gdumb": lambda: MemoryOnlyPlugin(GroupedExemplars(total=12)),
-    "regularization.l2_anchor": lambda: L2AnchorPlugin(1.0),
+    "regularization.l2_anchor": lambda: L2AnchorPlugin(l2_lambda=1.0),
     "regularization.lwf": LwFPlugin,
     "training.learning_rate": LinearDecayPlugin,
-    "locality.drift_penalty": lambda: DriftPenaltyPlugin(1.0),
+    "locality.drift_penalty": lambda: DriftPenaltyPlugin(drift_lambda=1.0),
     "locality.frozen_base": FrozenBasePlugin,
     "locality.grid_growth": lambda: GridGrowthPlugin(1.0),
     "locality.hard_mask": HardMaskPlugin,
     "locality.lazy_steps": LazyStepsPlugin,
-    "regularization.mas": lambda: MASPlugin(1.0),
-    "rehearsal.mir": lambda: MIRPlugin(ExemplarMemory(total=12)),
+    "regularization.mas": lambda: MASPlugin(mas_lambda=1.0),
+    "rehearsal.mir": lambda: MIRPlugin(mem_size=12),
     "training.optimizer_state": lambda: OptimizerStatePlugin(reset=True),
-    "rehearsal.replay": lambda: ReplayPlugin(ExemplarMemory(total=12)),
+    "rehearsal.replay": lambda: ReplayPlugin(mem_size=12),
     "locality.step_preconditioner": lambda: StepPreconditionerPlugin(
         lambda layer, first: DiagonalOccupancy(1.0)
     ),
-    "regularization.synaptic_intelligence": lambda: SynapticIntelligencePlugin(1.0),
+    "regularization.synaptic_intelligence": lambda: SynapticIntelligencePlugin(
+        si_c=1.0
+    ),
 }
 WITHOUT_EDGE_SCALE = {"outputs.closed_form_readout", "locality.step_preconditioner"}
 """Plugins that want features common to all outputs of a layer."""
 MEASURING = {
-    "diagnosis.learned_function",
-    "diagnosis.locality",
     "measuring.epoch_evaluation",
-    "measuring.forgetting_curve",
     "measuring.off_grid",
     "measuring.quiet_evaluation",
     "measuring.recorder",

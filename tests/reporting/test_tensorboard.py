@@ -20,9 +20,9 @@ from kancl.metrics.score_matrix import (
 )
 from kancl.models import kan
 from kancl.models.heads import with_head
-from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
-from kancl.plugins.measuring.off_grid import OffGridPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.curves import ForgettingCurvePlugin
+from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
 from kancl.reporting.tags import TAGS
 from kancl.reporting.tensorboard import (

@@ -9,7 +9,7 @@ from kancl.cli import main
 from kancl.config import ConfigError
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
-from kancl.runner.studies.bounds import read_learned
+from kancl.runner.studies.learned import read_learned
 from kancl.runs import read_run
 from kancl.strategies.pairs import LEARNS_VALUES
 

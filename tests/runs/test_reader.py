@@ -98,9 +98,10 @@ def test_a_matrix_that_is_missing_is_said_and_not_needed(plant):
 
 def test_values_of_another_kind_are_not_numbers(plant):
     (folder,) = plant("model=kan", outcome=lambda config: (0.9, 0.5))
-    edit(folder, n_parameters="<b>many</b>", flops=True)
+    edit(folder, n_parameters="<b>many</b>", flops=True, n_iterations=10**4000)
     run = read_run(folder)
     assert run.number("n_parameters") is run.number("flops") is None
+    assert run.number("n_iterations") is None
     assert json.loads((folder / "summary.json").read_text())["flops"] is True
 
 

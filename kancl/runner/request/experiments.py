@@ -1,8 +1,9 @@
-"""Experiments: comparisons written down, one file of overrides each.
+"""Experiments: comparisons written down, one file of settings each.
 
-A file holds a question, what all sides share, and the sides, everything as it is typed
-after ``kancl run -m``; so its fairness can be read off it. ``kancl run experiment=NAME``
-makes its runs; whatever else is typed applies to all sides and comes last.
+A file holds a question, what all variants share, and the variants; so its fairness can
+be read off it. Each is a list of overrides, as typed after ``kancl run -m``, or the keys
+and values of a configuration, with sweeps as values. ``kancl run experiment=NAME`` makes
+its runs; whatever else is typed applies to all variants and comes last.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from kancl.config import ConfigError, config_dir, nearest
+from kancl.config.files import flat, read_mapping
+from kancl.config.schema import CHOICES
+from kancl.config.values import shown
 
 KEY = "experiment="
-KEYS = ("question", "source", "control", "shared", "sides", "tuning")
+KEYS = ("question", "source", "control", "shared", "variants", "tuning")
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,15 @@ class Experiment:
     Args:
         question: what it is to settle.
         control: what rules out the known confound.
-        shared: overrides of every side.
-        sides: overrides of each; a sweep in one makes several.
-        tuning: what ``kancl tune`` did to choose them, if it did.
+        shared: overrides of every variant.
+        variants: overrides of each; a sweep in one makes several.
     """
 
     name: str
     question: str
     control: str
     shared: tuple[str, ...]
-    sides: tuple[tuple[str, ...], ...]
-    tuning: tuple[dict[str, Any], ...] = ()
+    variants: tuple[tuple[str, ...], ...]
 
 
 def experiment_names() -> list[str]:
@@ -58,28 +58,24 @@ def read_experiment(name: str | Path) -> Experiment:
         path = config_dir() / "experiment" / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: experiment= takes a name or a file")
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # whatever YAML stumbles over
-        reason = str(error).strip().split("\n")[0]
-        raise ConfigError(f"{path} is no YAML: {reason}") from error
-    if not isinstance(content, dict) or not content.get("sides"):
-        raise ConfigError(f"{path} is no experiment: it has no sides")
-    for key in map(str, content):
+    content = read_mapping(path)
+    for key in content:
         if key not in KEYS:
             raise ConfigError(f"{path}: {key} is not a key; {nearest(key, KEYS)}")
+    variants = content.get("variants")
+    if not variants or not isinstance(variants, list):
+        raise ConfigError(f"{path} is no experiment: it has no variants")
     return Experiment(
         path.stem,
         " ".join(str(content.get("question", "")).split()),
         " ".join(str(content.get("control", "")).split()),
-        _words(content.get("shared", []), f"{path}: shared"),
-        tuple(_words(side, f"{path}: sides") for side in content["sides"]),
-        tuple(content.get("tuning", ())),
+        _overrides(content.get("shared", []), f"{path}: shared"),
+        tuple(_overrides(variant, f"{path}: variants") for variant in variants),
     )
 
 
 def expanded(overrides: Sequence[str]) -> tuple[list[list[str]], list[str], bool]:
-    """The overrides of every side, those typed, and whether an experiment was asked for.
+    """The overrides of every variant, those typed, and whether it is an experiment.
 
     Raises: ConfigError for more than one, or one that does not exist.
     """
@@ -90,11 +86,18 @@ def expanded(overrides: Sequence[str]) -> tuple[list[list[str]], list[str], bool
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)}: one experiment at a time")
     experiment = read_experiment(asked[0].removeprefix(KEY))
-    sides = [[*experiment.shared, *side, *others] for side in experiment.sides]
-    return sides, others, True
+    shared, variants = experiment.shared, experiment.variants
+    return [[*shared, *variant, *others] for variant in variants], others, True
 
 
-def _words(given: Any, where: str) -> tuple[str, ...]:
+def _overrides(given: Any, where: str) -> tuple[str, ...]:
+    """As they are typed: ``{model: {name: kan, hidden: [4]}}`` is ``model=kan`` and so on."""
+    if isinstance(given, dict):
+        names = {f"{key}.name": key for key in CHOICES}
+        given = [f"{names.get(k, k)}={shown(v)}" for k, v in flat(given).items()]
     if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
-        raise ConfigError(f"{where} takes a list of overrides, such as [model=kan]")
+        raise ConfigError(
+            f"{where} takes keys, such as model: kan, or a list of overrides, such as "
+            "[model=kan]"
+        )
     return tuple(given)

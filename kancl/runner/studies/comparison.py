@@ -33,7 +33,7 @@ from kancl.runs.names import COMPARISONS
 from kancl.runs.status import report_failures
 
 
-def carry_out(
+def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
 ) -> Summaries:
     """Make the runs, then print a table, the paths and the TensorBoard line."""

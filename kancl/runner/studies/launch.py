@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from kancl.runner.identity import run_folder
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
-from kancl.runner.studies.engines import launch
+from kancl.runner.studies.engines import launch, warn
 from kancl.runs import RunLocked, lock_holder
 from kancl.runs.files import try_json
 from kancl.runs.names import SUMMARY
@@ -42,31 +41,31 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
         log_dir = Path(request.configs[0].log_dir)
         note_sweep(log_dir, [run_folder(c) for c in request.configs])
     if not request.launcher:
+        first = to_do[0] if to_do else None
         return [
-            _cell(
-                config,
-                parts if to_do and config is to_do[0] else None,
-                console,
-                quiet,
-            )
+            _make(config, console, quiet, parts if config is first else None)
             for config in request.configs
         ]
     for config in request.configs:
         if config not in to_do and not quiet:
             run(config, console=console)  # says that it is skipped
     if to_do:
-        launch(to_do, request.launcher, _quietly)
+        launch(to_do, request.launcher, _make)
     return [_summary(config) for config in request.configs]
 
 
-def _cell(
-    config: RunConfig, parts: Parts | None, console: Console, quiet: bool
+def _make(
+    config: RunConfig,
+    console: Console | None = None,
+    quiet: bool = True,
+    parts: Parts | None = None,
 ) -> dict[str, Any]:
     """One run of several; whatever goes wrong with it becomes part of its summary."""
+    console = console or Console(quiet=True)
     try:
         summary = run(config, parts=parts, console=console, quiet=quiet)
     except RunLocked as locked:
-        _warn(f"{locked}; left to it")
+        warn(f"{locked}; left to it")
         return _without_result(config, "running", str(locked))
     except ConfigError:
         raise
@@ -75,7 +74,7 @@ def _cell(
         summary = _without_result(config, "failed", why)
     if summary["status"] != "completed":
         why = summary.get("error", "")
-        _warn(f"{run_folder(config)} {summary['status']}: {why}")
+        warn(f"{run_folder(config)} {summary['status']}: {why}")
     return summary
 
 
@@ -100,12 +99,3 @@ def _without_result(config: RunConfig, status: str, error: str) -> dict[str, Any
         "status": status,
         "error": error,
     }
-
-
-def _warn(text: str) -> None:
-    print(f"kancl: {text}", file=sys.stderr, flush=True)
-
-
-def _quietly(config: RunConfig) -> None:
-    """One run, in whatever process a launcher made for it."""
-    _cell(config, None, Console(quiet=True), quiet=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.strategies import STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]

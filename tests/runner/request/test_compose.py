@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 from torch import nn
 
-from kancl.config import ConfigError, RunConfig, config_dir, plain
-from kancl.config.schema import GROUP_KEYS
+from kancl.config import ConfigError, Group, Part, RunConfig, plain, typed
 from kancl.models import KAN, MLP, MODELS
-from kancl.runner.request import compose
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_folder, read_request
 from kancl.runner.request.registry import GROUPS
+from kancl.strategies import STRATEGIES
 
-YAMLS = [
-    (path.parent.name, path.stem)
-    for path in config_dir().glob("*/*.yaml")
-    if path.parent.name in GROUPS
-]
+NAMES = [(group, name) for group in GROUPS for name in GROUPS[group].names]
 
 
 def one(*overrides: str) -> RunConfig:
@@ -42,30 +38,8 @@ def test_the_main_job_of_the_issue_is_understood() -> None:
     assert config.scenario.options["incremental"] == "class"
 
 
-@pytest.mark.parametrize(("group", "name"), YAMLS)
-def test_each_yaml_shows_the_options_and_defaults_of_its_builder(
-    group: str, name: str
-) -> None:
-    shown = OmegaConf.to_container(
-        OmegaConf.load(config_dir() / group / f"{name}.yaml")
-    )
-    options: dict[str, Any] = {"name": name}
-    for key, value in GROUPS[group].defaults(name).items():
-        options[key] = list(value) if isinstance(value, tuple) else value
-    for (owner, key), field in GROUP_KEYS.items():
-        if owner == group:
-            options[key] = getattr(RunConfig, field)
-    assert shown == options
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_each_builder_has_its_yaml(group: str) -> None:
-    named = {name for owner, name in YAMLS if owner == group}
-    assert named == set(GROUPS[group].builders)
-
-
-@pytest.mark.parametrize(("group", "name"), YAMLS)
-def test_each_yaml_loads_and_builds(group: str, name: str) -> None:
+@pytest.mark.parametrize(("group", "name"), NAMES)
+def test_each_name_builds(group: str, name: str) -> None:
     choice = f"{group}={name}"
     small = ["model.hidden=[3]"]
     if name != "gaussian_peaks":  # a regression, which has no images to count
@@ -147,7 +121,7 @@ REFUSED = [
     (["scenario.normalize=standrd"], "nearest: scenario.normalize=standard"),
     (["scenario.head=mutli"], "nearest: scenario.head=multi"),
     (["match=param"], "nearest: match=params"),
-    (["match_to=mpl"], "there is no model match_to=mpl; nearest: mlp"),
+    (["match_to=mpl"], "there is no match_to=mpl; nearest: mlp"),
     (["device=gpu"], "nearest: device=cpu"),
     (["seed=-1"], "seed must be at least 0, not -1"),
     (["seed=1,2"], "seed=1,2 asks for several runs; add -m"),
@@ -287,16 +261,87 @@ def test_a_folder_without_config_is_no_run(tmp_path: Path) -> None:
         read_folder(tmp_path, [])
 
 
-def test_a_target_in_a_file_of_the_tree_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_preset_of_a_users_own_is_a_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "preset_of: mlp\nhelp: narrow\nhidden: [5]\n"
+        "with: {optimizer: {lr: 0.5}, model=mine: {training.epochs: 7}}\n"
+    )
+    config = one(f"model={mine}", "model.dropout=0.5", "training.epochs=3")
+    assert (config.model.name, config.model.builder) == ("mine", "mlp")
+    assert config.model.options["hidden"] == (5,)
+    assert config.model.options["dropout"] == 0.5
+    assert config.optimizer.options["lr"] == 0.5 and config.training.epochs == 3
+    assert one(f"model={mine}", "optimizer.lr=2").optimizer.options["lr"] == 2
+    assert one(f"model={mine}", "scenario=gaussian_peaks").model.options["hidden"] == (
+        5,
+    )
+    assert one(f"model={mine}").training.epochs == 7
+    matched = one(f"match_to={mine}", "match=params")
+    assert matched.match_to.options["hidden"] == (5,)
+    assert matched.optimizer.options["lr"] == 0.001  # no settings of the reference
+    models = read_request([f"model={mine},kan"], sweep=True).configs
+    assert [c.model.name for c in models] == ["mine", "kan"]
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(plain(config)))
+    mine.unlink()
+    assert replace(read_folder(tmp_path, []), log_dir="logs") == config
+    check([config])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        (
+            "mine",
+            "preset_of: mlp\n_target_: os.system",
+            "model._target_ is not a key of",
+        ),
+        ("mine", "preset_of: mlp\nhiden: [5]", "nearest: model.hidden"),
+        ("mine", "preset_of: mpl", "there is no model=mpl; nearest: mlp"),
+        ("mine", "hidden: [5]", "does not say preset_of"),
+        ("mine", "preset_of: mlp\nwith: {optimizer.rl: 1}", "nearest: optimizer.lr"),
+        ("mine", "preset_of: mlp\nwith: 3", "with takes keys"),
+        ("mine", "preset_of: mlp\nhidden: &a [1]\ndropout: *a", "a YAML alias"),
+        ("mine", "preset_of: mlp\nhidden: ${oc.env:HOME}", "is not resolved"),
+        ("mlp", "preset_of: mlp", "there is a model=mlp; rename the file"),
+        ("m!ne", "preset_of: mlp", "letters, digits"),
+    ],
+)
+def test_a_wrong_preset_is_refused(
+    tmp_path: Path, name: str, text: str, says: str
 ) -> None:
-    for path in config_dir().rglob("*.yaml"):
-        copy = tmp_path / path.relative_to(config_dir())
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text(path.read_text())
-    monkeypatch.setattr(compose, "config_dir", lambda: tmp_path)
-    (tmp_path / "model" / "mine.yaml").write_text("name: mlp\nhidden: [5]\n")
-    assert one("model=mine").model.options["hidden"] == (5,)
-    (tmp_path / "model" / "mine.yaml").write_text("name: mlp\n_target_: os.system\n")
-    with pytest.raises(ConfigError, match="model._target_ is refused"):
-        one("model=mine")
+    (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        one(f"model='{tmp_path}/{name}.yaml'")
+    with pytest.raises(ConfigError, match="nowhere.yaml cannot be read"):
+        one("model=nowhere.yaml")
+
+
+def sums(name: str) -> list[Part]:
+    return [Part(word, STRATEGIES[word]) for word in name.split("+")]
+
+
+def test_a_sum_of_strategies_has_the_keys_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(GROUPS, "strategy", Group("strategy", STRATEGIES, parts=sums))
+    config = one("strategy=ewc+replay", "strategy.mem_size=7", "strategy.ewc_lambda=2")
+    assert config.strategy.name == config.strategy.builder == "ewc+replay"
+    assert config.strategy.options["mem_size"] == 7
+    assert typed(plain(config), GROUPS) == config
+    request = read_request(["strategy=naive,ewc+replay,si+der"], sweep=True)
+    assert [c.strategy.name for c in request.configs] == [
+        "naive",
+        "ewc+replay",
+        "si+der",
+    ]
+    config = one("strategy=lwf+der", "strategy.lwf.alpha=3", "strategy.der.alpha=4")
+    assert config.strategy.options["lwf.alpha"] == 3.0
+    assert plain(config)["strategy"]["der"] == {"alpha": 4.0}
+    assert typed(plain(config), GROUPS) == config
+    for words, says in [
+        (["strategy=ewc+repaly"], "there is no strategy=ewc+repaly"),
+        (["strategy=lwf+der", "strategy.alpha=1"], "strategy.alpha is not a key of"),
+    ]:
+        with pytest.raises(ConfigError, match=re.escape(says)):
+            one(*words)

@@ -29,10 +29,10 @@ def test_it_is_one_screen_with_its_question_and_its_control(name):
     assert len(text.splitlines()) <= 40
     experiment = read_experiment(name)
     assert experiment.question.endswith("?") and len(experiment.control) > 60
-    assert len(experiment.sides) >= 2
+    assert len(experiment.variants) >= 2
     seeds = [word for word in experiment.shared if word.startswith("seed=")]
-    assert seeds  # said, and the same for all sides
-    assert not any(word.startswith("seed=") for s in experiment.sides for word in s)
+    assert seeds  # said, and the same for all variants
+    assert not any(word.startswith("seed=") for s in experiment.variants for word in s)
 
 
 @pytest.mark.proof
@@ -56,8 +56,8 @@ def test_it_composes_and_a_run_of_each_model_ends_well(name, tmp_path):
 def test_every_line_of_it_is_a_setting_and_both_kinds_of_model_meet(name):
     experiment = read_experiment(name)
     configs = []
-    for side in experiment.sides:
-        words = [_first_value(word) for word in (*experiment.shared, *side)]
+    for variant in experiment.variants:
+        words = [_first_value(word) for word in (*experiment.shared, *variant)]
         configs += read_request(words, sweep=True).configs
     assert "mlp" in {config.model.name for config in configs}
 
@@ -65,12 +65,12 @@ def test_every_line_of_it_is_a_setting_and_both_kinds_of_model_meet(name):
 def matches_parameters(name):
     experiment = read_experiment(name)
     return any(
-        "match=params" in words for words in [experiment.shared, *experiment.sides]
+        "match=params" in words for words in [experiment.shared, *experiment.variants]
     )
 
 
 @pytest.mark.parametrize("name", list(filter(matches_parameters, NAMES)))
-def test_what_is_matched_has_as_many_parameters_as_a_side_that_is_run(name):
+def test_what_is_matched_has_as_many_parameters_as_a_variant_that_is_run(name):
     configs = read_request([f"experiment={name}", *SMALL], sweep=False).configs
     sizes = {}
     for c in configs:
@@ -102,7 +102,7 @@ def _first_value(word):
     return f"{key}={value.split(',')[0]}"
 
 
-def test_a_run_command_overrides_all_sides_and_no_run_is_made_twice():
+def test_a_run_command_overrides_all_variants_and_no_run_is_made_twice():
     words = ["experiment=inputs-off-the-grid", "scenario.incremental=class"]
     configs = read_request([*words, "seed=range(2)"], sweep=False).configs
     assert len(configs) == 4 * 2
@@ -115,20 +115,42 @@ def test_a_run_command_overrides_all_sides_and_no_run_is_made_twice():
 def test_an_experiment_may_be_a_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "shared: [model=mlp]\nsides: [[strategy=naive], [strategy=joint]]\n"
+        "shared: [model=mlp]\nvariants: [[strategy=naive], [strategy=joint]]\n"
     )
     configs = read_request([f"experiment={path}"], sweep=False).configs
     assert [c.strategy.name for c in configs] == ["naive", "joint"]
 
 
+def test_it_may_be_nested_as_a_configuration_is(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "shared:\n  training: {epochs: 2}\n  model: {name: mlp, hidden: [4, 3]}\n"
+        "  match_to: {name: mlp}\n  data_dir: null\n  optimizer.lr: 1e-3,1e-2\n"
+        "variants:\n  - {strategy: naive, seed: range(2)}\n  - [strategy=joint]\n"
+    )
+    assert read_experiment(path).shared == (
+        "training.epochs=2",
+        "model=mlp",
+        "model.hidden=[4,3]",
+        "match_to=mlp",
+        "data_dir=null",
+        "optimizer.lr=1e-3,1e-2",
+    )
+    configs = read_request([f"experiment={path}", "training.epochs=3"], False).configs
+    made = [(c.strategy.name, c.seed) for c in configs]
+    assert made == [("naive", 0), ("naive", 1)] * 2 + [("joint", 0)] * 2
+    assert {c.training.epochs for c in configs} == {3} and len(configs) == 6
+    assert {c.model.options["hidden"] for c in configs} == {(4, 3)}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("sides: [[model=kan]]\nshare: []\n", "share is not a key; nearest: shared"),
-        ("shared: [model=kan]\n", "it has no sides"),
-        ("sides: [model=kan]\n", "takes a list of overrides"),
-        ("sides: [[modle=kan]]\n", "modle is not a key; nearest: model"),
-        ("sides: [\n", "is no YAML"),
+        ("variants: [[model=kan]]\nshare: []\n", "share is not a key; nearest: shared"),
+        ("shared: [model=kan]\n", "it has no variants"),
+        ("variants: [model=kan]\n", "or a list of overrides"),
+        ("variants: [[modle=kan]]\n", "modle is not a key; nearest: model"),
+        ("variants: [\n", "is no YAML"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_nearest_right_key(tmp_path, text, says):

@@ -51,7 +51,7 @@ def test_no_file_and_no_value_runs_code(
     words: list[str], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "strange.yaml"
-    path.write_text("sides: [['hydra.launcher.setup=[\"touch booby\"]']]")
+    path.write_text("variants: [['hydra.launcher.setup=[\"touch booby\"]']]")
     with pytest.raises(ConfigError, match=message):
         read_request([word.replace("={}", f"={path}") for word in words], sweep=True)
 

@@ -1,0 +1,1 @@
+"""Plugins that look at a training and change nothing of it."""
