@@ -185,12 +185,11 @@ class Table:
         return [self._of(part) for part in parts]
 
     def _of(self, columns: Sequence[int]) -> Table:
-        """The columns with these indices."""
+        """The columns with these indices; of the rows below, those with numbers."""
         head = [self.columns[k] for k in columns]
-        rows, below = (
-            [[row[k] for k in columns] for row in rows]
-            for rows in (self.rows, self.below)
-        )
+        rows = [[row[k] for k in columns] for row in self.rows]
+        below = [[row[k] for k in columns] for row in self.below]
+        below = [r for r in below if any(v != "" and c.show for c, v in zip(head, r))]
         return replace(self, columns=head, rows=rows, below=below)
 
     def _fits(self, console: Console) -> bool:

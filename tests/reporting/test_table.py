@@ -111,6 +111,7 @@ def test_a_narrow_terminal_gets_several_tables_that_repeat_the_words():
     assert max(map(len, narrow.splitlines())) <= 34
     for text in ["50.0 ± 10.0", "508,160", "+25.0 ± 5.0", "no error bar"]:
         assert text in narrow
+    assert narrow.count("KAN - MLP") == 1  # where there is something to say of it
 
 
 def test_a_column_that_wraps_keeps_the_table_whole():
