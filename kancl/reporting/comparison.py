@@ -33,8 +33,9 @@ def run_table(summary: Summary) -> Table:
         if key in summary:
             reason = summary.get("undefined", {}).get(key)
             text = column.text(summary[key])
-            told = f"{text} ({reason})" if reason and summary[key] is None else text
-            rows.append((column.name, told))
+            if reason and summary[key] is None:
+                text += f" ({reason})"
+            rows.append((column.name, text))
     return Table("", (Column(""), Column("", str)), rows)
 
 
@@ -57,8 +58,8 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
         for v in variants:
             n, n_completed = len(v.runs), len(v.completed)
             counted = str(n) if n == n_completed else f"{n_completed} of {n}"
-            found = [v.numbers(key) for key in columns]
-            means = [fmean(values) if values else None for values in found]
+            numbers = [v.numbers(key) for key in columns]
+            means = [fmean(values) if values else None for values in numbers]
             rows.append([*words, v.model, v.strategy, counted, *means])
         once = [v for v in variants if len(set(v.seeds)) == len(v.seeds)]
         twice += [v.label for v in variants if v not in once]

@@ -34,15 +34,15 @@ def pairs(
         group: only entrants of equal group are compared.
         distance: of several references, those nearest by it are taken.
     """
-    found = []
+    result = []
     for a in entrants:
         others = [b for b in entrants if group(b) == group(a)]
         highest = max(role(b.model) for b in others)
         if role(a.model) < highest:
             references = [b for b in others if role(b.model) == highest]
             nearest = min(distance(a, b) for b in references)
-            found += [(a, b) for b in references if distance(a, b) == nearest]
-    return found
+            result += [(a, b) for b in references if distance(a, b) == nearest]
+    return result
 
 
 def model_title(model: str) -> str:

@@ -49,9 +49,10 @@ class Estimate:
 
     @classmethod
     def of_difference(
-        cls, found: Difference | None, ends: bool = False
+        cls, difference: Difference | None, ends: bool = False
     ) -> Estimate | None:
-        return cls(found.mean, found.interval, True, ends) if found else None
+        d = difference
+        return cls(d.mean, d.interval, True, ends) if d else None
 
     def text(self, show: Callable[[float], str]) -> str:
         def number(value: float) -> str:
@@ -74,7 +75,7 @@ class Column:
     """How the cells of a column are shown.
 
     Args:
-        title: its line breaks are kept in a terminal only.
+        title: only a terminal shows its line breaks.
         show: a number -> the text for it; None in a column of words, which is set left.
         unit: stands behind the title.
         absent: stands for None.

@@ -25,7 +25,7 @@ def _measurements(jointly=False):
         yield Measurement(iteration, 0, "test_accuracy", 0.77)
 
 
-def test_curves_and_borders_are_read_off_measurements():
+def test_curves_and_boundaries_are_read_off_measurements():
     curves = Curves.from_measurements(_measurements(), "kan-naive")
     assert curves.points[0] == ((0, 0.5), (10, 0.9), (20, 1.0), (30, 0.6), (40, 0.2))
     assert curves.boundaries == (20, 40)

@@ -52,7 +52,7 @@ def confounds(
     tunings: Sequence[Tuning] = (),
 ) -> list[Confound]:
     """Every confound of a benchmark, warnings first; texts of one title in a row."""
-    found = [
+    raised = [
         *_runs(benchmark),
         *_off_grid(benchmark),
         *_settings_tried(benchmark),
@@ -60,10 +60,10 @@ def confounds(
         *_provenance(benchmark),
     ]
     for comparison in comparisons:
-        found += [*_training(comparison), *_size(comparison), *_learning(comparison)]
-    found += _too_few(comparisons)
+        raised += [*_training(comparison), *_size(comparison), *_learning(comparison)]
+    raised += _too_few(comparisons)
     texts: dict[tuple[Literal["warning", "note"], str], dict[str, None]] = {}
-    for level, title, text in found:
+    for level, title, text in raised:
         texts.setdefault((level, title), {})[text] = None
     merged = [Confound(*key, " ".join(text)) for key, text in texts.items()]
     return sorted(merged, key=lambda confound: confound.level == "note")
@@ -100,7 +100,7 @@ def _off_grid(benchmark: Benchmark) -> Found:
         "Of the values that enter a spline layer after training, these lie outside "
         "its grid, where its splines are not local or not alive: "
     )
-    found = []
+    variants = []
     for variant in benchmark.variants:
         runs = [run.summary.get("off_grid_share") for run in variant.completed]
         shares = [s for s in runs if isinstance(s, list) and None not in map(finite, s)]
@@ -108,9 +108,9 @@ def _off_grid(benchmark: Benchmark) -> Found:
         worst = max(layers, default=0.0)
         if worst > OFF_GRID:
             layer = layers.index(worst) + 1
-            found.append(f"{variant.label}: {worst:.0%} into layer {layer}.")
-    if found:
-        yield warning("Off-grid mass", text + " ".join(found))
+            variants.append(f"{variant.label}: {worst:.0%} into layer {layer}.")
+    if variants:
+        yield warning("Off-grid mass", text + " ".join(variants))
 
 
 def _settings_tried(benchmark: Benchmark) -> Found:
@@ -123,8 +123,8 @@ def _settings_tried(benchmark: Benchmark) -> Found:
     for strategy in dict.fromkeys(strategy for strategy, _ in tried):
         counts = {m: len(v) for (s, m), v in tried.items() if s == strategy}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{model} {n}" for model, n in counts.items())
-            yield warning(BUDGET, f"Settings run under {strategy}: {told}.")
+            tried_by = ", ".join(f"{model} {n}" for model, n in counts.items())
+            yield warning(BUDGET, f"Settings run under {strategy}: {tried_by}.")
     for variants in tried.values():
         yield from _edge(variants)
 
@@ -176,8 +176,8 @@ def _tuned(
     for c in comparisons:
         trials = [tuned[v.label].n_trials if v.label in tuned else 0 for v in c.both]
         if trials[0] != trials[1]:
-            told = [f"{v.label} {n} trials" for v, n in zip(c.both, trials)]
-            yield warning(BUDGET, f"{', '.join(told)}.")
+            budgets = [f"{v.label} {n} trials" for v, n in zip(c.both, trials)]
+            yield warning(BUDGET, f"{', '.join(budgets)}.")
         elif trials[0]:
             text = f"{c.strategy}: {trials[0]} trials each, on validation images."
             yield note("Tuned alike", text)
@@ -193,9 +193,9 @@ def _provenance(benchmark: Benchmark) -> Found:
         yield note("Experience identity used", text)
     runs = [run for run in benchmark.runs if run.completed]
     keys = ("commit", "torch", "avalanche", "device", "device_name", "threads")
-    told = [{key: run.environment.get(key) for key in keys} for run in runs]
-    for key in unlike(told):
-        values = ", ".join(dict.fromkeys(shown(t[key])[:12] for t in told))
+    records = [{key: run.environment.get(key) for key in keys} for run in runs]
+    for key in unlike(records):
+        values = ", ".join(dict.fromkeys(shown(t[key])[:12] for t in records))
         yield warning("Not all made alike", f"{key}: {values}.")
     if any(run.environment.get("changed") for run in runs):
         text = "Some runs were made from files that differ from their commit."
@@ -235,9 +235,9 @@ def _learning(c: Comparison) -> Found:
     if difference is not None and abs(difference.mean) > UNEQUAL_LEARNING:
         show = METRICS[c.learned].text if c.learned in ERRORS else "{:.0%}".format
         means = [fmean(variant.by_seed(c.learned).values()) for variant in c.both]
-        told = [f"{show(mean)} ({v.model})" for mean, v in zip(means, c.both)]
+        levels = [f"{show(mean)} ({v.model})" for mean, v in zip(means, c.both)]
         title = "Unequal learning: what was not learned cannot be forgotten"
-        yield warning(title, f"{c.strategy}: {', '.join(told)}.")
+        yield warning(title, f"{c.strategy}: {', '.join(levels)}.")
 
 
 def _too_few(comparisons: Sequence[Comparison]) -> Found:

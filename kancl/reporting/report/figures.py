@@ -110,8 +110,8 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     is undefined.
     """
     lost, learned, _ = COMPARED[benchmark.score.name]
-    found = [(v, _both(v, learned, lost)) for v in benchmark.variants]
-    measured = [(variant, seeds) for variant, seeds in found if seeds]
+    pairs = [(v, _both(v, learned, lost)) for v in benchmark.variants]
+    measured = [(variant, seeds) for variant, seeds in pairs if seeds]
     if not measured:
         return None
     figure = new_figure(6.4, 4.2)
@@ -158,14 +158,14 @@ def _both(variant: Variant, learned: str, lost: str) -> list[tuple[float, float]
 
 def curves(benchmark: Benchmark) -> dict[str, Figure]:
     """Forgetting curves, up to three side by side of what had the same strategy."""
-    found = {}
+    drawn = {}
     for strategy in dict.fromkeys(v.strategy for v in benchmark.variants):
         same = [v.curves for v in benchmark.variants if v.strategy == strategy]
         shown = [replace(c, label=plain(c.label)) for c in same if c]
         for k in range(0, len(shown), 3):
             name = f"forgetting curves, {strategy}" + (f" {k}" if k else "")
-            found[name] = forgetting_curves(shown[k : k + 3])
-    return found
+            drawn[name] = forgetting_curves(shown[k : k + 3])
+    return drawn
 
 
 def matrices(benchmark: Benchmark) -> dict[str, Figure]:
@@ -179,10 +179,10 @@ def matrices(benchmark: Benchmark) -> dict[str, Figure]:
 
 def mean_matrix(variant: Variant) -> Figure:
     """The mean matrix, with standard deviations where there are several seeds."""
-    found = variant.matrices
-    assert found is not None
-    spread = found.std(0) if len(found) > 1 else None
-    return score_matrix(found.mean(0), plain(variant.label), spread, variant.score)
+    matrices = variant.matrices
+    assert matrices is not None
+    spread = matrices.std(0) if len(matrices) > 1 else None
+    return score_matrix(matrices.mean(0), plain(variant.label), spread, variant.score)
 
 
 def plain(text: str, longest: int = 48) -> str:

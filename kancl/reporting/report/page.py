@@ -65,9 +65,9 @@ def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
                 named = {"model": variant.model, "strategy": variant.strategy}
                 owner = named.get(key.split(".")[0], variant.label)
                 values.setdefault(shown(given[key]), {})[owner] = None
-        told = [f"{value} ({', '.join(owners)})" for value, owners in values.items()]
+        owned = [f"{value} ({', '.join(owners)})" for value, owners in values.items()]
         if not key.endswith(".name"):
-            rows.append((key, "; ".join(told if key in differing else values)))
+            rows.append((key, "; ".join(owned if key in differing else values)))
     for variant in variants:
         hidden = variant.example.summary.get("hidden")
         if hidden:

@@ -127,9 +127,9 @@ def all_comparisons(compared: Compared) -> Table:
                     values = d.values
                     numbers = [d.p_t, c.corrected[metric], d.p_permutation]
                     numbers += [d.p_wilcoxon, d.cohens_dz, d.hedges_gz]
-                finding = c.finding(metric)
-                found = [*words, finding, len(values), *_statistics(values), *numbers]
-                rows.append(found)
+                n = len(values)
+                words += [c.finding(metric)]
+                rows.append([*words, n, *_statistics(values), *numbers])
     return Table("", _raw(*head, *STATISTICS, *tests), rows)
 
 

@@ -45,7 +45,7 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
 
     Raises: ValueError for a file there that ``kancl tune`` did not write.
     """
-    found = []
+    tunings = []
     for file in sorted({f for path in paths for f in Path(path).rglob("tuned/*.yaml")}):
         try:
             content: Any = OmegaConf.to_container(OmegaConf.load(file))
@@ -55,13 +55,13 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
                 names = record["model"], record["strategy"]
                 budget = int(record["trials"]), [int(seed) for seed in record["seeds"]]
                 tuning = Tuning(scenario, *names, *budget, chosen, record["at_edge"])
-                found.append(tuning)
+                tunings.append(tuning)
         except Exception as error:  # whatever YAML stumbles over
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
             raise ValueError(
                 f"{file} was not written by kancl tune: {reason}"
             ) from error
-    return found
+    return tunings
 
 
 def _shown(text: str) -> str:

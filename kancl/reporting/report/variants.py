@@ -79,8 +79,8 @@ class Variant:
 
     def counts(self) -> dict[str, int]:
         """Runs by status, those that occur."""
-        found = [run.status for run in self.runs]
-        return {status: found.count(status) for status in STATUSES if status in found}
+        ends = [run.status for run in self.runs]
+        return {status: ends.count(status) for status in STATUSES if status in ends}
 
     @property
     def lost(self) -> str:
@@ -171,14 +171,14 @@ def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
         (run for run in runs if run.config), lambda r: r.config["scenario"]
     )
     titles = [_title(group[0].config["scenario"]) for group in groups]
-    found = []
+    result = []
     for title, group in zip(titles, groups):
         same = [g[0].config["scenario"] for t, g in zip(titles, groups) if t == title]
         options = dict(group[0].config["scenario"])
         extra = ", ".join(f"{key}={shown(options.get(key))}" for key in unlike(same))
         full = f"{title} ({extra})" if extra else title
-        found.append(Benchmark(full, options, _variants(group)))
-    return sorted(found, key=lambda benchmark: benchmark.title)
+        result.append(Benchmark(full, options, _variants(group)))
+    return sorted(result, key=lambda benchmark: benchmark.title)
 
 
 def _variants(runs: Sequence[Run]) -> tuple[Variant, ...]:

@@ -52,8 +52,8 @@ class Comparison:
     def title(self) -> str:
         """``KAN - MLP``, with the settings that tell either from others like it."""
         words = [variant.distinction for variant in self.both if variant.distinction]
-        told = f" ({' against '.join(words)})" if words else ""
-        return pair_title(*self.both) + told
+        settings = f" ({' against '.join(words)})" if words else ""
+        return pair_title(*self.both) + settings
 
     @property
     def strategy(self) -> str:
@@ -66,11 +66,11 @@ class Comparison:
     @property
     def unpaired_seeds(self) -> dict[str, list[int]]:
         """Completed seeds that only one variant has, by its label."""
-        found = {
+        alone = {
             own.label: [seed for seed in own.seeds if seed not in other.seeds]
             for own, other in (self.both, self.both[::-1])
         }
-        return {label: seeds for label, seeds in found.items() if seeds}
+        return {label: seeds for label, seeds in alone.items() if seeds}
 
     @property
     def lost(self) -> str:
@@ -210,7 +210,7 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
         for (k, _), p in zip(tests, holm(p_values)):
             corrected[k][metric] = p
     rows = zip(both, differences, corrected)
-    return [Comparison(*pair, found, p, n_tests) for pair, found, p in rows]
+    return [Comparison(*pair, row, p, n_tests) for pair, row, p in rows]
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:

@@ -50,8 +50,8 @@ def write_report(
         "continual": map(tables.continual, groups),
         "cost": map(tables.cost, groups),
     }
-    for name, found in to_read.items():
-        parts = [table for table in found if table is not None]
+    for name, made in to_read.items():
+        parts = [table for table in made if table is not None]
         if parts:
             (folder / f"{name}.md").write_text("\n".join(p.markdown() for p in parts))
             (folder / f"{name}.tex").write_text("\n".join(p.latex() for p in parts))
