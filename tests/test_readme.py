@@ -10,8 +10,7 @@ import pytest
 
 from kancl.benchmarks import SCENARIOS
 from kancl.models import MODELS
-from kancl.reporting import TAGS, TAGS_ON_REQUEST
-from kancl.reporting.report import OVER_SEEDS
+from kancl.reporting.tags import OVER_SEEDS, TAGS, TAGS_ON_REQUEST
 from kancl.runner.optimizers import OPTIMIZERS
 from kancl.runner.request.experiments import experiment_names
 from kancl.strategies import GROUP, STRATEGIES
