@@ -62,16 +62,16 @@ def signature_options(
     """
     texts, found = argument_help(builder), {}
     # Fields that a class inherits are typed in the module of the base class.
-    source = builder if is_dataclass(builder) else getattr(builder, "__init__", builder)
-    source = source if isinstance(builder, type) else builder
-    hints = get_type_hints(source, include_extras=True)
-    for p in inspect.signature(builder).parameters.values():
+    is_class = is_dataclass(builder)
+    hints = get_type_hints(builder, include_extras=True) if is_class else {}
+    for p in inspect.signature(builder, eval_str=not is_class).parameters.values():
         if p.kind is not p.KEYWORD_ONLY or p.name in supplied:
             continue
         if p.default is p.empty:
             raise TypeError(f"{builder.__name__}: {p.name} has no default")
-        describe(hints[p.name])
-        found[p.name] = Option(p.name, hints[p.name], p.default, texts.get(p.name, ""))
+        annotation = hints.get(p.name, p.annotation)
+        describe(annotation)
+        found[p.name] = Option(p.name, annotation, p.default, texts.get(p.name, ""))
     return found
 
 
