@@ -7,13 +7,13 @@ from torch import nn
 
 from kancl.config import ConfigError, RunConfig
 from kancl.models import trains_lazily
+from kancl.plugins.locality.watch import kan_layers
+from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.steps.frozen_base import FrozenBasePlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
 from kancl.plugins.steps.hard_mask import HardMaskPlugin
 from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
-from kancl.plugins.locality.watch import kan_layers
-from kancl.plugins.measuring.recorder import RecorderPlugin
 
 
 def is_lazy(config: RunConfig) -> bool:

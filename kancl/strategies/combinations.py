@@ -6,9 +6,9 @@ from typing import Literal
 
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.plugins.penalties.pooling import Pooling
-from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.outputs.lwf import LwFPlugin
+from kancl.plugins.penalties.ewc import EWCPlugin
+from kancl.plugins.penalties.pooling import Pooling
 from kancl.plugins.penalties.synaptic_intelligence import (
     SynapticIntelligencePlugin,
 )

@@ -19,6 +19,8 @@ from kancl.models.layer_features import (
     n_layer_features,
 )
 from kancl.plugins.hyperparameters import at_least, non_negative
+from kancl.plugins.outputs.labels_trick import PresentClassesLoss
+from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.steps.preconditioners import (
     BlockGram,
     DiagonalOccupancy,
@@ -27,8 +29,6 @@ from kancl.plugins.steps.preconditioners import (
     Preconditioner,
 )
 from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
-from kancl.plugins.outputs.labels_trick import PresentClassesLoss
-from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.strategies.setup import TrainingSetup
 
 MOST_FEATURES = 10_000

@@ -8,11 +8,11 @@ from avalanche.training.plugins import EWCPlugin as BatchedEWCPlugin
 from avalanche.training.templates import SupervisedTemplate
 
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.penalties.pooling import Pooling
+from kancl.plugins.outputs.lwf import LwFPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
-from kancl.plugins.outputs.lwf import LwFPlugin
 from kancl.plugins.penalties.mas import MASPlugin
+from kancl.plugins.penalties.pooling import Pooling
 from kancl.plugins.penalties.synaptic_intelligence import (
     SynapticIntelligencePlugin,
 )

@@ -14,8 +14,8 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
 from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
-from kancl.plugins.loop.quiet_evaluation import QuietEvaluationPlugin
 from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.loop.quiet_evaluation import QuietEvaluationPlugin
 from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
 from kancl.strategies.direct_hooks import DirectHooks
 

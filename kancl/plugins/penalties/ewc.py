@@ -9,8 +9,8 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.data.rows import as_tensors
 from kancl.plugins.hyperparameters import at_least, fraction, non_negative
-from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
 from kancl.plugins.penalties.fisher import FisherLabels, diagonal_fisher
+from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
 from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor, values
 
 

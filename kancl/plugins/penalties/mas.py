@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kancl.data.rows import as_tensors
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
 from kancl.plugins.penalties.per_sample_gradients import gradient_moments
+from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
 from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor, values
 
 

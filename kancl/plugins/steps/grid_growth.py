@@ -11,8 +11,6 @@ from torch import Tensor
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
 from kancl.plugins.hyperparameters import at_least, fraction
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
 from kancl.plugins.locality.watch import (
     kan_layers,
     named_as_shown,
@@ -21,6 +19,8 @@ from kancl.plugins.locality.watch import (
 )
 from kancl.plugins.measuring.recorder import RecorderPlugin
 from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor
+from kancl.plugins.steps.hard_mask import HardMaskPlugin
+from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
 from kancl.splines import Insertion, grid_ends
 
 SAMPLES = 2_000  # of an experience

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from kancl.metrics.locality import VISITED
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
 from kancl.plugins.locality.watch import kan_layers, named_as_shown, occupancies
 from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
 from kancl.splines import Insertion
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from kancl.models import KANLinear
-from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
 from kancl.plugins.locality.watch import kan_layers, watch
 from kancl.plugins.loop.lazy_evaluation import overrides
+from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
 
 
 class LazyStepsPlugin(SupervisedPlugin):

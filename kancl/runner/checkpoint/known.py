@@ -7,13 +7,13 @@ from avalanche.training.storage_policy import ReservoirSamplingBuffer
 from avalanche.training.utils import ParamData
 
 from kancl.models.readouts import FeatureSums
+from kancl.plugins.measuring.recorder import Measurement
 from kancl.plugins.steps.preconditioners import (
     BlockGram,
     DiagonalOccupancy,
     FullGram,
     LowRankGram,
 )
-from kancl.plugins.measuring.recorder import Measurement
 
 REBUILT = {
     "ReservoirSamplingBuffer": ReservoirSamplingBuffer,
