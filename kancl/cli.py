@@ -38,16 +38,8 @@ exit codes:
   0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
-BENCHES = {
-    "layers": "layers",
-    "data": "data_path",
-    "runs": "runs",
-    "evaluation": "evaluation",
-    "device": "device",
-    "checkpoints": "checkpoints",
-    "sweep": "sweep",
-}
-"""Name: the module in ``kancl.bench``."""
+BENCHES = ("layers", "data", "runs", "evaluation", "device", "checkpoints", "sweep")
+"""Modules in ``kancl.bench``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,7 +119,7 @@ def _run(arguments: list[str]) -> int:
             f"{unknown[0]} is no option; keys are set as key=value, such as "
             "training.epochs=2 (kancl list shows them)"
         )
-    from kancl.runner import carry_out, read_folder, read_request
+    from kancl.runner import execute, read_folder, read_request
     from kancl.runner.request.compose import Request
 
     if options.folder is None:
@@ -136,7 +128,7 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    return exit_code(carry_out(request, quiet=options.quiet))
+    return exit_code(execute(request, quiet=options.quiet))
 
 
 def _compare(arguments: list[str]) -> int:
@@ -156,12 +148,8 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
     options = parser.parse_args(arguments)
     from kancl.reporting import tensorboard_command
-    from kancl.reporting.report import (
-        find_runs,
-        find_tunings,
-        headline,
-        write_report,
-    )
+    from kancl.reporting.report import find_tunings, headline, write_report
+    from kancl.runs import find_runs
 
     try:
         runs, tunings = find_runs(options.paths), find_tunings(options.paths)
@@ -194,7 +182,7 @@ def _status(arguments: list[str]) -> int:
     parser = _parser(_status)
     parser.add_argument("folder", nargs="?", default="logs", metavar="FOLDER")
     options = parser.parse_args(arguments)
-    from kancl.runner.studies.status import read_status, show_status
+    from kancl.runs.status import read_status, show_status
 
     cells = read_status(Path(options.folder))
     show_status(cells)
@@ -258,15 +246,15 @@ def _tune(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
-    """Run a published protocol exactly, its final average accuracies beside the paper's.
+    """Run a published protocol exactly, its results beside the paper's.
 
-    A row passes if they differ by no more than 2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3
-    points, either way: a number too good fails as well. Runs land in run folders; the
-    same line again does what is missing. key=value says where and how to run
-    (device=cuda, log_dir=..., hydra/launcher=joblib); one that changes the protocol takes
-    the verdicts away.
+    A row passes if its accuracy differs from the paper's by no more than
+    2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3 points, either way (a number too good fails as
+    well), or if it lies within its bounds. Runs land in run folders; the same line again
+    does what is missing. key=value says where and how to run (device=cuda, log_dir=...,
+    hydra/launcher=joblib); one that changes the protocol takes the verdicts away.
     """
-    from kancl.protocols import is_bounded, protocol_names
+    from kancl.protocols import protocol_names
 
     parser = _parser(_reproduce, f"protocols: {', '.join(protocol_names())}")
     parser.add_argument("protocol")
@@ -276,11 +264,9 @@ def _reproduce(arguments: list[str]) -> int:
     parser.add_argument("--results", default="RESULTS.md", help="file to write to")
     options = parser.parse_intermixed_args(arguments)
     _check_positive("--seeds", options.seeds)
-    from kancl.runner.studies.bounds import reproduce_bounds
     from kancl.runner.studies.reproduce import reproduce
 
-    run = reproduce_bounds if is_bounded(options.protocol) else reproduce
-    judgements = run(
+    judgements = reproduce(
         options.protocol,
         rows=[row for row in options.rows.split(",") if row],
         n_seeds=options.seeds,
@@ -305,9 +291,9 @@ def _locality(arguments: list[str]) -> int:
     parser.add_argument("--samples", type=int, help="test images per experience; all")
     options = parser.parse_args(arguments)
     _check_positive("--samples", options.samples)
-    from kancl.runner.diagnose import diagnose_all
+    from kancl.runner.diagnosis import diagnose
 
-    diagnose_all(options.folder, samples=options.samples)
+    diagnose(options.folder, samples=options.samples)
     return 0
 
 
@@ -332,7 +318,7 @@ def _bench(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in BENCHES:
         name = arguments[0] if arguments else ""
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    module = importlib.import_module(f"kancl.bench.{BENCHES[arguments[0]]}")
+    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
     return int(module.main(arguments[1:]) or 0)
 
 

@@ -13,13 +13,15 @@ SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop. Not an Exception: no plugin may swallow it."""
+    """A signal asked the run to stop. Not an Exception: no plugin may swallow it.
+
+    ``wrote``: whether a checkpoint was written on the way out.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(f"stopped by {name}")
         self.exit_code = SIGNALS[name]
         self.wrote = False
-        """Whether a checkpoint was written on the way out."""
 
 
 class Interruption:
@@ -27,12 +29,13 @@ class Interruption:
 
     Where there is no such end soon (evaluations, Fisher information) it leaves at once,
     and the second signal always does.
+
+    ``can_wait``: whether an iteration is under way, at whose end the run will ask.
     """
 
     def __init__(self) -> None:
         self.signal: str | None = None
         self.can_wait = False
-        """Whether an iteration is under way, at whose end the run will ask."""
 
     def leave(self) -> None:
         """Raises: Interrupted."""
@@ -47,10 +50,7 @@ class Interruption:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Inside, the first signal waits for the end of it.
-
-        Raises: Interrupted, then.
-        """
+        """Inside, the first signal waits for the end, where it raises Interrupted."""
         self.can_wait = True
         try:
             yield
@@ -61,13 +61,13 @@ class Interruption:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside, signals are noted here; in a thread, Python lets nobody listen."""
+        """Inside, signals are noted here; Python allows that in the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
-        for name in SIGNALS:
-            signal.signal(getattr(signal, name), self.handle)
+        before = {
+            name: signal.signal(getattr(signal, name), self.handle) for name in SIGNALS
+        }
         try:
             yield
         finally:

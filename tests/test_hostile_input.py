@@ -229,7 +229,7 @@ def test_commands(arguments: Any, culprit: str, capsys: Capture) -> None:
 
 def test_a_list_of_runs_cannot_lead_out_of_its_folder(capsys: Capture) -> None:
     Path("logs/sweeps").mkdir(parents=True)
-    for name in ("../../etc", "/etc"):
+    for name in ("../../etc", "/etc", "a\0b"):
         Path("logs/sweeps/a.json").write_text(json.dumps({"runs": [name]}))
         refused(["status", "logs"], "a.json", capsys)
     Path("logs/sweeps/a.json").write_text("{")

@@ -23,16 +23,13 @@ from kancl.benchmarks.options import ImageOptions
 from kancl.benchmarks.selection import cap, hold_out, rows_by_class
 from kancl.data.images import Images
 from kancl.data.pixels import pad_images, rotate_images, scaling
-from kancl.data.rows import ImageStore, rows_dataset
+from kancl.data.rows import Store, rows_dataset
 from kancl.metrics.score import ACCURACY, RMSE, Score
 
-# sets in Avalanche's new generators, where its own MultiHeadClassifier needs lists
-_CLASS_LISTS = (
-    "classes_in_this_experience",
-    "previous_classes",
-    "classes_seen_so_far",
-    "future_classes",
-)
+_CLASS_LISTS = [  # sets from Avalanche; its own MultiHeadClassifier needs lists
+    *("classes_in_this_experience", "previous_classes"),
+    *("classes_seen_so_far", "future_classes"),
+]
 
 
 @dataclass(frozen=True)
@@ -107,51 +104,58 @@ class ExperiencePlan:
         return [self.first_id + label for label in self.classes]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The images of one experience in one stream: rows of train or test images."""
-
-    source: str
-    rows: Tensor
-    targets: Tensor
-
-
 def assemble(
-    name: str,
-    images: Images,
-    plans: Sequence[ExperiencePlan],
-    options: ImageOptions,
+    name: str, images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
 ) -> Benchmark:
     """Build the streams.
 
     Samples stand in the order of Avalanche's own ``nc_benchmark``, so that a strategy
-    sees the same batches on both: class by class, ascending within each.
+    sees the same batches on both: class by class, ascending within each. Experiences
+    share images, unless these are turned: then each has its own.
 
     Args:
         plans: one per experience, all with equally many classes.
     """
+    pixels = torch.cat([images.train_images, images.test_images])
+    labels = torch.cat([images.train_labels, images.test_labels])
     streams = _choose(images, plans, options)
-    pixels, rows_of = _pixels(images, streams, plans, options.pad)
-    image_shape = (1, pixels.shape[1], pixels.shape[2])
-    orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
+    targets = {
+        stream: [
+            _targets(plan, labels[rows], options.incremental)
+            for plan, rows in zip(plans, parts)
+        ]
+        for stream, parts in streams.items()
+    }
+    pixels = pad_images(pixels, options.pad)
+    if any(plan.degrees for plan in plans):
+        turned = [
+            rotate_images(pixels[rows], plan.degrees)
+            for parts in streams.values()
+            for plan, rows in zip(plans, parts)
+        ]
+        pixels = torch.cat(turned)
+        own = iter(torch.arange(len(pixels)).split([len(part) for part in turned]))
+        streams = {stream: [next(own) for _ in plans] for stream in streams}
+    _, height, width = pixels.shape
     scale = scaling(options.normalize, images.mean, images.std)
-    store = ImageStore(
+    orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
+    store = Store(
         pixels.flatten(1).to(options.device),
-        image_shape,
+        (1, height, width),
         scale,
         torch.stack(orders).to(options.device) if orders else None,
     )
-    multi_head = options.incremental == "task"
+    by_task = options.incremental == "task"
     datasets = {
         stream: [
             rows_dataset(
                 store,
-                rows_of[stream][k],
-                part.targets,
+                rows,
+                targets[stream][k],
                 order=k if orders else 0,
-                task_label=k if multi_head else 0,
+                task_label=k if by_task else 0,
             )
-            for k, part in enumerate(parts)
+            for k, rows in enumerate(parts)
         ]
         for stream, parts in streams.items()
     }
@@ -161,21 +165,19 @@ def assemble(
         for experience in experiences:
             for classes in _CLASS_LISTS:
                 setattr(experience, classes, sorted(getattr(experience, classes)))
-
-    n_outputs = len(plans[0].classes)
-    if options.incremental == "class":
-        n_outputs = 1 + max(max(plan.class_ids) for plan in plans)
+    n_classes = len(plans[0].classes)
+    last_class = max(max(plan.class_ids) for plan in plans)
     info = BenchmarkInfo(
         name=name,
         dataset=images.name,
         incremental=options.incremental,
         n_experiences=len(plans),
-        n_outputs=n_outputs,
-        in_features=image_shape[1] * image_shape[2],
-        image_shape=image_shape,
+        n_outputs=last_class + 1 if options.incremental == "class" else n_classes,
+        in_features=height * width,
+        image_shape=store.shape,
         input_range=scale.input_range,
-        head="multi" if multi_head else "single",
-        classes_per_experience=len(plans[0].classes),
+        head="multi" if by_task else "single",
+        classes_per_experience=n_classes,
         experience_classes=tuple(tuple(plan.classes) for plan in plans),
         class_names=images.class_names,
     )
@@ -184,39 +186,36 @@ def assemble(
 
 def _choose(
     images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
-) -> dict[str, list[_Part]]:
-    """Decide which image is in which experience of which stream."""
-    labels = {"train": images.train_labels, "test": images.test_labels}
-    streams: dict[str, list[_Part]] = {"train": [], "test": []}
-    if options.validation > 0:
-        streams["validation"] = []
+) -> dict[str, list[Tensor]]:
+    """Decide which image is in which experience of which stream.
+
+    Returns: by stream, a tensor of rows per experience; rows of test images follow those
+        of training images.
+    """
+    n_train = len(images.train_labels)
+    labels = torch.cat([images.train_labels, images.test_labels])
+    streams: dict[str, list[Tensor]] = {"train": [], "test": []}
     for k, plan in enumerate(plans):
-
-        def add(stream: str, source: str, rows: Tensor, limit: int | None) -> None:
-            rows = cap(rows, labels[source], limit, [options.seed, k])
-            targets = _targets(plan, labels[source][rows], options.incremental)
-            streams[stream].append(_Part(source, rows, targets))
-
+        seed = [options.seed, k]
         # the order in which Avalanche's generators meet these classes: that of a set
         classes = [label - plan.first_id for label in set(plan.class_ids)]
-        train = rows_by_class(labels["train"], classes)
+        rows = {
+            "train": rows_by_class(images.train_labels, classes),
+            "test": rows_by_class(images.test_labels, classes) + n_train,
+        }
         if options.validation > 0:
-            held_out = hold_out(
-                train, labels["train"], options.validation, [options.seed, k]
-            )
-            add("validation", "train", train[held_out], None)
-            train = train[~held_out]
-        add("train", "train", train, options.train_samples)
-        add(
-            "test", "test", rows_by_class(labels["test"], classes), options.test_samples
-        )
-    for stream, parts in streams.items():
-        for k, part in enumerate(parts):
-            if len(part.rows) == 0:
+            train = rows["train"]
+            held_out = hold_out(labels[train], options.validation, seed)
+            rows |= {"train": train[~held_out], "validation": train[held_out]}
+        rows["train"] = cap(rows["train"], labels, options.train_samples, seed)
+        rows["test"] = cap(rows["test"], labels, options.test_samples, seed)
+        for stream, chosen in rows.items():
+            if len(chosen) == 0:
                 raise ValueError(
                     f"validation={options.validation!r} leaves experience {k} of the "
                     f"{stream} stream without images: bring it nearer to 0.5"
                 )
+            streams.setdefault(stream, []).append(chosen)
     return streams
 
 
@@ -226,34 +225,3 @@ def _targets(plan: ExperiencePlan, labels: Tensor, incremental: str) -> Tensor:
     position = torch.full((max(plan.classes) + 1,), -1)
     position[torch.tensor(plan.classes)] = torch.arange(len(plan.classes))
     return position[labels]
-
-
-def _pixels(
-    images: Images,
-    streams: dict[str, list[_Part]],
-    plans: Sequence[ExperiencePlan],
-    pad: int,
-) -> tuple[Tensor, dict[str, list[Tensor]]]:
-    """All pixels that the benchmark needs, and where in them each part lies.
-
-    Experiences share images, unless these are turned: then each has its own.
-    """
-    sources = {
-        "train": pad_images(images.train_images, pad),
-        "test": pad_images(images.test_images, pad),
-    }
-    if not any(plan.degrees for plan in plans):
-        first_row = {"train": 0, "test": len(images.train_labels)}
-        return torch.cat(list(sources.values())), {
-            stream: [part.rows + first_row[part.source] for part in parts]
-            for stream, parts in streams.items()
-        }
-    turned: list[Tensor] = []
-    rows_of: dict[str, list[Tensor]] = {stream: [] for stream in streams}
-    n_rows = 0
-    for stream, parts in streams.items():
-        for part, plan in zip(parts, plans):
-            turned.append(rotate_images(sources[part.source][part.rows], plan.degrees))
-            rows_of[stream].append(torch.arange(n_rows, n_rows + len(part.rows)))
-            n_rows += len(part.rows)
-    return torch.cat(turned), rows_of

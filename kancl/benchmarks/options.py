@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
-from kancl.data.images import check_dataset_name
+from kancl.data.checks import check_choice, check_count
 
 Dataset = Literal["mnist", "fashion_mnist", "kmnist"]
 Incremental = Literal["class", "domain", "task"]
@@ -17,17 +16,17 @@ ClassOrder = Literal["fixed", "random"]
 Normalize = Literal["none", "unit", "standard"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """What to read and how to prepare it.
 
     Args:
         dataset: which images.
         data_dir: folder in torchvision's layout; None: the MNIST in this package.
+        n_experiences: length of the streams.
         incremental: ``class``: tell all classes apart, without being told the experience;
             ``domain``: the same outputs in every experience; ``task``: told the
             experience (task label), outputs of its own for each.
-        n_experiences: length of the streams.
         normalize: pixels as ``none``: [0, 1]; ``unit``: [-1, 1]; ``standard``: minus the
             data set's mean, divided by its standard deviation.
         pad: black pixels added on each side.
@@ -40,11 +39,11 @@ class ImageOptions:
     Raises: ValueError for a value out of range, naming it.
     """
 
-    dataset: str = "mnist"
+    dataset: Dataset = "mnist"
     data_dir: str | Path | None = None
-    incremental: str = "class"
     n_experiences: int = 1
-    normalize: str = "none"
+    incremental: Incremental = "class"
+    normalize: Normalize = "none"
     pad: int = 0
     validation: float = 0.0
     train_samples: int | None = None
@@ -53,9 +52,9 @@ class ImageOptions:
     device: str | torch.device = "cpu"
 
     def __post_init__(self) -> None:
-        check_dataset_name(self.dataset)
-        check_choice("incremental", self.incremental, Incremental)
-        check_choice("normalize", self.normalize, Normalize)
+        check_choice("dataset", self.dataset, get_args(Dataset))
+        check_choice("incremental", self.incremental, get_args(Incremental))
+        check_choice("normalize", self.normalize, get_args(Normalize))
         check_count("n_experiences", self.n_experiences, 1)
         check_count("pad", self.pad, 0)
         check_count("seed", self.seed, 0)
@@ -73,20 +72,3 @@ class ImageOptions:
             raise ValueError(
                 f"device={self.device!r} is not a device; expected cpu, cuda or cuda:1"
             ) from None
-
-
-def check_choice(option: str, value: Any, choices: Any) -> None:
-    """Refuse a value that the ``Literal`` type ``choices`` lacks."""
-    allowed = get_args(choices)
-    if value not in allowed:
-        nearest = get_close_matches(str(value), allowed, n=1, cutoff=0.4)
-        hint = f". Did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(
-            f"{option}={value!r} is unknown; expected one of {', '.join(allowed)}{hint}"
-        )
-
-
-def check_count(option: str, value: Any, least: int) -> None:
-    """Refuse what is not a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{option}={value!r} must be a whole number, {least} or more")

@@ -1,77 +1,100 @@
-"""The scenarios by name in ``SCENARIOS``, and those of images."""
+"""The scenarios by name in ``SCENARIOS``, and those of images.
+
+A scenario of images is a function that plans its experiences; ``image_scenario`` gives
+it the options that all of them share, reads the images and assembles the streams.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
 
 import torch
 
 from kancl.benchmarks.gaussian_peaks import gaussian_peaks
 from kancl.benchmarks.image_benchmark import Benchmark, ExperiencePlan, assemble
-from kancl.benchmarks.options import (
-    ClassOrder,
-    Dataset,
-    ImageOptions,
-    Incremental,
-    Normalize,
-    check_choice,
-    check_count,
-)
+from kancl.benchmarks.options import ClassOrder, ImageOptions
 from kancl.benchmarks.selection import class_order as draw_class_order
 from kancl.benchmarks.selection import pixel_order
+from kancl.data.checks import check_choice, check_count
 from kancl.data.images import load_images
+
+Plan = Callable[..., Sequence[ExperiencePlan]]
+Scenario = Callable[..., Benchmark]
 
 _N_CLASSES = 10  # of every data set here
 _SIDE = 28  # pixels
 
 
+def image_scenario(name: str, **defaults: Any) -> Callable[[Plan], Scenario]:
+    """Make a scenario of a function that plans experiences.
+
+    Its keyword-only arguments are the fields of :class:`ImageOptions`, then those of the
+    plan, which gets the options as its first argument.
+
+    Args:
+        defaults: ``n_experiences`` and ``incremental``; a scenario whose defaults are
+            not given does not take them.
+    """
+
+    def decorate(plan: Plan) -> Scenario:
+        _, *own = inspect.signature(plan, eval_str=True).parameters.values()
+        hints = get_type_hints(ImageOptions)
+        shared = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(field.name, field.default),
+                annotation=hints[field.name],
+            )
+            for field in fields(ImageOptions)
+            if field.name in defaults
+            or field.name not in ("n_experiences", "incremental")
+        ]
+        signature = inspect.Signature([*shared, *own], return_annotation=Benchmark)
+
+        @functools.wraps(plan)
+        def build(**given: Any) -> Benchmark:
+            bound = signature.bind(**given)
+            bound.apply_defaults()
+            values = bound.arguments
+            options = ImageOptions(**{p.name: values.pop(p.name) for p in shared})
+            plans = plan(options, **values)
+            images = load_images(options.dataset, options.data_dir)
+            return assemble(name, images, plans, options)
+
+        build.__signature__ = signature  # type: ignore[attr-defined]
+        return build
+
+    return decorate
+
+
+@image_scenario("split_mnist", n_experiences=5, incremental="class")
 def split_mnist(
-    *,
-    dataset: Dataset = "mnist",
-    data_dir: str | None = None,
-    n_experiences: int = 5,
-    n_classes: int = 10,
-    incremental: Incremental = "class",
-    class_order: ClassOrder = "fixed",
-    normalize: Normalize = "none",
-    pad: int = 0,
-    validation: float = 0.0,
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-) -> Benchmark:
+    options: ImageOptions, *, n_classes: int = 10, class_order: ClassOrder = "fixed"
+) -> list[ExperiencePlan]:
     """Split MNIST: each experience brings some of the ten classes.
 
     Targets are the classes themselves if class-incremental; otherwise the position of a
     class among those of its experience.
 
     Args:
+        n_classes: so many of the class order alone.
         class_order: ``fixed``: experience 0 has classes 0, 1...; ``random``: dealt out
             by ``seed``.
-        n_classes: so many of that order alone.
 
-    The other options are those of :class:`~kancl.benchmarks.options.ImageOptions`.
+    The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
 
     Raises: ValueError if a value is out of range, or the classes cannot be dealt out
         evenly.
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200; van de Ven and Tolias 2019,
         arXiv:1904.07734, for the three kinds of incremental learning.
     """
-    options = ImageOptions(
-        dataset=dataset,
-        data_dir=data_dir,
-        incremental=incremental,
-        n_experiences=n_experiences,
-        normalize=normalize,
-        pad=pad,
-        validation=validation,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        seed=seed,
-        device=device,
-    )
-    check_choice("class_order", class_order, ClassOrder)
+    n_experiences = options.n_experiences
+    check_choice("class_order", class_order, get_args(ClassOrder))
     check_count("n_classes", n_classes, 1)
     if n_classes > _N_CLASSES:
         raise ValueError(
@@ -84,29 +107,15 @@ def split_mnist(
             f"expected one of {even}"
         )
     width = n_classes // n_experiences
-    classes = draw_class_order(class_order, _N_CLASSES, seed)[:n_classes]
-    plans = [
-        ExperiencePlan(classes[first : first + width])
-        for first in range(0, n_classes, width)
-    ]
-    return assemble("split_mnist", load_images(dataset, data_dir), plans, options)
+    classes = draw_class_order(class_order, _N_CLASSES, options.seed)
+    starts = range(0, n_classes, width)
+    return [ExperiencePlan(classes[start : start + width]) for start in starts]
 
 
+@image_scenario("permuted_mnist", n_experiences=10, incremental="domain")
 def permuted_mnist(
-    *,
-    dataset: Dataset = "mnist",
-    data_dir: str | None = None,
-    n_experiences: int = 10,
-    incremental: Incremental = "domain",
-    permute_first: bool = False,
-    normalize: Normalize = "none",
-    pad: int = 0,
-    validation: float = 0.0,
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-) -> Benchmark:
+    options: ImageOptions, *, permute_first: bool = False
+) -> list[ExperiencePlan]:
     """Permuted MNIST: all classes in each experience, its pixels in an order of its own.
 
     Padding comes before permuting. The order of an experience depends on ``seed`` and its
@@ -115,51 +124,30 @@ def permuted_mnist(
     Args:
         permute_first: permute experience 0 too, instead of leaving it as it is.
 
-    The other options are those of :class:`~kancl.benchmarks.options.ImageOptions`.
+    The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
 
-    Raises: ValueError if a value is out of range.
     Source: Goodfellow et al. 2013, arXiv:1312.6211; van de Ven and Tolias 2018,
         arXiv:1809.10635 (there: ``pad=2``, ``permute_first=True``).
     """
-    options = ImageOptions(
-        dataset=dataset,
-        data_dir=data_dir,
-        incremental=incremental,
-        n_experiences=n_experiences,
-        normalize=normalize,
-        pad=pad,
-        validation=validation,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        seed=seed,
-        device=device,
-    )
-    n_pixels = (_SIDE + 2 * pad) ** 2
-    plans = []
-    for k in range(n_experiences):
-        order = pixel_order(seed, k, n_pixels)
-        if k == 0 and not permute_first:
-            order = torch.arange(n_pixels)
-        plans.append(ExperiencePlan(range(_N_CLASSES), _N_CLASSES * k, order))
-    return assemble("permuted_mnist", load_images(dataset, data_dir), plans, options)
+    n_pixels = (_SIDE + 2 * options.pad) ** 2
+    orders = [
+        pixel_order(options.seed, k, n_pixels) for k in range(options.n_experiences)
+    ]
+    if not permute_first:
+        orders[0] = torch.arange(n_pixels)
+    return [
+        ExperiencePlan(range(_N_CLASSES), _N_CLASSES * k, order)
+        for k, order in enumerate(orders)
+    ]
 
 
+@image_scenario("rotated_mnist", n_experiences=5, incremental="domain")
 def rotated_mnist(
+    options: ImageOptions,
     *,
-    dataset: Dataset = "mnist",
-    data_dir: str | None = None,
-    n_experiences: int = 5,
-    incremental: Incremental = "domain",
     max_angle: float = 180.0,
     angles: Sequence[float] | None = None,
-    normalize: Normalize = "none",
-    pad: int = 0,
-    validation: float = 0.0,
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-) -> Benchmark:
+) -> list[ExperiencePlan]:
     """Rotated MNIST: all classes in each experience, its images turned by one angle.
 
     Turned once, while building (55 MB per experience), counter-clockwise, bilinear,
@@ -169,25 +157,12 @@ def rotated_mnist(
         max_angle: experiences are turned by equal steps from 0 to this many degrees.
         angles: degrees for each experience, instead of equal steps.
 
-    The other options are those of :class:`~kancl.benchmarks.options.ImageOptions`.
+    The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
 
-    Raises: ValueError if a value is out of range, or ``angles`` are not one for each
-        experience.
+    Raises: ValueError if ``angles`` are not one for each experience.
     Source: Lopez-Paz and Ranzato 2017, arXiv:1706.08840 (random angles there).
     """
-    options = ImageOptions(
-        dataset=dataset,
-        data_dir=data_dir,
-        incremental=incremental,
-        n_experiences=n_experiences,
-        normalize=normalize,
-        pad=pad,
-        validation=validation,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        seed=seed,
-        device=device,
-    )
+    n_experiences = options.n_experiences
     if not -360 <= max_angle <= 360:
         raise ValueError(
             f"max_angle={max_angle!r} must lie between -360 and 360 degrees"
@@ -200,47 +175,22 @@ def rotated_mnist(
             f"angles={list(angles)} gives {len(angles)} angles for n_experiences="
             f"{n_experiences}: give one for each"
         )
-    plans = [
+    return [
         ExperiencePlan(range(_N_CLASSES), _N_CLASSES * k, degrees=float(angle))
         for k, angle in enumerate(angles)
     ]
-    return assemble("rotated_mnist", load_images(dataset, data_dir), plans, options)
 
 
-def joint_mnist(
-    *,
-    dataset: Dataset = "mnist",
-    data_dir: str | None = None,
-    normalize: Normalize = "none",
-    pad: int = 0,
-    validation: float = 0.0,
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-) -> Benchmark:
+@image_scenario("mnist")
+def joint_mnist(options: ImageOptions) -> list[ExperiencePlan]:
     """Joint MNIST: all ten classes in one experience.
 
-    The options are those of :class:`~kancl.benchmarks.options.ImageOptions`.
-
-    Raises: ValueError if a value is out of range.
+    The options are those of :class:`kancl.benchmarks.options.ImageOptions`.
     """
-    options = ImageOptions(
-        dataset=dataset,
-        data_dir=data_dir,
-        normalize=normalize,
-        pad=pad,
-        validation=validation,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        seed=seed,
-        device=device,
-    )
-    plans = [ExperiencePlan(range(_N_CLASSES))]
-    return assemble("mnist", load_images(dataset, data_dir), plans, options)
+    return [ExperiencePlan(range(_N_CLASSES))]
 
 
-SCENARIOS: dict[str, Callable[..., Benchmark]] = {
+SCENARIOS: dict[str, Scenario] = {
     "split_mnist": split_mnist,
     "permuted_mnist": permuted_mnist,
     "rotated_mnist": rotated_mnist,

@@ -115,33 +115,6 @@ class Seeds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Locality:
-    """Mechanisms on the splines of KAN layers; they go with every strategy.
-
-    Args:
-        lazy: steps leave alone the coefficients that no sample of the batch touches,
-            moments and weight decay included, and the optimizer is made anew for each
-            experience. null: where the model asks for it (``kan_local``).
-        freeze_base: base branches and factors per edge learn in the first experience
-            only.
-        hard_mask: coefficients that a past experience visited never move again.
-        drift_lambda: strength of a penalty on coefficients' drift, weighted by how much
-            past experiences used them.
-        grow_off_grid: grids grow before an experience with a larger share of values off
-            them. null: never.
-        refine_below: grids get twice as fine, once, before an experience that uses a
-            smaller share of the bases. 0: never.
-    """
-
-    lazy: bool | None = None
-    freeze_base: bool = False
-    hard_mask: bool = False
-    drift_lambda: float = 0.0
-    grow_off_grid: float | None = None
-    refine_below: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run, resolved: every key has a value of its type.
 
@@ -182,7 +155,6 @@ class RunConfig:
     schedule: Literal["constant", "linear"] = "constant"
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    locality: Locality = field(default_factory=Locality)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     match: Literal["none", "params", "width", "flops"] = "none"
     match_to: Choice = Choice("kan", {})

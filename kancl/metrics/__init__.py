@@ -1,6 +1,6 @@
 """What a run is judged by: metrics of the accuracy matrix, and Avalanche adapters."""
 
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score_matrix import (
     METRICS,
     UndefinedMetric,
     average_accuracy,

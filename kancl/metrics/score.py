@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -25,17 +26,18 @@ class Score:
         name: in the names of measurements, ``test_<name>``.
         title: for readers.
         loss: what is trained on.
-        of_samples: outputs, targets -> a number per sample, ``(batch,)``.
-        of_mean: what the mean of these becomes.
-        rises: whether more is better.
+        per_sample: outputs, targets -> a number per sample, ``(batch,)``.
+        reduce: what the mean of these becomes.
+        largest: no score lies above it, or below 0.
     """
 
     name: str
     title: str
+    higher_is_better: bool
     loss: Callable[[], nn.Module]
-    of_samples: Callable[[Tensor, Tensor], Tensor]
-    of_mean: Callable[[Tensor], Tensor]
-    rises: bool
+    per_sample: Callable[[Tensor, Tensor], Tensor]
+    reduce: Callable[[Tensor], Tensor]
+    largest: float
 
 
 def _hits(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -46,9 +48,11 @@ def _squared_errors(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.squeeze(1) - targets).square()
 
 
-def _itself(mean: Tensor) -> Tensor:
+def _identity(mean: Tensor) -> Tensor:
     return mean
 
 
-ACCURACY = Score("accuracy", "accuracy", nn.CrossEntropyLoss, _hits, _itself, True)
-RMSE = Score("rmse", "RMSE", SquaredError, _squared_errors, torch.sqrt, False)
+ACCURACY = Score(
+    "accuracy", "accuracy", True, nn.CrossEntropyLoss, _hits, _identity, 1.0
+)
+RMSE = Score("rmse", "RMSE", False, SquaredError, _squared_errors, torch.sqrt, inf)

@@ -333,7 +333,7 @@ def kan_local(
         top_k: so many hidden values of a layer are not 0; null: all.
         implementation: how splines are summed, see ``KANLinear``.
     """
-    return kan(
+    network = kan(
         in_features,
         n_outputs,
         input_range=input_range,
@@ -351,3 +351,5 @@ def kan_local(
         top_k=top_k,
         implementation=implementation,
     )
+    network.lazy = True
+    return network

@@ -11,7 +11,7 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 
-_AS_IT_IS = (type(None), bool, int, float, str, Tensor, torch.device, AvalancheDataset)
+_AS_IT_IS = (type(None), bool, int, float, str, torch.device)
 
 
 class Unresumable(ValueError):
@@ -28,8 +28,10 @@ def to_state(value: Any, name: str) -> Any:
         name: of the attribute, for the message.
     Raises: Unresumable for anything else, iterators among it.
     """
-    if isinstance(value, _AS_IT_IS):
-        return value.detach() if isinstance(value, Tensor) else value
+    if type(value) in _AS_IT_IS or isinstance(value, AvalancheDataset):
+        return value
+    if isinstance(value, Tensor):
+        return value.detach()
     if isinstance(value, torch.Generator):
         return value.get_state()
     if isinstance(value, np.generic):

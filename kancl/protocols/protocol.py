@@ -1,59 +1,79 @@
-"""Read a published protocol, and judge our numbers by the paper's: both ways.
-
-A row passes if ``|ours - paper| <= 2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3`` points, SEM
-the standard error of the mean over seeds. A number that is too good fails as well.
-"""
+"""Read a protocol: what is run, and what each of its rows has to come to."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from statistics import fmean, stdev
-from typing import Any, Literal
-
-from omegaconf import OmegaConf
+from pathlib import Path
+from typing import Any
 
 from kancl.config import ConfigError, nearest
+from kancl.config.files import read_mapping
 
-SLACK = 0.3
-"""Points that rounding and libraries may cost."""
+FOLDER = Path(__file__).parent
 
-SEEDS_WANTED = 10
+ACCURACY = "average_accuracy"
+
+TARGETS = ("row", "incremental", "paper %", "ours %", "difference", "tolerance")
+BOUNDS = ("row", "what", "measure", "must be", "ours")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One published number.
+    """One line of a protocol: a published mean, or a bound on the value of every seed.
 
     Args:
-        name: of the method in the paper, lower case.
-        incremental: None for a scenario that is not incremental.
-        paper: final average accuracy in percent; None if the source gives none.
-        sem: its standard error; None if the paper gives none.
-        gate: whether it decides; the others are only shown.
+        name: of the method or network, lower case.
         settings: overrides of ``kancl run``.
+        incremental: None for a scenario that is not incremental.
+        measure: a key of ``summary.json``.
+        gate: whether the row decides; the others are only shown.
+        paper: published mean in percent; None if the source gives none.
+        sem: its standard error; None if the paper gives none.
+        says: what a bound is about.
+        above, below: what the value of every seed must be.
+        falls: other rows, whose values must fall from each to the next; such a row runs
+            nothing itself.
     """
 
     name: str
-    incremental: str | None
-    paper: float | None
-    sem: float | None
-    gate: bool
-    settings: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    incremental: str | None = None
+    measure: str = ACCURACY
+    gate: bool = True
+    paper: float | None = None
+    sem: float | None = None
+    says: str = ""
+    above: float | None = None
+    below: float | None = None
+    falls: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it can be asked for by."""
+        """What the row can be asked for by."""
         if self.incremental is None:
             return (self.name,)
         return self.name, f"{self.name}/{self.incremental}"
 
+    @property
+    def decides(self) -> bool:
+        """Whether the row passes or fails."""
+        targets = (self.paper, self.above, self.below)
+        return self.gate and (bool(self.falls) or any(t is not None for t in targets))
+
+    @property
+    def demand(self) -> str:
+        """The bound in words."""
+        if self.falls:
+            return f"falls: {', '.join(self.falls)}"
+        if self.above is not None:
+            return f"> {self.above:g}"
+        return "" if self.below is None else f"< {self.below:g}"
+
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a paper ran, and what it got.
+    """What is run, and what has to come out.
 
     Args:
         n_seeds: of the paper.
@@ -66,175 +86,54 @@ class Protocol:
     settings: tuple[str, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Titles of its table: published accuracies, or bounds on another measure."""
+        accuracies = all(row.measure == ACCURACY for row in self.rows)
+        return (TARGETS if accuracies else BOUNDS) + ("seeds", "verdict")
+
     def chosen(self, names: Sequence[str]) -> list[Row]:
-        """The rows of these methods (``lwf``, or ``lwf/task`` for one of them); all, if
-        none is named.
+        """The rows of these names (``lwf``, or ``lwf/task`` for one of them) with those
+        they compare; all rows if no name is given.
 
         Raises: ConfigError for a name that no row has.
         """
         known = dict.fromkeys(name for row in self.rows for name in row.names)
         for name in names:
             if name not in known:
-                raise ConfigError(
-                    f"{self.name} has no row {name}; {nearest(name, known)}"
-                )
-        return [row for row in self.rows if not names or {*row.names} & {*names}]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A row beside ours, in percent.
-
-    Args:
-        n_seeds: runs that completed.
-        n_lost: runs that did not.
-        tolerance: None where there is no error: of a single seed, and none published.
-        verdict: ``shown`` where the row is no gate or nothing can be decided.
-    """
-
-    row: Row
-    n_seeds: int
-    n_lost: int
-    ours: float | None
-    sem: float | None
-    tolerance: float | None
-    verdict: Literal["PASS", "FAIL", "shown"]
-
-    @property
-    def difference(self) -> float | None:
-        if self.ours is None or self.row.paper is None:
-            return None
-        return self.ours - self.row.paper
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        seeds = f"{self.n_seeds}" + (f" ({self.n_lost} lost)" if self.n_lost else "")
-        return (
-            self.row.name,
-            self.row.incremental or "-",
-            "" if self.row.paper is None else _number(self.row.paper, self.row.sem),
-            _number(self.ours, self.sem),
-            "" if self.difference is None else f"{self.difference:+.2f}",
-            "" if self.tolerance is None else f"{self.tolerance:.2f}",
-            seeds,
-            self.verdict,
-        )
-
-
-HEAD = (
-    "row",
-    "incremental",
-    "paper %",
-    "ours %",
-    "difference",
-    "tolerance",
-    "seeds",
-    "verdict",
-)
-
-
-def judge(
-    row: Row,
-    accuracies: Sequence[float],
-    n_lost: int = 0,
-    paper_seeds: int | None = None,
-) -> Judgement:
-    """Judge final average accuracies (fractions, one per seed) by a row.
-
-    An error that the paper does not give counts as 0. A single seed shows no spread:
-    the paper's, ``SEM_paper sqrt(paper_seeds)``, stands in. A gate whose runs did not
-    all complete fails: what is left may be the lucky.
-
-    Args:
-        paper_seeds: how many the paper's error rests on; without it, nothing is decided
-            of a single seed.
-    """
-    percent = [100 * accuracy for accuracy in accuracies]
-    n = len(percent)
-    ours = fmean(percent) if n else None
-    sem = stdev(percent) / math.sqrt(n) if n > 1 else None
-    error, tolerance = sem, None
-    if n == 1 and row.sem is not None and paper_seeds is not None:
-        error = row.sem * math.sqrt(paper_seeds)
-    verdict: Literal["PASS", "FAIL", "shown"] = "shown"
-    if error is not None:
-        tolerance = 2 * math.hypot(row.sem or 0.0, error) + SLACK
-    if row.gate and n_lost:
-        verdict = "FAIL"
-    elif row.gate and row.paper and ours is not None and tolerance is not None:
-        verdict = "PASS" if abs(ours - row.paper) <= tolerance else "FAIL"
-    return Judgement(row, n, n_lost, ours, sem, tolerance, verdict)
-
-
-def judgements_markdown(
-    protocol: Protocol, judgements: Sequence[Judgement], altered: Sequence[str] = ()
-) -> str:
-    """A section of RESULTS.md, with what a reader has to know below it."""
-    title = f"{protocol.name}, altered" if altered else protocol.name
-    lines = [f"## {title}", "", protocol.source, ""]
-    rows: list[tuple[str, ...]] = [HEAD, ("---",) * 2 + ("---:",) * 5 + ("---",)]
-    rows += [judgement.cells for judgement in judgements]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    rule = f"2 sqrt(SEM_paper^2 + SEM_ours^2) + {SLACK} points, both ways"
-    lines += ["", f"- ± is the standard error of the mean; tolerance: {rule}."]
-    fewest = min((j.n_seeds for j in judgements), default=0)
-    if fewest < SEEDS_WANTED:
-        lines.append(f"- Fewer seeds than {SEEDS_WANTED}: {fewest} at least.")
-    if any(j.n_seeds == 1 and j.tolerance is not None for j in judgements):
-        spread = f"SEM_paper sqrt({protocol.n_seeds})"
-        lines.append(f"- One seed has no spread: the paper's, {spread}, stands in.")
-    if altered:
-        changed = ", ".join(f"`{text}`" for text in altered)
-        lines.append(f"- NOT the protocol, so no verdict: {changed}.")
-    return "\n".join(lines) + "\n"
+                hint = nearest(name, known)
+                raise ConfigError(f"{self.name} has no row {name}; {hint}")
+        asked = set(names)
+        for row in self.rows:
+            if asked & {*row.names}:
+                asked |= {*row.falls}
+        return [row for row in self.rows if not names or asked & {*row.names}]
 
 
 def protocol_names() -> list[str]:
     """The protocols there are."""
-    files = resources.files("kancl.protocols").iterdir()
-    names = [file.name for file in files if file.name.endswith(".yaml")]
-    return sorted(name.removesuffix(".yaml") for name in names)
-
-
-def read_content(name: str) -> dict[str, Any]:
-    """What a protocol's file holds.
-
-    Raises: ConfigError with the nearest name if there is no such protocol.
-    """
-    if name not in protocol_names():
-        raise ConfigError(
-            f"there is no protocol {name}; {nearest(name, protocol_names())}"
-        )
-    file = resources.files("kancl.protocols") / f"{name}.yaml"
-    content = OmegaConf.to_container(OmegaConf.create(file.read_text()))
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def read_protocol(name: str) -> Protocol:
     """Raises: ConfigError with the nearest name if there is no such protocol."""
-    content = read_content(name)
+    if name not in protocol_names():
+        hint = nearest(name, protocol_names())
+        raise ConfigError(f"there is no protocol {name}; {hint}")
+    content = read_mapping(FOLDER / f"{name}.yaml")
+    measure = content.get("measure", ACCURACY)
     return Protocol(
         name,
-        " ".join(str(content["source"]).split()),
-        int(content["seeds"]),
+        " ".join(content["source"].split()),
+        content["seeds"],
         tuple(content["settings"]),
-        tuple(_row(row) for row in content["rows"]),
+        tuple(_row(given, measure) for given in content["rows"]),
     )
 
 
-def _row(given: dict[str, Any]) -> Row:
-    return Row(
-        given["row"],
-        given["incremental"],
-        None if given["paper"] is None else float(given["paper"]),
-        None if given["sem"] is None else float(given["sem"]),
-        bool(given["gate"]),
-        tuple(given["settings"]),
-    )
-
-
-def _number(value: float | None, sem: float | None) -> str:
-    if value is None:
-        return "none completed"
-    return f"{value:.2f}" if sem is None else f"{value:.2f} ± {sem:.2f}"
+def _row(given: dict[str, Any], measure: str) -> Row:
+    fields: dict[str, Any] = {"measure": measure}
+    for key, value in given.items():
+        name = "name" if key == "row" else key
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return Row(**fields)

@@ -1,5 +1,13 @@
 """What a reader sees: TensorBoard, progress, tables, figures."""
 
+from kancl.reporting.comparison import (
+    comparison_markdown,
+    comparison_table,
+    fitting_console,
+    run_table,
+    show_comparison,
+    show_run,
+)
 from kancl.reporting.convergence import (
     Epochs,
     convergence_answers,
@@ -8,14 +16,6 @@ from kancl.reporting.convergence import (
 from kancl.reporting.curves import Curves
 from kancl.reporting.figures import accuracy_matrix, edge_functions, forgetting_curves
 from kancl.reporting.progress import ProgressPlugin
-from kancl.reporting.tables import (
-    comparison_markdown,
-    comparison_table,
-    fitting_console,
-    run_table,
-    show_comparison,
-    show_run,
-)
 from kancl.reporting.tensorboard import (
     TAGS,
     TAGS_ON_REQUEST,

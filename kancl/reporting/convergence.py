@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kancl.plugins.measuring.recorder import Measurement
+from kancl.runs.measurements import Measurement
 
 MARGIN = 0.005
 """Converged: within this fraction of the lower of the best validation accuracies."""

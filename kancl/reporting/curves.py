@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from kancl.metrics.continual import summarise_curves
 from kancl.metrics.statistics import t_interval
-from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
-from kancl.plugins.measuring.recorder import Measurement
+from kancl.runs.measurements import Measurement, series_of, training_ends
+from kancl.runs.names import CURVE, RMSE_CURVE
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,11 @@ class Curves:
         Raises: ValueError if no curve was measured.
         """
         measurements = list(measurements)
-        points: dict[int, list[tuple[int, float]]] = {}
-        names = {m.name for m in measurements}
-        regression = RMSE_CURVE in names
-        curve = RMSE_CURVE if regression else CURVE
-        for m in measurements:
-            if m.name == curve and m.experience is not None:
-                points.setdefault(m.experience, []).append((m.iteration, m.value))
+        regression = any(m.name == RMSE_CURVE for m in measurements)
+        points = series_of(measurements, RMSE_CURVE if regression else CURVE)
         if not points:
             raise ValueError(f"run {label!r} has no {CURVE} measurements")
-        everything = tuple(tuple(points.get(k, ())) for k in range(max(points) + 1))
-        ends = training_ends(measurements)
-        return cls(label, everything, *ends, regression=regression)
+        return cls(label, points, *training_ends(measurements), regression=regression)
 
     @property
     def n_experiences(self) -> int:
@@ -107,25 +98,6 @@ class Curves:
             for it, at in sorted(values.items())
             if len(at) == n_begun[it]
         ]
-
-
-def continual_metrics(measurements: Iterable[Measurement]) -> dict[str, Any]:
-    """What the curves of a run say about the time between borders; None where undefined,
-    with the reason under ``"undefined"``.
-    """
-    try:
-        curves = Curves.from_measurements(measurements, "")
-    except ValueError:
-        return summarise_curves((), ())
-    return summarise_curves(curves.points, curves.borders, curves.trains_jointly)
-
-
-def training_ends(measurements: Iterable[Measurement]) -> tuple[tuple[int, ...], bool]:
-    """Iterations at which each training ended, and whether it was on all experiences
-    at once.
-    """
-    ends = {m.experience: m.iteration for m in measurements if m.name == "batch_loss"}
-    return tuple(sorted(ends.values())), None in ends
 
 
 def mean_curves(runs: Sequence[Curves], label: str) -> Curves:

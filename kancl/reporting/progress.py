@@ -10,15 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score_matrix import (
     UndefinedMetric,
+    average_rmse,
     average_seen_accuracy,
     forgetting,
+    largest_rmse_increase,
     learning_accuracy,
 )
-from kancl.metrics.rmse_matrix import average_rmse, largest_rmse_increase
-from kancl.plugins.measuring.forgetting_curve import CURVE
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE
 
 UPDATES_PER_SECOND = 8
 WIDE = 120  # columns that everything takes, spelt out
@@ -221,7 +223,7 @@ class ProgressPlugin(SupervisedPlugin):
             ("largest increase of an old one", largest_rmse_increase, (part,)),
         ]:
             of_errors = metric in (average_rmse, largest_rmse_increase)
-            if of_errors == recorder.score.rises:
+            if of_errors == recorder.score.higher_is_better:
                 continue
             try:
                 value: float = metric(*arguments)  # type: ignore

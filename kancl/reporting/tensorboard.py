@@ -39,19 +39,22 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from kancl.metrics import SeenExperiencesAccuracy
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score_matrix import (
     UndefinedMetric,
     average_seen_accuracy,
     forgetting,
+    largest_rmse_increase,
     learning_accuracy,
 )
-from kancl.metrics.rmse_matrix import largest_rmse_increase
-from kancl.plugins.diagnosis.locality import LOCALITY
-from kancl.plugins.measuring.forgetting_curve import CURVE, RMSE_CURVE
-from kancl.plugins.measuring.off_grid import OFF_GRID, head_layers, spline_network
-from kancl.plugins.measuring.recorder import Measurement, RecorderPlugin
+from kancl.models import KANLinear
+from kancl.models.inspect import named_layers, spline_network
+from kancl.observe.off_grid import OFF_GRID
+from kancl.observe.recorder import RecorderPlugin
+from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
+from kancl.runs.measurements import Measurement
+from kancl.runs.names import CURVE, RMSE_CURVE
 
 EVERY_EXPERIENCE = "accuracy_on_every_experience"
 RMSE_EVERYWHERE = "rmse_on_every_experience"
@@ -90,11 +93,11 @@ TAGS_ON_REQUEST = {
     "errors. Its `training/rmse` and `picture/rmse_matrix` stand for those of accuracies.",
     "forgetting/largest_rmse_increase": "Of a regression: the most that the error on an "
     "earlier experience has grown since it was trained.",
-    "locality/right_experience": "With `evaluation.locality=true`, class-incremental: how "
+    "locality/experience_inference": "With `evaluation.locality=true`, class-incremental: how "
     "often the winning class is one of the right experience.",
-    "locality/right_within": "Of those, how often it is the right class; the product of "
+    "locality/within_experience_accuracy": "Of those, how often it is the right class; the product of "
     "the two is the accuracy.",
-    "locality/right_if_told": "Accuracy if the experience were known.",
+    "locality/oracle_accuracy": "Accuracy if the experience were known.",
     "locality/recency_bias": "On old data, mean output for the newest classes less that "
     "for old ones.",
     "locality/grid_size_<layer>": "With `locality.grow_off_grid` or `refine_below`: cells "
@@ -135,7 +138,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         picture_share: largest share of the time so far that drawing may take; pictures
             that would take more are left to a later experience. The last one always has
             them; 1: all have.
-        goes_on_at: iteration at which a run that was killed goes on: TensorBoard drops
+        resumed_at: iteration at which a run that was killed goes on: TensorBoard drops
             what the killed one wrote of later ones.
     """
 
@@ -148,7 +151,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         card: str = "",
         figures: bool = True,
         picture_share: float = 1.0,
-        goes_on_at: int | None = None,
+        resumed_at: int | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
@@ -159,12 +162,12 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._picture_share = picture_share
         self._drawing_seconds = 0.0
         self._writers: dict[str, SummaryWriter] = {}
-        self._regression = not recorder.score.rises
+        self._regression = not recorder.score.higher_is_better
         curve = RMSE_EVERYWHERE if self._regression else EVERY_EXPERIENCE
         self._tag = f"{curve}/{label}"
         self._curve_point: dict[int, float] = {}
         self._curve_at = -1
-        self._purged_from = None if goes_on_at is None else goes_on_at + 1
+        self._purged_from = None if resumed_at is None else resumed_at + 1
         self._writer("").add_custom_scalars(_layout(self._tag))
         self._writer("").add_text("about", _about(label, card))
         recorder.listeners.append(self._listen)
@@ -267,7 +270,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         network = spline_network(strategy.model)
         if network is not None:
             with self._recorder.evaluating(strategy.device):
-                self._write_coefficients(network, head_layers(strategy.model))
+                self._write_coefficients(strategy.model)
                 if self._may_draw():
                     with self._drawing():
                         edges = figures.edge_functions(network)
@@ -331,8 +334,9 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._writer("").add_image(tag, image, at, dataformats="HWC")
 
     @torch.no_grad()
-    def _write_coefficients(self, network: Any, heads: list[Any]) -> None:
-        layers = [[layer] for layer in network.layers] + ([heads] if heads else [])
+    def _write_coefficients(self, model: Any) -> None:
+        groups: Any = named_layers(model).values()
+        layers = [group for group in groups if isinstance(group[0], KANLinear)]
         for k, parts in enumerate(layers, start=1):
             flat = torch.cat([part.scaled_coefficients.flatten() for part in parts])
             at = self._recorder.iteration

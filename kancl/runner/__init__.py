@@ -1,16 +1,16 @@
 """From overrides to run folders: compose, check, build, train, compare."""
 
 from kancl.runner.build import build
-from kancl.runner.folder import RunFolder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import read_folder, read_request
 from kancl.runner.run import run
-from kancl.runner.studies.comparison import carry_out
+from kancl.runner.studies.comparison import execute
 
 __all__ = [
-    "RunFolder",
     "build",
-    "carry_out",
+    "execute",
     "read_folder",
     "read_request",
     "run",
+    "run_folder",
 ]

@@ -15,14 +15,17 @@ from torch.optim import Optimizer
 from kancl.benchmarks import Benchmark
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
-from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
+from kancl.models.cost import (
+    forward_flops,
+    match_hidden,
+    n_active_parameters,
+    n_parameters,
+)
 from kancl.models.heads import with_head
-from kancl.models.matching import match_hidden
-from kancl.plugins.measuring.off_grid import spline_network
+from kancl.models.inspect import spline_network
 from kancl.runner.memory import refuse_if_out_of_memory
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
-from kancl.strategies import check_pair
 
 SAMPLES = 2_000  # that quantiles are taken of
 
@@ -73,13 +76,6 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
     try:
         benchmark = benchmark or build_benchmark(config, device)
         head = head_kind(config, benchmark)
-        check_pair(
-            config.strategy.builder,
-            model=config.model.builder,
-            head=head,
-            incremental=benchmark.info.incremental,
-            regression=benchmark.info.function is not None,
-        )
         solver = _Networks(benchmark, head)
         reference = None
         model = config.model

@@ -16,29 +16,27 @@ from torch import Tensor
 
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
-from kancl.metrics.accuracy_matrix import matrix_from_series, summarise
-from kancl.metrics.rmse_matrix import summarise_rmse
+from kancl.interruption import Interrupted, Interruption
+from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
-from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
-from kancl.plugins.measuring.off_grid import OffGridPlugin
-from kancl.plugins.measuring.recorder import Diverged, RecorderPlugin
+from kancl.observe.curves import ForgettingCurvePlugin
+from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
-from kancl.reporting.report import all_metrics
 from kancl.runner.build import Parts, Size, build, resolve_device
 from kancl.runner.checkpoint import (
     CheckpointFolder,
     CheckpointPlugin,
-    Interrupted,
-    Interruption,
     Unresumable,
 )
 from kancl.runner.denormals import flushed_denormals
-from kancl.runner.diagnosis import Diagnosis
-from kancl.runner.folder import RunFolder
+from kancl.runner.diagnosis import Observers
+from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
-from kancl.runner.origin import made_by
 from kancl.runner.seeding import be_deterministic, stream_seeds
-from kancl.runner.train import HELD, iterations_planned, train
+from kancl.runner.train import STATE_BYTES, iterations_planned, train
+from kancl.runs import RunFolder, all_metrics, names, read_completed, run_lock
+from kancl.runs.provenance import environment
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
 
@@ -51,8 +49,8 @@ def run(
 ) -> dict[str, Any]:
     """Train and evaluate as configured, write the run folder, return its summary.
 
-    A completed run is not repeated unless ``config.overwrite``; one that was killed goes
-    on from its last checkpoint, to the same bytes. A run that fails or diverges is
+    A completed run is not repeated unless ``config.overwrite``; one that was killed is
+    resumed from its last checkpoint, to the same bytes. A run that fails or diverges is
     written down as such, with its traceback.
 
     Args:
@@ -60,12 +58,12 @@ def run(
             serve one run.
 
     Raises: ConfigError, before anything is written, for values that cannot work.
-        Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. Held, if
+        Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. RunLocked, if
         another process makes this run.
     """
     console = console or Console()
-    folder = RunFolder(config)
-    done = folder.completed()
+    folder = RunFolder(run_folder(config))
+    done = read_completed(folder.path)
     if done is not None and not config.overwrite:
         if not quiet:
             without = _not_written(config, folder)
@@ -79,8 +77,10 @@ def run(
     be_deterministic(config.deterministic)
     device = resolve_device(config.device)
     interruption = Interruption()
-    with folder.locked(), interruption.listening(), flushed_denormals():
-        checkpoints = CheckpointFolder(folder.path / "checkpoint", made_by(config))
+    with run_lock(folder.path), interruption.listening(), flushed_denormals():
+        checkpoints = CheckpointFolder(
+            folder.path / names.CHECKPOINTS, provenance(config)
+        )
         say = partial(_say, console)
         points = checkpoints.points(say) if done is None else []
         for point in [*points, None]:
@@ -92,10 +92,10 @@ def run(
                 _introduce(console, folder, parts)
             if point is None:
                 checkpoints.clear()
-                folder.start(device)
+                folder.start(plain(config), environment(device))
             else:
-                say(f"  {folder.path.name} goes on at iteration {point.iteration}")
-                folder.go_on(point.iteration)
+                say(f"  {folder.path.name} resumes at iteration {point.iteration}")
+                folder.resume(point.iteration, environment(device))
             try:
                 shown = None if quiet else console
                 summary = _make(config, parts, folder, keeper, interruption, shown)
@@ -113,9 +113,9 @@ def run(
 def _not_written(config: RunConfig, folder: RunFolder) -> str:
     """What is asked for and the completed run, asked otherwise, did not write."""
     missing = []
-    if config.keep_model and not (folder.path / "model.pt").is_file():
+    if config.keep_model and not (folder.path / names.MODEL).is_file():
         missing.append("model.pt")
-    if config.tensorboard != "none" and not any(folder.path.glob("events.out.*")):
+    if config.tensorboard != "none" and not any(folder.path.glob(names.EVENTS)):
         missing.append("TensorBoard's files")
     return " and ".join(missing)
 
@@ -128,9 +128,9 @@ def _make(
     interruption: Interruption,
     console: Console | None,
 ) -> dict[str, Any]:
-    """Make the run from its beginning, or from where ``keeper`` takes it up.
+    """Make the run from its beginning, or from where ``keeper`` resumes it.
 
-    Raises: Unresumable, if the state to go on from does not fit.
+    Raises: Unresumable, if the state to resume from does not fit.
     """
     device = resolve_device(config.device)
     if device.type == "cuda":
@@ -141,10 +141,10 @@ def _make(
         trains_jointly=trains_jointly(config.strategy.builder),
         score=parts.benchmark.info.score,
     )
-    diagnosis = Diagnosis(config, parts, recorder)
+    observers = Observers(config, parts, recorder)
     off_grid = OffGridPlugin(recorder, parts.benchmark.test_stream)
-    board = _board(config, folder, recorder, summary, keeper.goes_on_at)
-    plugins = [*_curve(config, parts, recorder), off_grid, *diagnosis.plugins, *board]
+    board = _board(config, folder, recorder, summary, keeper.resumed_at)
+    plugins = [*_curve(config, parts, recorder), off_grid, *observers.plugins, *board]
     try:
         for _ in train(config, parts, recorder, plugins, console, keeper):
             if off_grid.shares and console is not None:
@@ -153,8 +153,7 @@ def _make(
     except Unresumable:
         raise
     except Interrupted as stopped:
-        keeper.write(inside=False)
-        stopped.wrote = True
+        stopped.wrote = keeper.write(inside=False)
         raise
     except Exception as error:
         summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
@@ -162,7 +161,7 @@ def _make(
         summary["traceback"] = traceback.format_exc()
     try:
         with interruption.waiting():
-            diagnosis.write(folder, board)
+            observers.write(folder, board)
             _write_down(config, parts, folder, recorder, off_grid, board, summary)
     except OSError as error:  # a full disk: what is there stays
         summary = {"error": str(error), **summary, "status": "failed"}
@@ -197,10 +196,10 @@ def _write_down(
         summary |= _size(parts)
     summary |= _results(recorder, off_grid)
     summary |= _cost(config, parts, recorder, resolve_device(config.device))
-    folder.write_matrix(recorder.matrix, f"{recorder.score.name}_matrix.csv")
+    folder.write_matrix(recorder.matrix, recorder.score.name)
     if config.scenario.options.get("validation"):
         validation = _validation_matrix(recorder)
-        folder.write_matrix(validation, "validation_matrix.csv")
+        folder.write_matrix(validation, "validation")
         summary["validation_accuracy"] = summarise(validation)["average_accuracy"]
     folder.write_metrics(recorder.measurements)
     if config.keep_model:
@@ -215,7 +214,7 @@ def _board(
     folder: RunFolder,
     recorder: RecorderPlugin,
     identity: dict[str, Any],
-    goes_on_at: int | None,
+    resumed_at: int | None,
 ) -> list[TensorBoardPlugin]:
     if config.tensorboard == "none":
         return []
@@ -228,7 +227,7 @@ def _board(
             card=_card(identity),
             figures=config.tensorboard == "all",
             picture_share=0.05,
-            goes_on_at=goes_on_at,
+            resumed_at=resumed_at,
         )
     ]
 
@@ -293,10 +292,10 @@ def _size_as_trained(parts: Parts) -> Size:
 
 def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any]:
     """What came out; metrics that are undefined are None and say why."""
-    if recorder.score.rises:
+    if recorder.score.higher_is_better:
         scores = all_metrics(recorder.matrix, recorder.measurements)
     else:
-        scores = summarise_rmse(recorder.matrix)
+        scores = summarise(recorder.matrix, recorder.score)
     return {
         **scores,
         "n_iterations": recorder.iteration,
@@ -323,9 +322,9 @@ def _cost(
         cost["iterations_per_second"] = rate
     if device.type == "cuda":
         cost["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    _, held = recorder.series(HELD)
-    if held:
-        cost["strategy_bytes"] = int(held[-1])
+    _, kept = recorder.series(STATE_BYTES)
+    if kept:
+        cost["strategy_state_bytes"] = int(kept[-1])
     return cost
 
 
@@ -359,7 +358,7 @@ def _introduce(console: Console, folder: RunFolder, parts: Parts) -> None:
 def _conclude(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
     if summary["status"] != "completed":
         _say(console, f"  {summary['status']}: {summary['error']}")
-        _say(console, f"  traceback: {folder.path / 'error.txt'}")
+        _say(console, f"  traceback: {folder.path / names.ERROR}")
 
 
 def _shares(shares: Sequence[float]) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.config import RunConfig
+from kancl.plugins.plugin import Plugin, Stage
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ def be_deterministic(wanted: bool) -> None:
     torch.use_deterministic_algorithms(wanted)
 
 
-class SeedingPlugin(SupervisedPlugin):
-    """Start the streams of heads, batches and buffers at each experience.
+class SeedingPlugin(Plugin):
+    """Start the streams of heads, batches and buffers at each experience."""
 
-    Put it first among the plugins.
-    """
+    stage = Stage.SEED
+    state = ("_n_trained",)
 
-    def __init__(self, seeds: StreamSeeds) -> None:
+    def __init__(self, *, seeds: StreamSeeds) -> None:
         super().__init__()
         self.seeds = seeds
         self._n_trained = 0

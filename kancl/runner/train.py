@@ -7,31 +7,36 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
-from avalanche.training.plugins import LRSchedulerPlugin, SupervisedPlugin
+from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import Cumulative
 from avalanche.training.templates import SupervisedTemplate
 from rich.console import Console
-from torch.optim.lr_scheduler import ExponentialLR
 
 from kancl.benchmarks import Benchmark
 from kancl.config import RunConfig
-from kancl.plugins.measuring.epoch_evaluation import EpochEvaluationPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.models.inspect import spline_network
+from kancl.observe.epoch_evaluation import EpochEvaluationPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.schedules.learning_rate import (
+    EpochDecayPlugin,
     ExperienceDecayPlugin,
     LinearDecayPlugin,
 )
+from kancl.plugins.setup import Record
+from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.runner.build import Parts, build_optimizer, resolve_device
 from kancl.runner.checkpoint import CheckpointPlugin
-from kancl.runner.locality import is_lazy, locality_plugins
-from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import SeedingPlugin, stream_seed, stream_seeds
-from kancl.strategies import TrainingSetup, trains_jointly
-from kancl.strategies.held_memory import held_bytes
+from kancl.strategies import (
+    TrainingSetup,
+    build,
+    strategy_state_bytes,
+    trains_jointly,
+)
 
-HELD = "strategy_bytes"
-"""Name of the measurements of what a strategy holds, after each experience."""
+STATE_BYTES = "strategy_state_bytes"
+"""Name of the measurements of what a strategy keeps, after each experience."""
 
 
 def train(
@@ -40,18 +45,18 @@ def train(
     recorder: RecorderPlugin,
     plugins: Sequence[SupervisedPlugin],
     console: Console | None,
-    keeper: CheckpointPlugin,
+    checkpoints: CheckpointPlugin,
 ) -> Iterator[None]:
     """Evaluate; train and evaluate on one experience after the other, pausing there.
 
-    What is behind the point that ``keeper`` goes on from is not done again.
+    What is behind the point that ``checkpoints`` goes on from is not done again.
 
     A growing head has no outputs before training, so nothing to evaluate.
 
     Args:
         plugins: what observes the training, beside the recorder.
         console: for the progress display; None shows none.
-        keeper: writes the checkpoints.
+        checkpoints: writes the checkpoints.
     """
     benchmark = parts.benchmark
     streams = [benchmark.test_stream]
@@ -61,7 +66,7 @@ def train(
     if config.evaluation.each_epoch:
         curves = EpochEvaluationPlugin([benchmark.train_stream, streams[-1]])
         observers.append(curves)
-    strategy = _strategy(config, parts, recorder, observers)
+    strategy = build_strategy(config, parts, observers, recorder.add)
     iterations = iterations_planned(config, benchmark)
     if isinstance(strategy, Cumulative) and config.training.iterations is None:
         iterations = list(itertools.accumulate(iterations))
@@ -76,19 +81,19 @@ def train(
     displays = [
         p for p in observers if isinstance(p, (ProgressPlugin, TensorBoardPlugin))
     ]
-    n_done = keeper.attach(strategy, benchmark, recorder, displays)
-    observers.append(keeper)
+    n_done = checkpoints.attach(strategy, benchmark, recorder, displays)
+    observers.append(checkpoints)
     with progress:
-        if parts.head != "growing" and keeper.goes_on_at is None:
+        if parts.head != "growing" and checkpoints.resumed_at is None:
             for stream in streams:
                 strategy.eval(stream)
         stream = benchmark.train_stream
         trainings = [stream] if recorder.trains_jointly else list(stream)
         for number, part in enumerate(trainings[n_done:], start=n_done):
-            keeper.at_border(number)
-            keeper.mute([p for p in observers if p is not keeper])
+            checkpoints.at_boundary(number)
+            checkpoints.mute([p for p in observers if p is not checkpoints])
             strategy.train(part)
-            recorder.add(HELD, held_bytes(strategy, observers))
+            recorder.add(STATE_BYTES, strategy_state_bytes(strategy))
             for evaluated in streams:
                 strategy.eval(evaluated)
             yield
@@ -105,38 +110,45 @@ def iterations_planned(config: RunConfig, benchmark: Benchmark) -> list[int]:
     return [training.epochs * math.ceil(size / training.batch_size) for size in sizes]
 
 
-def _strategy(
+def build_strategy(
     config: RunConfig,
     parts: Parts,
-    recorder: RecorderPlugin,
-    observers: Sequence[SupervisedPlugin],
+    observers: Sequence[SupervisedPlugin] = (),
+    record: Record = lambda name, value: None,
 ) -> SupervisedTemplate:
+    """Make the strategy of a run.
+
+    Args:
+        record: takes what the strategy's plugins measure.
+    Raises: ValueError for what can't work, saying what to use instead.
+    """
     training, device = config.training, resolve_device(config.device)
     seeds = stream_seeds(config)
-    optimizer = build_optimizer(config, parts.model.parameters())
-    plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds), *observers]
+    plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds=seeds), *observers]
     if training.lr_gamma is not None:
-        scheduler = ExponentialLR(optimizer, training.lr_gamma)
-        plugins.append(LRSchedulerPlugin(scheduler, reset_scheduler=True))
+        plugins.append(EpochDecayPlugin(gamma=training.lr_gamma))
     if config.schedule == "linear":
         plugins.append(LinearDecayPlugin())
     if training.experience_gamma is not None:  # behind what restores the full rate
-        plugins.append(ExperienceDecayPlugin(training.experience_gamma))
-    plugins += locality_plugins(config, parts.model, recorder)
+        plugins.append(ExperienceDecayPlugin(gamma=training.experience_gamma))
+    if getattr(spline_network(parts.model), "lazy", False):
+        plugins.append(LazyStepsPlugin())
+    eval_batch_size = training.eval_batch_size
+    if eval_batch_size is None:
+        eval_batch_size = 256 if device.type == "cpu" else 1000
     setup = TrainingSetup(
         model=parts.model,
-        optimizer=optimizer,
+        optimizer=build_optimizer(config, parts.model.parameters()),
         criterion=parts.benchmark.info.score.loss(),
         batch_size=training.batch_size,
         epochs=training.epochs,
         iterations=training.iterations,
-        eval_batch_size=training.eval_batch_size
-        or (256 if device.type == "cpu" else 1000),
+        eval_batch_size=eval_batch_size,
         device=device,
         plugins=plugins,
-        reset_optimizer=config.reset_optimizer or is_lazy(config),
+        reset_optimizer=config.reset_optimizer,
         seed=stream_seed(seeds.buffers, "strategy"),
+        learns_values=parts.benchmark.info.function is not None,
+        record=record,
     )
-    builder = GROUPS["strategy"].builder(config.strategy.builder)
-    strategy: SupervisedTemplate = builder(setup, **config.strategy.options)
-    return strategy
+    return build(config.strategy.builder, setup, **config.strategy.options)

@@ -1,17 +1,20 @@
-"""Avalanche strategies by name: one function each, one line each in ``STRATEGIES``."""
+"""Strategies by name: lists of plugins on Avalanche's strategy classes."""
 
-from kancl.strategies.pairs import check_pair
+from kancl.plugins.setup import TrainingSetup
+from kancl.strategies.build import build, strategy_state_bytes
 from kancl.strategies.registry import (
+    GROUP,
     STRATEGIES,
     trains_jointly,
     trains_last_layer_only,
 )
-from kancl.strategies.setup import TrainingSetup
 
 __all__ = [
+    "GROUP",
     "STRATEGIES",
     "TrainingSetup",
-    "check_pair",
+    "build",
+    "strategy_state_bytes",
     "trains_jointly",
     "trains_last_layer_only",
 ]

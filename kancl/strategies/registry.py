@@ -1,72 +1,122 @@
-"""The strategies by name."""
+"""The strategies by name: each a list of plugins, on an Avalanche strategy class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from avalanche.training.templates import SupervisedTemplate
-
-from kancl.strategies.baselines import cumulative, from_scratch, joint, naive
-from kancl.strategies.combinations import ewc_replay, lwf_ewc, lwf_replay, si_replay
-from kancl.strategies.locality import (
-    gram,
-    gram_ewc,
-    labels_trick,
-    labels_trick_gram,
-    occupancy,
+from kancl.config import Group, Part
+from kancl.plugins.outputs.labels_trick import LabelsTrickPlugin
+from kancl.plugins.outputs.lwf import LwFPlugin
+from kancl.plugins.outputs.readout import (
+    NearestMeanPlugin,
+    RidgeReadoutPlugin,
+    SplineBayesPlugin,
 )
-from kancl.strategies.readouts import nearest_mean, ridge_readout, spline_bayes
-from kancl.strategies.regularization import (
-    ewc,
-    ewc_batched,
-    l2_anchor,
-    lwf,
-    mas,
-    online_ewc,
-    si,
+from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
+from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
+from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
+from kancl.plugins.penalties.mas import MASPlugin
+from kancl.plugins.penalties.synaptic_intelligence import SynapticIntelligencePlugin
+from kancl.plugins.plugin import Plugin
+from kancl.plugins.rehearsal.agem import AGEMPlugin
+from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
+from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
+from kancl.plugins.rehearsal.gem import GEMPlugin
+from kancl.plugins.rehearsal.mir import MIRPlugin
+from kancl.plugins.rehearsal.replay import ReplayPlugin
+from kancl.plugins.steps.frozen_base import FrozenBasePlugin
+from kancl.plugins.steps.grid_growth import GridGrowthPlugin
+from kancl.plugins.steps.hard_mask import HardMaskPlugin
+from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
+from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
+from kancl.strategies.bases import (
+    Base,
+    CumulativeBase,
+    DERBase,
+    ERACEBase,
+    ForwardOnlyBase,
+    JointBase,
 )
-from kancl.strategies.rehearsal import agem, der, er_ace, gdumb, gem, mir, replay
 
-STRATEGIES: dict[str, Callable[..., SupervisedTemplate]] = {
-    "naive": naive,
-    "joint": joint,
-    "cumulative": cumulative,
-    "from_scratch": from_scratch,
-    "replay": replay,
-    "ewc": ewc,
-    "ewc_batched": ewc_batched,
-    "online_ewc": online_ewc,
-    "si": si,
-    "lwf": lwf,
-    "mas": mas,
-    "l2_anchor": l2_anchor,
-    "agem": agem,
-    "gem": gem,
-    "er_ace": er_ace,
-    "der": der,
-    "gdumb": gdumb,
-    "mir": mir,
-    "ewc_replay": ewc_replay,
-    "si_replay": si_replay,
-    "lwf_replay": lwf_replay,
-    "lwf_ewc": lwf_ewc,
-    "labels_trick": labels_trick,
-    "occupancy": occupancy,
-    "gram": gram,
-    "gram_ewc": gram_ewc,
-    "labels_trick_gram": labels_trick_gram,
-    "ridge_readout": ridge_readout,
-    "nearest_mean": nearest_mean,
-    "spline_bayes": spline_bayes,
+STRATEGIES: dict[str, list[type[Plugin] | type[Base]]] = {
+    "naive": [Base],
+    "joint": [JointBase],
+    "cumulative": [CumulativeBase],
+    "from_scratch": [FromScratchPlugin],
+    "replay": [ReplayPlugin],
+    "ewc": [EWCPlugin],
+    "ewc_batched": [BatchedEWCPlugin],
+    "si": [SynapticIntelligencePlugin],
+    "lwf": [LwFPlugin],
+    "mas": [MASPlugin],
+    "l2_anchor": [L2AnchorPlugin],
+    "agem": [AGEMPlugin],
+    "gem": [GEMPlugin],
+    "er_ace": [ERACEBase],
+    "der": [DERBase],
+    "gdumb": [MemoryOnlyPlugin, FromScratchPlugin],
+    "mir": [MIRPlugin],
+    "labels_trick": [LabelsTrickPlugin],
+    "occupancy": [OccupancyPlugin],
+    "gram": [GramPlugin],
+    "lazy": [LazyStepsPlugin],
+    "freeze_base": [FrozenBasePlugin],
+    "hard_mask": [HardMaskPlugin],
+    "drift_penalty": [DriftPenaltyPlugin],
+    "grow_grids": [GridGrowthPlugin],
+    "ridge_readout": [RidgeReadoutPlugin, ForwardOnlyBase],
+    "nearest_mean": [NearestMeanPlugin, ForwardOnlyBase],
+    "spline_bayes": [SplineBayesPlugin, ForwardOnlyBase],
 }
-"""Builders: of the setup and, keyword-only, the ``strategy.*`` options."""
+"""Plugins and, where it is not Avalanche's Naive, the base that they are put on.
+
+Any sum of names is a strategy as well: ``ewc+replay``. Names with tuned values are
+presets, in ``configs/strategy``.
+"""
+
+
+def parts(name: str) -> list[Part]:
+    """Return the classes that a name, or a sum of names, stands for.
+
+    Raises: KeyError for a name that there is not; ValueError for a sum that adds
+        nothing.
+    """
+    names = name.split("+")
+    if "naive" in names and len(names) > 1:
+        others = "+".join(other for other in names if other != "naive")
+        raise ValueError(
+            f"strategy={name}: naive adds nothing to a sum; use strategy={others} instead"
+        )
+    found = []
+    for word in names:
+        first, *rest = STRATEGIES[word]
+        found += [Part(word, first), *(Part(f"{word}.{c.__name__}", c) for c in rest)]
+    classes = [part.builder for part in found]
+    for cls in classes:
+        if classes.count(cls) > 1:
+            raise ValueError(
+                f"strategy={name} has {cls.__name__} more than once: leave one of the "
+                "names out instead"
+            )
+    return found
+
+
+GROUP = Group(
+    "strategy",
+    STRATEGIES,  # type: ignore[arg-type]
+    parts=parts,
+)
+"""The keys of every strategy, with their defaults and meanings."""
+
+
+def bases(name: str) -> list[type[Base]]:
+    """Return the bases of a strategy; none stands for ``Base`` itself."""
+    return [p.builder for p in GROUP.parts(name) if issubclass(p.builder, Base)]  # type: ignore
 
 
 def trains_jointly(name: str) -> bool:
     """Whether the strategy trains once on the whole stream, not once per experience."""
-    return STRATEGIES[name] is joint
+    return any(base.trains_jointly for base in bases(name))
 
 
 def trains_last_layer_only(name: str) -> bool:
     """Whether the strategy leaves all layers but the last as they were initialised."""
-    return STRATEGIES[name] in (ridge_readout, nearest_mean, spline_bayes)
+    return any(base.trains_last_layer_only for base in bases(name))

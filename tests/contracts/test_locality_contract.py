@@ -32,7 +32,7 @@ from kancl.metrics.locality import Occupancy, leak, output_drift
 from kancl.models import MODELS, trains_lazily
 from kancl.models.grid_changes import grow, refine
 from kancl.models.heads import with_head
-from kancl.models.named_layers import (
+from kancl.models.inspect import (
     layer_bases,
     layer_inputs,
     layer_weights,

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kancl.metrics.accuracy_matrix import UndefinedMetric
 from kancl.metrics.continual import (
     CONTINUAL_METRICS,
     WINDOW,
@@ -17,6 +16,7 @@ from kancl.metrics.continual import (
     windowed_plasticity,
     worst_case_accuracy,
 )
+from kancl.metrics.score_matrix import UndefinedMetric
 
 # three experiences of 100 iterations each
 FIRST = [(0, 0.5), (100, 0.9), (110, 0.4), (150, 0.86), (200, 0.88), (210, 0.7)]

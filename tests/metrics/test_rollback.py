@@ -8,7 +8,7 @@ from kancl.metrics.rollback import rollback, rolled_back
 from kancl.models import KAN, MLP
 from kancl.models.grid_changes import refine
 from kancl.models.heads import with_head
-from kancl.models.named_layers import state_groups
+from kancl.models.inspect import state_groups
 
 
 def line(weight, bias):

@@ -6,8 +6,8 @@ from torch import nn
 
 from kancl import KAN, KANLinear
 from kancl.models import MLP
-from kancl.models.heads import with_head
-from kancl.models.last_layers import last_layers, replace_network
+from kancl.models.heads import replace_network, with_head
+from kancl.models.inspect import last_layers
 from kancl.models.layer_features import (
     constant_weights,
     layer_features,

@@ -6,21 +6,17 @@ import pytest
 
 from kancl.config import ConfigError
 from kancl.protocols import (
-    Bound,
-    BoundedProtocol,
-    bounds_markdown,
-    is_bounded,
-    judge_bound,
+    Row,
+    judge,
     judge_fall,
-    protocol_names,
-    read_bounds,
+    read_protocol,
 )
+from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
-from kancl.strategies import check_pair
 
-BELOW = Bound("a", "", "m", None, 0.1, (), ())
-ABOVE = Bound("b", "", "m", 0.1, None, (), ())
-FREE = Bound("c", "", "m", None, None, (), ())
+BELOW = Row("a", measure="m", below=0.1)
+ABOVE = Row("b", measure="m", above=0.1)
+FREE = Row("c", measure="m")
 
 
 @pytest.mark.parametrize(
@@ -36,31 +32,20 @@ FREE = Bound("c", "", "m", None, None, (), ())
     ],
 )
 def test_the_worst_seed_decides(row, values, n_lost, verdict):
-    assert judge_bound(row, values, n_lost).verdict == verdict
+    assert judge(row, values, n_lost).verdict == verdict
 
 
 def test_values_have_to_fall_for_every_seed():
-    row = Bound("falls", "", "m", None, None, ("a", "b"), ())
-    a, b = judge_bound(FREE, [3.0, 2.0]), judge_bound(FREE, [1.0, 1.5])
+    row = Row("falls", measure="m", falls=("a", "b"))
+    a, b = judge(FREE, [3.0, 2.0]), judge(FREE, [1.0, 1.5])
     assert judge_fall(row, {"a": a, "b": b}).verdict == "PASS"
-    worse = judge_bound(FREE, [1.0, 2.0])
+    worse = judge(FREE, [1.0, 2.0])
     assert judge_fall(row, {"a": a, "b": worse}).verdict == "FAIL"
-    assert judge_fall(row, {"a": a, "b": judge_bound(FREE, [], 2)}).verdict == "FAIL"
+    assert judge_fall(row, {"a": a, "b": judge(FREE, [], 2)}).verdict == "FAIL"
 
 
-def test_the_table_says_what_was_demanded_and_what_came():
-    judgement = judge_bound(BELOW, [0.012, 0.0341], 0)
-    protocol = BoundedProtocol("p", "who", 2, (), (BELOW,))
-    text = bounds_markdown(protocol, [judgement], ["x=1"])
-    assert "| a |  | m | < 0.1 | 0.012 to 0.034 | 2 | PASS |" in text
-    assert "## p" in text and "NOT the protocol, so no verdict: `x=1`" in text
-    assert judge_bound(FREE, [1.0]).cells[4] == "1"
-    assert judge_bound(BELOW, [], 2).cells[4:6] == ("none completed", "0 (2 lost)")
-
-
-@pytest.mark.parametrize("name", [n for n in protocol_names() if is_bounded(n)])
-def test_every_row_can_be_run(name):
-    protocol = read_bounds(name)
+def test_every_row_can_be_run():
+    protocol = read_protocol("gaussian-peaks")
     kinds = {}  # composing takes a tenth of a second
     for row in protocol.rows:
         assert bool(row.falls) != bool(row.settings)
@@ -70,18 +55,14 @@ def test_every_row_can_be_run(name):
         words = " ".join(row.settings)
         kinds[re.sub(r"(size|degree)=\d+", "", words)] = row
     for row in kinds.values():
-        (config,) = read_request(
-            [*protocol.settings, *row.settings], sweep=False
-        ).configs
-        names = dict(model=config.model.name, incremental="domain", regression=True)
-        check_pair(config.strategy.name, head="single", **names)
+        check(read_request([*protocol.settings, *row.settings], sweep=False).configs)
 
 
 def test_a_comparison_brings_the_rows_it_compares():
-    protocol = read_bounds("gaussian-peaks")
+    protocol = read_protocol("gaussian-peaks")
     rows = [row.name for row in protocol.chosen(["falls-with-g"])]
     assert rows == ["g5", "g10", "g20", "g50", "g100", "falls-with-g"]
     with pytest.raises(ConfigError, match="has no row g60; nearest: g50"):
         protocol.chosen(["g60"])
     with pytest.raises(ConfigError, match="nearest: gaussian-peaks"):
-        is_bounded("gausian-peaks")
+        read_protocol("gausian-peaks")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kancl.plugins.measuring.recorder import Measurement
+from kancl.observe.recorder import Measurement
 from kancl.reporting.convergence import Epochs, convergence_answers, convergence_table
 
 # After epoch 1, 2, 3: (training accuracy, validation accuracy, losses).

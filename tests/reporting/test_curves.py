@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from kancl.plugins.measuring.recorder import Measurement
+from kancl.observe.recorder import Measurement
 from kancl.reporting.curves import Curves, mean_curves
 
 ROWS = [

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from kancl.reporting.curves import Curves
-from kancl.reporting.report import find_runs, write_report
+from kancl.reporting.report import write_report
 from kancl.reporting.tensorboard import dashboard_url, write_comparison
+from kancl.runs import find_runs
 from tests.reporting.browser import browser, missing, tensorboard
 from tests.reporting.report.conftest import plant_runs
 from tests.reporting.small_run import small_mlp

@@ -9,8 +9,8 @@ import pytest
 from avalanche.training.supervised import JointTraining
 from rich.console import Console
 
-from kancl.plugins.measuring.forgetting_curve import ForgettingCurvePlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.curves import ForgettingCurvePlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.progress import UPDATES_PER_SECOND, ProgressPlugin, duration
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 

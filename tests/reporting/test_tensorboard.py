@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.api_pb2 import Status
 from torch import nn
 
-from kancl.metrics.accuracy_matrix import (
+from kancl.metrics.score_matrix import (
     average_seen_accuracy,
     forgetting,
     learning_accuracy,
@@ -20,9 +20,9 @@ from kancl.metrics.accuracy_matrix import (
 )
 from kancl.models import kan
 from kancl.models.heads import with_head
-from kancl.plugins.measuring.forgetting_curve import CURVE, ForgettingCurvePlugin
-from kancl.plugins.measuring.off_grid import OffGridPlugin
-from kancl.plugins.measuring.recorder import RecorderPlugin
+from kancl.observe.curves import ForgettingCurvePlugin
+from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
 from kancl.reporting.tensorboard import (
     PULSE,
@@ -32,6 +32,7 @@ from kancl.reporting.tensorboard import (
     stock_evaluator,
     write_comparison,
 )
+from kancl.runs.names import CURVE
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 TAG = "accuracy_on_every_experience/kan-naive"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kancl.runner import RunFolder, read_request, run
+from kancl.runner import read_request, run, run_folder
 
 SMALL = (
     "scenario.train_samples=48",
@@ -33,6 +33,6 @@ def make_run(tmp_path: Path) -> MakeRun:
         words = [*SMALL, f"log_dir='{log_dir}'", *overrides]
         (config,) = read_request(words, sweep=False).configs
         summary = run(config, console=Console(quiet=True))
-        return summary, RunFolder(config).path
+        return summary, run_folder(config)
 
     return make

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kancl.metrics.continual import CONTINUAL_METRICS
-from kancl.reporting.report import benchmarks, read_run, tables
+from kancl.reporting.report import benchmarks, tables
+from kancl.runs import read_run
 
 LOOKS = ["evaluation.every_iterations=1", "evaluation.samples=20"]  # all there are
 FEW = ["scenario.n_experiences=2", "keep_model=true"]

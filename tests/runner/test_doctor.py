@@ -27,8 +27,8 @@ def test_all_is_well_here(
 def test_what_is_wrong_comes_with_its_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setitem(doctor.NEEDED, "scipy", ((999,), "statistics"))
-    monkeypatch.setitem(doctor.NEEDED, "no-such-thing", ((1,), "nothing"))
+    needed = ["scipy>=999", "no-such-thing>=1", "numpy", "nothing; extra == 'x'"]
+    monkeypatch.setattr(doctor, "requires", lambda package: needed)
     monkeypatch.setattr(doctor, "MODELS", {})
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -38,7 +38,7 @@ def test_what_is_wrong_comes_with_its_remedy(
     words = ["doctor", "--log-dir", "/dev/null/logs", "--data-dir", str(tmp_path)]
     assert main(words) == 1
     told = capsys.readouterr().out
-    assert "-> pip install 'scipy>=999' (statistics)" in told
+    assert "-> pip install 'scipy>=999'" in told and "ok numpy " in told
     assert "!! no-such-thing   not installed" in told
     assert "train-images-idx3-ubyte is damaged" in told and "delete it" in told
     assert "/dev/null/logs: not writable" in told and "set log_dir to another" in told

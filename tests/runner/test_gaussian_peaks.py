@@ -7,10 +7,10 @@ import pytest
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.reporting.report import read_run
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
-from kancl.runner.studies.bounds import read_learned
+from kancl.runner.studies.learned import read_learned
+from kancl.runs import read_run
 from kancl.strategies.pairs import LEARNS_VALUES
 
 PEAKS = "scenario=gaussian_peaks"

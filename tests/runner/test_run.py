@@ -17,9 +17,9 @@ from avalanche.training.templates import SupervisedTemplate
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kancl.runner import RunFolder, carry_out, read_request, run
+from kancl.runner import execute, read_request, run, run_folder
 from kancl.runner.build import build_benchmark
-from kancl.runner.folder import environment
+from kancl.runs.provenance import environment
 from kancl.strategies import STRATEGIES, TrainingSetup
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]
@@ -362,15 +362,13 @@ def test_runs_that_follow_a_check_have_the_bytes_of_lone_ones(
     words += ["seed=5,6"]
     console = Console(quiet=True)
     swept = read_request([*words, f"log_dir='{tmp_path / 'swept'}'"], sweep=True)
-    carry_out(swept, console=console)
+    execute(swept, console=console)
     assert len(built) == 2  # one per seed
     lone = read_request([*words, f"log_dir='{tmp_path / 'lone'}'"], sweep=True)
     for together, alone in zip(swept.configs, lone.configs):
         run(alone, console=console)
         for name in ("metrics.csv", "accuracy_matrix.csv", "model.pt"):
-            bytes_of = [
-                (RunFolder(c).path / name).read_bytes() for c in (together, alone)
-            ]
+            bytes_of = [(run_folder(c) / name).read_bytes() for c in (together, alone)]
             assert bytes_of[0] == bytes_of[1], name
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from avalanche.training.plugins import SupervisedPlugin
-from avalanche.training.templates import SupervisedTemplate
 
 from kancl.cli import main
-from kancl.runner import lock
-from kancl.runner.lock import DEAD_SECONDS, Held, RunLock, holder
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.plugins import Plugin
+from kancl.runs import lock_holder, run_lock
+from kancl.strategies import STRATEGIES
 
 Capture = pytest.CaptureFixture[str]
 SMALL = (
@@ -37,15 +35,12 @@ def broken_seeds() -> Iterator[set[int]]:
     """Runs with seeds in this set fail."""
     naive, seeds = STRATEGIES["naive"], set[int]()
 
-    def breaking(setup: TrainingSetup) -> SupervisedTemplate:
-        class Breaking(SupervisedPlugin):
-            def before_update(self, strategy: Any, **kwargs: Any) -> None:
-                if _seed_of(strategy) in seeds:
-                    raise RuntimeError("the plugin broke")
+    class BreakingPlugin(Plugin):
+        def before_update(self, strategy: Any, **kwargs: Any) -> None:
+            if _seed_of(strategy) in seeds:
+                raise RuntimeError("the plugin broke")
 
-        return setup.build(plugins=[Breaking()])
-
-    STRATEGIES["naive"] = breaking
+    STRATEGIES["naive"] = [*naive, BreakingPlugin]
     yield seeds
     STRATEGIES["naive"] = naive
 
@@ -92,7 +87,7 @@ def test_a_run_that_another_process_makes_is_left_to_it(capsys: Capture) -> None
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert holder(folder) is None and (folder / ".lock").exists()
+    assert lock_holder(folder) is None and (folder / ".lock").exists()
     assert main(["status"]) == 1 and "stopped" in capsys.readouterr().out
     assert main(["run", "-q", "-m", *SMALL, "seed=0,1"]) == 0
     assert not (folder / ".lock").exists()
@@ -102,10 +97,10 @@ def _holding(folder: Path) -> int:
     """A process that holds a run folder, and would for an hour."""
     pid = os.fork()
     if pid == 0:
-        with RunLock(folder):
+        with run_lock(folder):
             time.sleep(3600)
     deadline = time.monotonic() + 60
-    while holder(folder) is None or not (folder / ".lock").read_text():
+    while lock_holder(folder) is None or not (folder / ".lock").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return pid
@@ -117,48 +112,6 @@ def test_missing_runs_are_told(capsys: Capture) -> None:
     assert main(["status"]) == 1
     out = capsys.readouterr().out
     assert "missing   a/b/seed0-x" in out and "1 runs: 1 missing" in out
-
-
-def test_a_lock_is_one_process_wide(tmp_path: Path) -> None:
-    with RunLock(tmp_path):
-        with pytest.raises(Held, match=f"process {os.getpid()} on"):
-            with RunLock(tmp_path):
-                pass
-        assert holder(tmp_path) is not None
-    assert holder(tmp_path) is None and not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("supported", [True, False])
-def test_a_lock_of_another_machine_counts_while_it_is_fresh(
-    tmp_path: Path, supported: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not supported:
-        monkeypatch.setattr(lock, "fcntl", None)
-    path = tmp_path / ".lock"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": None}))
-    with pytest.raises(Held, match="process 1 on elsewhere; if that is no more"):
-        with RunLock(tmp_path):
-            pass
-    assert holder(tmp_path) == "process 1 on elsewhere"
-    then = time.time() - DEAD_SECONDS - 1
-    os.utime(path, (then, then))
-    assert holder(tmp_path) is None
-    with RunLock(tmp_path):
-        assert json.loads(path.read_text())["pid"] == os.getpid()
-
-
-def test_without_flock_a_dead_process_holds_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock, "fcntl", None)
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    owner = {**lock._me(), "pid": pid}
-    (tmp_path / ".lock").write_text(json.dumps(owner))
-    with RunLock(tmp_path):
-        assert holder(tmp_path) is not None
 
 
 def test_sigterm_writes_a_checkpoint_and_leaves(capfd: Capture) -> None:
@@ -178,7 +131,7 @@ def test_sigterm_writes_a_checkpoint_and_leaves(capfd: Capture) -> None:
     assert list(folder.glob("checkpoint/*.ckpt")) and not (folder / ".lock").exists()
     assert main(line) == 0
     env = json.loads((folder / "env.json").read_text())
-    assert len(env["went_on_at_iterations"]) == 1
+    assert len(env["resumed_at_iterations"]) == 1
     assert main([*line, "log_dir=undisturbed"]) == 0
     (whole,) = Path("undisturbed").glob("*/*/seed0-*")
     for name in ("model.pt", "metrics.csv", "accuracy_matrix.csv"):

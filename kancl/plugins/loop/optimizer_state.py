@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from avalanche.training.plugins import SupervisedPlugin
+from kancl.plugins.plugin import Plugin, Stage
 
 
-class OptimizerStatePlugin(SupervisedPlugin):
+class OptimizerStatePlugin(Plugin):
     """Forget the optimizer's moments at the start of each experience, or keep them.
 
     Avalanche keeps them unless ``reset_optimizer_state=True`` reaches every call of
@@ -18,6 +18,8 @@ class OptimizerStatePlugin(SupervisedPlugin):
     Args:
         reset: True empties ``optimizer.state`` before each experience.
     """
+
+    stage = Stage.OPTIMIZER
 
     def __init__(self, *, reset: bool) -> None:
         super().__init__()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from avalanche.training.plugins import AGEMPlugin, SupervisedPlugin
+from avalanche.training.plugins import AGEMPlugin
 
 from kancl.data.loading import whole_batches
+from kancl.plugins.plugin import Plugin, Stage
 
 
-class TensorLoadingPlugin(SupervisedPlugin):
+class TensorLoadingPlugin(Plugin):
     """Swap a strategy's loaders for ones that fetch a batch at once.
 
     Training, evaluation and A-GEM's memory are served. Over kancl's benchmarks batches
@@ -20,6 +21,8 @@ class TensorLoadingPlugin(SupervisedPlugin):
             often as needed, instead of one pass over the data (``train_epochs=1``).
     Raises: ValueError if ``iterations`` is below 1 or meets ``train_epochs`` above 1.
     """
+
+    stage = Stage.LOADER
 
     def __init__(self, iterations: int | None = None) -> None:
         super().__init__()

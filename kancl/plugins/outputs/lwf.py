@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from avalanche.models import avalanche_forward
 from avalanche.models.utils import is_multi_task_module
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
+from kancl.models.module_state import load_module_state, module_state
 from kancl.plugins.hyperparameters import non_negative, positive
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.setup import TrainingSetup
 
 
-class LwFPlugin(SupervisedPlugin):
-    """Keep the outputs for past classes, on the current images, as they were before.
+class LwFPlugin(Plugin):
+    """Keep the outputs for past classes as they were (learning without forgetting).
 
-    ``loss += alpha * KL(softmax(teacher/T) || softmax(student/T))`` averaged over the
-    batch; teacher: the network after the experience before, in evaluation mode. Single
-    and growing heads: the units of the classes of before. Multi-head: summed over
-    past heads, so ``(t - 1)`` times their mean.
+    ``loss += alpha * KL(softmax(teacher/T) || softmax(student/T))`` on the current
+    samples, averaged over the batch; teacher: the network after the experience before,
+    in evaluation mode. Single and growing heads: the units of the classes of before.
+    Multi-head: summed over past heads, so ``(t - 1)`` times their mean.
 
     Args:
         alpha: strength.
         temperature: T, of both softmaxes.
-        alpha_schedule: "constant", or "experiences": ``alpha * (t - 1)`` in the t-th
+        alpha_schedule: constant, or experiences: ``alpha * (t - 1)`` in the t-th
             experience, as van de Ven has it for domain-incremental learning (its
             multi-head sum has that factor already).
         student: units of a single or growing head that the student's softmax runs
-            over: "old" ones as the teacher's; "seen", old and current ones, as van de
-            Ven has it where the loss runs over the classes seen; "all", the teacher's
-            too, as he has it where the loss runs over all classes.
+            over: old ones, as the teacher's; seen, old and current ones, as van de Ven
+            has it where the loss runs over the classes seen; or all, the teacher's too,
+            as he has it where the loss runs over all classes.
     Raises: ValueError if an option is out of range.
     Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4; van de Ven and Tolias 2019,
         arXiv:1904.07734. No factor T^2, as there. differs from Avalanche, whose teacher
         stays in training mode (dropout stays on) and runs past heads twice.
     """
 
+    stage = Stage.OUTPUTS
+    state = ("_teacher", "_classes")
+    transient = ("_model",)
+    needs = Needs(
+        class_labels="it distils class probabilities; use strategy=l2_anchor or "
+        "strategy=si instead"
+    )
+
     def __init__(
         self,
+        *,
         alpha: float = 1.0,
         temperature: float = 2.0,
         alpha_schedule: Literal["constant", "experiences"] = "constant",
@@ -59,6 +71,23 @@ class LwFPlugin(SupervisedPlugin):
         self.student = student
         self._teacher: nn.Module | None = None
         self._classes: dict[int, set[int]] = {}  # by task label; past experiences
+        self._model: nn.Module | None = None
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        self._model = setup.model
+
+    def state_dict(self) -> dict[str, Any]:
+        teacher = None if self._teacher is None else module_state(self._teacher)
+        return {"teacher": teacher, "classes": self._classes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The network has to be as it was made still: a teacher begins as its copy."""
+        self._classes = state["classes"]
+        if state["teacher"] is not None:
+            if self._teacher is None:
+                assert self._model is not None
+                self._teacher = copy.deepcopy(self._model).requires_grad_(False)
+            load_module_state(self._teacher, state["teacher"])
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if self._teacher is None:

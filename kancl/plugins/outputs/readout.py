@@ -1,44 +1,101 @@
-"""Solve the last layer in closed form, from sums over everything seen so far."""
+"""Last layers in closed form, from sums over everything seen so far: no gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from kancl.models.heads import UNSEEN
-from kancl.models.last_layers import last_layers
+from kancl.models import KANLinear
+from kancl.models.frozen_features import OneLayer, RandomPatches
+from kancl.models.heads import UNSEEN, replace_network
+from kancl.models.inspect import last_layers
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
-from kancl.models.readouts import FeatureSums
+from kancl.models.readouts import (
+    FeatureSums,
+    nearest_mean_weights,
+    ridge_weights,
+    spline_bayes_weights,
+)
+from kancl.plugins.hyperparameters import at_least, positive
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.setup import TrainingSetup
 
-Solve = Callable[[nn.Module, FeatureSums], Tensor]
-"""Of the last layer and the sums: its weights, ``(n_features, n_classes)``."""
+Features = Literal["patches", "inputs", "network"]
 
 
-class ClosedFormReadoutPlugin(SupervisedPlugin):
+class ReadoutPlugin(Plugin):
     """Add up the last layer's features while they pass, and solve it after each epoch.
 
-    Every sample counts once, in the first epoch. What comes before the last layer must
-    stay as it is, and gradients must not move the last layer either: use it with a
-    strategy that only goes forward. A head per task label has its own sums; a growing
-    head is solved as the one layer it amounts to. Classes not seen give ``UNSEEN``.
+    Every sample counts once, in the first epoch. What comes before the last layer stays
+    as it is: the strategy only goes forward. A head per task label has its own sums; a
+    growing head is solved as the one layer it amounts to. Classes not seen give
+    ``UNSEEN``.
 
     Args:
-        solve: gives the weights; see ``kancl.models.readouts``.
-        gram: whether it needs the features' gram matrix.
+        features: random patches in place of the network (splines of them for a KAN, ReLU
+            for an MLP), the raw inputs (additive splines, or linear), or those of the
+            network as it was initialised.
+        n_features: random patches.
     """
 
-    def __init__(self, solve: Solve, *, gram: bool) -> None:
+    stage = Stage.OUTPUTS
+    state = ("sums",)
+    transient: ClassVar[tuple[str, ...]] = ("_inputs", "_handles")
+    needs = Needs(
+        class_labels="it solves for classes; use strategy=naive or strategy=joint instead",
+        fixed_grids="sums over old bases say nothing of new ones; leave grow_grids out "
+        "instead",
+    )
+    keeps_gram: ClassVar[bool] = False
+    """Whether it solves by the features' gram matrix."""
+
+    def __init__(self, features: Features, n_features: int) -> None:
         super().__init__()
-        self.solve, self.gram = solve, gram
+        self.features, self.n_features = features, n_features
         self.sums: dict[int | None, FeatureSums] = {}
         """By task label; None where one layer serves all."""
         self._inputs: dict[int | None, Tensor] = {}
         self._handles: list[RemovableHandle] = []
+
+    @abstractmethod
+    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
+        """Return the last layer's weights, ``(n_features, n_classes)``."""
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        model: Any = setup.model
+        lasts = last_layers(model)
+        n_outputs = lasts[None].n_classes if None in lasts else 1
+        if self.features == "patches":
+            at_least("n_features", self.n_features)
+            generator = torch.Generator().manual_seed(setup.seed)
+            splines = any(isinstance(m, KANLinear) for m in model.modules())
+            patches = RandomPatches(
+                int(model.network.in_features),
+                n_outputs,
+                self.n_features,
+                "spline" if splines else "relu",
+                generator,
+            )
+            replace_network(model, patches.to(setup.device))
+        elif self.features == "inputs":
+            layers = getattr(model.network, "layers", [])
+            if len(layers) == 0:
+                raise ValueError(
+                    "features=inputs takes the kind and grid of the network's first "
+                    "layer, and it has none: set strategy.features=network instead"
+                )
+            replace_network(model, OneLayer(layers[0], n_outputs).to(setup.device))
+        # It steps nowhere, but is known to hold the model's parameters.
+        setup.optimizer.param_groups[0]["params"] = list(model.parameters())
+        constant_weights(model.network.make_head(1))  # refuses a last layer without
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.sums = {k: FeatureSums.from_state(s) for k, s in state["sums"].items()}
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for label, last in last_layers(strategy.model).items():
@@ -61,7 +118,9 @@ class ClosedFormReadoutPlugin(SupervisedPlugin):
             features = layer_features(last.layers[0], x)
             if label not in self.sums:
                 size = features.shape[1], last.n_classes
-                self.sums[label] = FeatureSums(*size, gram=self.gram, device=x.device)
+                self.sums[label] = FeatureSums(
+                    *size, gram=self.keeps_gram, device=x.device
+                )
             self.sums[label].add(features, y)
 
     @torch.no_grad()
@@ -88,3 +147,101 @@ class ClosedFormReadoutPlugin(SupervisedPlugin):
             self._inputs[label] = inputs[0]
 
         return keep
+
+
+class RidgeReadoutPlugin(ReadoutPlugin):
+    """Solve the last layer by ridge regression on all data so far; the rest is frozen.
+
+    Sums of squares and products are all that is kept, so that the order of experiences
+    changes rounding only: nothing is forgotten. The optimizer is not used.
+
+    Args:
+        ridge: strength, relative to the features' mean sum of squares.
+        features: random patches in place of the network (splines of them for a KAN, ReLU
+            for an MLP), the raw inputs (additive splines, or linear), or those of the
+            network as it was initialised.
+        n_features: random patches.
+    Source: McDonnell et al. 2023, arXiv:2307.02251 (RanPAC); random patches as in
+        ``RandomPatches``.
+    """
+
+    keeps_gram = True
+
+    def __init__(
+        self,
+        *,
+        ridge: float = 1e-4,
+        features: Features = "patches",
+        n_features: int = 2000,
+    ) -> None:
+        super().__init__(features, n_features)
+        self.ridge = positive("ridge", ridge)
+
+    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
+        return ridge_weights(sums, self.ridge)
+
+
+class NearestMeanPlugin(ReadoutPlugin):
+    """Choose the class with the nearest mean of features: the cheapest baseline.
+
+    Args:
+        features: patches, inputs or network, as in ``ridge_readout``.
+        n_features: random patches.
+    Source: Mensink et al. 2013, IEEE TPAMI 35, 2624-2637.
+    """
+
+    def __init__(
+        self, *, features: Features = "inputs", n_features: int = 2000
+    ) -> None:
+        super().__init__(features, n_features)
+
+    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
+        return nearest_mean_weights(sums, constant_weights(layer))
+
+
+class SplineBayesPlugin(ReadoutPlugin):
+    """Naive Bayes over the inputs, its densities the classes' occupancies of the bases.
+
+    Args:
+        smoothing: added to every soft count.
+        features: the raw inputs, or those of the network as it was initialised (whose
+            last layer must have no base branch).
+    Source: categorical naive Bayes with a spline's bases as soft bins; see
+        ``spline_bayes_weights``.
+    """
+
+    transient = (*ReadoutPlugin.transient, "n_features")
+    needs = Needs(
+        class_labels=ReadoutPlugin.needs.class_labels,
+        fixed_grids=ReadoutPlugin.needs.fixed_grids,
+        spline_bases="it has no bases to take densities from; use model=kan, or "
+        "strategy=nearest_mean or strategy=ridge_readout instead",
+    )
+
+    def __init__(
+        self,
+        *,
+        smoothing: float = 1.0,
+        features: Literal["inputs", "network"] = "inputs",
+    ) -> None:
+        super().__init__(features, 0)
+        self.smoothing = positive("smoothing", smoothing)
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        network: Any = setup.model.network
+        head = network.make_head(1)
+        if not isinstance(head, KANLinear):
+            raise ValueError(
+                f"it needs bases, which the model's last layer ({head}) has not; use "
+                "model=kan or strategy=nearest_mean instead"
+            )
+        if self.features == "network" and head.base_weight is not None:
+            raise ValueError(
+                "features=network needs a last layer of splines alone; set "
+                "model.base=false instead"
+            )
+        super().prepare(setup)
+
+    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
+        constant = constant_weights(layer)
+        return spline_bayes_weights(sums, layer.in_features, self.smoothing, constant)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from avalanche.training.plugins import SupervisedPlugin
-
+from kancl.models.inspect import kan_layers
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.locality.watch import kan_layers, occupancies
-from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor, values
+from kancl.plugins.occupancies import occupancies
+from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
+from kancl.plugins.plugin import Needs
 
 SAMPLES = 2_000  # of an experience: occupancies are means, and settle soon
 
 
-class DriftPenaltyPlugin(SupervisedPlugin):
-    """Add ``lambda sum_pg o_pg |c_pg - c*_pg|^2``: the drift bound, squared, as a loss.
+class DriftPenaltyPlugin(AnchorPlugin):
+    """Hold spline coefficients by how much past experiences used them: no labels needed.
 
-    ``o`` is the past experiences' occupancy summed, ``c*`` the coefficients after the
-    latest. No labels, no gradients: only where samples were.
+    ``loss += drift_lambda sum_pg o_pg |c_pg - c*_pg|^2``, ``o`` the occupancy summed over
+    past experiences, ``c*`` the coefficients after the latest: the drift bound, squared.
 
     Args:
         drift_lambda: strength.
@@ -25,16 +25,20 @@ class DriftPenaltyPlugin(SupervisedPlugin):
     Source: the bound of ``kancl.metrics.locality.drift_bound``.
     """
 
-    def __init__(self, drift_lambda: float) -> None:
+    needs = Needs(
+        spline_bases="it weighs spline coefficients; use model=kan, or "
+        "strategy=l2_anchor or strategy=ewc instead"
+    )
+
+    def __init__(self, *, drift_lambda: float = 1.0) -> None:
         super().__init__()
         self.drift_lambda = non_negative(
             "drift_lambda", drift_lambda, "0 trains as naive does"
         )
-        self.anchor = QuadraticAnchor()
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if self.anchor:
-            strategy.loss += self.drift_lambda * self.anchor.penalty(strategy.model)
+    @property
+    def factor(self) -> float:
+        return self.drift_lambda
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         importance = {}

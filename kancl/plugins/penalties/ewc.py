@@ -1,56 +1,67 @@
-"""Elastic weight consolidation: offline (one term per experience) and online."""
+"""Elastic weight consolidation: one term per experience, online, or Avalanche's own."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
+from avalanche.training.utils import ParamData
 
 from kancl.data.rows import as_tensors
 from kancl.plugins.hyperparameters import at_least, fraction, non_negative
 from kancl.plugins.penalties.fisher import FisherLabels, diagonal_fisher
 from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
-from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor, values
+from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.sampling import drawn
+from kancl.plugins.setup import TrainingSetup
+
+CLASSES = "it takes class probabilities; use strategy=mas or strategy=si instead"
 
 
-class EWCPlugin(SupervisedPlugin):
-    """Hold parameters near those after each experience, by their Fisher information.
+class EWCPlugin(AnchorPlugin):
+    """Hold parameters by their exact Fisher information, a term per experience (EWC).
 
     ``loss += lambda/2 sum_k sum_i F_ki (theta_i - theta_ki)^2``, k over past
     experiences, each with its own Fisher information and parameters. With ``gamma`` the
     online variant: one term at the latest parameters, ``F* <- gamma F* + F_k``, ``loss
     += lambda/2 sum_i gamma F*_i (theta_i - theta*_i)^2``.
 
-    ``implicit``: no penalty, but after every step ``theta <- a theta + (1 - a) m`` with
-    ``a = 1/(1 + lr lambda sum_k F_k)`` and ``m`` the parameters' mean weighted by F: the
-    same quadratic, stepped down by its gradient at the end of the step. It never
-    diverges, which a large lambda's explicit gradient does.
-
     Args:
         ewc_lambda: strength.
-        gamma: decay of past Fisher information, in [0, 1]; None for offline EWC.
-        fisher_labels: see ``diagonal_fisher``.
-        fisher_samples: images for the Fisher information, drawn at random; None uses
-            all.
-        pooling: of the importances of spline coefficients, see ``pooled``.
-        seed: for that draw and for sampled labels, apart from training's random stream.
+        gamma: decay of past Fisher information, in [0, 1], for online EWC; null keeps a
+            term per experience.
+        fisher_labels: labels that the Fisher information is taken over: their
+            expectation under the model, one drawn from it, the true one, or the one
+            predicted.
+        fisher_samples: samples drawn for it after each experience; null uses all.
+        implicit: no penalty, but after every step ``theta <- a theta + (1 - a) m`` with
+            ``a = 1/(1 + lr lambda sum_k F_k)`` and ``m`` the parameters' mean weighted
+            by F: EWC's step taken implicitly, which can't diverge.
+        pooling: of spline coefficients' importances: none; knot: one per input's basis;
+            occupancy: divided by how much the experience used the basis.
     Raises: ValueError if an option is out of range.
     Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3; online: Schwarz et al.
-        2018, arXiv:1805.06370. differs from Avalanche: exact per-sample
-        Fisher information whatever the batch size, and the factor 1/2.
+        2018, arXiv:1805.06370. differs from Avalanche: exact per-sample Fisher
+        information whatever the batch size, the factor 1/2, and gamma at its place in
+        the loss.
     """
+
+    state = ("anchor", "_generator")
+    needs = Needs(class_labels=CLASSES)
 
     def __init__(
         self,
-        ewc_lambda: float,
         *,
+        ewc_lambda: float = 100.0,
         gamma: float | None = None,
         fisher_labels: FisherLabels = "expected",
         fisher_samples: int | None = None,
         implicit: bool = False,
         pooling: Pooling = "none",
-        seed: int = 0,
     ) -> None:
         super().__init__()
         self.ewc_lambda = non_negative(
@@ -63,32 +74,37 @@ class EWCPlugin(SupervisedPlugin):
         self.fisher_samples = fisher_samples
         self.implicit = implicit
         self.pooling = check_pooling(pooling)
-        self.anchor = QuadraticAnchor()
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator()
+
+    @property
+    def stage(self) -> Stage:  # type: ignore[override]
+        return Stage.PULL if self.implicit else Stage.PENALTY
+
+    @property
+    def factor(self) -> float:
+        return self._strength / 2
+
+    @property
+    def _strength(self) -> float:
+        return self.ewc_lambda * (1 if self.gamma is None else self.gamma)
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        self._generator.manual_seed(setup.seed)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if self.anchor and not self.implicit:
-            strategy.loss += self._strength / 2 * self.anchor.penalty(strategy.model)
+        if not self.implicit:
+            super().before_backward(strategy, **kwargs)
 
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor and self.implicit:
             lr = strategy.optimizer.param_groups[0]["lr"]
             self.anchor.pull(strategy.model, lr * self._strength)
 
-    @property
-    def changes_steps(self) -> bool:
-        return self.implicit
-
-    @property
-    def _strength(self) -> float:
-        return self.ewc_lambda * (1 if self.gamma is None else self.gamma)
-
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         dataset = strategy.experience.dataset
-        if self.fisher_samples is not None and self.fisher_samples < len(dataset):
-            order = torch.randperm(len(dataset), generator=self._generator)
-            dataset = dataset.subset(order[: self.fisher_samples].tolist())
-        x, y, task_labels = as_tensors(dataset)
+        x, y, task_labels = as_tensors(
+            drawn(dataset, self.fisher_samples, self._generator)
+        )
         fisher = diagonal_fisher(
             strategy.model,
             x.to(strategy.device),
@@ -102,3 +118,49 @@ class EWCPlugin(SupervisedPlugin):
             self.anchor.add(fisher, values(strategy.model))
         else:
             self.anchor.move(fisher, values(strategy.model), decay=self.gamma)
+
+
+class BatchedEWCPlugin(Plugin, AvalancheEWCPlugin):
+    """Avalanche's EWC: squared gradients of the mean loss of mini-batches.
+
+    ``loss += ewc_lambda sum_k sum_i G_ki (theta_i - theta_ki)^2``, ``G`` the average of
+    (gradient of the mean loss of a batch)^2. It depends on the batch size and has no
+    1/2: for comparison with numbers from Avalanche only.
+
+    Args:
+        ewc_lambda: strength.
+    Source: Avalanche 0.6, ``EWCPlugin(mode="separate")``, unchanged; see its issue
+        1224.
+    """
+
+    stage = Stage.PENALTY
+    state = ("saved_params", "importances")
+    transient = ("mode", "decay_factor", "keep_importance_data")
+    needs = Needs(
+        class_labels=CLASSES,
+        fixed_grids="Avalanche's importances don't follow a grid that changes; use "
+        "strategy=ewc, or leave grow_grids out instead",
+    )
+
+    def __init__(self, *, ewc_lambda: float = 100.0) -> None:
+        non_negative("ewc_lambda", ewc_lambda, "0 trains as naive does")
+        AvalancheEWCPlugin.__init__(self, ewc_lambda, mode="separate")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            name: {
+                experience: {key: part.data for key, part in parts.items()}
+                for experience, parts in getattr(self, name).items()
+            }
+            for name in self.state
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in self.state:
+            restored: dict[int, dict[str, ParamData]] = defaultdict(dict)
+            for experience, parts in state[name].items():
+                restored[experience] = {
+                    key: ParamData(key, init_tensor=data, device=data.device)
+                    for key, data in parts.items()
+                }
+            setattr(self, name, restored)

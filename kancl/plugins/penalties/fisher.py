@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
-from kancl.plugins.penalties.per_sample_gradients import ROWS, gradient_moments
+from kancl.models.inspect import evaluate_in_chunks
+from kancl.plugins.penalties.per_sample_gradients import gradient_moments
 
 FisherLabels = Literal["expected", "sampled", "true", "predicted"]
 
@@ -75,17 +75,12 @@ def _labels(
     kind: str,
     generator: torch.Generator | None,
 ) -> Tensor:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     labels = torch.empty(len(x), dtype=torch.long)
-    for task in task_labels.unique().tolist():
-        for rows in (task_labels == task).nonzero().flatten().split(ROWS):
-            p = avalanche_forward(model, x[rows.to(x.device)], task).softmax(1).cpu()
-            labels[rows.cpu()] = (
-                p.argmax(1)
-                if kind == "predicted"
-                else p.multinomial(1, generator=generator).squeeze(1)
-            )
-    for module, mode in modes.items():
-        module.training = mode
+    for rows, outputs in evaluate_in_chunks(model, x, task_labels):
+        p = outputs.softmax(1).cpu()
+        labels[rows.cpu()] = (
+            p.argmax(1)
+            if kind == "predicted"
+            else p.multinomial(1, generator=generator).squeeze(1)
+        )
     return labels.to(x.device)

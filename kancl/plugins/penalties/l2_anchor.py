@@ -5,37 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.plugins.hyperparameters import non_negative
-from kancl.plugins.penalties.quadratic_anchor import (
-    QuadraticAnchor,
-    trainable,
-    values,
-)
+from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, trainable, values
 
 
-class L2AnchorPlugin(SupervisedPlugin):
-    """Add ``lambda * |theta - theta*|^2`` to the loss: all importances are 1.
+class L2AnchorPlugin(AnchorPlugin):
+    """Hold all parameters alike at their latest values: the control for importances.
 
-    ``theta*``: the parameters after the latest experience, of those trained so far: heads
-    of tasks still to come are free.
+    ``loss += l2_lambda |theta - theta*|^2``, ``theta*`` the parameters after the latest
+    experience, of those trained so far: heads of tasks still to come are free.
 
     Args:
         l2_lambda: strength.
     Raises: ValueError if ``l2_lambda`` is negative.
     Source: the "L2" control of Kirkpatrick et al. 2017, arXiv:1612.00796, fig. 2.
+        Avalanche has none.
     """
 
-    def __init__(self, l2_lambda: float) -> None:
+    state = ("anchor", "_trained")
+
+    def __init__(self, *, l2_lambda: float = 1.0) -> None:
         super().__init__()
         self.l2_lambda = non_negative("l2_lambda", l2_lambda, "0 trains as naive does")
-        self.anchor = QuadraticAnchor()
         self._trained: set[str] = set()
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if self.anchor:
-            strategy.loss += self.l2_lambda * self.anchor.penalty(strategy.model)
+    @property
+    def factor(self) -> float:
+        return self.l2_lambda
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         parameters = trainable(strategy.model).items()

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.data.rows import as_tensors
 from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.penalties.per_sample_gradients import gradient_moments
 from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
-from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor, values
+from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
 
 
-class MASPlugin(SupervisedPlugin):
-    """Hold parameters by how strongly they move the network's outputs.
+class MASPlugin(AnchorPlugin):
+    """Hold parameters by how strongly they move the outputs (memory-aware synapses).
 
     ``Omega_i += 1/N sum_n |d |f(x_n)|^2 / d theta_i|`` after each experience; ``loss +=
-    lambda sum_i Omega_i (theta_i - theta*_i)^2``, ``theta*`` the latest end. No labels
-    are used.
+    mas_lambda sum_i Omega_i (theta_i - theta*_i)^2``, ``theta*`` the latest end. No
+    labels are used.
 
     Args:
         mas_lambda: strength.
-        pooling: of the importances of spline coefficients, see ``pooled``.
+        pooling: of spline coefficients' importances: none; knot: one per input's basis;
+            occupancy: divided by how much the experience used the basis.
     Raises: ValueError if ``mas_lambda`` is negative.
     Source: Aljundi et al. 2018, arXiv:1711.09601, section 4. differs from Avalanche:
         absolute values per sample, not of a mini-batch's mean; importances are summed
@@ -32,17 +32,16 @@ class MASPlugin(SupervisedPlugin):
         failure.
     """
 
-    def __init__(self, mas_lambda: float, pooling: Pooling = "none") -> None:
+    def __init__(self, *, mas_lambda: float = 1.0, pooling: Pooling = "none") -> None:
         super().__init__()
         self.mas_lambda = non_negative(
             "mas_lambda", mas_lambda, "0 trains as naive does"
         )
         self.pooling = check_pooling(pooling)
-        self.anchor = QuadraticAnchor()
 
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if self.anchor:
-            strategy.loss += self.mas_lambda * self.anchor.penalty(strategy.model)
+    @property
+    def factor(self) -> float:
+        return self.mas_lambda
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         x, y, task_labels = as_tensors(strategy.experience.dataset)

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kancl.models import KANLinear
+from kancl.models.inspect import ROWS, eval_mode, rows_by_task
 from kancl.plugins.penalties.quadratic_anchor import trainable
 
 Objectives = Callable[[Tensor, Tensor], Iterable[Tensor]]
 """Of outputs (batch, n_outputs) and targets (batch,): scalars, each (batch,)."""
 
-ROWS = 512  # samples per forward pass
 CACHED = 2**20  # elements of a temporary tensor
 
 
@@ -50,12 +50,10 @@ def gradient_moments(
         power: 2 for Fisher information, 1 for absolute sensitivities.
     Returns: by name, for every trainable parameter.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with eval_mode(model):
         sums = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
-        for task in task_labels.unique().tolist():
-            rows = (task_labels == task).nonzero().flatten().to(x.device)
+        for task, rows in rows_by_task(task_labels):
+            rows = rows.to(x.device)
             layers, others = _divide(model, x[rows[:2]], task)
             for chunk in rows.split(ROWS):
                 batch = (x[chunk], targets[chunk], task, objectives, power)
@@ -63,9 +61,6 @@ def gradient_moments(
                 if others:
                     _add(sums, _by_sample(model, others, *batch))
         return sums
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def forward_with(

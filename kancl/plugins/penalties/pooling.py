@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from kancl.plugins.locality.watch import kan_layers, occupancies
+from kancl.models.inspect import kan_layers
+from kancl.plugins.occupancies import occupancies
 
 Pooling = Literal["none", "knot", "occupancy"]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from kancl.plugins.plugin import Plugin, Stage
 from kancl.splines import Insertion
 
 
@@ -37,6 +40,12 @@ class QuadraticAnchor:
 
     def __bool__(self) -> bool:
         return bool(self.importance)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
 
     @torch.no_grad()
     def add(self, importance: Mapping[str, Tensor], at: Mapping[str, Tensor]) -> None:
@@ -113,6 +122,34 @@ class QuadraticAnchor:
         if name in self.importance:
             _part(old, self.importance[name]).copy_(self.importance[name])
         return old
+
+
+class AnchorPlugin(Plugin):
+    """Add ``factor * sum_k sum_i F_ki (theta_i - theta_ki)^2`` to the loss.
+
+    A method of this kind fills ``anchor`` after each experience.
+    """
+
+    stage = Stage.PENALTY
+    state: ClassVar[tuple[str, ...]] = ("anchor",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = QuadraticAnchor()
+
+    @property
+    @abstractmethod
+    def factor(self) -> float:
+        """Strength of the penalty."""
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        if self.anchor:
+            strategy.loss += self.factor * self.anchor.penalty(strategy.model)
+
+    def on_grid_change(
+        self, model: nn.Module, name: str, layer: Any, insertion: Insertion
+    ) -> None:
+        self.anchor.carry(f"{name}.coefficients", insertion)
 
 
 def _part(grown: Tensor, like: Tensor) -> Tensor:

@@ -5,56 +5,53 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.plugins.hyperparameters import non_negative, positive
 from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
-from kancl.plugins.penalties.quadratic_anchor import (
-    QuadraticAnchor,
-    trainable,
-    values,
-)
+from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, trainable, values
 
 
-class SynapticIntelligencePlugin(SupervisedPlugin):
-    """Hold parameters by how much their movement lowered the loss so far.
+class SynapticIntelligencePlugin(AnchorPlugin):
+    """Hold parameters by how much their movement lowered the loss so far (SI).
 
     ``omega_i = -sum_steps g_i dtheta_i``; at the end of an experience ``Omega_i +=
-    omega_i / (Delta_i^2 + damping)``, ``Delta_i`` the way made in it; ``loss += c sum_i
-    Omega_i (theta_i - theta*_i)^2``, ``theta*`` the latest end. ``g`` is the gradient
-    that the step was made with, penalty included.
+    omega_i / (Delta_i^2 + damping)``, ``Delta_i`` the way made in it; ``loss += si_c
+    sum_i Omega_i (theta_i - theta*_i)^2``, ``theta*`` the latest end. ``g`` is the
+    gradient that the step was made with, penalty included.
 
     Args:
         si_c: strength c.
         damping: keeps Omega bounded where a parameter hardly moved.
-        pooling: of the importances of spline coefficients, see ``pooled``.
+        pooling: of spline coefficients' importances: none; knot: one per input's basis;
+            occupancy: divided by how much the experience used the basis.
     Raises: ValueError if ``si_c`` is negative or ``damping`` is not above 0.
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5; g as in van de Ven
         and Tolias 2019, arXiv:1904.07734. differs from Avalanche, whose copies of the
         weights alias them on the CPU, so that its importances are 0.
     """
 
+    state = ("anchor", "_path", "_start", "_before_step")
+
     def __init__(
-        self, si_c: float, damping: float = 0.1, pooling: Pooling = "none"
+        self, *, si_c: float = 0.1, damping: float = 0.1, pooling: Pooling = "none"
     ) -> None:
         super().__init__()
         self.si_c = non_negative("si_c", si_c, "0 trains as naive does")
         self.damping = positive("damping", damping)
         self.pooling = check_pooling(pooling)
-        self.anchor = QuadraticAnchor()
         self._path: dict[str, Tensor] = {}
         self._start: dict[str, Tensor] = {}
         self._before_step: dict[str, Tensor] = {}
+
+    @property
+    def factor(self) -> float:
+        return self.si_c
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._start = values(strategy.model)
         self._before_step = values(strategy.model)
         self._path = {name: torch.zeros_like(p) for name, p in self._start.items()}
-
-    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if self.anchor:
-            strategy.loss += self.si_c * self.anchor.penalty(strategy.model)
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:

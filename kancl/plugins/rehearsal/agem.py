@@ -6,39 +6,42 @@ from typing import Any
 
 import torch
 from avalanche.models import avalanche_forward
-from avalanche.training.plugins import SupervisedPlugin
 
-from kancl.plugins.hyperparameters import at_least
 from kancl.plugins.penalties.quadratic_anchor import trainable
-from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
+from kancl.plugins.rehearsal.rehearsal_plugin import RehearsalPlugin
 
 
-class AGEMPlugin(SupervisedPlugin):
-    """Project the gradient so that the loss on a batch of exemplars does not rise.
+class AGEMPlugin(RehearsalPlugin):
+    """Project the gradient off a rise of the loss on kept samples (A-GEM).
 
     With ``g_ref`` the gradient on exemplars: if ``g . g_ref < 0``, ``g <- g - (g .
     g_ref / g_ref . g_ref) g_ref``.
 
     Args:
-        memory: exemplars; each experience joins it when its training ends.
-        batch_size: exemplars per iteration; None takes the strategy's batch size.
-    Raises: ValueError if ``batch_size`` is below 1.
+        mem_size: samples kept in all, divided equally over the classes of the
+            experiences so far.
+        mem_per_class: samples kept of each class of each experience, instead of
+            ``mem_size``.
+        replay_batch_size: kept samples per iteration; null: as many as the batch size.
+    Raises: ValueError if a size is below 1.
     Source: Chaudhry et al. 2019, arXiv:1812.00420, eq. 11. differs from Avalanche,
         which draws equally from each experience (and so fails once there are more
         experiences than ``sample_size``) and keeps a live generator.
     """
 
-    def __init__(self, memory: ExemplarMemory, batch_size: int | None = None) -> None:
-        super().__init__()
-        if batch_size is not None:
-            at_least("replay_batch_size", batch_size)
-        self.memory = memory
-        self.batch_size = batch_size
+    def __init__(
+        self,
+        *,
+        mem_size: int = 1000,
+        mem_per_class: int | None = None,
+        replay_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(mem_size, mem_per_class, replay_batch_size)
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         if not len(self.memory):
             return
-        x, y, task_labels = self.memory.draw(self.batch_size or strategy.train_mb_size)
+        x, y, task_labels = self.draw(strategy)
         parameters = list(trainable(strategy.model).values())
         loss = strategy._criterion(avalanche_forward(strategy.model, x, task_labels), y)
         reference = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -49,6 +52,3 @@ class AGEMPlugin(SupervisedPlugin):
         step = along / sum(float((r * r).sum()) for _, r in pairs)
         for p, r in pairs:  # a head of the past has no gradient of its own
             p.grad = -step * r if p.grad is None else p.grad - step * r
-
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        self.memory.add(strategy.experience.dataset, torch.device(strategy.device))

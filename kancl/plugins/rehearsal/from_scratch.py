@@ -8,20 +8,30 @@ from itertools import chain
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
+from kancl.plugins.plugin import Needs, Plugin, Stage
 
-class FromScratchPlugin(SupervisedPlugin):
-    """Put the initial weights back, and forget the optimizer's state, per experience.
 
-    Weights are copied in place. What a growing head adds later starts as it was made.
-    Floating-point buffers (grids, running statistics) belong to the weights and go back
-    too; integer ones are a head's book-keeping and stay.
+class FromScratchPlugin(Plugin):
+    """Train each experience alone, from the initial weights ("separate").
 
-    Source: differs from Avalanche's FromScratchTrainingPlugin, which leaves grids as
-        they are, saves weights before heads exist and calls a deprecated function.
+    The optimizer's state is forgotten too. Weights are copied in place. What a growing
+    head adds later starts as it was made. Floating-point buffers (grids, running
+    statistics) belong to the weights and go back too; integer ones are a head's
+    book-keeping and stay.
+
+    Source: the single-task reference of Lopez-Paz and Ranzato 2017, arXiv:1706.08840.
+        differs from Avalanche's FromScratchTrainingPlugin, which leaves grids as they
+        are, saves weights before heads exist and calls a deprecated function.
     """
+
+    stage = Stage.RESET
+    state = ("_initial",)
+    needs = Needs(
+        fixed_grids="it puts the first weights back, which don't fit a grid that has "
+        "changed; leave grow_grids out instead"
+    )
 
     def __init__(self) -> None:
         super().__init__()

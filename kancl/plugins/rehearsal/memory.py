@@ -1,7 +1,8 @@
-"""Which images of past experiences a rehearsal strategy keeps."""
+"""Which samples of past experiences a rehearsal method keeps, and how it draws them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,11 +11,39 @@ from avalanche.training.storage_policy import (
     BalancedExemplarsBuffer,
     ReservoirSamplingBuffer,
 )
+from torch import Tensor
 
+from kancl.data.rows import as_tensors
 from kancl.plugins.hyperparameters import at_least
 
 
-class GroupedExemplars(BalancedExemplarsBuffer):
+class ResumableBuffer(BalancedExemplarsBuffer):
+    """Avalanche's buffer in groups, with its samples and random keys as a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        groups = {
+            key: {
+                "max_size": group.max_size,
+                "samples": group.buffer,
+                "keys": group._buffer_weights,
+            }
+            for key, group in self.buffer_groups.items()
+        }
+        seen = list(getattr(self, "seen_classes", ()))
+        return {"max_size": self.max_size, "groups": groups, "seen_classes": seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.max_size = state["max_size"]
+        self.buffer_groups = {}
+        for key, kept in state["groups"].items():
+            group = ReservoirSamplingBuffer(kept["max_size"])
+            group._buffer, group._buffer_weights = kept["samples"], kept["keys"]
+            self.buffer_groups[key] = group
+        if hasattr(self, "seen_classes"):
+            self.seen_classes = set(state["seen_classes"])
+
+
+class GroupedExemplars(ResumableBuffer):
     """Keep a random sample of every (experience, target) seen, equally large.
 
     Grouping by experience *and* target gives every class its share in class-, domain-
@@ -22,8 +51,8 @@ class GroupedExemplars(BalancedExemplarsBuffer):
     domain-incremental stream would be two groups however many digits they stand for.
 
     Args:
-        total: images kept in all, divided equally over the groups so far.
-        per_group: images kept of each group, whatever their number. Give one of the
+        total: samples kept in all, divided equally over the groups so far.
+        per_group: samples kept of each group, whatever their number. Give one of the
             two.
     Raises: ValueError if both or neither is given, or a size is below 1.
     Source: differs from Avalanche's ClassBalancedBuffer in the grouping alone.
@@ -41,7 +70,7 @@ class GroupedExemplars(BalancedExemplarsBuffer):
         self.per_group = per_group
 
     def post_adapt(self, agent: Any, exp: Any) -> None:
-        """Add the images of ``exp``, cut the others down to their share."""
+        """Add the samples of ``exp``, cut the others down to their share."""
         self.update_from_dataset(exp.dataset)
 
     def update_from_dataset(self, dataset: AvalancheDataset) -> None:
@@ -56,3 +85,60 @@ class GroupedExemplars(BalancedExemplarsBuffer):
         if self.per_group is not None:
             self.max_size = self.per_group * len(self.buffer_groups)
         self.resize(None, self.max_size)
+
+
+class ExemplarMemory:
+    """Hold the exemplars of past experiences on the device and draw batches of them.
+
+    Batches walk through a random permutation and a new one is drawn when the rest is
+    too short, so that all exemplars are seen equally often.
+
+    Args:
+        total: samples kept in all, or
+        per_class: samples kept of each class of each experience.
+    Raises: ValueError if both or neither is given, or a size is below 1.
+    """
+
+    def __init__(
+        self, *, total: int | None = None, per_class: int | None = None
+    ) -> None:
+        self.exemplars = GroupedExemplars(total=total, per_group=per_class)
+        self._order = torch.empty(0, dtype=torch.long)
+        self._x = self._y = self._task_labels = torch.empty(0)
+        self._device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def add(self, dataset: Any, device: torch.device) -> None:
+        """Let the samples of one more experience compete for their places."""
+        self.exemplars.update_from_dataset(dataset)
+        self._order = torch.empty(0, dtype=torch.long)
+        self._device = device
+        self._gather()
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs, targets and task labels of ``n`` exemplars (all, if fewer)."""
+        n = min(n, len(self))
+        if len(self._order) < n:
+            self._order = torch.randperm(len(self))
+        rows, self._order = self._order[:n], self._order[n:]
+        rows = rows.to(self._x.device)
+        return self._x[rows], self._y[rows], self._task_labels[rows]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "exemplars": self.exemplars.state_dict(),
+            "order": self._order,
+            "device": self._device,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.exemplars.load_state_dict(state["exemplars"])
+        self._order, self._device = state["order"].cpu(), state["device"]
+        if self.exemplars.buffer_groups:
+            self._gather()
+
+    def _gather(self) -> None:
+        parts = as_tensors(self.exemplars.buffer)
+        self._x, self._y, self._task_labels = (p.to(self._device) for p in parts)

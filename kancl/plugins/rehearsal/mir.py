@@ -6,27 +6,29 @@ from typing import Any
 
 import torch
 from avalanche.models import avalanche_forward
-from avalanche.training.plugins import SupervisedPlugin
 from torch.nn.functional import cross_entropy
 
 from kancl.plugins.hyperparameters import at_least
 from kancl.plugins.penalties.per_sample_gradients import forward_with
 from kancl.plugins.penalties.quadratic_anchor import trainable
-from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
+from kancl.plugins.rehearsal.rehearsal_plugin import RehearsalPlugin
+from kancl.plugins.setup import TrainingSetup
 
 
-class MIRPlugin(SupervisedPlugin):
-    """Add the loss on the exemplars whose loss a step on the current batch raises most.
+class MIRPlugin(RehearsalPlugin):
+    """Replay the kept samples that the coming step would hurt most (MIR).
 
-    Of ``candidates`` exemplars drawn at random, the ``batch_size`` with the largest
-    ``l(theta - lr * g) - l(theta)`` are replayed, ``g`` the gradient on the current
-    batch.
+    Of ``candidates`` exemplars drawn at random, those with the largest ``l(theta - lr *
+    g) - l(theta)`` are replayed, ``g`` the gradient on the current batch.
 
     Args:
-        memory: exemplars; each experience joins it when its training ends.
-        batch_size: exemplars replayed per iteration; None takes the strategy's batch
+        mem_size: samples kept in all, divided equally over the classes of the
+            experiences so far.
+        mem_per_class: samples kept of each class of each experience, instead of
+            ``mem_size``.
+        replay_batch_size: samples replayed per iteration; null: as many as the batch
             size.
-        candidates: exemplars looked at per iteration.
+        candidates: kept samples looked at per iteration.
     Raises: ValueError if a size is below 1, or there are fewer candidates than are
         replayed.
     Source: Aljundi et al. 2019, arXiv:1908.04742, section 3. differs from Avalanche,
@@ -37,24 +39,26 @@ class MIRPlugin(SupervisedPlugin):
 
     def __init__(
         self,
-        memory: ExemplarMemory,
-        batch_size: int | None = None,
+        *,
+        mem_size: int = 1000,
+        mem_per_class: int | None = None,
+        replay_batch_size: int | None = None,
         candidates: int = 256,
     ) -> None:
-        super().__init__()
-        if batch_size is not None:
-            at_least("replay_batch_size", batch_size)
-        at_least("candidates", candidates, batch_size or 1)
-        self.memory = memory
-        self.batch_size = batch_size
-        self.candidates = candidates
+        super().__init__(mem_size, mem_per_class, replay_batch_size)
+        self.candidates = at_least("candidates", candidates, replay_batch_size or 1)
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        at_least(
+            "candidates", self.candidates, self.replay_batch_size or setup.batch_size
+        )
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if not len(self.memory):
             return
         x, y, task_labels = self.memory.draw(self.candidates)
         harm = self._interference(strategy, x, y, task_labels)
-        n = min(self.batch_size or strategy.train_mb_size, len(y))
+        n = min(self.replay_batch_size or strategy.train_mb_size, len(y))
         worst = harm.topk(n).indices
         output = avalanche_forward(strategy.model, x[worst], task_labels[worst])
         strategy.loss += strategy._criterion(output, y[worst])
@@ -84,6 +88,3 @@ class MIRPlugin(SupervisedPlugin):
             then = forward_with(model, stepped, x, task_labels)
             before = cross_entropy(now, y, reduction="none")
             return cross_entropy(then, y, reduction="none") - before
-
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        self.memory.add(strategy.experience.dataset, torch.device(strategy.device))

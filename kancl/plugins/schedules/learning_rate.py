@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from avalanche.training.plugins import SupervisedPlugin
+from kancl.plugins.plugin import Plugin, Stage
 
 
-class LinearDecayPlugin(SupervisedPlugin):
+class SchedulePlugin(Plugin):
+    """Put each experience's full learning rate back when its training ends."""
+
+    stage = Stage.SCHEDULE
+    state = ("_full",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._full: list[float] = []
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._full = [group["lr"] for group in strategy.optimizer.param_groups]
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for group, full in zip(strategy.optimizer.param_groups, self._full):
+            group["lr"] = full
+
+
+class LinearDecayPlugin(SchedulePlugin):
     """Let the learning rate fall linearly to 0 in each experience, then start anew.
 
     Iteration i of n is made with ``lr (1 - i/n)``: the first with all of it, the last
     with ``lr/n``.
     """
-
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        self._full = [group["lr"] for group in strategy.optimizer.param_groups]
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         n = strategy.train_epochs * len(strategy.dataloader)
@@ -23,19 +38,40 @@ class LinearDecayPlugin(SupervisedPlugin):
         for group, full in zip(strategy.optimizer.param_groups, self._full):
             group["lr"] = full * share
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        for group, full in zip(strategy.optimizer.param_groups, self._full):
-            group["lr"] = full
+
+class EpochDecayPlugin(SchedulePlugin):
+    """Multiply the learning rate by ``gamma`` after every epoch, starting anew each time.
+
+    Args:
+        gamma: above 0.
+    Raises: ValueError if ``gamma`` is not above 0.
+    """
+
+    def __init__(self, *, gamma: float) -> None:
+        super().__init__()
+        if not gamma > 0:
+            raise ValueError(f"gamma must be above 0, got {gamma}")
+        self.gamma = gamma
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        for group in strategy.optimizer.param_groups:
+            group["lr"] *= self.gamma
 
 
-class ExperienceDecayPlugin(SupervisedPlugin):
+class ExperienceDecayPlugin(Plugin):
     """Multiply the learning rate by ``gamma`` after every experience.
 
     Later experiences are then learned less, so earlier ones are forgotten less: what a
     comparison without it on both sides is to be compared with.
+
+    Args:
+        gamma: above 0 and at most 1.
+    Raises: ValueError if ``gamma`` is out of range.
     """
 
-    def __init__(self, gamma: float) -> None:
+    stage = Stage.SCHEDULE
+
+    def __init__(self, *, gamma: float) -> None:
         super().__init__()
         if not 0 < gamma <= 1:
             raise ValueError(f"gamma must lie above 0 and at most at 1, got {gamma}")

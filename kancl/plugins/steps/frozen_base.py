@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
-from kancl.plugins.locality.watch import kan_layers
+from kancl.models.inspect import kan_layers
+from kancl.plugins.plugin import Needs, Plugin, Stage
 
 
-class FrozenBasePlugin(SupervisedPlugin):
+class FrozenBasePlugin(Plugin):
     """Freeze KAN layers' base branches and factors per edge after the first experience.
 
     They are no local path: a step of theirs moves outputs everywhere. Heads that come
@@ -19,7 +19,12 @@ class FrozenBasePlugin(SupervisedPlugin):
     knows these parameters, and cannot move them.
     """
 
-    puts_back = True
+    stage = Stage.RESTORE
+    state = ("frozen",)
+    transient = ("_kept",)
+    needs = Needs(
+        spline_bases="it freezes what stands beside splines; use model=kan instead"
+    )
 
     def __init__(self) -> None:
         super().__init__()

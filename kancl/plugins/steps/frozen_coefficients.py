@@ -12,20 +12,22 @@ from torch.optim import Optimizer
 from kancl.models import KANLinear
 
 
-class HeldCoefficients:
+class FrozenCoefficients:
     """Coefficients, and their optimizer state, as they were before a step.
 
     State counts if it has the shape of the coefficients: momentum, Adam's moments.
 
     Args:
-        held: of each layer, which coefficients: ``(in_features, n_basis)``, boolean.
+        frozen: of each layer, which coefficients: ``(in_features, n_basis)``, boolean.
     """
 
     @torch.no_grad()
-    def __init__(self, held: Mapping[KANLinear, Tensor], optimizer: Optimizer) -> None:
+    def __init__(
+        self, frozen: Mapping[KANLinear, Tensor], optimizer: Optimizer
+    ) -> None:
         self._rows = {
             layer: (rows, layer.coefficients[rows], _moments(layer, rows, optimizer))
-            for layer, rows in held.items()
+            for layer, rows in frozen.items()
         }
 
     @torch.no_grad()

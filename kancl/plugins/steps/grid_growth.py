@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
+from kancl.models.inspect import kan_layers, shown_name
 from kancl.plugins.hyperparameters import at_least, fraction
-from kancl.plugins.locality.watch import (
-    kan_layers,
-    named_as_shown,
-    occupancies,
-    pass_through,
-)
-from kancl.plugins.measuring.recorder import RecorderPlugin
-from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.occupancies import occupancies, pass_through
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.setup import Record, TrainingSetup
 from kancl.splines import Insertion, grid_ends
 
 SAMPLES = 2_000  # of an experience
@@ -38,41 +32,61 @@ class GridChange(NamedTuple):
     grid_size: int
 
 
-class GridGrowthPlugin(SupervisedPlugin):
+class GridGrowthPlugin(Plugin):
     """Before each experience but the first, change grids that don't fit it, exactly.
 
     A layer's grid grows until it holds the experience's values if more than
     ``off_grid`` of them lie outside (by ``REACH`` of its widths on either side at most);
     it is refined to twice the cells, once, if the experience uses less than
-    ``effective`` of its bases (in the sense of ``Occupancy.effective_fraction``, mean
-    over the inputs; finer grids have no larger one). Functions stay what they
-    were; optimizer moments, quadratic anchors (EWC, SI, MAS, drift), occupancies and hard
-    masks are carried along.
+    ``refine_below`` of its bases (in the sense of ``Occupancy.effective_fraction``, mean
+    over the inputs; finer grids have no larger one). Functions stay what they were;
+    optimizer moments are carried along, and so is what other plugins know of the old
+    bases. Each layer's number of cells is recorded (``locality_grid_size_<layer>``).
 
     Args:
-        off_grid: share of values, in [0, 1].
-        effective: share of bases, in [0, 1]; 0 never refines.
+        off_grid: share of values off a grid above which it grows; 1 never grows.
+        refine_below: share of used bases below which a grid gets twice as fine; 0 never
+            refines.
         largest: grids do not get more cells than this by refinement.
-        recorder: is told how many cells a layer has then
-            (``locality_grid_size_<layer>``).
-    Raises: ValueError if an option is out of range; in training, with a strategy that
-        keeps past features of the old bases (Gram occupancy).
+    Raises: ValueError if an option is out of range, or for a grid that is frozen.
     """
+
+    stage = Stage.GRID
+    state = ("changes", "_refined")
+    transient = ("_record",)
+    needs = Needs(spline_bases="it changes the grids of splines; use model=kan instead")
+    changes_grids = True
 
     def __init__(
         self,
+        *,
         off_grid: float = 0.05,
-        effective: float = 0.0,
+        refine_below: float = 0.0,
         largest: int = 100,
-        recorder: RecorderPlugin | None = None,
     ) -> None:
         super().__init__()
         self.off_grid = fraction("off_grid", off_grid)
-        self.effective = fraction("effective", effective)
+        self.refine_below = fraction("refine_below", refine_below)
         self.largest = at_least("largest", largest)
         self.changes: list[GridChange] = []
-        self._recorder = recorder
         self._refined: set[str] = set()
+        self._record: Record | None = None
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        self._record = setup.record
+        kinds = {getattr(m, "input_grid", "uniform") for m in setup.model.modules()}
+        frozen = kinds - {"uniform"}
+        if frozen and self.off_grid < 1:
+            raise ValueError(
+                f"model.input_grid={frozen.pop()} is frozen after the first experience: "
+                "a warp ends with its grid, and cells as narrow as those of the narrowest "
+                "range would have to reach all inputs; use strategy.off_grid=1 or "
+                "model.input_grid=uniform instead"
+            )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.changes = [GridChange(*change) for change in self.changes]
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         if strategy.clock.train_exp_counter == 0:
@@ -89,7 +103,7 @@ class GridGrowthPlugin(SupervisedPlugin):
                 reach = REACH * (last - first)
                 low, high = max(low, first - reach), min(high, last + reach)
                 insertion = grow(layer, low, high, strategy.optimizer)
-                self._carry(strategy, name, layer, insertion)
+                self._tell(strategy, name, layer, insertion)
                 self._note(strategy, name, f"{outside:.1%} off the grid")
             used = occupancies(strategy, SAMPLES).get(name)
             if used is None or 2 * layer.grid_size > self.largest:
@@ -97,9 +111,9 @@ class GridGrowthPlugin(SupervisedPlugin):
             if name in self._refined:
                 continue
             share = float(used.effective_fraction.mean())
-            if share < self.effective:
+            if share < self.refine_below:
                 insertion = refine(layer, 2, strategy.optimizer)
-                self._carry(strategy, name, layer, insertion)
+                self._tell(strategy, name, layer, insertion)
                 self._note(strategy, name, f"{share:.1%} of the bases used")
                 self._refined.add(name)
 
@@ -123,18 +137,13 @@ class GridGrowthPlugin(SupervisedPlugin):
         experience = strategy.clock.train_exp_counter
         n_cells = kan_layers(strategy.model)[name].grid_size
         self.changes.append(GridChange(experience, name, why, n_cells))
-        if self._recorder is not None:
-            shown = named_as_shown(strategy.model, name)
-            self._recorder.add(f"locality_grid_size_{shown}", n_cells)
+        if self._record is not None:
+            shown = shown_name(strategy.model, name)
+            self._record(f"locality_grid_size_{shown}", n_cells)
 
-    def _carry(
+    def _tell(
         self, strategy: Any, name: str, layer: KANLinear, insertion: Insertion
     ) -> None:
         for plugin in strategy.plugins:
-            if isinstance(plugin, StepPreconditionerPlugin):
-                plugin.carry(strategy.model, name, layer, insertion)
-            if isinstance(plugin, HardMaskPlugin):
-                plugin.carry(name, insertion)
-            anchor = getattr(plugin, "anchor", None)
-            if isinstance(anchor, QuadraticAnchor):
-                anchor.carry(f"{name}.coefficients", insertion)
+            if isinstance(plugin, Plugin):
+                plugin.on_grid_change(strategy.model, name, layer, insertion)

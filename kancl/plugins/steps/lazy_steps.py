@@ -5,40 +5,51 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 from torch.optim import Optimizer
 
 from kancl.models import KANLinear
-from kancl.plugins.locality.watch import kan_layers, watch
+from kancl.models.inspect import kan_layers, watch
 from kancl.plugins.loop.lazy_evaluation import overrides
-from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
 
 
-class LazyStepsPlugin(SupervisedPlugin):
-    """Keep untouched spline coefficients, and their moments, to the bit.
+class LazyStepsPlugin(Plugin):
+    """Leave untouched spline coefficients, and their moments, as they are, to the bit.
 
     A coefficient whose basis was 0 at all samples of the batch has a loss gradient of
     exactly 0, and yet it moves: by momentum, by Adam's moments, by weight decay, by the
     gradient of a penalty. Here neither it nor its optimizer state does, whatever the
     optimizer. Touched ones take their usual step; Adam's count of steps goes on for
-    all, as in torch's ``SparseAdam``. Where plain SGD follows the batch's loss and
-    nothing else, this is so by itself, and nothing is done.
+    all, as in torch's ``SparseAdam``. The optimizer is made anew for each experience.
+    Where plain SGD follows the batch's loss and nothing else, this is so by itself, and
+    nothing is done.
 
-    A strategy that moves weights after the step (Gram occupancy, an implicit pull)
-    still does so. Put this plugin before those that add to the loss.
+    A method that moves weights after the step (Gram occupancy, an implicit pull) still
+    does so.
     """
+
+    stage = Stage.WATCH_STEP
+    transient = ("_handles", "_inputs", "_loss", "_frozen")
+    needs = Needs(
+        spline_bases="it looks at which splines a batch touches; use model=kan instead"
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self._handles: list[Any] = []
         self._inputs: dict[str, list[Tensor]] = {}
         self._loss: Any = None
-        self._held: HeldCoefficients | None = None
+        self._frozen: FrozenCoefficients | None = None
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        setup.reset_optimizer = True
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs = {}
-        self._handles = watch(strategy.model, self._see)
+        self._handles = watch(kan_layers(strategy.model).items(), self._see)
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         for handle in self._handles:
@@ -58,13 +69,13 @@ class LazyStepsPlugin(SupervisedPlugin):
         if not (only_the_loss and _is_plain(strategy.optimizer)):
             layers = kan_layers(strategy.model).items()
             idle = {layer: ~self._touched(name, layer) for name, layer in layers}
-            self._held = HeldCoefficients(idle, strategy.optimizer)
+            self._frozen = FrozenCoefficients(idle, strategy.optimizer)
         self._inputs = {}
 
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        if self._held is not None:
-            self._held.put_back(strategy.optimizer)
-            self._held = None
+        if self._frozen is not None:
+            self._frozen.put_back(strategy.optimizer)
+            self._frozen = None
 
     def _see(self, name: str, layer: KANLinear, x: Tensor) -> None:
         self._inputs.setdefault(name, []).append(x)

@@ -6,28 +6,47 @@ change over past samples; ``(I + beta C)^-1`` makes it small with the least chan
 the step.
 """
 
-from typing import Protocol
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from kancl.splines import Insertion
 
+Kind = TypeVar("Kind", bound="Preconditioner")
 
-class Preconditioner(Protocol):
+
+class Preconditioner(ABC):
     """Collects the features of an experience; then shrinks steps."""
 
+    @abstractmethod
     def observe(self, features: Tensor) -> None:
         """Take ``(n, n_features)`` of the present experience into account."""
 
+    @abstractmethod
     def close(self) -> None:
         """The experience has ended: from now on it is one of the past."""
 
+    @abstractmethod
     def shrink(self, step: Tensor) -> Tensor:
         """``(n_features, out_features)`` -> the same shape."""
 
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
 
-class FullGram:
+    @classmethod
+    def from_state(cls: type[Kind], state: Mapping[str, Any]) -> Kind:
+        """Return the preconditioner that ``state_dict`` is the state of."""
+        made = cls.__new__(cls)
+        vars(made).update(state)
+        return made
+
+
+class FullGram(Preconditioner):
     """``(I + beta C)^-1 @ step``, ``C += mean phi phi^T`` after each experience.
 
     Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
@@ -79,8 +98,8 @@ class FullGram:
         return (step.mT @ self.inverse).mT
 
 
-class BlockGram:
-    """The same of the blocks of C that belong to one input each, the rest taken as 0.
+class BlockGram(Preconditioner):
+    """``FullGram`` of the blocks of C that belong to one input each; the rest counts as 0.
 
     Args:
         blocks: row numbers of features, each ``(n_blocks, size)``: every row once.
@@ -105,9 +124,19 @@ class BlockGram:
             shrunk[rows] = part.shrink(step[rows])  # (n_blocks, size, out_features)
         return shrunk
 
+    def state_dict(self) -> dict[str, Any]:
+        parts = [part.state_dict() for part in self.parts]
+        return {**vars(self), "parts": parts}
 
-class LowRankGram:
-    """The same with the largest ``rank`` eigenvalues of C, the rest taken as 0.
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> BlockGram:
+        made = super().from_state(state)
+        made.parts = [FullGram.from_state(part) for part in state["parts"]]
+        return made
+
+
+class LowRankGram(Preconditioner):
+    """``FullGram`` with the largest ``rank`` eigenvalues of C; the rest counts as 0.
 
     ``C = B^T B`` with orthogonal rows B; ``(I + beta C)^-1 = I - B^T diag(beta / (1 +
     beta s)) B``, s their squared lengths (Woodbury). B is found chunk by chunk, each
@@ -144,7 +173,7 @@ class LowRankGram:
         return largest.T.to(both.dtype) @ both
 
 
-class DiagonalOccupancy:
+class DiagonalOccupancy(Preconditioner):
     """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature.
 
     The data-free use of the drift bound ``sum o |D|``: coefficients in much use move

@@ -2,65 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
-from avalanche.models import avalanche_forward
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.models import KANLinear
 from kancl.models.heads import GrowingHead
-from kancl.models.layer_features import has_features, layer_features, weight_rows
-from kancl.plugins.hyperparameters import at_least
-from kancl.plugins.steps.preconditioners import DiagonalOccupancy, Preconditioner
+from kancl.models.inspect import evaluate_in_chunks, watching
+from kancl.models.layer_features import (
+    has_features,
+    input_blocks,
+    inputs_group,
+    layer_features,
+    n_layer_features,
+    weight_rows,
+)
+from kancl.plugins.hyperparameters import at_least, non_negative
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.sampling import drawn
+from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.steps.preconditioners import (
+    BlockGram,
+    DiagonalOccupancy,
+    FullGram,
+    LowRankGram,
+    Preconditioner,
+)
 from kancl.splines import Insertion
 
-ROWS = 512  # samples per forward pass
-
-Make = Callable[[nn.Module, bool], Preconditioner]
-"""Of a layer, and whether it is the one on the inputs."""
-
-SHARED = (
-    "the heads of a growing head share what is known of their features, so their grids "
-    "can't grow one by one: take scenario.head=single, or locality.grow_off_grid=null and "
-    "locality.refine_below=0"
-)
+MOST_FEATURES = 10_000
+"""Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
 
-class StepPreconditionerPlugin(SupervisedPlugin):
+class StepPreconditionerPlugin(Plugin):
     """Replace each step of a layer's weights by what a preconditioner leaves of it.
 
     ``W <- W_before + P (W_after - W_before)`` after every step of the optimizer,
-    whichever it is; for SGD, ``W <- W - lr P grad``. P comes from the features that
-    the layer had on past experiences' samples, gathered after each experience. Linear
-    and KAN layers have P; other parameters (norms) move as they do.
+    whichever it is; for SGD, ``W <- W - lr P grad``, which is the published form. P
+    comes from the features that the layer had on past experiences' samples, gathered
+    after each experience. Linear and KAN layers have P; other parameters (norms) move
+    as they do.
 
     The layers of a growing head share P: they have the same features. A head per task
     has its own, of its task's samples.
 
-    Args:
-        make: gives a fresh preconditioner for a layer.
-        n_samples: of each experience, drawn at random; None takes all.
-        seed: for that draw, apart from training's random stream.
-    Raises: ValueError if ``n_samples`` is below 1; in training, for a KAN layer with a
-        factor per edge.
+    Raises: ValueError if a size is below 1, or for a KAN layer with a factor per edge.
     """
 
-    changes_steps = True
+    stage = Stage.STEP
+    state = ("preconditioners", "_generator")
+    transient = ("_before",)
+    kinds: ClassVar[dict[str, type[Preconditioner]]] = {}
+    """Classes of preconditioners that a state may hold, by name."""
 
-    def __init__(self, make: Make, n_samples: int | None = None, seed: int = 0) -> None:
+    def __init__(self, feature_samples: int | None) -> None:
         super().__init__()
-        if n_samples is not None:
-            at_least("feature_samples", n_samples)
-        self.make, self.n_samples = make, n_samples
+        if feature_samples is not None:
+            at_least("feature_samples", feature_samples)
+        self.feature_samples = feature_samples
         self.preconditioners: dict[str, Preconditioner] = {}
         """By the layer's name."""
         self._before: dict[str, Tensor] = {}
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator()
+
+    @abstractmethod
+    def make(self, layer: nn.Module, first: bool) -> Preconditioner:
+        """Return a fresh preconditioner for a layer, the one on the inputs or another."""
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        self._generator.manual_seed(setup.seed)
+        layers = filter(has_features, setup.model.modules())
+        self._check_size(max(map(n_layer_features, layers), default=0))
+
+    def _check_size(self, n_features: int) -> None:
+        """Raises: ValueError if the largest layer has too many features."""
+
+    def state_dict(self) -> dict[str, Any]:
+        known = {
+            key: [type(one).__name__, one.state_dict()]
+            for key, one in self.preconditioners.items()
+        }
+        return {"known": known, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._generator.set_state(state["generator"].cpu())
+        self.preconditioners = {}
+        for key, (kind, attributes) in state["known"].items():
+            self.preconditioners[key] = self.kinds[kind].from_state(attributes)
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
@@ -85,45 +117,24 @@ class StepPreconditionerPlugin(SupervisedPlugin):
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         dataset = strategy.experience.dataset
-        if self.n_samples is not None and self.n_samples < len(dataset):
-            order = torch.randperm(len(dataset), generator=self._generator)
-            dataset = dataset.subset(order[: self.n_samples].tolist())
-        x, _, task_labels = as_tensors(dataset)
-        observed: set[str] = set()
-        with self._observing(strategy.model, observed):
-            for task in task_labels.unique().tolist():
-                rows = (task_labels == task).nonzero().flatten().to(x.device)
-                for chunk in rows.split(ROWS):
-                    avalanche_forward(
-                        strategy.model, x[chunk].to(strategy.device), task
-                    )
+        x, _, task_labels = as_tensors(
+            drawn(dataset, self.feature_samples, self._generator)
+        )
+        model, observed = strategy.model, set[str]()
+
+        def see(key: str, layer: nn.Module, inputs: Tensor) -> None:
+            if key not in self.preconditioners:
+                first = not self.preconditioners
+                self.preconditioners[key] = self.make(layer, first)
+            observed.add(key)
+            self.preconditioners[key].observe(layer_features(layer, inputs))
+
+        layers = {_key(model, name): layer for name, layer in _layers(model)}
+        with watching(layers.items(), see):
+            for _ in evaluate_in_chunks(model, x, task_labels, device=strategy.device):
+                pass
         for key in observed:
             self.preconditioners[key].close()
-
-    def carry(
-        self, model: nn.Module, name: str, layer: KANLinear, insertion: Insertion
-    ) -> None:
-        """Take along what is known of a layer whose grid has changed.
-
-        Raises: ValueError as ``check_growth`` does.
-        """
-        key = _key(model, name)
-        known = self.preconditioners.get(key)
-        if known is None:
-            return
-        _check_carries(known)
-        if key != name:
-            raise ValueError(SHARED)
-        assert isinstance(known, DiagonalOccupancy)
-        known.carry(insertion, layer.in_features)
-
-    def check_growth(self, model: nn.Module) -> None:
-        """Raises: ValueError if the model's grids can't grow while steps are shrunk."""
-        layers = [layer for _, layer in _layers(model) if isinstance(layer, KANLinear)]
-        if layers:
-            _check_carries(self.make(layers[0], True))
-        if isinstance(model, GrowingHead):
-            raise ValueError(SHARED)
 
     def _known(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         """Layers that have features and a past."""
@@ -131,45 +142,109 @@ class StepPreconditionerPlugin(SupervisedPlugin):
             if _key(model, name) in self.preconditioners:
                 yield name, layer
 
-    @contextmanager
-    def _observing(self, model: nn.Module, observed: set[str]) -> Iterator[None]:
-        """In evaluation mode, layers hand their features to their preconditioners."""
 
-        def observe(key: str) -> Callable[..., None]:
-            def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                if key not in self.preconditioners:
-                    first = not self.preconditioners
-                    self.preconditioners[key] = self.make(layer, first)
-                observed.add(key)
-                x = inputs[0].flatten(0, -2)
-                self.preconditioners[key].observe(layer_features(layer, x))
+class OccupancyPlugin(StepPreconditionerPlugin):
+    """Slow every coefficient down by how much past experiences have used it.
 
-            return hook
+    ``step / (1 + beta o)``, ``o += m / mean(m)`` after each experience, ``m`` the mean
+    size of a coefficient's basis, or of an input of a linear layer.
 
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        layers = {_key(model, name): layer for name, layer in _layers(model)}
-        handles = [
-            layer.register_forward_pre_hook(observe(key))
-            for key, layer in layers.items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            for module, mode in modes.items():
-                module.training = mode
+    Args:
+        beta: strength.
+        feature_samples: samples of each experience to take ``m`` over; null takes all.
+    Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
+    """
+
+    kinds = {"DiagonalOccupancy": DiagonalOccupancy}
+
+    def __init__(
+        self, *, beta: float = 1.0, feature_samples: int | None = 10_000
+    ) -> None:
+        super().__init__(feature_samples)
+        self.beta = non_negative("beta", beta, "0 trains as naive does")
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        super().prepare(setup)
+        changing = any(getattr(p, "changes_grids", False) for p in setup.plugins)
+        if changing and isinstance(setup.model, GrowingHead):
+            raise ValueError(
+                "the heads of a growing head share what is known of their features, so "
+                "their grids can't change one by one: set scenario.head=single, or leave "
+                "grow_grids out instead"
+            )
+
+    def make(self, layer: nn.Module, first: bool) -> Preconditioner:
+        return DiagonalOccupancy(self.beta)
+
+    def on_grid_change(
+        self, model: nn.Module, name: str, layer: KANLinear, insertion: Insertion
+    ) -> None:
+        known = self.preconditioners.get(_key(model, name))
+        if known is not None:
+            assert isinstance(known, DiagonalOccupancy)
+            known.carry(insertion, layer.in_features)
 
 
-def _check_carries(known: Preconditioner) -> None:
-    if not isinstance(known, DiagonalOccupancy):
-        raise ValueError(
-            "second moments of old bases say nothing of finer or further ones, so grids "
-            "can't grow: take locality.grow_off_grid=null and locality.refine_below=0, "
-            "with a grid that is wide enough from the start (model.hidden_range), or "
-            "strategy=occupancy"
+class GramPlugin(StepPreconditionerPlugin):
+    """Shrink steps that would move the outputs of past features (Gram occupancy).
+
+    ``(I + beta C)^-1 step``, ``C += mean phi phi^T`` after each experience, of every
+    layer's features: bases and base activations, or a linear layer's inputs.
+
+    Args:
+        beta_input: strength for the layer on the inputs.
+        beta_hidden: strength for all others.
+        structure: of C: full; or, for layers with many bases, blocks (one for each
+            input's features; for a linear layer that is the diagonal) or low_rank.
+        rank: how many directions low_rank keeps; memory and time grow with it.
+        feature_samples: samples of each experience to take C over; null takes all.
+    Source: a soft form of Zeng et al. 2019, arXiv:1810.01256 (OWM).
+    """
+
+    kinds = {"FullGram": FullGram, "BlockGram": BlockGram, "LowRankGram": LowRankGram}
+    needs = Needs(
+        fixed_grids="second moments of old bases say nothing of finer or further ones; "
+        "leave grow_grids out, with a grid that is wide enough from the start "
+        "(model.hidden_range), or take strategy=occupancy instead"
+    )
+
+    def __init__(
+        self,
+        *,
+        beta_input: float = 10.0,
+        beta_hidden: float = 1.0,
+        structure: Literal["full", "blocks", "low_rank"] = "full",
+        rank: int = 128,
+        feature_samples: int | None = 10_000,
+    ) -> None:
+        super().__init__(feature_samples)
+        self.beta_input = non_negative(
+            "beta_input", beta_input, "0 leaves the first layer's steps alone"
         )
+        self.beta_hidden = non_negative(
+            "beta_hidden", beta_hidden, "0 leaves the other layers' steps alone"
+        )
+        if structure not in ("full", "blocks", "low_rank"):
+            raise ValueError(
+                f"structure must be full, blocks or low_rank, got {structure!r}"
+            )
+        self.structure, self.rank = structure, at_least("rank", rank)
+
+    def _check_size(self, n_features: int) -> None:
+        if self.structure == "full" and n_features > MOST_FEATURES:
+            raise ValueError(
+                f"a layer has {n_features} features, too many for a full gram matrix "
+                f"(at most {MOST_FEATURES}): set strategy.structure=blocks or low_rank "
+                "instead"
+            )
+
+    def make(self, layer: nn.Module, first: bool) -> Preconditioner:
+        beta = self.beta_input if first else self.beta_hidden
+        if self.structure == "full":
+            return FullGram(beta, inputs_group(layer))
+        if self.structure == "blocks":
+            return BlockGram(beta, input_blocks(layer))
+        return LowRankGram(beta, self.rank)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -1,15 +1,8 @@
 """A report of run folders: what they show, how sure it is, and what it cost."""
 
-from kancl.reporting.report.collect import (
-    Run,
-    all_metrics,
-    find_runs,
-    read_measurements,
-    read_run,
-)
-from kancl.reporting.report.groups import Benchmark, Side, benchmarks
 from kancl.reporting.report.tensorboard import OVER_SEEDS, write_over_seeds
 from kancl.reporting.report.tuning import Tuning, find_tunings
+from kancl.reporting.report.variants import Benchmark, Side, benchmarks
 from kancl.reporting.report.verdicts import Comparison, compare, headline
 from kancl.reporting.report.write import Report, write_report
 
@@ -18,17 +11,12 @@ __all__ = [
     "Benchmark",
     "Comparison",
     "Report",
-    "Run",
     "Side",
     "Tuning",
-    "all_metrics",
     "benchmarks",
     "compare",
-    "find_runs",
     "find_tunings",
     "headline",
-    "read_measurements",
-    "read_run",
     "write_over_seeds",
     "write_report",
 ]

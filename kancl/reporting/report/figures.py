@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 
 from kancl.metrics.statistics import Interval, t_interval
 from kancl.reporting.colours import FAINT, INK, KAN, model_colours
+from kancl.reporting.comparison import model_title
 from kancl.reporting.figures import quiet
-from kancl.reporting.report.groups import Benchmark, Side
+from kancl.reporting.report.variants import Benchmark, Side
 from kancl.reporting.report.verdicts import COMPARED, Comparison
-from kancl.reporting.tables import model_title
 
 MARKERS = "osD^vP*Xphd<>8H"
 WAYS = {

@@ -15,12 +15,12 @@ import kancl
 from kancl.reporting.curves import Curves
 from kancl.reporting.figures import accuracy_matrix, forgetting_curves
 from kancl.reporting.report import figures, tables
-from kancl.reporting.report.collect import STATUSES, Run
-from kancl.reporting.report.flags import Flag, flags
-from kancl.reporting.report.groups import Benchmark, Side, flattened, shown, unlike
+from kancl.reporting.report.confounds import Flag, flags
 from kancl.reporting.report.tables import NOT_RECORDED, UNDEFINED, Sheet
 from kancl.reporting.report.tuning import Tuning
+from kancl.reporting.report.variants import Benchmark, Side, flattened, shown, unlike
 from kancl.reporting.report.verdicts import Comparison, headline
+from kancl.runs.reader import STATUSES, Run
 
 TITLE = "Does the KAN forget less?"
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from kancl.metrics.accuracy_matrix import METRICS
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.metrics.paired import Difference
+from kancl.metrics.score_matrix import METRICS
 from kancl.metrics.statistics import bootstrap_interval, t_interval
-from kancl.reporting.report.groups import Benchmark, Side
+from kancl.reporting.comparison import UNDEFINED, count, prefixed, seconds, size
+from kancl.reporting.report.variants import Benchmark, Side
 from kancl.reporting.report.verdicts import COMPARED, Comparison, points
-from kancl.reporting.tables import UNDEFINED, count, prefixed, seconds, size
 
 NOT_RECORDED = "not recorded"
 ALL_METRICS = (*METRICS, *CONTINUAL_METRICS)

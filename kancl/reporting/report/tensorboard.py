@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from kancl.reporting.curves import Curves
 from kancl.reporting.figures import accuracy_matrix, as_pixels, forgetting_curves
 from kancl.reporting.report.figures import plain
-from kancl.reporting.report.groups import Benchmark, Side
+from kancl.reporting.report.variants import Benchmark, Side
 
 OVER_SEEDS = {
     "over_seeds/<benchmark>/<model>-<strategy>/mean": "Mean over seeds of the "

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kancl.reporting.report.groups import Benchmark, Side, shown
+from kancl.reporting.report.variants import Benchmark, Side, shown
 
 
 @dataclass(frozen=True)

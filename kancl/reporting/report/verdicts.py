@@ -14,8 +14,8 @@ from typing import Literal
 
 from kancl.metrics.paired import Difference, paired_difference
 from kancl.metrics.statistics import ALPHA, holm, pairs_needed
-from kancl.reporting.report.groups import Benchmark, Side
-from kancl.reporting.tables import model_title
+from kancl.reporting.comparison import model_title
+from kancl.reporting.report.variants import Benchmark, Side
 
 FEWEST_PAIRS = 5
 COMPARED = {

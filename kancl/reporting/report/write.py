@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kancl.reporting.report import tables
-from kancl.reporting.report.collect import Run
-from kancl.reporting.report.groups import Benchmark, benchmarks
 from kancl.reporting.report.page import page
 from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.tuning import Tuning
+from kancl.reporting.report.variants import Benchmark, benchmarks
 from kancl.reporting.report.verdicts import Comparison, compare
+from kancl.runs.reader import Run
 
 
 @dataclass(frozen=True)

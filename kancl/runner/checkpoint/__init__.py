@@ -1,25 +1,14 @@
 """Runs that survive being killed: their state on disk, and the way back from it."""
 
-from kancl.interruption import SIGNALS, Interrupted, Interruption
-from kancl.runner.checkpoint.files import (
-    CheckpointError,
-    CheckpointFolder,
-    Point,
-    write_whole,
-)
-from kancl.runner.checkpoint.keeper import CheckpointPlugin
-from kancl.runner.checkpoint.known import Unresumable
-from kancl.runner.checkpoint.state import World
+from kancl.plugins.state import Unresumable
+from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint
+from kancl.runner.checkpoint.live_run import LiveRun
+from kancl.runner.checkpoint.plugin import CheckpointPlugin
 
 __all__ = [
-    "SIGNALS",
-    "CheckpointError",
     "CheckpointFolder",
     "CheckpointPlugin",
-    "Interrupted",
-    "Interruption",
-    "Point",
+    "LiveRun",
+    "ResumePoint",
     "Unresumable",
-    "World",
-    "write_whole",
 ]

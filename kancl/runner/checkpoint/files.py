@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +13,10 @@ from typing import Any
 
 import torch
 
+from kancl.runs.files import write_whole
+
 MAGIC = b"kancl checkpoint 1\n"
 SUFFIX = ".ckpt"
-
-
-class CheckpointError(OSError):
-    """A checkpoint cannot be written; the message says what to do."""
 
 
 class Refused(ValueError):
@@ -42,113 +38,81 @@ def unpack(data: bytes) -> dict[str, Any]:
     return content
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """A kill or a power cut at any moment leaves the whole file or none.
-
-    Raises: CheckpointError if the disk does not take it; nothing else is harmed.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}; what was written before is "
-            f"still there. Make room for {len(data):,} bytes (or set log_dir to another "
-            "disk) and give the same command again"
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that a power cut does not lose the new name."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # no such thing on this system
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @dataclass(frozen=True)
-class Point:
-    """Where a run can go on.
+class ResumePoint:
+    """Where a run can be resumed.
 
     Args:
-        border: the state before the training of experience ``n_trained``.
-        inside: the state in the midst of that training; None: at its border.
+        boundary: the state before the training of experience ``n_experiences_done``.
+        inside: the state in the midst of that training; None: at its boundary.
     """
 
     name: str
     iteration: int
-    n_trained: int
-    border: Mapping[str, Any]
+    n_experiences_done: int
+    boundary: Mapping[str, Any]
     inside: Mapping[str, Any] | None
 
 
 class CheckpointFolder:
-    """The checkpoints of one run: states at borders and inside experiences.
+    """The checkpoints of one run: states at experience boundaries and inside experiences.
 
-    A state inside an experience refers to the border where that experience begins: the
-    two together are a point to go on from. The two newest of each are kept.
+    A state inside an experience refers to the boundary where that experience begins: the
+    two together are a point to resume from. The two newest of each are kept.
 
     Args:
-        made_by: what must be the same for a run to go on to the same bytes.
+        provenance: what must be the same for a run to be resumed to the same bytes.
     """
 
-    def __init__(self, path: Path, made_by: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
         self.path = path
-        self._made_by = dict(made_by)
+        self._provenance = dict(provenance)
 
-    def write_border(
-        self, n_trained: int, iteration: int, state: Mapping[str, Any]
+    def write_boundary(
+        self, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
     ) -> None:
-        name = f"experience-{n_trained + 1:04d}{SUFFIX}"
-        self._write(name, n_trained, iteration, state)
+        name = f"experience-{n_experiences_done + 1:04d}{SUFFIX}"
+        self._write(name, n_experiences_done, iteration, state)
         self._prune("experience-*")
 
     def write_inside(
-        self, n_trained: int, iteration: int, state: Mapping[str, Any]
+        self, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
     ) -> None:
         name = f"iteration-{iteration:09d}{SUFFIX}"
-        self._write(name, n_trained, iteration, state)
+        self._write(name, n_experiences_done, iteration, state)
         self._prune("iteration-*")
 
-    def points(self, say: Callable[[str], None]) -> list[Point]:
-        """Where the run can go on, the latest first.
+    def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
+        """Where the run can be resumed, the latest first.
 
         Args:
             say: hears of each file that is refused, and why.
         """
-        borders: dict[int, tuple[int, Mapping[str, Any]]] = {}
-        points: list[Point] = []
+        boundaries: dict[int, tuple[int, Mapping[str, Any]]] = {}
+        points: list[ResumePoint] = []
         for path in sorted(self.path.glob(f"experience-*{SUFFIX}")):
             read = self._try(path, say)
             if read is not None:
-                n_trained, iteration, state = read
-                borders[n_trained] = iteration, state
-                points.append(Point(path.name, iteration, n_trained, state, None))
+                n_experiences_done, iteration, state = read
+                boundaries[n_experiences_done] = iteration, state
+                points.append(
+                    ResumePoint(path.name, iteration, n_experiences_done, state, None)
+                )
         for path in sorted(self.path.glob(f"iteration-*{SUFFIX}")):
             read = self._try(path, say)
             if read is None:
                 continue
-            n_trained, iteration, state = read
-            if n_trained not in borders:
+            n_experiences_done, iteration, state = read
+            if n_experiences_done not in boundaries:
                 say(
                     f"{path} is of no use without the checkpoint where its experience "
                     "begins"
                 )
                 continue
-            border = borders[n_trained][1]
-            points.append(Point(path.name, iteration, n_trained, border, state))
+            boundary = boundaries[n_experiences_done][1]
+            points.append(
+                ResumePoint(path.name, iteration, n_experiences_done, boundary, state)
+            )
         return sorted(points, key=lambda p: (p.iteration, p.inside is None))[::-1]
 
     def clear(self) -> None:
@@ -162,9 +126,16 @@ class CheckpointFolder:
             self.path.rmdir()
 
     def _write(
-        self, name: str, n_trained: int, iteration: int, state: Mapping[str, Any]
+        self,
+        name: str,
+        n_experiences_done: int,
+        iteration: int,
+        state: Mapping[str, Any],
     ) -> None:
-        head = {"made_by": self._made_by, "n_trained": n_trained}
+        head = {
+            "provenance": self._provenance,
+            "n_experiences_done": n_experiences_done,
+        }
         text = json.dumps({**head, "iteration": iteration}).encode()
         body = text + b"\n" + pack(state)
         write_whole(self.path / name, MAGIC + _digest(body) + b"\n" + body)
@@ -193,21 +164,25 @@ class CheckpointFolder:
         try:
             text, _, packed = body.partition(b"\n")
             head = json.loads(text)
-            made_by = dict(head["made_by"])
-            n_trained, iteration = int(head["n_trained"]), int(head["iteration"])
+            provenance = dict(head["provenance"])
+            n_experiences_done, iteration = int(head["n_experiences_done"]), int(
+                head["iteration"]
+            )
             state = unpack(packed)
         except Exception as error:  # whatever a forged file makes the reader do
             why = " ".join(str(error).split())[:120]
             raise Refused(f"{path} is no plain state: refused ({why})") from error
         unlike = [
-            key for key, value in self._made_by.items() if made_by.get(key) != value
+            key
+            for key, value in self._provenance.items()
+            if provenance.get(key) != value
         ]
         if unlike:
             raise Refused(
                 f"{path} was made with another {', another '.join(unlike)}: going on "
                 "would not give the same bytes"
             )
-        return n_trained, iteration, state
+        return n_experiences_done, iteration, state
 
     def _prune(self, pattern: str) -> None:
         for old in sorted(self.path.glob(pattern + SUFFIX))[:-2]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,10 +15,14 @@ from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from torch import Tensor
 
-from kancl.data.leaves import leaf_rows
+from kancl.data.rows import sample_source
+from kancl.plugins.state import Unresumable
+
+SOURCES = "$samples"
+"""Key of what stands for a data set in a state."""
 
 
-class Samples:
+class SampleSources:
     """The experiences of a benchmark, to say where samples come from.
 
     Buffers of exemplars and accumulated data hold rows of them, in an order of their
@@ -30,40 +34,39 @@ class Samples:
         self._leaves: dict[int, tuple[str, int]] = {}
         for name, experiences in self._streams.items():
             for k, experience in enumerate(experiences):
-                found = leaf_rows(experience.dataset)
+                found = sample_source(experience.dataset)
                 if found is not None:
                     for leaf in found.leaves:
                         self._leaves[id(leaf)] = name, k
 
-    def place(self, experience: Any) -> tuple[str, int] | None:
-        """Stream and number of an experience; None if it is none of the benchmark's.
+    def named(self, value: Any) -> Any:
+        """Put the sources of its samples in the place of every data set of a state.
 
-        Iterating over a stream makes experience objects anew, so the numbers decide.
+        Raises: Unresumable for samples that are none of the benchmark's.
         """
-        name = getattr(getattr(experience, "origin_stream", None), "name", None)
-        index = int(getattr(experience, "current_experience", -1))
-        if (
-            isinstance(name, str)
-            and name in self._streams
-            and 0 <= index < len(self._streams[name])
-        ):
-            return name, index
-        return None
+        if isinstance(value, AvalancheDataset):
+            return {SOURCES: self.sources(value)}
+        return _mapped(value, self.named)
+
+    def found(self, value: Any) -> Any:
+        """Put the data sets back into a state."""
+        if isinstance(value, dict) and value.keys() == {SOURCES}:
+            return self.dataset(value[SOURCES])
+        return _mapped(value, self.found)
 
     def experience(self, stream: str, index: int) -> Any:
         return self._streams[stream][index]
 
-    def sources(self, dataset: AvalancheDataset) -> dict[str, Any] | None:
-        """Plain data that ``dataset`` makes a data set of; None for foreign samples."""
+    def sources(self, dataset: AvalancheDataset) -> dict[str, Any]:
+        """Return plain data that ``dataset`` makes a data set of."""
         if len(dataset) == 0:
             return {"parts": []}
-        found = leaf_rows(dataset)
-        if found is None:
-            return None
+        found = sample_source(dataset)
+        foreign = found is None or any(id(x) not in self._leaves for x in found.leaves)
+        if found is None or foreign:
+            raise Unresumable("samples are kept that are none of the benchmark's own")
         parts: list[list[Any]] = []
-        for k, leaf in enumerate(found.leaves):
-            if id(leaf) not in self._leaves:
-                return None
+        for leaf in found.leaves:
             parts.append([*self._leaves[id(leaf)]])
         columns = {name: torch.stack(values) for name, values in found.others.items()}
         return {
@@ -95,3 +98,12 @@ class Samples:
             for name, column in sources["columns"].items()
         ]
         return make_avalanche_dataset(dataset, data_attributes=attributes)
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Change what a container holds; anything else stays."""
+    if isinstance(value, Mapping):
+        return {key: change(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(change(part) for part in value)
+    return value

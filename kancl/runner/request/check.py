@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from avalanche.training.plugins import EWCPlugin as BatchedEWCPlugin
-from torch import nn
-
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
-from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
 from kancl.runner.build import (
     Parts,
     build,
     build_benchmark,
-    build_optimizer,
     resolve_device,
 )
 from kancl.runner.diagnosis import check_diagnosis
-from kancl.runner.locality import locality_plugins
 from kancl.runner.memory import refuse_if_out_of_memory
-from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import stream_seeds
-from kancl.strategies import TrainingSetup
+from kancl.runner.train import build_strategy
 
 
 def check(configs: Sequence[RunConfig]) -> Parts | None:
@@ -94,35 +86,11 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     if training.lr_gamma is not None and training.lr_gamma <= 0:
         raise ConfigError(f"training.lr_gamma={training.lr_gamma} must be above 0")
     check_diagnosis(config, benchmark)
-    model: nn.Module = build(config, benchmark).model
+    parts = build(config, benchmark)
     try:
-        plugins = locality_plugins(config, model)
+        build_strategy(config, parts)
     except ValueError as error:
-        raise ConfigError(f"locality: {error}") from error
-    try:
-        setup = TrainingSetup(
-            model=model,
-            optimizer=build_optimizer(config, model.parameters()),
-            batch_size=training.batch_size,
-            epochs=training.epochs,
-            iterations=training.iterations,
-            plugins=plugins,
-        )
-        builder = GROUPS["strategy"].builder(config.strategy.builder)
-        made = builder(setup, **config.strategy.options)
-        if any(isinstance(plugin, GridGrowthPlugin) for plugin in plugins):
-            for plugin in made.plugins:
-                if isinstance(plugin, StepPreconditionerPlugin):
-                    plugin.check_growth(model)
-                if isinstance(plugin, BatchedEWCPlugin):
-                    raise ValueError(
-                        "Avalanche's importances don't follow a grid that changes: take "
-                        "strategy=ewc, or locality.grow_off_grid=null and "
-                        "locality.refine_below=0"
-                    )
-    except ValueError as error:
-        message = " ".join(str(error).split())
-        raise ConfigError(f"strategy={config.strategy.name}: {message}") from error
+        raise ConfigError(" ".join(str(error).split())) from error
     except (RuntimeError, MemoryError) as error:
         refuse_if_out_of_memory(error, config)
         raise

@@ -35,7 +35,7 @@ from kancl.config.files import flat, nested, read_mapping
 from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
-from kancl.runner.folder import RunFolder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.experiments import expanded
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.studies.engines import EXTRAS, is_installed
@@ -132,7 +132,7 @@ def launchers() -> list[str]:
 def _log_dir_around(folder: Path, config: RunConfig) -> str:
     """Three folders up, if these are called as those of such a run are."""
     names = folder.absolute().parts
-    if names[-3:-1] != RunFolder(config).path.parts[-3:-1]:
+    if names[-3:-1] != run_folder(config).parts[-3:-1]:
         return "logs"
     return os.path.normpath(folder / ".." / ".." / "..")
 

@@ -4,11 +4,11 @@ from kancl.benchmarks import SCENARIOS
 from kancl.config import Group
 from kancl.models import MODELS
 from kancl.runner.optimizers import OPTIMIZERS
-from kancl.strategies import STRATEGIES
+from kancl.strategies import GROUP as STRATEGY
 
 GROUPS = {
     "scenario": Group("scenario", SCENARIOS, frozenset({"seed", "device", "data_dir"})),
     "model": Group("model", MODELS, frozenset({"input_range"})),
-    "strategy": Group("strategy", STRATEGIES),
+    "strategy": STRATEGY,
     "optimizer": Group("optimizer", OPTIMIZERS),
 }

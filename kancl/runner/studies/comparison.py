@@ -25,20 +25,17 @@ from kancl.reporting import (
     tensorboard_command,
     write_comparison,
 )
-from kancl.reporting.report import (
-    benchmarks,
-    read_measurements,
-    read_run,
-    write_over_seeds,
-)
+from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.tensorboard import EVERY_EXPERIENCE, RMSE_EVERYWHERE
-from kancl.runner.folder import RunFolder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import Request
 from kancl.runner.studies.launch import Summaries, make_runs
-from kancl.runner.studies.status import count_up
+from kancl.runs import read_measurements, read_run
+from kancl.runs.names import COMPARISONS
+from kancl.runs.status import report_failures
 
 
-def carry_out(
+def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
 ) -> Summaries:
     """Make the runs, then print a table, the paths and the TensorBoard line."""
@@ -50,7 +47,7 @@ def carry_out(
     if len(shown) < len(made):
         request = replace(request, configs=[request.configs[k] for k in shown])
     summaries = [made[k] for k in shown]
-    folders = [RunFolder(config).path for config in request.configs]
+    folders = [run_folder(config) for config in request.configs]
     lines: list[str] = []
     if len(summaries) == 1:
         show_run(summaries[0], console)
@@ -71,7 +68,7 @@ def carry_out(
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(made) > 1:
-        count_up(made)
+        report_failures(made)
     return made
 
 
@@ -82,7 +79,7 @@ def _write_comparison(
     names = "\n".join(sorted(folder.name + str(folder.parent) for folder in folders))
     folder = (
         Path(configs[0].log_dir)
-        / "comparisons"
+        / COMPARISONS
         / hashlib.sha256(names.encode()).hexdigest()[:8]
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from kancl.config import ConfigError, RunConfig
 from kancl.runner.build import Parts
-from kancl.runner.folder import RunFolder
-from kancl.runner.lock import Held, holder
+from kancl.runner.identity import run_folder
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
-from kancl.runner.studies.engines import launch
-from kancl.runner.studies.status import note_sweep
+from kancl.runner.studies.engines import launch, warn
+from kancl.runs import RunLocked, lock_holder
+from kancl.runs.files import try_json
+from kancl.runs.names import SUMMARY
+from kancl.runs.reader import read_completed
+from kancl.runs.status import note_sweep
 
 Summaries = list[dict[str, Any]]
 
@@ -31,38 +34,39 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> Summaries:
     to_do = [
         config
         for config in request.configs
-        if config.overwrite or RunFolder(config).completed() is None
+        if config.overwrite or read_completed(run_folder(config)) is None
     ]
     parts = check(to_do)
     if len(request.configs) > 1:
-        note_sweep(request.configs)
+        log_dir = Path(request.configs[0].log_dir)
+        note_sweep(log_dir, [run_folder(c) for c in request.configs])
     if not request.launcher:
+        first = to_do[0] if to_do else None
         return [
-            _cell(
-                config,
-                parts if to_do and config is to_do[0] else None,
-                console,
-                quiet,
-            )
+            _make(config, console, quiet, parts if config is first else None)
             for config in request.configs
         ]
     for config in request.configs:
         if config not in to_do and not quiet:
             run(config, console=console)  # says that it is skipped
     if to_do:
-        launch(to_do, request.launcher, _quietly)
+        launch(to_do, request.launcher, _make)
     return [_summary(config) for config in request.configs]
 
 
-def _cell(
-    config: RunConfig, parts: Parts | None, console: Console, quiet: bool
+def _make(
+    config: RunConfig,
+    console: Console | None = None,
+    quiet: bool = True,
+    parts: Parts | None = None,
 ) -> dict[str, Any]:
     """One run of several; whatever goes wrong with it becomes part of its summary."""
+    console = console or Console(quiet=True)
     try:
         summary = run(config, parts=parts, console=console, quiet=quiet)
-    except Held as held:
-        _warn(f"{held}; left to it")
-        return _without_result(config, "running", str(held))
+    except RunLocked as locked:
+        warn(f"{locked}; left to it")
+        return _without_result(config, "running", str(locked))
     except ConfigError:
         raise
     except Exception as error:
@@ -70,14 +74,14 @@ def _cell(
         summary = _without_result(config, "failed", why)
     if summary["status"] != "completed":
         why = summary.get("error", "")
-        _warn(f"{RunFolder(config).path} {summary['status']}: {why}")
+        warn(f"{run_folder(config)} {summary['status']}: {why}")
     return summary
 
 
 def _summary(config: RunConfig) -> dict[str, Any]:
     """What a launcher's process has written down."""
-    folder = RunFolder(config)
-    summary, owner = folder.summary(), holder(folder.path)
+    folder = run_folder(config)
+    summary, owner = try_json(folder / SUMMARY), lock_holder(folder)
     if owner is not None:
         return _without_result(config, "running", f"it is being made by {owner}")
     if summary is None:
@@ -88,19 +92,10 @@ def _summary(config: RunConfig) -> dict[str, Any]:
 
 def _without_result(config: RunConfig, status: str, error: str) -> dict[str, Any]:
     return {
-        "scenario": RunFolder(config).path.parts[-3],
+        "scenario": run_folder(config).parts[-3],
         "model": config.model.name,
         "strategy": config.strategy.name,
         "seed": config.seed,
         "status": status,
         "error": error,
     }
-
-
-def _warn(text: str) -> None:
-    print(f"kancl: {text}", file=sys.stderr, flush=True)
-
-
-def _quietly(config: RunConfig) -> None:
-    """One run, in whatever process a launcher made for it."""
-    _cell(config, None, Console(quiet=True), quiet=True)

@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 
 from kancl.config import ConfigError
-from kancl.runner.checkpoint import write_whole
+from kancl.runs import write_whole
+
+KEYS = ("row", "incremental")
+"""Titles of the columns, the first of a table, by which a row is known."""
 
 
 def check_writable(path: Path) -> None:
@@ -22,34 +25,33 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"--results {path} cannot be written here; name another file")
 
 
-def write_section(path: Path, text: str, n_keys: int = 1) -> None:
+def write_section(path: Path, text: str) -> None:
     """Put a section into a Markdown file; one of its name takes the new rows in.
 
-    Rows of its table whose first cells are those of a new one give way, all else that
-    stood there, other rows and notes, stays.
+    A row of its table gives way to a new one of the same ``KEYS``; all else that stood
+    there, other rows and notes, stays.
 
     Args:
         text: begins with its ``## heading`` and holds one table.
-        n_keys: cells by which a row is known.
     """
     before = path.read_text() if path.is_file() else "# Results\n"
+    sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
+    headings = [section.partition("\n")[0] for section in sections]
     heading = text.partition("\n")[0]
-    start = re.search(rf"^{re.escape(heading)}$", before, re.MULTILINE)
-    if start is None:
-        after = f"{before.rstrip()}\n\n{text}"
+    if heading in headings:
+        k = headings.index(heading)
+        sections[k] = _merged(sections[k], text) + "\n" * (k < len(sections) - 1)
     else:
-        end = re.search(r"^## ", before[start.end() :], re.MULTILINE)
-        rest = before[start.end() + end.start() :] if end else ""
-        merged = _merged(before[start.start() : len(before) - len(rest)], text, n_keys)
-        after = before[: start.start()] + merged + (f"\n{rest}" if rest else "")
-    write_whole(path, after.encode())
+        sections = [f"{before.rstrip()}\n\n{text}"]
+    write_whole(path, "".join(sections).encode())
 
 
-def _merged(old: str, new: str, n_keys: int) -> str:
+def _merged(old: str, new: str) -> str:
     head, rows, notes = _parts(new)
     _, old_rows, old_notes = _parts(old)
-    fresh = {_key(row, n_keys): row for row in rows}
-    kept = [fresh.pop(_key(row, n_keys), row) for row in old_rows]
+    n_keys = sum(title in KEYS for title in _cells(head[-2]))
+    fresh = {_cells(row)[:n_keys]: row for row in rows}
+    kept = [fresh.pop(_cells(row)[:n_keys], row) for row in old_rows]
     notes += [line for line in old_notes if line not in notes]
     while notes and not notes[-1]:
         notes.pop()
@@ -57,16 +59,14 @@ def _merged(old: str, new: str, n_keys: int) -> str:
 
 
 def _parts(section: str) -> tuple[list[str], list[str], list[str]]:
-    """Lines down to the table's rule, its rows, what follows."""
+    """Lines down to the table's rule, its rows, what follows: all, without a table."""
     lines = section.rstrip().split("\n")
-    rule = next((k for k, line in enumerate(lines) if line.startswith("| ---")), None)
-    if rule is None:
-        return lines, [], []
+    rule = next((k for k, line in enumerate(lines) if line.startswith("| ---")), 0)
     last = rule + 1
-    while last < len(lines) and lines[last].startswith("|"):
+    while rule and last < len(lines) and lines[last].startswith("|"):
         last += 1
     return lines[: rule + 1], lines[rule + 1 : last], lines[last:]
 
 
-def _key(row: str, n_keys: int) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in row.split("|")[1 : 1 + n_keys])
+def _cells(row: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in row.split("|")[1:-1])

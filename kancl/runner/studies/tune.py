@@ -12,6 +12,7 @@ import itertools
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -22,20 +23,27 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 import kancl
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import all_options
-from kancl.reporting import fitting_console
+from kancl.reporting.table import Cell as TableCell
+from kancl.reporting.table import Column, Table
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.run import run
+
+try:
+    import optuna
+    from optuna import distributions
+except ImportError as error:
+    raise ConfigError(
+        "kancl tune needs Optuna; nearest: pip install 'kancl[tune]'"
+    ) from error
 
 EDGE = 0.02
 """A best value within this share of its range from an end lies at the edge."""
@@ -43,54 +51,54 @@ EDGE = 0.02
 FOLDER = "tuned"
 """Below the log folder; ``kancl report`` reads what was chosen, and leaves out trials."""
 
-QUIET = ("tensorboard=none", "evaluation.samples=0")
-ONE_TEST_IMAGE = "scenario.test_samples=1"
+NO_TEST_DATA = (
+    "scenario.test_samples=1",
+    "tensorboard=none",
+    "evaluation.samples=0",
+)
 RULES = {"scenario.validation", "scenario.test_samples", "seed"}
+
+Cell = tuple[str, ...]
+"""Scenario, model and strategy, as they are typed."""
+
+Interval = distributions.FloatDistribution | distributions.IntDistribution
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a key may be: between two ends, or one of several values.
+    """What a key may be.
 
     Args:
         text: as it was typed.
-        ends: of an interval; whole numbers if both are.
-        log: whether the interval is searched by orders of magnitude.
-        values: as they are typed, instead of ends.
+        distribution: Optuna's: an interval, or several values as they are typed.
     """
 
     key: str
     text: str
-    ends: tuple[float, float] | None = None
-    log: bool = False
-    values: tuple[str, ...] = ()
+    distribution: distributions.BaseDistribution
 
-    def suggested(self, trial: Any) -> str:
-        """A value of Optuna's choosing, as it is typed."""
-        if self.ends is None:
-            return str(trial.suggest_categorical(self.key, list(self.values)))
-        suggest = trial.suggest_float
-        if all(isinstance(end, int) for end in self.ends):
-            suggest = trial.suggest_int
-        return repr(suggest(self.key, *self.ends, log=self.log))
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All values, as they are typed; none of an interval."""
+        return getattr(self.distribution, "choices", ())
 
     def at_edge(self, value: str) -> bool:
         """Whether better values may lie beyond the ends of what was tried."""
+        space = self.distribution
         try:
-            x = float(value)
-            ends = self.ends or tuple(sorted(float(v) for v in self.values))
+            if isinstance(space, Interval):
+                scale = math.log if space.log else float
+                low, high, x = map(scale, (space.low, space.high, float(value)))
+                return not EDGE < (x - low) / (high - low) < 1 - EDGE
+            tried = sorted(map(float, self.choices))
         except ValueError:  # words have no order
             return False
-        if self.ends is None:
-            return len(ends) > 2 and x in (ends[0], ends[-1])
-        low, high = (math.log(end) if self.log else end for end in self.ends)
-        share = ((math.log(x) if self.log else x) - low) / (high - low)
-        return not EDGE < share < 1 - EDGE
+        return len(tried) > 2 and float(value) in (tried[0], tried[-1])
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen for one scenario, model and strategy.
+    """What was chosen for a cell.
 
     Args:
         accuracy: best mean validation accuracy.
@@ -98,7 +106,7 @@ class Tuned:
         n_lost: runs that did not complete; a trial with one counts as accuracy 0.
     """
 
-    cell: tuple[str, ...]
+    cell: Cell
     config: RunConfig
     accuracy: float
     chosen: Mapping[str, str]
@@ -134,70 +142,55 @@ def tune(
     Raises: ConfigError, before anything is trained, for what cannot work.
     """
     console = console or Console()
-    optuna = _optuna()
     cells, spaces, fixed = _read(overrides)
-    held_out = [f"scenario.validation={validation}", ONE_TEST_IMAGE, *QUIET]
     known = {cell: _known(cell) for cell in cells}
     for text in [space.text for space in spaces] + fixed:
         if not any(_takes(keys_of_cell, text) for keys_of_cell in known.values()):
             read_request([*cells[0], text], sweep=True)  # says what is wrong with it
-    todo = {}
+    held_out = [f"scenario.validation={validation}", *NO_TEST_DATA]
+    todo: dict[Cell, tuple[list[str], list[Space]]] = {}
     for cell, taken in known.items():
         words = [*(text for text in fixed if _takes(taken, text)), *held_out, *cell]
-        mine = [space for space in spaces if space.key in taken]
-        todo[cell] = words, mine
-        ends = [_first(space) for space in mine]
-        check([_config([*words, *ends], seeds[0])])
+        todo[cell] = words, [space for space in spaces if space.key in taken]
+        check([_config([*words, *map(_first, todo[cell][1])], seeds[0])])
     path = _path(out, _config(todo[cells[0]][0], seeds[0]))
     command = shlex.join(["kancl", "tune", *overrides])
-    _check_unwritten(path, command)
-    found = []
-    for cell, (words, mine) in todo.items():
-        sampler = optuna.samplers.TPESampler(seed=0)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        n = int(min(n_trials, n_combinations(mine)))
-        if n == n_combinations(mine):
-            _enqueue_all(study, mine)
-        found.append(_tune_cell(study, cell, mine, words, n, seeds, console))
+    if path.is_file() and f"# {command}\n" not in path.read_text():
+        raise ConfigError(f"{path} was chosen by another command; --out names a file")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = [
+        _tune_cell(cell, words, mine, n_trials, seeds, console)
+        for cell, (words, mine) in todo.items()
+    ]
     _show(found, console)
     _write(path, command, found, fixed, seeds, validation)
     return path
 
 
-def n_combinations(spaces: Sequence[Space]) -> float:
-    """How many there are to try; infinitely many, of an interval."""
-    return math.prod(math.inf if s.ends else len(s.values) for s in spaces)
-
-
-def _enqueue_all(study: Any, spaces: Sequence[Space]) -> None:
-    """Have every combination of lists tried once, and none twice."""
-    for values in itertools.product(*(space.values for space in spaces)):
-        study.enqueue_trial(dict(zip((space.key for space in spaces), values)))
-
-
 def _tune_cell(
-    study: Any,
-    cell: tuple[str, ...],
-    spaces: Sequence[Space],
+    cell: Cell,
     words: Sequence[str],
+    spaces: Sequence[Space],
     n_trials: int,
     seeds: Sequence[int],
     console: Console,
 ) -> Tuned:
+    sampler = optuna.samplers.TPESampler(seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    combinations = math.prod(len(space.choices) or math.inf for space in spaces)
+    if combinations <= n_trials:  # each is tried once
+        n_trials = int(combinations)
+        for values in itertools.product(*(space.choices for space in spaces)):
+            study.enqueue_trial(dict(zip((space.key for space in spaces), values)))
     n_lost = 0
-    values: dict[int, dict[str, str]] = {}
-    config: RunConfig | None = None
     for number in range(n_trials):
-        trial = study.ask()
-        values[number] = {space.key: space.suggested(trial) for space in spaces}
-        said = [f"{key}={value}" for key, value in values[number].items()]
+        trial = study.ask({space.key: space.distribution for space in spaces})
+        said = [f"{key}={value}" for key, value in trial.params.items()]
         accuracies = []
         for seed in seeds:
             config = _config([*words, *said], seed)
-            config = replace(
-                config, log_dir=str(Path(config.log_dir) / FOLDER / "runs")
-            )
-            summary = run(config, quiet=True)
+            folder = Path(config.log_dir) / FOLDER / "runs"
+            summary = run(replace(config, log_dir=str(folder)), quiet=True)
             lost = summary["status"] != "completed"
             n_lost += lost
             accuracies.append(0.0 if lost else summary["validation_accuracy"])
@@ -205,15 +198,11 @@ def _tune_cell(
         study.tell(trial, mean)
         line = f"{' '.join(cell)} {number + 1}/{n_trials}: {' '.join(said)}"
         console.print(f"{line}  {mean:.2%}", highlight=False, markup=False)
-    best = study.best_trial
-    assert config is not None
-    chosen = values[best.number]
-    return Tuned(cell, config, best.value, chosen, spaces, n_trials, n_lost)
+    chosen = {space.key: str(study.best_params[space.key]) for space in spaces}
+    return Tuned(cell, config, study.best_value, chosen, spaces, n_trials, n_lost)
 
 
-def _read(
-    overrides: Sequence[str],
-) -> tuple[list[tuple[str, ...]], list[Space], list[str]]:
+def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]:
     """Cells, what is tuned in them, and what all share."""
     parser = OverridesParser.create()
     groups: list[list[str]] = []
@@ -234,7 +223,7 @@ def _read(
         if key in GROUP_NAMES:
             groups.append([f"{key}={name}" for name in _values(override)])
         elif override.is_sweep_override():
-            spaces.append(_space(override, text))
+            spaces.append(Space(key, text, _distribution(override, text)))
         else:
             fixed.append(text)
     if not spaces:
@@ -251,19 +240,25 @@ def _values(override: Override) -> list[str]:
     return [override.get_value_element_as_str()]
 
 
-def _space(override: Override, text: str) -> Space:
-    key = override.key_or_group
+def _distribution(override: Override, text: str) -> distributions.BaseDistribution:
+    """Whole numbers if both ends of an interval are."""
     sweep = override.value()
     if not isinstance(sweep, IntervalSweep):
-        return Space(key, text, values=tuple(_values(override)))
-    ends, log = (sweep.start, sweep.end), "log" in sweep.tags
-    assert ends[0] is not None and ends[1] is not None
-    if not ends[0] < ends[1] or (log and ends[0] <= 0):
+        return distributions.CategoricalDistribution(_values(override))
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    assert low is not None and high is not None
+    space: Interval | None = None
+    with suppress(ValueError):  # of Optuna, for such ends
+        if isinstance(low, int) and isinstance(high, int):
+            space = distributions.IntDistribution(low, high, log)
+        else:
+            space = distributions.FloatDistribution(low, high, log)
+    if space is None or space.single():
         raise ConfigError(f"{text}: its ends must increase, above 0 for tag(log, ...)")
-    return Space(key, text, (ends[0], ends[1]), log)
+    return space
 
 
-def _known(cell: tuple[str, ...]) -> set[str]:
+def _known(cell: Cell) -> set[str]:
     """The keys that the cell's builders take."""
     (config,) = read_request(cell, sweep=False).configs
     if "validation" not in config.scenario.options:
@@ -288,7 +283,8 @@ def _config(words: Sequence[str], seed: int) -> RunConfig:
 
 
 def _first(space: Space) -> str:
-    return f"{space.key}={space.values[0] if space.ends is None else space.ends[0]}"
+    value = (*space.choices, getattr(space.distribution, "low", None))[0]
+    return f"{space.key}={value}"
 
 
 def _path(out: Path | str | None, config: RunConfig) -> Path:
@@ -297,12 +293,6 @@ def _path(out: Path | str | None, config: RunConfig) -> Path:
     incremental = config.scenario.options.get("incremental")
     name = config.scenario.name + (f"-{incremental}" if incremental else "")
     return Path(config.log_dir) / FOLDER / f"{name}.yaml"
-
-
-def _check_unwritten(path: Path, command: str) -> None:
-    """What another command chose is not written over."""
-    if path.is_file() and f"# {command}\n" not in path.read_text():
-        raise ConfigError(f"{path} was chosen by another command; --out names a file")
 
 
 def _write(
@@ -356,29 +346,20 @@ def _record(tuned: Tuned, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _show(found: Sequence[Tuned], console: Console) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("cell", "validation %", "chosen", "at the edge of its range"):
-        table.add_column(title, justify="right" if "%" in title else "left")
+    columns = [Column("cell"), Column("validation", "{:.2%}".format)]
+    columns += [Column("chosen", wraps=True), Column("at the edge of its range")]
+    rows: list[list[TableCell]] = []
     for tuned in found:
         chosen = ", ".join(f"{key}={value}" for key, value in tuned.chosen.items())
-        cells = (" ".join(tuned.cell), f"{100 * tuned.accuracy:.2f}", chosen)
-        table.add_row(*cells, ", ".join(tuned.edges))
-    fitting_console(console).print(table)
+        edges = ", ".join(tuned.edges)
+        rows.append([" ".join(tuned.cell), tuned.accuracy, chosen, edges])
+    Table("", columns, rows).show(console)
     for tuned in found:
         if tuned.edges:
-            line = (
-                f"{' '.join(tuned.cell)}: the best value of {', '.join(tuned.edges)} "
+            where = (
+                f"{' '.join(tuned.cell)}: the best value of {', '.join(tuned.edges)}"
             )
-            line += "lies at the edge of its range: widen it before believing it"
+            line = (
+                f"{where} lies at the edge of its range: widen it before believing it"
+            )
             console.print(line, style="yellow", highlight=False, markup=False)
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError(
-            "kancl tune needs Optuna; nearest: pip install 'kancl[tune]'"
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna

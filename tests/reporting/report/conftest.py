@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from kancl.config import RunConfig
-from kancl.metrics.accuracy_matrix import empty_matrix, summarise
-from kancl.runner import RunFolder, read_request
+from kancl.config import RunConfig, plain
+from kancl.metrics.score_matrix import empty_matrix, summarise
+from kancl.runner import read_request, run_folder
+from kancl.runs import RunFolder
+from kancl.runs.provenance import environment
 from tests.runner.conftest import make_run  # noqa: F401  (a fixture)
 
 N = 3
@@ -79,8 +81,8 @@ def plant(tmp_path: Path) -> Callable[..., list[Path]]:
 
 
 def write(config: Any, outcome: Any) -> Path:
-    folder = RunFolder(config)
-    folder.start(torch.device("cpu"))
+    folder = RunFolder(run_folder(config))
+    folder.start(plain(config), environment(torch.device("cpu")))
     summary: dict[str, Any] = {
         "scenario": f"{config.scenario.name}-class",
         "n_experiences": N,

@@ -11,11 +11,12 @@ from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from kancl.metrics.accuracy_matrix import forgetting
+from kancl.metrics.score_matrix import forgetting
 from kancl.reporting.colours import KAN, MLP
-from kancl.reporting.report import OVER_SEEDS, find_runs, write_report
+from kancl.reporting.report import OVER_SEEDS, write_report
 from kancl.reporting.report.figures import PAGE, differences, stability_plasticity
 from kancl.reporting.report.page import page
+from kancl.runs import find_runs
 from tests.reporting.report.conftest import edit, plant_runs, planted
 
 

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
-from kancl.reporting.report import benchmarks, compare, find_runs, find_tunings
-from kancl.reporting.report.flags import flags
+from kancl.reporting.report import benchmarks, compare, find_tunings
+from kancl.reporting.report.confounds import flags
+from kancl.runs import find_runs
 
 BUDGET, EDGE = "Unequal tuning budget", "Optimum at the edge of its grid"
 

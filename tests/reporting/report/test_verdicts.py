@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from kancl.reporting.report.collect import Run, find_runs
-from kancl.reporting.report.groups import Benchmark, Side, benchmarks
+from kancl.reporting.report.variants import Benchmark, Side, benchmarks
 from kancl.reporting.report.verdicts import compare, headline
+from kancl.runs import Run, find_runs
 
 
 def side(model, strategy, forgetting, learned=None, **summary):

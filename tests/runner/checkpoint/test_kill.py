@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kancl.runner import RunFolder, read_request, run
+from kancl.runner import read_request, run, run_folder
+from kancl.runs import read_completed
 
 CELLS = [
     (f"scenario={scenario}", f"model={model}", f"strategy={strategy}")
@@ -71,7 +72,7 @@ def prove(
     start = time.monotonic()
     wait(in_a_process(lambda: make("whole")))
     seconds = time.monotonic() - start
-    folder, whole = RunFolder(places["killed"]).path, RunFolder(places["whole"]).path
+    folder, whole = run_folder(places["killed"]), run_folder(places["whole"])
     kills = 0
     while kills < n_kills:
         newest = max(folder.glob("checkpoint/*"), default=None)
@@ -86,15 +87,15 @@ def prove(
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         kills += status == -signal.SIGKILL
         if status == 0:  # it was at its end before: the next one begins anew
-            assert RunFolder(places["killed"]).completed() is not None
+            assert read_completed(run_folder(places["killed"])) is not None
             shutil.rmtree(folder)
     wait(in_a_process(lambda: make("killed")))
-    summary = RunFolder(places["killed"]).completed()
+    summary = read_completed(run_folder(places["killed"]))
     assert summary is not None
     for name in BYTES:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     env = json.loads((folder / "env.json").read_text())
-    went_on = env.get("went_on_at_iterations", [])
+    went_on = env.get("resumed_at_iterations", [])
     make("killed")  # completed: nothing is done, nothing is lost
     assert json.loads((folder / "summary.json").read_text()) == summary
     return {"kills": kills, "went on at": went_on, "of": summary["n_iterations"]}

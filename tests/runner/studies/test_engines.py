@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from kancl.config import ConfigError, RunConfig, config_dir
-from kancl.runner import read_request
-from kancl.runner.folder import RunFolder
+from kancl.runner import read_request, run_folder
 from kancl.runner.studies import engines
-from kancl.runner.studies.status import read_status
+from kancl.runs import RunFolder
+from kancl.runs.status import read_status
 from tests.runner.conftest import SMALL
 
 SCRIPT = Path(__file__).with_name("planted_sweep.py")
@@ -63,7 +63,7 @@ def test_what_breaks_the_launcher_is_launched_alone(tmp_path: Path) -> None:
 
     def make(config: RunConfig) -> None:
         made[config.seed] += 1
-        folder = RunFolder(config)
+        folder = RunFolder(run_folder(config))
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / "env.json").write_text("{}")
         if config.seed == 2:

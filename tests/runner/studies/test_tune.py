@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from rich.console import Console
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.reporting.report import find_runs, find_tunings
+from kancl.reporting.report import find_tunings
 from kancl.runner import read_request
 from kancl.runner.studies.tune import Space, tune
+from kancl.runs import find_runs
 
 SMALL = ["scenario.train_samples=40", "scenario.n_experiences=2", "device=cpu"]
 SMALL += ["training.batch_size=16", "model.hidden=[4]"]
@@ -109,20 +115,20 @@ def test_lists_within_the_trials_are_tried_through_each_combination_once(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("space", "value", "at_edge"),
+    ("distribution", "value", "at_edge"),
     [
-        (Space("k", "", (1e-4, 1e-2), log=True), "1.05e-4", True),
-        (Space("k", "", (1e-4, 1e-2), log=True), "1e-3", False),
-        (Space("k", "", (0, 10)), "10", True),
-        (Space("k", "", (0, 10)), "5", False),
-        (Space("k", "", values=("1", "10", "100")), "100", True),
-        (Space("k", "", values=("1", "10", "100")), "10", False),
-        (Space("k", "", values=("1", "10")), "10", False),  # two have no middle
-        (Space("k", "", values=("a", "b", "c")), "a", False),  # words, no order
+        (FloatDistribution(1e-4, 1e-2, log=True), "1.05e-4", True),
+        (FloatDistribution(1e-4, 1e-2, log=True), "1e-3", False),
+        (IntDistribution(0, 10), "10", True),
+        (IntDistribution(0, 10), "5", False),
+        (CategoricalDistribution(["1", "10", "100"]), "100", True),
+        (CategoricalDistribution(["1", "10", "100"]), "10", False),
+        (CategoricalDistribution(["1", "10"]), "10", False),  # two have no middle
+        (CategoricalDistribution(["a", "b", "c"]), "a", False),  # words, no order
     ],
 )
-def test_the_edge_of_a_range(space, value, at_edge):
-    assert space.at_edge(value) == at_edge
+def test_the_edge_of_a_range(distribution, value, at_edge):
+    assert Space("k", "", distribution).at_edge(value) == at_edge
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,262 @@
+"""Which layers a model has, what they see, and its outputs in evaluation mode."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from avalanche.models import avalanche_forward
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from kancl.models.heads import GrowingHead, MultiHead, SingleHead
+from kancl.models.kan_linear import KANLinear
+from kancl.models.layer_features import has_features
+
+HEAD = "head"
+ROWS = 512
+"""Samples per forward pass."""
+
+See = Callable[[str, Any, Tensor], None]
+"""Gets a layer's name, the layer and its inputs ``(batch, in_features)``."""
+
+
+# which layers
+
+
+def kan_layers(model: nn.Module) -> dict[str, KANLinear]:
+    """The KAN layers by their names as submodules."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, KANLinear)}
+
+
+def named_layers(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """KAN and linear layers: ``layer_1``, ``layer_2``, ... and, last, ``head``.
+
+    Several heads count as one.
+    """
+    layers = [(n.split("."), m) for n, m in model.named_modules() if has_features(m)]
+    heads = [m for n, m in layers if "heads" in n]
+    body = [m for n, m in layers if "heads" not in n]
+    if not heads and body:
+        heads = [body.pop()]
+    named = {f"layer_{k}": [layer] for k, layer in enumerate(body, start=1)}
+    return {**named, HEAD: heads} if heads else named
+
+
+def shown_name(model: nn.Module, submodule: str) -> str:
+    """The name in ``named_layers`` of the layer that is this submodule."""
+    layer = model.get_submodule(submodule)
+    groups = named_layers(model).items()
+    return next(name for name, layers in groups if any(m is layer for m in layers))
+
+
+def spline_network(model: nn.Module) -> Any | None:
+    """The KAN in a model (itself, or what its heads stand on), or None."""
+    for module in model.modules():
+        if hasattr(module, "off_grid_share") and hasattr(module, "features"):
+            return module
+    return None
+
+
+@dataclass(frozen=True)
+class LastLayers:
+    """Layers on the same features whose outputs stand side by side.
+
+    Args:
+        classes: for each layer, the classes that its outputs are for.
+    """
+
+    layers: list[nn.Module]
+    classes: list[list[int]]
+    n_classes: int
+
+
+def last_layers(model: nn.Module) -> dict[int | None, LastLayers]:
+    """By task label, or None for the one that serves all of them.
+
+    Raises: ValueError for a model that ``with_head`` did not make.
+    """
+    if isinstance(model, SingleHead):
+        head: Any = model.network.head
+        n = int(head.out_features)
+        return {None: LastLayers([head], [list(range(n))], n)}
+    if isinstance(model, GrowingHead):
+        return {None: LastLayers(list(model.heads), model.classes, model.n_outputs)}
+    if isinstance(model, MultiHead):
+        n = model.n_outputs
+        every = [list(range(n))]
+        return {int(k): LastLayers([h], every, n) for k, h in model.heads.items()}
+    raise ValueError(
+        "the last layer is known of models from kancl.models.heads.with_head, got "
+        f"{type(model).__name__}: put it behind a head first instead"
+    )
+
+
+def state_groups(model: nn.Module) -> dict[str, list[str]]:
+    """Keys of the state dict by what they belong to.
+
+    ``layer_1``, ..., ``head``: everything of a layer; across layers ``splines`` (with
+    their grids), ``base`` branches, ``weights`` and ``biases`` of linear layers; and
+    ``all``. Groups without a key are left out.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    keys = list(model.state_dict())
+    groups: dict[str, list[str]] = {}
+    kinds: dict[str, list[str]] = {
+        "splines": [],
+        "base": [],
+        "weights": [],
+        "biases": [],
+    }
+    for name, layers in named_layers(model).items():
+        groups[name] = []
+        for layer in layers:
+            prefix = f"{names[layer]}." if names[layer] else ""
+            for key in (key for key in keys if key.startswith(prefix)):
+                groups[name].append(key)
+                kinds[_kind(layer, key.removeprefix(prefix))].append(key)
+    taken = {key for group in groups.values() for key in group}
+    heads = [key for key in keys if key not in taken and "head_of_class" in key]
+    if heads:
+        groups[HEAD] += heads
+    return groups | {kind: part for kind, part in kinds.items() if part} | {"all": keys}
+
+
+def _kind(layer: nn.Module, key: str) -> str:
+    if isinstance(layer, KANLinear):
+        return "base" if key.startswith("base") else "splines"
+    return "biases" if key == "bias" else "weights"
+
+
+# what they see
+
+
+def watch(layers: Iterable[tuple[str, nn.Module]], see: See) -> list[RemovableHandle]:
+    """Hand every layer's inputs to ``see`` under its name, until the handles are removed."""
+    return [
+        layer.register_forward_pre_hook(partial(_hook, see, name))
+        for name, layer in layers
+    ]
+
+
+@contextmanager
+def watching(layers: Iterable[tuple[str, nn.Module]], see: See) -> Iterator[None]:
+    """``watch`` while this is open."""
+    handles = watch(layers, see)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def _hook(see: See, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    see(name, layer, inputs[0].detach().flatten(0, -2))
+
+
+def layer_inputs(
+    model: nn.Module, forward: Callable[[], Tensor]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What enters each of ``named_layers`` in a forward pass, and the outputs.
+
+    With several heads: what enters the one that is called.
+    """
+    inputs: dict[str, Tensor] = {}
+
+    def keep(name: str, layer: nn.Module, x: Tensor) -> None:
+        inputs[name] = x
+
+    named = [(name, m) for name, group in named_layers(model).items() for m in group]
+    with watching(named, keep):
+        outputs = forward()
+    return inputs, outputs
+
+
+@torch.no_grad()
+def layer_bases(layer: nn.Module, x: Tensor) -> Tensor:
+    """The bases of a KAN layer; those of a linear layer are its inputs, one each.
+
+    Shape: ``(n, in_features)`` -> ``(n, in_features, n_basis)``.
+    """
+    return layer.b_splines(x) if isinstance(layer, KANLinear) else x.unsqueeze(-1)
+
+
+@torch.no_grad()
+def layer_weights(layer: nn.Module) -> Tensor:
+    """A copy of what multiplies the bases, ``(in_features, n_basis, out_features)``."""
+    if isinstance(layer, KANLinear):
+        return layer.scaled_coefficients.detach().clone()
+    assert isinstance(layer, nn.Linear)
+    return layer.weight.detach().T.unsqueeze(1).clone()
+
+
+@torch.no_grad()
+def off_grid_shares(model: nn.Module, x: Tensor) -> list[float]:
+    """For every spline layer, the share of its input values that lie off its grid.
+
+    Growing or several heads count as one layer, the last. Empty for a model without a
+    KAN.
+
+    Shape: x ``(n, in_features)``.
+    """
+    network = spline_network(model)
+    if network is None:
+        return []
+    shares: list[float] = network.off_grid_share(x)
+    own = set(network.modules())
+    heads = [layer for layer in kan_layers(model).values() if layer not in own]
+    if heads:
+        features = network.features(x)
+        each = [head.off_grid_share(features) for head in heads]
+        shares.append(sum(each) / len(each))
+    return shares
+
+
+# in evaluation mode
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode while this is open; then each module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def rows_by_task(task_labels: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Every task label, ascending, with the numbers of its rows."""
+    for task in task_labels.unique().tolist():
+        yield task, (task_labels == task).nonzero().flatten()
+
+
+@torch.no_grad()
+def evaluate_in_chunks(
+    model: nn.Module,
+    x: Tensor,
+    task_labels: Tensor,
+    *,
+    device: torch.device | str | None = None,
+    chunk: int = ROWS,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield row numbers and the outputs for them, task label by task label.
+
+    The model is in evaluation mode until the last chunk is taken. Row numbers ascend
+    where all samples have one task label: then the outputs, joined, are in order.
+
+    Args:
+        device: where the model is; None: where ``x`` is.
+        chunk: at most so many rows at a time.
+    Shape: x ``(n, ...)``, task_labels ``(n,)``.
+    """
+    with eval_mode(model):
+        for task, rows in rows_by_task(task_labels):
+            for part in rows.split(chunk):
+                inputs = x[part.to(x.device)].to(device or x.device)
+                yield part, avalanche_forward(model, inputs, task)

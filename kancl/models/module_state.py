@@ -1,0 +1,62 @@
+"""Everything of a network that a checkpoint has to hold, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+_INTERNALS = frozenset(vars(nn.Module()))
+_PLAIN = (type(None), bool, int, float, str)
+
+
+def module_state(module: nn.Module) -> dict[str, Any]:
+    """Return the state dict, the modes, what is frozen, and plain attributes.
+
+    Plain attributes (a grid's size, the classes of a head) are numbers, strings and
+    containers of them.
+    """
+    parts = dict(module.named_modules())
+    return {
+        "state": {key: value.detach() for key, value in module.state_dict().items()},
+        "training": [name for name, part in parts.items() if part.training],
+        "frozen": [n for n, p in module.named_parameters() if not p.requires_grad],
+        "attributes": {
+            path: {k: v for k, v in vars(part).items() if _is_plain(k, v)}
+            for path, part in parts.items()
+        },
+    }
+
+
+def load_module_state(module: nn.Module, state: Mapping[str, Any]) -> None:
+    """Put a state into a network of the same configuration; heads may be added.
+
+    Raises: RuntimeError, KeyError or ValueError for a state of another network.
+    """
+    module.load_state_dict(state["state"])
+    parts = dict(module.named_modules())
+    for name, part in parts.items():
+        part.training = name in state["training"]
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in state["frozen"])
+    for path, attributes in state["attributes"].items():
+        unknown = attributes.keys() - vars(parts[path]).keys()
+        if unknown:
+            raise ValueError(f"{path or 'the model'} has no {', '.join(unknown)}")
+        for name, value in attributes.items():
+            if not _is_plain(name, value):
+                raise ValueError(f"{path}.{name} is no plain value")
+            parts[path].__dict__[name] = value
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    return name not in _INTERNALS and _holds_plain(value)
+
+
+def _holds_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple, set)):
+        return all(map(_holds_plain, value))
+    if isinstance(value, dict):
+        return all(map(_holds_plain, value)) and all(map(_holds_plain, value.values()))
+    return type(value) in _PLAIN

@@ -1,0 +1,154 @@
+"""The forgetting curve: accuracy on every experience while others are learned."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from avalanche.models import MultiTaskModule
+from torch import Tensor, nn
+
+from kancl.metrics.diagnosis import Samples
+from kancl.models.inspect import eval_mode
+from kancl.observe.recorder import RecorderPlugin
+from kancl.plugins.plugin import Plugin, Stage
+
+UNSEEN_EVERY = 5
+"""Every fifth regular point measures the experiences to come as well."""
+
+
+class ForgettingCurvePlugin(Plugin):
+    """Measure the accuracy (RMSE) on EVERY experience while others are trained.
+
+    At iteration 0, every ``every_iterations`` after an experience boundary, at the few
+    iterations ``early_iterations`` (where forgetting happens) and at the end of each
+    experience. Not yet trained experiences have nothing to forget: they are measured at
+    iteration 0, at the ends and at every fifth regular point. Each point is a
+    ``curve_accuracy`` (``curve_rmse``) measurement; its time counts as evaluation.
+
+    Nothing random is drawn and modules get their training mode back, so the trained
+    parameters are the same to the bit with and without the plugin. A class that a
+    growing head does not know yet scores 0; an experience whose own head does not exist
+    yet is left out.
+
+    Args:
+        test_stream: experiences with ``dataset``, in the order of their index.
+        every_iterations: training iterations between points.
+        samples_per_experience: spread evenly over each experience's rows (so over its
+            classes); a point's standard error is at most 0.5 / sqrt of it.
+        early_iterations: iterations after the start of an experience at which to measure
+            as well.
+        batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
+            an MLP's caches hold, everything at once on a GPU.
+    """
+
+    stage = Stage.OBSERVE
+    state = ("seconds", "_last", "_n_measured", "_in_experience")
+    transient = ("_sizes", "_x", "_y", "_task_labels")
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        test_stream: Iterable[Any],
+        every_iterations: int = 50,
+        samples_per_experience: int = 200,
+        *,
+        early_iterations: Sequence[int] = (2, 5, 10, 20),
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in [
+            ("every_iterations", every_iterations),
+            ("samples_per_experience", samples_per_experience),
+            ("batch_size", batch_size),
+        ]:
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.recorder = recorder
+        self.every_iterations = every_iterations
+        self.early_iterations = frozenset(early_iterations)
+        self.batch_size = batch_size
+        self.seconds = 0.0
+        parts = Samples(test_stream, samples_per_experience).parts
+        if not parts:
+            raise ValueError("test_stream holds no experience to measure")
+        self._sizes = [len(y) for _, y, _ in parts]
+        self._x, self._y, self._task_labels = map(torch.cat, zip(*parts))
+        self._last: int | None = None
+        self._n_measured = 0  # experiences, at the iteration of the last point
+        self._in_experience = 0
+
+    @property
+    def n_samples(self) -> int:
+        """Images that one point of all curves takes."""
+        return len(self._y)
+
+    @property
+    def targets(self) -> tuple[Tensor, ...]:
+        """The targets measured, per experience."""
+        return self._y.split(self._sizes)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._in_experience = 0
+        if self._last is None:
+            self._measure(strategy)
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self._in_experience += 1
+        points, rest = divmod(self._in_experience, self.every_iterations)
+        if rest == 0 and points % UNSEEN_EVERY == 0:
+            self._measure(strategy)
+        elif rest == 0 or self._in_experience in self.early_iterations:
+            self._measure(strategy, self.recorder.n_seen())
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._measure(strategy)
+
+    def _measure(self, strategy: Any, n_experiences: int | None = None) -> None:
+        """Add a point of the first experiences (None: all) that have none here yet."""
+        recorder = self.recorder
+        start = self._n_measured if self._last == recorder.iteration else 0
+        stop = len(self._sizes) if n_experiences is None else n_experiences
+        if start >= stop:
+            return
+        self._last, self._n_measured = recorder.iteration, stop
+        for name in ("_x", "_y", "_task_labels"):
+            setattr(self, name, getattr(self, name).to(strategy.device))
+        before = recorder.eval_seconds
+        with recorder.evaluating(strategy.device), eval_mode(strategy.model):
+            scores = self._scores(strategy.model, range(start, stop))
+        self.seconds += recorder.eval_seconds - before
+        for experience, value in scores.items():
+            recorder.add(f"curve_{recorder.score.name}", value, experience)
+
+    @torch.no_grad()
+    def _scores(self, model: nn.Module, experiences: range) -> dict[int, float]:
+        score = self.recorder.score
+        if isinstance(model, MultiTaskModule):
+            each = self._by_head(model, experiences)
+        else:
+            sizes = self._sizes[experiences.start : experiences.stop]
+            first = sum(self._sizes[: experiences.start])
+            rows = slice(first, first + sum(sizes))
+            x, y = self._x[rows], self._y[rows]
+            size = self.batch_size or (256 if x.device.type == "cpu" else len(x))
+            outputs = torch.cat([model(part) for part in x.split(size)])
+            each = dict(zip(experiences, score.per_sample(outputs, y).split(sizes)))
+        if not each:
+            return {}
+        means = torch.stack([samples.float().mean() for samples in each.values()])
+        values = score.reduce(means).tolist()  # the one wait for the device
+        return dict(zip(each, values))
+
+    def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
+        each = {}
+        n_seen = self.recorder.n_seen()
+        xs, labels = (v.split(self._sizes) for v in (self._x, self._task_labels))
+        for k in experiences:
+            try:
+                outputs = model(xs[k], labels[k])
+            except KeyError:  # no head yet; one of an experience seen must be there
+                if k < n_seen:
+                    raise
+                continue
+            each[k] = self.recorder.score.per_sample(outputs, self.targets[k])
+        return each

@@ -1,0 +1,278 @@
+"""The recorder: every number of a run, in one list, without waiting for the GPU."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kancl.metrics.score import ACCURACY, Score
+from kancl.metrics.score_matrix import empty_matrix
+from kancl.plugins.plugin import Plugin, Stage
+from kancl.runs.measurements import Measurement
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+Listener = Callable[[Measurement], None]
+
+
+class RecorderPlugin(Plugin):
+    """Collect a run's measurements, accuracy matrix and times.
+
+    Rows in ``measurements`` (of a regression, with ``rmse`` for ``accuracy``):
+
+    - ``batch_loss``, ``batch_accuracy``: mean over the training batches since the last
+      such row, one row per ``every_iterations`` and one at the end of an experience
+      (``experience``: the one in training; the loss holds the strategy's penalties).
+    - ``<stream>_accuracy``, ``<stream>_loss`` for each experience of a stream
+      evaluated by ``strategy.eval(stream)``: ``test_accuracy``, ``valid_loss`` ...
+    - whatever others ``add``.
+
+    ``matrix`` (row r: after r experiences) is filled by evaluations of
+    ``matrix_stream`` outside of training. Sums stay on the device between rows, so a
+    GPU is waited for once per row, not once per iteration.
+
+    Other parts subscribe by ``listeners.append(f)``.
+
+    Args:
+        n_experiences: columns of the matrix.
+        every_iterations: training iterations per ``batch_*`` row.
+        trains_jointly: the strategy trains once, on all experiences together, so that
+            the row after training is the last one.
+        matrix_stream: name of the stream that fills the matrix.
+        score: what the matrix holds; accuracies unless said otherwise.
+
+    Raises: Diverged in training, at most ``every_iterations`` after the loss became
+        NaN or infinite, or in the evaluation after it.
+    """
+
+    stage = Stage.RECORD
+    state = (
+        "matrix",
+        "measurements",
+        "borders",
+        "iteration",
+        "n_trained",
+        "train_seconds",
+        "eval_seconds",
+        "in_training",
+        "_losses",
+        "_scores",
+        "_evaluated",
+        "_eval_sums",
+        "_n_evaluated",
+    )
+    transient = ("listeners", "_matrix_stream", "_every", "_clock")
+
+    def __init__(
+        self,
+        n_experiences: int,
+        every_iterations: int = 50,
+        *,
+        trains_jointly: bool = False,
+        matrix_stream: str = "test",
+        score: Score = ACCURACY,
+    ) -> None:
+        super().__init__()
+        if every_iterations < 1:
+            raise ValueError(
+                f"every_iterations must be at least 1, got {every_iterations}"
+            )
+        self.matrix = empty_matrix(n_experiences)
+        self.measurements: list[Measurement] = []
+        self.listeners: list[Listener] = []
+        self.borders: list[int] = []
+        """Iterations at which each experience trained so far ended."""
+        self.iteration = 0
+        self.n_trained = 0
+        """Rows of the matrix behind us: experiences trained, N once trained jointly."""
+        self.train_seconds = 0.0
+        self.eval_seconds = 0.0
+        self.trains_jointly = trains_jointly
+        self.score = score
+        self._matrix_stream = matrix_stream
+        self._every = every_iterations
+        self.in_training = False
+        """Whether ``strategy.train`` is under way, also while it evaluates."""
+        self._clock = _Stopwatch()
+        self._losses: list[Tensor] = []  # on the device, since the last row
+        self._scores: list[Tensor] = []
+        self._evaluated: list[tuple[str, int, Tensor, int]] = []
+        self._eval_sums: Tensor | None = None
+        self._n_evaluated = 0
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.measurements = [Measurement(*row) for row in self.measurements]
+
+    @property
+    def n_experiences(self) -> int:
+        return self.matrix.shape[1]
+
+    def n_seen(self, iteration: int | None = None) -> int:
+        """Experiences begun by an iteration (now by default): 0 before training."""
+        at = self.iteration if iteration is None else iteration
+        if at == 0:
+            return 0
+        if self.trains_jointly:
+            return self.n_experiences
+        return sum(border < at for border in self.borders) + 1
+
+    def add(self, name: str, value: float, experience: int | None = None) -> None:
+        """Append a measurement at the current iteration and tell the listeners."""
+        measurement = Measurement(self.iteration, experience, name, float(value))
+        self.measurements.append(measurement)
+        for listener in self.listeners:
+            listener(measurement)
+
+    def series(
+        self, name: str, experience: int | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Iterations and values of one name (and experience)."""
+        rows = [
+            (m.iteration, m.value)
+            for m in self.measurements
+            if m.name == name and m.experience == experience
+        ]
+        return [i for i, _ in rows], [v for _, v in rows]
+
+    def latest(self) -> list[Measurement]:
+        """What was measured at the current iteration."""
+        rows = takewhile(
+            lambda m: m.iteration == self.iteration, reversed(self.measurements)
+        )
+        return list(rows)[::-1]
+
+    @contextmanager
+    def evaluating(self, device: torch.device) -> Iterator[None]:
+        """Count the time inside as evaluation, also in the midst of training."""
+        outer = self._clock.lap(device)
+        if self.in_training:
+            self.train_seconds += outer
+        try:
+            yield
+        finally:
+            self.eval_seconds += self._clock.lap(device)
+
+    def settle(self, device: torch.device, count: bool = True) -> None:
+        """Count the time up to now, or leave it out: a state of the recorder that is
+        kept, or given back, then has nothing running.
+        """
+        seconds = self._clock.lap(device)
+        if self.in_training and count:
+            self.train_seconds += seconds
+
+    # training
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        self.in_training = True
+        self._clock.lap(strategy.device)
+
+    def after_training(self, strategy: Any, **kwargs: Any) -> None:
+        self.train_seconds += self._clock.lap(strategy.device)
+        self.in_training = False
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self.iteration += 1
+        self._losses.append(strategy.loss.detach())
+        output, target = strategy.mb_output, strategy.mb_y
+        if len(output) == len(target):
+            self._scores.append(self.score.per_sample(output.detach(), target))
+        if len(self._losses) >= self._every:
+            self._write_batches(strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._write_batches(strategy)
+        self.borders.append(self.iteration)
+        self.n_trained = (
+            self.n_experiences if self.trains_jointly else self.n_trained + 1
+        )
+
+    def _write_batches(self, strategy: Any) -> None:
+        if not self._losses:
+            return
+        losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
+        means = [losses.double().mean()]
+        if self._scores:
+            mean = torch.cat(self._scores).double().mean()
+            means.append(self.score.reduce(mean))
+        self._losses, self._scores = [], []
+        loss, *score = torch.stack(means).tolist()  # the one wait for the device
+        experience = None if self.trains_jointly else _index(strategy.experience)
+        self.add("batch_loss", loss, experience)
+        for value in score:
+            self.add(f"batch_{self.score.name}", value, experience)
+        _check_finite(loss, f"training loss by iteration {self.iteration}")
+
+    # evaluation
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        seconds = self._clock.lap(strategy.device)
+        if self.in_training:
+            self.train_seconds += seconds
+        self._evaluated = []
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._eval_sums = torch.zeros(2, dtype=torch.float64, device=strategy.device)
+        self._n_evaluated = 0
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        n = len(strategy.mb_y)
+        scores = self.score.per_sample(strategy.mb_output, strategy.mb_y)
+        assert self._eval_sums is not None
+        self._eval_sums += torch.stack([scores.sum(), strategy.loss.sum() * n])
+        self._n_evaluated += n
+
+    def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        assert self._eval_sums is not None
+        stream = strategy.experience.origin_stream.name
+        evaluated = (stream, _index(strategy.experience), self._eval_sums)
+        self._evaluated.append((*evaluated, self._n_evaluated))
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        evaluated = [e for e in self._evaluated if e[3]]
+        values: list[list[float]] = []
+        if evaluated:
+            means = torch.stack([sums / n for *_, sums, n in evaluated])
+            means[:, 0] = self.score.reduce(means[:, 0])
+            values = means.tolist()
+        self.eval_seconds += self._clock.lap(strategy.device)
+        for (stream, experience, *_), (score, loss) in zip(evaluated, values):
+            if stream == self._matrix_stream and not self.in_training:
+                self.matrix[self.n_trained, experience] = score
+            self.add(f"{stream}_{self.score.name}", score, experience)
+            self.add(f"{stream}_loss", loss, experience)
+            _check_finite(loss, f"{stream} loss on experience {experience + 1}")
+
+
+class _Stopwatch:
+    """Seconds between laps, the device's queue emptied first."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def lap(self, device: torch.device) -> float:
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
+
+
+def _index(experience: Any) -> int:
+    return int(experience.current_experience)
+
+
+def _check_finite(value: float, what: str) -> None:
+    if not math.isfinite(value):
+        raise Diverged(
+            f"the {what} is {value}: training diverged; a smaller optimizer.lr or a "
+            "smaller penalty strength of the strategy is the usual way out"
+        )

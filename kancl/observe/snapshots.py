@@ -1,0 +1,295 @@
+"""What a run forgets, and why: states between experiences, diagnosed while it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import partialmethod
+from typing import Any
+
+import torch
+from avalanche.evaluation import PluginMetric
+from avalanche.evaluation.metric_results import MetricValue
+from torch import Tensor
+
+from kancl.data.rows import as_tensors
+from kancl.metrics.diagnosis import (
+    BATCHES,
+    SAMPLES,
+    Review,
+    Samples,
+    Shared,
+    first_layer_leak,
+    forecasts,
+    reviews,
+    shared_between,
+    shared_with_new,
+)
+from kancl.metrics.locality import conflict_rate, falls, inference, recency_bias
+from kancl.metrics.score_matrix import UndefinedMetric
+from kancl.models.inspect import eval_mode
+from kancl.observe.recorder import RecorderPlugin
+from kancl.plugins.plugin import Plugin, Stage
+
+LOCALITY = "locality_"
+"""Begin of the measurements' names."""
+FAMILIES = tuple(
+    "occupancy overlap drift gradients kernel rollback inference forecast leak".split()
+)
+INFERENCE = ("experience_inference", "within_experience_accuracy", "oracle_accuracy")
+
+
+class SnapshotPlugin(Plugin):
+    """Keep the network's states between experiences, and record what they tell.
+
+    Before an experience t is trained, for every earlier s and each layer: five views of
+    their overlap and the cosines of their gradients. After it: occupancies, what
+    class-incremental accuracy is made of. At the end: drift, rollback attribution, and
+    how well the overlaps forecast what each training took from each earlier experience.
+    What accuracy is made of is read off the evaluations that are run anyway, all else
+    but the leak off a sample of test images. No parameter is trained otherwise.
+
+    Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
+    (t from 1, the row's experience being s).
+
+    Args:
+        samples_per_experience: spread evenly over each experience's rows.
+        families: of ``FAMILIES``, what to record; the leak, which takes all training
+            samples of an experience, only if it is named.
+
+    Raises: ValueError for a family that there is not, or too few samples.
+    """
+
+    stage = Stage.OBSERVE
+    state = ("snapshots",)
+    transient = ("samples", "pairs", "reviews", "_evaluating", "_evaluated")
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        test_stream: Iterable[Any],
+        samples_per_experience: int = SAMPLES,
+        families: Iterable[str] = FAMILIES[:-1],
+    ) -> None:
+        super().__init__()
+        if samples_per_experience < BATCHES:
+            raise ValueError(
+                f"samples_per_experience must be at least {BATCHES}, got "
+                f"{samples_per_experience}"
+            )
+        self.families = frozenset(families)
+        for name in self.families.difference(FAMILIES):
+            raise ValueError(f"families are some of {[*FAMILIES]}, got {name!r}")
+        self.recorder = recorder
+        self.test_stream = list(test_stream)
+        self.samples = Samples(self.test_stream, samples_per_experience)
+        self.snapshots: list[dict[str, Tensor]] = []
+        """The model's state before training and after each experience."""
+        self.pairs: list[Shared] = []
+        self.reviews: list[Review] = []
+        """Each experience, seen from the end."""
+        self._evaluating: int | None = None
+        self._evaluated: list[tuple[int, Tensor, Tensor]] = []
+        """Experience, outputs and targets of each batch of an evaluation under way."""
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        t = self.recorder.n_trained
+        loss = strategy._criterion if "gradients" in self.families else None
+        with self._looking(strategy) as model:
+            if not self.snapshots:
+                self._keep(model)
+            for pair in shared_with_new(model, self.samples, t, loss) if t else ():
+                self.pairs.append(pair)
+                name, s = f"{pair.layer}_before_{t + 1}", pair.old
+                for view, value in asdict(pair.overlap).items() if pair.overlap else ():
+                    family = "kernel" if view == "kernel_ratio" else "overlap"
+                    self._add(family, f"{view}_{name}", value, s)
+                if pair.cosines is not None:
+                    cosine, rate = float(pair.cosines.mean()), conflict_rate(
+                        pair.cosines
+                    )
+                    self._add("gradients", f"gradient_cosine_{name}", cosine, s)
+                    self._add("gradients", f"gradient_conflict_{name}", rate, s)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        with self._looking(strategy) as model:
+            k = len(self.snapshots) - 1
+            self._keep(model)
+            if "leak" in self.families:
+                x = as_tensors(strategy.experience.dataset)[0].to(strategy.device)
+                leak = first_layer_leak(model, self.snapshots[-2:], x)
+                if leak is not None:
+                    self._add("leak", "leak", leak, k)
+            for name, usage in self.samples.look(model, k)[0].items():
+                if usage.off_grid is not None:
+                    used = float(usage.occupancy.effective_fraction.mean())
+                    self._add("occupancy", f"effective_fraction_{name}", used, k)
+                    self._add("occupancy", f"off_grid_{name}", usage.off_grid, k)
+            if k + 1 == self.recorder.n_experiences:
+                self.look_back(model)
+                for review in self.reviews:
+                    self._record(review)
+
+    def look_back(self, model: torch.nn.Module) -> None:
+        """Make the reviews, with the model in its last state."""
+        with eval_mode(model):
+            found = reviews(model, self.snapshots, self.samples, self.recorder.score)
+            self.reviews = list(found)
+
+    def _record(self, review: Review) -> None:
+        k, back = review.experience, review.rollback
+        for layer, drift in review.drifts.items():
+            self._add("drift", f"drift_{layer}", float(drift.norm()), k)
+            self._add("drift", f"drift_bound_{layer}", review.bounds[layer], k)
+        for group, value in (
+            {"nothing": back.now, **back.regained}.items() if back else ()
+        ):
+            self._add("rollback", f"rollback_{group}", value, k)
+
+    # what class-incremental accuracy is made of, and how good the forecasts were
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        self._evaluated = []
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        experience, ours = strategy.experience, self.test_stream[0].origin_stream.name
+        same = experience.origin_stream.name == ours
+        self._evaluating = int(experience.current_experience) if same else None
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        if self._evaluating is not None:
+            batch = strategy.mb_output.detach(), strategy.mb_y
+            self._evaluated.append((self._evaluating, *batch))
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        recorder = self.recorder
+        if not self._evaluated or recorder.in_training:
+            return
+        with recorder.evaluating(strategy.device):
+            with suppress(UndefinedMetric):  # the right experience never won
+                self._infer(recorder.n_trained - 1)
+            self._evaluated = []
+            if recorder.n_trained == recorder.n_experiences:
+                self._judge(strategy.model)
+
+    def _judge(self, model: torch.nn.Module) -> None:
+        if not self.pairs or self.pairs[0].new > 1:  # a resumed run
+            with eval_mode(model):
+                self.pairs = [*shared_between(model, self.snapshots, self.samples)]
+        taken = falls(self.recorder.matrix, self.recorder.score.higher_is_better)
+        for each in forecasts([(self.pairs, taken)]):
+            if each.correlation is not None:
+                name = f"forecast_{each.view}_{each.layer}"
+                self._add("forecast", name, each.correlation)
+
+    def _infer(self, k: int) -> None:
+        of_class = _experience_of_class(self.test_stream)
+        if not of_class or k < 1:
+            return
+        seen = [batch for batch in self._evaluated if batch[0] <= k]
+        outputs = torch.cat([outputs for _, outputs, _ in seen])
+        targets = torch.cat([targets for _, _, targets in seen])
+        owners = [of_class.get(c, -1) for c in range(outputs.shape[1])]
+        parts = inference(outputs, targets, owners)
+        for name in INFERENCE:
+            self._add("inference", name, getattr(parts, name))
+        classes = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
+        new = [place for place, c in enumerate(classes) if owners[c] == k]
+        old = torch.cat([outputs for s, outputs, _ in seen if s < k])
+        self._add("inference", "recency_bias", recency_bias(old[:, classes], new))
+
+    # tools
+
+    @contextmanager
+    def _looking(self, strategy: Any) -> Iterator[torch.nn.Module]:
+        """The model in evaluation mode, the time counted as evaluation."""
+        self.samples.to(strategy.device)
+        with self.recorder.evaluating(strategy.device), eval_mode(strategy.model):
+            yield strategy.model
+
+    def _keep(self, model: torch.nn.Module) -> None:
+        state = model.state_dict().items()
+        self.snapshots.append({key: v.detach().cpu().clone() for key, v in state})
+
+    def _add(
+        self, family: str, name: str, value: float, experience: int | None = None
+    ) -> None:
+        if family in self.families:
+            self.recorder.add(f"{LOCALITY}{name}", value, experience)
+
+
+def _experience_of_class(stream: Iterable[Any]) -> Mapping[int, int]:
+    """Empty where experiences have classes in common: one head does not serve all."""
+    classes = [getattr(e, "classes_in_this_experience", []) for e in stream]
+    of_class = {c: k for k, group in enumerate(classes) for c in group}
+    return of_class if len(of_class) == sum(map(len, classes)) else {}
+
+
+class LocalityMetrics(PluginMetric[dict[str, float]]):
+    """What ``SnapshotPlugin`` records, as values of a stock ``EvaluationPlugin``.
+
+    Named ``Locality/<what>``, with ``/Exp<s>`` where it is about one experience; pairs are
+    ``Locality/<view>_<layer>_before_<t>/Exp<s>``, t from 1 as there. Forecasts and what
+    accuracy is made of need ``strategy.eval(test_stream)`` after each experience.
+
+    Args:
+        test_stream: of the benchmark; samples of it are looked at.
+        samples_per_experience, families: see ``SnapshotPlugin``.
+
+    Example::
+
+        EvaluationPlugin(LocalityMetrics(benchmark.test_stream), loggers=[TextLogger()])
+    """
+
+    def __init__(
+        self,
+        test_stream: Iterable[Any],
+        samples_per_experience: int = SAMPLES,
+        families: Iterable[str] = FAMILIES,
+    ) -> None:
+        super().__init__()
+        stream = list(test_stream)
+        name = stream[0].origin_stream.name
+        self._recorder = recorder = RecorderPlugin(len(stream), matrix_stream=name)
+        snapshots = SnapshotPlugin(recorder, stream, samples_per_experience, families)
+        self._plugins = recorder, snapshots
+        self._n_told = 0
+
+    def reset(self) -> None:
+        """Nothing is averaged, so nothing starts anew."""
+
+    def result(self) -> dict[str, float]:
+        """The latest value of each name."""
+        return {value.name: float(value.value) for value in self._values(0)}
+
+    def _values(self, since: int) -> list[MetricValue]:
+        return [
+            MetricValue(
+                self,
+                f"{self}/{m.name.removeprefix(LOCALITY)}"
+                + ("" if m.experience is None else f"/Exp{m.experience:03}"),
+                m.value,
+                m.iteration,
+            )
+            for m in self._recorder.measurements[since:]
+            if m.name.startswith(LOCALITY)
+        ]
+
+    def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
+        for plugin in self._plugins:
+            getattr(plugin, hook)(strategy)
+        values = self._values(self._n_told)
+        self._n_told = len(self._recorder.measurements)
+        return values
+
+    def __str__(self) -> str:
+        return "Locality"
+
+
+for _hook in (
+    *("before_training", "before_training_exp", "after_training_iteration"),
+    *("after_training_exp", "after_training", "before_eval", "before_eval_exp"),
+    *("after_eval_iteration", "after_eval_exp", "after_eval"),
+):
+    setattr(LocalityMetrics, _hook, partialmethod(LocalityMetrics._at, _hook))

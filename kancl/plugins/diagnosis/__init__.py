@@ -1,1 +1,0 @@
-"""Why something was forgotten: plugins that look and change no training."""

@@ -1,1 +1,0 @@
-"""Plugins that measure and write down, and change nothing."""

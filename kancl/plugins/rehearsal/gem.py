@@ -1,0 +1,34 @@
+"""Gradient episodic memory, as Avalanche has it."""
+
+from __future__ import annotations
+
+from avalanche.training.plugins import GEMPlugin as AvalancheGEMPlugin
+
+from kancl.plugins.hyperparameters import at_least, non_negative
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.rehearsal.rehearsal_plugin import CLASSES
+
+
+class GEMPlugin(Plugin, AvalancheGEMPlugin):
+    """Project the gradient off a rise of the loss on any past experience (GEM).
+
+    The nearest gradient whose product with each past experience's is not negative: a
+    quadratic program per iteration.
+
+    Args:
+        patterns_per_experience: samples kept of each experience.
+        memory_strength: margin that favours backward transfer.
+    Source: Lopez-Paz and Ranzato 2017, arXiv:1706.08840, eqs. 8-11. Avalanche's
+        GEMPlugin, unchanged.
+    """
+
+    stage = Stage.REHEARSAL
+    state = ("memory_x", "memory_y", "memory_tid", "G")
+    needs = Needs(class_labels=CLASSES)
+
+    def __init__(
+        self, *, patterns_per_experience: int = 256, memory_strength: float = 0.5
+    ) -> None:
+        at_least("patterns_per_experience", patterns_per_experience)
+        non_negative("memory_strength", memory_strength)
+        AvalancheGEMPlugin.__init__(self, patterns_per_experience, memory_strength)

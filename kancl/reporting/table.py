@@ -1,0 +1,319 @@
+"""One table of typed cells, shown in a terminal or as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from statistics import fmean
+from typing import Union
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from kancl.metrics.statistics import Interval, t_interval
+
+UNDEFINED = "n/a"
+STYLES = {"PASS": "green", "FAIL": "bold red"}
+"""Style of a row in a terminal, by the verdict in its last cell."""
+
+Show = Callable[[float], str]
+"""A number -> the text that stands for it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval.
+
+    Args:
+        interval: None for a single value.
+        signed: a difference, shown with its sign.
+        ends: both ends of the interval are shown, not half of its width.
+        note: shown behind the numbers.
+    """
+
+    mean: float
+    interval: Interval | None = None
+    signed: bool = False
+    ends: bool = False
+    note: str = ""
+
+    @classmethod
+    def of(cls, values: Sequence[float], note: str = "") -> Estimate | None:
+        """The mean of the values with its t-interval, None without values."""
+        return cls(fmean(values), t_interval(values), note=note) if values else None
+
+    def text(self, show: Show) -> str:
+        def number(value: float) -> str:
+            text = show(value)
+            return f"+{text}" if self.signed and not text.startswith("-") else text
+
+        text = number(self.mean)
+        if self.interval is not None and self.ends:
+            text += f" [{', '.join(map(number, self.interval))}]"
+        elif self.interval is not None:
+            text += f" ± {show(self.interval.half_width)}"
+        return f"{text} {self.note}".rstrip()
+
+
+Cell = Union[str, float, Estimate, None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How the cells of a column are shown.
+
+    Args:
+        title: its line breaks are kept in a terminal only.
+        show: how numbers are shown; None in a column of words, which is set left.
+        unit: stands behind the title.
+        absent: stands for None.
+        wraps: long words may take several lines in a terminal.
+        starts_part: begins a table of its own in a terminal too narrow for all columns.
+    """
+
+    title: str
+    show: Show | None = None
+    unit: str = ""
+    absent: str = UNDEFINED
+    wraps: bool = False
+    starts_part: bool = False
+
+    @property
+    def name(self) -> str:
+        """Title and unit in one line."""
+        return " ".join(f"{self.title} {self.unit}".split())
+
+    def text(self, cell: Cell) -> str:
+        if cell is None:
+            return self.absent
+        if isinstance(cell, str):
+            return cell
+        show = self.show or str
+        return cell.text(show) if isinstance(cell, Estimate) else show(cell)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows of as many cells, and what a reader has to know of them.
+
+    Args:
+        title: empty for a table that needs none.
+        below: rows below a rule, in bold.
+        notes: sentences below the table.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    below: Sequence[Sequence[Cell]] = ()
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for row in (*self.rows, *self.below):
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"a row of {len(self.columns)} cells was expected, got {row}"
+                )
+
+    @property
+    def head(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def texts(self, rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+        """What is shown of every cell."""
+        return [[c.text(cell) for c, cell in zip(self.columns, row)] for row in rows]
+
+    def show(self, console: Console | None = None) -> None:
+        """Print it with its notes; in a narrow terminal as several tables."""
+        console = wide_console(console)
+        for part in self._parts(console):
+            console.print(part.rich())
+        for note in self.notes:
+            console.print(note, style="dim", highlight=False, markup=False)
+
+    def rich(self) -> RichTable:
+        table = RichTable(
+            title=Text(self.title) if self.title else None,
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for column in self.columns:
+            gap = "\n" if column.unit and "\n" not in column.title else " "
+            table.add_column(
+                Text(f"{column.title}{gap}{column.unit}".rstrip()),
+                justify="right" if column.show else "left",
+                no_wrap=not column.wraps,
+            )
+        for row in self.texts(self.rows):
+            table.add_row(*map(Text, row), style=STYLES.get(row[-1], ""))
+        if self.below:
+            table.add_section()
+        for row in self.texts(self.below):
+            table.add_row(*map(Text, row), style="bold")
+        return table
+
+    def _parts(self, console: Console) -> list[Table]:
+        """The table, or tables that fit: each has the first columns, those of words."""
+        keys = list(
+            takewhile(lambda k: not self.columns[k].show, range(len(self.columns)))
+        )
+        if self._fits(console) or any(column.wraps for column in self.columns):
+            return [self]
+        parts = [keys]
+        for k in range(len(keys), len(self.columns)):
+            wider = [*parts[-1], k]
+            starts = self.columns[k].starts_part or not self._of(wider)._fits(console)
+            if parts[-1] != keys and starts:
+                parts.append([*keys, k])
+            else:
+                parts[-1] = wider
+        return [self._of(part) for part in parts]
+
+    def _of(self, columns: Sequence[int]) -> Table:
+        """The columns with these indices."""
+        return replace(
+            self,
+            columns=[self.columns[k] for k in columns],
+            rows=[[row[k] for k in columns] for row in self.rows],
+            below=[[row[k] for k in columns] for row in self.below],
+        )
+
+    def _fits(self, console: Console) -> bool:
+        unbounded = console.options.update(max_width=10_000)
+        return Measurement.get(console, unbounded, self.rich()).maximum <= console.width
+
+    def markdown(self) -> str:
+        rule = ["---:" if column.show else "---" for column in self.columns]
+        lines = [f"**{_markdown(self.title)}**", ""] if self.title else []
+        lines += map(_markdown_row, [self.head, rule, *self.texts(self.rows)])
+        for row in self.texts(self.below):
+            bold = [f"**{_markdown(text)}**" if text else "" for text in row]
+            lines.append(f"| {' | '.join(bold)} |")
+        if self.notes:
+            lines += ["", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+    def latex(self) -> str:
+        """A table for ``\\usepackage{booktabs}``."""
+        blocks = [rows for rows in (self.rows, self.below) if rows]
+        lines = [r"\begin{table}"]
+        lines += [rf"\caption{{{_latex(self.title)}}}"] if self.title else []
+        places = "".join("r" if column.show else "l" for column in self.columns)
+        lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule"]
+        lines.append(_latex_row(self.head))
+        for rows in blocks:
+            lines += [r"\midrule", *map(_latex_row, self.texts(rows))]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [_latex(note) + r"\\" for note in self.notes]
+        return "\n".join([*lines, r"\end{table}", ""])
+
+    def csv(self) -> str:
+        """Unrounded numbers; an estimate takes three columns: mean, low, high."""
+        rows = [*self.rows, *self.below]
+        head: list[str] = []
+        cells: list[Iterator[Sequence[Cell]]] = []
+        for k, column in enumerate(self.columns):
+            values = [row[k] for row in rows]
+            if any(isinstance(value, Estimate) for value in values):
+                head += [column.name, f"{column.name} low", f"{column.name} high"]
+                cells.append(map(_spread, values))
+            else:
+                head.append(column.name)
+                cells.append((value,) for value in values)
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        for parts in zip(*cells):
+            writer.writerow([_csv_cell(cell) for part in parts for cell in part])
+        return file.getvalue()
+
+
+def wide_console(console: Console | None = None) -> Console:
+    """A console that cuts nothing off where the output is no terminal."""
+    console = console or Console()
+    if console.is_terminal:
+        return console
+    return Console(file=console.file, width=200, no_color=True, highlight=False)
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def rounded(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def seconds(value: float) -> str:
+    return f"{value:,.1f}"
+
+
+def prefixed(value: float) -> str:
+    """Three digits and a prefix: 264,768 is 265 k."""
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{value / 10**power:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def size(n_bytes: float) -> str:
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if n_bytes >= 2**power:
+            return f"{n_bytes / 2**power:.1f} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def _markdown_row(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_markdown, texts))} |"
+
+
+def _markdown(text: str) -> str:
+    """The words without any markup; an HTML tag is shown, not obeyed."""
+    escaped = re.sub(r"([\\|*`]|<(?=[A-Za-z/!?]))", r"\\\1", text)
+    return " ".join(escaped.split())
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"$<$",
+    ">": r"$>$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def _latex_row(texts: Sequence[str]) -> str:
+    return " & ".join(map(_latex, texts)) + r" \\"
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _spread(cell: Cell) -> Sequence[Cell]:
+    if not isinstance(cell, Estimate):
+        return cell, None, None
+    return cell.mean, *(cell.interval or (None, None))
+
+
+def _csv_cell(cell: Cell) -> str:
+    """The value; words that a spreadsheet would take for a formula are quoted."""
+    if cell is None:
+        return ""
+    if isinstance(cell, str):
+        return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") else cell
+    return repr(cell) if isinstance(cell, float) else str(cell)

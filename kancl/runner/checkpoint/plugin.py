@@ -1,0 +1,231 @@
+"""The plugin that writes checkpoints while a run trains, and resumes it from one.
+
+How a run resumes from a state inside an experience: the state at the boundary where that
+experience begins is restored, and training it begins as always, by the code that began
+it then; the pass over the data is walked forward to where it was, and there the state
+inside is restored. So nothing has to be known of what a strategy prepares.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from types import GeneratorType
+from typing import Any
+
+from avalanche.training.plugins import SupervisedPlugin
+
+from kancl.config.schema import Checkpoint
+from kancl.interruption import Interruption
+from kancl.observe.recorder import RecorderPlugin
+from kancl.plugins.plugin import Plugin, Stage
+from kancl.plugins.state import Unresumable
+from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint
+from kancl.runner.checkpoint.live_run import LiveRun
+from kancl.runner.checkpoint.randomness import random_state, restore_random_state
+from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
+
+SHARE = 0.02
+"""Most of the time that writing may take: slow disks get fewer checkpoints."""
+
+
+class CheckpointPlugin(Plugin):
+    """Keep the run's state every n iterations or seconds; give it back after a kill.
+
+    Where no checkpoint is due, an iteration costs two comparisons.
+
+    Args:
+        folder: where checkpoints go.
+        options: when they are written.
+        point: where to resume; None begins.
+        interruption: asked, after each iteration, whether the run is to stop.
+        say: hears what cannot be kept.
+    """
+
+    stage = Stage.CHECKPOINT
+
+    def __init__(
+        self,
+        folder: CheckpointFolder,
+        options: Checkpoint,
+        point: ResumePoint | None = None,
+        interruption: Interruption | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        super().__init__()
+        self._folder, self._options, self._say = folder, options, say
+        self._point = point
+        self.resumed_at = None if point is None else point.iteration
+        """Iteration at which the run is resumed; None: it begins."""
+        self.name = "" if point is None else point.name
+        """Of the checkpoint it is resumed from."""
+        self._interruption = interruption or Interruption()
+        self._boundary: dict[str, Any] | None = None
+        self._boundary_at = 0
+        self._n_experiences_done = 0
+        self._n_iterations = 0  # since the last checkpoint
+        self._every = options.every_iterations or 0
+        self._next = self._due_after(0.0)
+        self._keeps_boundaries = self._keeps_iterations = True
+
+    def attach(
+        self,
+        strategy: Any,
+        benchmark: Any,
+        recorder: RecorderPlugin,
+        displays: Sequence[Any] = (),
+    ) -> int:
+        """Join a strategy that is just built; give it the state of the point's boundary.
+
+        If something of the strategy can't be kept, this says so, and what: the run is
+        made without checkpoints.
+
+        Args:
+            displays: plugins that show the run and hold nothing that decides it.
+        Returns: how many experiences (or, jointly, trainings) are behind it.
+        Raises: Unresumable, if the state is not one of this run.
+        """
+        self._recorder, self._displays = recorder, list(displays)
+        self._live = LiveRun(strategy, benchmark, self._displays)
+        strategy.plugins.append(self)
+        if self._point is None:
+            self._try_state()
+            return 0
+        self._restore(self._point.boundary)
+        self._n_experiences_done = self._point.n_experiences_done
+        if self._point.inside is None:
+            self._point = None
+        return self._n_experiences_done
+
+    def at_boundary(self, n_experiences_done: int) -> None:
+        """Note the state between two trainings; write it only when it is time.
+
+        A copy stays in memory: the first checkpoint inside the experience needs it.
+        """
+        self._n_experiences_done = n_experiences_done
+        if self._point is not None:  # it is on the disk, and resumes from there
+            return
+        self._boundary_at = self._recorder.iteration
+        self._boundary = deepcopy(self._try_state())
+        if time.monotonic() >= self._next:
+            self.write(inside=False)
+
+    def write(self, *, inside: bool) -> bool:
+        """Write what is not written yet: the boundary and, if asked for, the state now.
+
+        Returns: whether the run can be resumed.
+        Raises: WriteError, naming what to do.
+        """
+        start = time.monotonic()
+        for display in self._displays:
+            if hasattr(display, "flush"):
+                display.flush()
+        if self._boundary is not None:
+            self._folder.write_boundary(
+                self._n_experiences_done, self._boundary_at, self._boundary
+            )
+            self._boundary = None
+        if inside and self._keeps_boundaries and self._keeps_iterations:
+            self._write_inside()
+        self._n_iterations = 0
+        self._next = self._due_after(time.monotonic() - start)
+        return self._keeps_boundaries
+
+    # hooks
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for name, value in vars(strategy).items():
+            if isinstance(value, GeneratorType):  # DER's and ER-ACE's endless replay
+                setattr(strategy, name, ReplayableIterator(value))
+        if self._point is not None:
+            self._epochs = strategy.train_epochs
+            assert self._point.inside is not None
+            strategy.train_epochs -= self._point.inside["epoch"]
+
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        if not isinstance(strategy.dataloader, ReplayableLoader):
+            strategy.dataloader = ReplayableLoader(strategy.dataloader)
+        self._loader: ReplayableLoader = strategy.dataloader
+        if self._point is not None:
+            strategy.train_epochs = self._epochs
+            assert self._point.inside is not None
+            self._loader.resume(self._point.inside["pass"], self._resume)
+        self._interruption.can_wait = True
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self._n_iterations += 1
+        if self._interruption.signal is not None:
+            self.write(inside=True)
+            self._interruption.leave()
+        if self._n_iterations == self._every or time.monotonic() >= self._next:
+            self.write(inside=True)
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        self._interruption.can_wait = False
+
+    # states
+
+    def mute(self, muted: Sequence[SupervisedPlugin]) -> None:
+        """Leave these out until the run is where its state inside was taken.
+
+        They observe; what they saw at the beginning of the experience is in that state.
+        """
+        if self._point is None:
+            return
+        plugins = self._live.strategy.plugins
+        self._all_plugins = list(plugins)
+        ids = {id(plugin) for plugin in muted}
+        plugins[:] = [plugin for plugin in plugins if id(plugin) not in ids]
+
+    def _state(self) -> dict[str, Any]:
+        self._recorder.settle(self._live.strategy.device)
+        return {**self._live.state(), "random": random_state()}
+
+    def _try_state(self) -> dict[str, Any] | None:
+        if not self._keeps_boundaries:
+            return None
+        try:
+            return self._state()
+        except Unresumable as error:
+            self._keeps_boundaries = False
+            self._say(f"no checkpoints, so this run can't be resumed: {error}")
+            return None
+
+    def _write_inside(self) -> None:
+        running, strategy = self._loader.running, self._live.strategy
+        assert running is not None
+        where = {
+            "epoch": strategy.clock.train_exp_epochs,
+            "pass": running.state_dict(),
+        }
+        try:
+            state = {**self._state(), **where}
+        except Unresumable as error:
+            self._keeps_iterations = False
+            self._say(f"checkpoints between experiences only: {error}")
+            return
+        iteration = self._recorder.iteration
+        self._folder.write_inside(self._n_experiences_done, iteration, state)
+
+    def _restore(self, state: Any) -> None:
+        self._live.restore(state)
+        restore_random_state(state["random"])
+        self._recorder.settle(self._live.strategy.device, count=False)
+
+    def _resume(self) -> None:
+        """Called where the pass over the data was when the state was taken."""
+        assert self._point is not None
+        strategy = self._live.strategy
+        strategy.plugins[:] = self._all_plugins
+        self._restore(self._point.inside)
+        self._point = None
+        for display in self._displays:
+            if hasattr(display, "catch_up"):
+                display.catch_up(strategy)
+
+    def _due_after(self, seconds_it_took: float) -> float:
+        every = self._options.every_seconds
+        if every is None:
+            return float("inf")
+        return time.monotonic() + max(every, seconds_it_took / SHARE)

@@ -1,0 +1,60 @@
+"""What the raw series of a run amount to: curves, ends of trainings, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from kancl.metrics.continual import summarise_curves
+from kancl.metrics.score_matrix import summarise
+from kancl.runs.names import CURVE, LOSS
+
+
+class Measurement(NamedTuple):
+    """One row of ``metrics.csv``.
+
+    Args:
+        iteration: training iterations done when it was measured.
+        experience: the experience it is about (0-based), None if about none.
+        name: what was measured.
+        value: accuracies are fractions in [0, 1], RMSEs in the targets' unit.
+    """
+
+    iteration: int
+    experience: int | None
+    name: str
+    value: float
+
+
+Points = tuple[tuple[int, float], ...]
+"""``(iteration, value)``, in the order of measurement."""
+
+
+def series_of(measurements: Iterable[Measurement], name: str) -> tuple[Points, ...]:
+    """The points of one name for each experience; empty if none were measured."""
+    points: dict[int, list[tuple[int, float]]] = {}
+    for m in measurements:
+        if m.name == name and m.experience is not None:
+            points.setdefault(m.experience, []).append((m.iteration, m.value))
+    return tuple(tuple(points.get(k, ())) for k in range(max(points, default=-1) + 1))
+
+
+def training_ends(measurements: Iterable[Measurement]) -> tuple[tuple[int, ...], bool]:
+    """Iterations at which each training ended, and whether it was on all experiences
+    at once.
+    """
+    ends = {m.experience: m.iteration for m in measurements if m.name == LOSS}
+    return tuple(sorted(ends.values())), None in ends
+
+
+def all_metrics(matrix: Tensor, measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Metrics of the accuracy matrix and of the forgetting curves between its rows;
+    None where undefined, with the reason under ``"undefined"``.
+    """
+    at_boundaries, curves = summarise(matrix), series_of(measurements, CURVE)
+    ends = training_ends(measurements) if curves else ((), False)
+    between = summarise_curves(curves, *ends)
+    undefined = {**at_boundaries["undefined"], **between["undefined"]}
+    return {**at_boundaries, **between, "undefined": undefined}

@@ -1,0 +1,57 @@
+"""Names of files, columns and keys in run folders; they stand nowhere else."""
+
+# a run folder
+
+SUMMARY, CONFIG, ENVIRONMENT = "summary.json", "config.yaml", "env.json"
+METRICS, MODEL, ERROR = "metrics.csv", "model.pt", "error.txt"
+SNAPSHOTS, LOCALITY_ARRAYS = "snapshots.pt", "locality.npz"
+LEARNED_FUNCTION = "learned_function.csv"
+LEARNED_FUNCTION_PICTURE = "learned_function.png"
+CHECKPOINTS, LOCK = "checkpoint", ".lock"
+EVENTS, PARTS = "events.out.*", ".*.part"
+"""Patterns of TensorBoard's files, and of files that are being written."""
+SCORES = ("accuracy", "rmse")
+
+
+def matrix_file(score: str) -> str:
+    """Row r: after r experiences; column j: ``score`` on experience j."""
+    return f"{score}_matrix.csv"
+
+
+FILES = (
+    SUMMARY,  # first to go, last to come: it says whether the rest is complete
+    CONFIG,
+    ENVIRONMENT,
+    *map(matrix_file, (*SCORES, "validation")),
+    LEARNED_FUNCTION,
+    LEARNED_FUNCTION_PICTURE,
+    LOCALITY_ARRAYS,
+    SNAPSHOTS,
+    METRICS,
+    MODEL,
+    ERROR,
+)
+"""Everything that a run writes beside events and checkpoints."""
+
+# the folder of all runs
+
+SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
+"""Lists of the runs of each sweep; runs that chose settings; tables and figures."""
+
+# columns and keys
+
+METRICS_COLUMNS = ("iteration", "experience", "name", "value")
+LOSS = "batch_loss"
+"""Training loss in metrics.csv; its last row ends the training of an experience."""
+CURVE, RMSE_CURVE = "curve_accuracy", "curve_rmse"
+TEST_ACCURACY, TEST_RMSE = "test_accuracy", "test_rmse"
+
+ENDINGS = ("completed", "diverged", "failed")
+"""``status`` in summary.json."""
+RESUMED = "resumed_at_iterations"
+"""Key of env.json."""
+IDENTITY = frozenset(
+    "scenario n_experiences model strategy optimizer seed head match n_parameters "
+    "n_active_parameters flops n_iterations".split()
+)
+"""Keys that the summary of every completed run has."""

@@ -1,0 +1,259 @@
+"""Read run folders back: every run that is there, whatever became of it.
+
+Metrics are recomputed from the raw series; where the run's own account differs, that is
+said.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kancl.config.files import read_mapping
+from kancl.config.schema import GROUPS
+from kancl.metrics.continual import CONTINUAL_METRICS
+from kancl.metrics.score_matrix import METRICS, matrix_from_series
+from kancl.runs import names
+from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
+from kancl.runs.measurements import Measurement, all_metrics, series_of, training_ends
+
+MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
+"""More than any run has: what says so is no run, and its matrix would fill the memory."""
+
+STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Args:
+        config: as resolved, nested plain values; empty if unreadable.
+        environment: versions, commit, device.
+        summary: as the run wrote it.
+        status: one of ``STATUSES``: ``unfinished`` has no summary (still running, or
+            killed), ``unreadable`` says why in ``problems``.
+        measurements: the raw series.
+        matrix: recomputed from them, ``(N + 1, N)``; None if the run did not complete.
+        metrics: of that matrix and of the curves; None where undefined, reasons under
+            ``"undefined"``.
+        problems: contradictions in the folder, or the error that ended the run.
+    """
+
+    folder: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "unreadable"
+    measurements: Sequence[Measurement] = ()
+    matrix: Tensor | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def name(self) -> str:
+        """The last three parts of its path, which name no machine and no person."""
+        return "/".join(self.folder.parts[-3:])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    def name_of(self, group: str) -> str:
+        """The builder chosen in a group, say ``kan`` of ``model``."""
+        return str(self.config[group]["name"])
+
+    def number(self, key: str) -> float | None:
+        """A finite number of the summary, None if the run did not record it."""
+        return finite(self.summary.get(key))
+
+    def metric(self, key: str) -> float | None:
+        """A recomputed metric, None if it is undefined for the run."""
+        return finite(self.metrics.get(key))
+
+
+def find_runs(paths: Sequence[Path | str]) -> list[Run]:
+    """Every run in or below the paths, by path; not the trials of ``kancl tune``.
+
+    Raises: ValueError if a path does not exist, or holds no run.
+    """
+    folders: set[Path] = set()
+    for path in map(Path, paths):
+        if not path.exists():
+            raise ValueError(f"there is no {path}; kancl run writes runs below logs")
+        files = [*path.rglob(names.CONFIG), *path.rglob(names.SUMMARY)]
+        here = {
+            file.parent.resolve()
+            for file in files
+            if names.TRIALS not in file.relative_to(path).parts
+        }
+        if not here:
+            raise ValueError(
+                f"no run folder in {path}: a run folder holds config.yaml, metrics.csv "
+                "and summary.json"
+            )
+        folders |= here
+    return [read_run(folder) for folder in sorted(folders)]
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run folder; what is wrong with it becomes part of the run."""
+    try:
+        config = _config(folder / names.CONFIG)
+        environment, summary = (
+            read_json(path) if path.exists() else {}
+            for path in (folder / names.ENVIRONMENT, folder / names.SUMMARY)
+        )
+        status = str(summary.get("status", "unfinished"))
+        status = status if status in STATUSES else "unreadable"
+        run = Run(folder, config, environment, summary, status)
+        if status != "completed":
+            reason = [str(summary["error"])] if "error" in summary else []
+            return replace(run, problems=tuple(reason))
+        measurements = read_measurements(folder)
+        matrix = _recomputed(measurements, summary)
+        metrics = all_metrics(matrix, measurements)
+        run = replace(run, measurements=measurements, matrix=matrix, metrics=metrics)
+        return replace(run, problems=tuple(_contradictions(run, matrix)))
+    except Exception as error:  # a forged or torn file can raise any
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Run(folder, problems=(said.replace(f"{folder}/", ""),))
+
+
+def read_completed(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run that completed and whose files are there, or None."""
+    summary = try_json(folder / names.SUMMARY) or {}
+    matrices = map(names.matrix_file, names.SCORES)
+    is_complete = (
+        summary.get("status") == "completed"
+        and summary.keys() >= names.IDENTITY
+        and all((folder / name).is_file() for name in (names.CONFIG, names.METRICS))
+        and any((folder / name).is_file() for name in matrices)
+    )
+    return summary if is_complete else None
+
+
+def read_measurements(folder: Path) -> list[Measurement]:
+    """The rows of ``metrics.csv``.
+
+    Raises: OSError or ValueError for anything else, or for numbers that no run has.
+    """
+    rows = csv.DictReader(_text(folder / names.METRICS))
+    return [
+        Measurement(
+            _count(row["iteration"], MOST_ITERATIONS),
+            _count(row["experience"], MOST_EXPERIENCES) if row["experience"] else None,
+            row["name"],
+            float(row["value"] or "nan"),
+        )
+        for row in rows
+    ]
+
+
+def read_matrix(folder: Path, score: str = "accuracy") -> Tensor:
+    """The matrix that a run wrote, ``(N + 1, N)``.
+
+    Raises: as ``read_table``.
+    """
+    return read_table(folder / names.matrix_file(score))[1][:, 1:]
+
+
+def read_table(path: Path) -> tuple[list[str], Tensor]:
+    """Column names and numbers of a CSV file, ``(rows, columns)``, float64.
+
+    Raises: OSError or ValueError, naming the file, for anything else.
+    """
+    header, *rows = list(csv.reader(_text(path))) or [[]]
+    try:
+        values = [[float(cell or "nan") for cell in row] for row in rows]
+        table = torch.tensor(values, dtype=torch.float64)
+        return header, table.reshape(len(rows), len(header))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is no table of numbers: {error}") from error
+
+
+def read_snapshots(folder: Path) -> list[dict[str, Tensor]]:
+    """The states of the network between experiences. No code in the file is run.
+
+    Raises: whatever a forged file makes the reader do.
+    """
+    states = torch.load(folder / names.SNAPSHOTS, weights_only=True)["states"]
+    return [dict(state) for state in states]
+
+
+def finite(value: object) -> float | None:
+    """A finite number as it is, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
+
+
+def _text(path: Path) -> io.StringIO:
+    return io.StringIO(read_whole(path, MOST_ROWS).decode(), newline="")
+
+
+def _count(text: str, most: int) -> int:
+    number = int(text)
+    if not 0 <= number <= most:
+        raise ValueError(f"metrics.csv has the number {text[:40]}, which no run has")
+    return number
+
+
+def _recomputed(
+    measurements: Sequence[Measurement], summary: Mapping[str, Any]
+) -> Tensor:
+    if any(m.name == names.TEST_RMSE for m in measurements):
+        raise ValueError(
+            "a regression has no accuracies to report: see its summary.json"
+        )
+    series = series_of(measurements, names.TEST_ACCURACY)
+    if not series:
+        raise ValueError("metrics.csv has no test_accuracy: nothing was evaluated")
+    n = max(len(series), int(finite(summary.get("n_experiences")) or 1))
+    if n > MOST_EXPERIENCES:
+        raise ValueError(f"summary.json has {n} experiences, which no run has")
+    ends, jointly = training_ends(measurements)
+    return matrix_from_series(dict(enumerate(series)), ends, n, jointly)
+
+
+def _contradictions(run: Run, matrix: Tensor) -> Iterator[str]:
+    """Say where the run's own account is not that of its raw series."""
+    try:
+        written = read_matrix(run.folder)
+        if written.shape != matrix.shape or not torch.allclose(
+            written, matrix, rtol=0, atol=1e-9, equal_nan=True
+        ):
+            yield "accuracy_matrix.csv differs from the series in metrics.csv"
+    except FileNotFoundError:
+        yield "accuracy_matrix.csv is missing"
+    for key in (*METRICS, *CONTINUAL_METRICS):
+        ours, theirs = run.metric(key), run.number(key)
+        if key not in run.summary or ours is theirs is None:
+            continue
+        if ours is None or theirs is None or abs(ours - theirs) > 1e-9:
+            yield f"{key} in summary.json is {run.summary[key]}, its series say {ours}"
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path.name}")
+    config = read_mapping(path)
+    for group in GROUPS:
+        choice = config.get(group)
+        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
+            raise ValueError(f"config.yaml has no {group}.name")
+    if not isinstance(config.get("seed"), int):
+        raise ValueError("config.yaml has no seed")
+    return config

@@ -1,0 +1,128 @@
+"""Which runs of a study are done, under way, failed or missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kancl.config import ConfigError
+from kancl.runs import names
+from kancl.runs.files import WriteError, read_json, try_json, write_whole
+from kancl.runs.lock import lock_holder
+from kancl.runs.reader import read_completed
+
+STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
+"""``stopped``: begun, without a result, and nobody is making it (killed, say)."""
+
+
+class Cell(NamedTuple):
+    """One run of a study: its path inside ``log_dir``, one of ``STATES``, and why."""
+
+    name: str
+    state: str
+    reason: str = ""
+
+
+def note_sweep(log_dir: Path, folders: Sequence[Path]) -> None:
+    """Write down which runs a sweep consists of, so that missing ones can be told."""
+    runs = sorted(str(folder.relative_to(log_dir)) for folder in folders)
+    digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
+    text = json.dumps({"runs": runs}, indent=1) + "\n"
+    try:
+        write_whole(log_dir / names.SWEEPS / f"{digest}.json", text.encode())
+    except WriteError as error:
+        raise ConfigError(str(error)) from error
+
+
+def read_status(log_dir: Path) -> list[Cell]:
+    """Every run in a folder, and every run that a sweep asked for there.
+
+    Raises: ConfigError if there is no such folder, no run in it, or a list of runs that
+        leads out of it.
+    """
+    if not log_dir.is_dir():
+        raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
+    runs = {str(p.parent.relative_to(log_dir)) for p in log_dir.rglob(names.CONFIG)}
+    for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
+        runs |= _sweep(path, log_dir)
+    if not runs:
+        raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
+    return [_cell(log_dir, run) for run in sorted(runs)]
+
+
+def show_status(cells: Sequence[Cell]) -> None:
+    """Print how many there are of each kind, and which are not completed."""
+    for cell in sorted(cells, key=lambda cell: STATES.index(cell.state)):
+        if cell.state != "completed":
+            print(
+                f"{cell.state:9} {cell.name}" + f"  ({cell.reason})" * bool(cell.reason)
+            )
+    counts = Counter(cell.state for cell in cells)
+    told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    print(f"{len(cells)} runs: {told}")
+
+
+def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
+    """Say at the end of a sweep how many runs have no result, and which."""
+    counts = Counter(summary["status"] for summary in summaries)
+    del counts["completed"]
+    if not counts:
+        return
+    told = ", ".join(f"{n} {status}" for status, n in counts.items())
+    n_failed = counts.total()
+    print(f"kancl: {n_failed} of {len(summaries)} runs: {told}", file=sys.stderr)
+    for summary in summaries:
+        if summary["status"] != "completed":
+            run = "{status:9} {scenario} {model}-{strategy} seed {seed}".format(
+                **summary
+            )
+            print(f"  {run}: {in_one_line(summary.get('error', ''))}", file=sys.stderr)
+
+
+def in_one_line(text: object) -> str:
+    """A file's words for a terminal: no line breaks, no control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def _sweep(path: Path, log_dir: Path) -> set[str]:
+    root = log_dir.resolve()
+    try:
+        runs = set(read_json(path)["runs"])
+        inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no list of runs: remove it") from error
+    if inside != runs:
+        raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
+    return inside
+
+
+def _cell(log_dir: Path, name: str) -> Cell:
+    folder = log_dir / name
+    if (owner := lock_holder(folder)) is not None:
+        return Cell(name, "running", owner)
+    if not folder.is_dir():
+        return Cell(name, "missing")
+    if not (folder / names.SUMMARY).exists():
+        return Cell(name, "stopped", _where_it_resumes(folder / names.CHECKPOINTS))
+    summary = try_json(folder / names.SUMMARY) or {}
+    status = summary.get("status")
+    if status not in names.ENDINGS:
+        return Cell(name, "stopped", "its summary.json cannot be read")
+    if status == "completed" and read_completed(folder) is None:
+        return Cell(name, "stopped", "files of it are missing: begins anew")
+    return Cell(name, status, in_one_line(summary.get("error", "")))
+
+
+def _where_it_resumes(checkpoints: Path) -> str:
+    files = sorted(file.stem for file in checkpoints.glob("*.ckpt"))
+    if not files:
+        return "begins anew"
+    kind, _, number = files[-1].partition("-")  # "iteration" sorts behind "experience"
+    if kind == "iteration":
+        return f"goes on at iteration {number.lstrip('0')}"
+    return "goes on where its last experience begins"

@@ -1,0 +1,140 @@
+"""From a strategy's name and a set-up to an Avalanche strategy, or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
+
+from kancl.models.heads import GrowingHead, MultiHead
+from kancl.models.inspect import kan_layers
+from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
+from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.loop.quiet_evaluation import QuietEvaluationPlugin
+from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.plugin import METHOD_STAGES, Plugin, Stage, check_declared
+from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.state import n_bytes
+from kancl.strategies.bases import Base
+from kancl.strategies.direct_hooks import DirectHooks
+from kancl.strategies.registry import GROUP
+
+
+def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate:
+    """Make the Avalanche strategy of a name, or of a sum of names.
+
+    Plugins act in the order of their stages. Those with nothing to do at a hook are not
+    called there (``DirectHooks``).
+
+    Args:
+        name: from ``STRATEGIES``, a preset, or a sum such as ``"ewc+replay"``.
+        setup: model, optimizer, loop settings and the user's plugins.
+        options: the strategy's keys; one that two names share is ``"lwf.alpha"``.
+    Raises: ValueError for what can't work, saying what to use instead.
+    """
+    members = [
+        part.builder(**{**part.defaults, **values})
+        for part, values in sorted(
+            GROUP.split(name, options), key=lambda split: split[0].name
+        )
+    ]
+    bases = [member for member in members if isinstance(member, Base)] or [Base()]
+    own: list[Plugin] = [m for m in members if isinstance(m, Plugin)]
+    if len(bases) > 1:
+        names = " and ".join(type(base).template.__name__ for base in bases)
+        raise ValueError(
+            f"strategy={name} asks for the training loops of {names} at once: use one of "
+            "them alone instead"
+        )
+    plugins = [*setup.plugins, *_without_twins(own, setup.plugins)]
+    setup.plugins = plugins = _in_order(plugins)
+    _check_needs(name, setup, bases[0], own)
+    for plugin in plugins:
+        if isinstance(plugin, Plugin):
+            try:
+                check_declared(plugin)
+                plugin.prepare(setup)
+            except ValueError as error:
+                raise ValueError(f"strategy={name}: {error}") from error
+    strategy = bases[0].make(
+        setup.batch_size,
+        model=setup.model,
+        optimizer=setup.optimizer,
+        criterion=setup.criterion,
+        train_epochs=1 if setup.iterations is not None else setup.epochs,
+        eval_mb_size=setup.eval_batch_size,
+        device=setup.device,
+        plugins=_in_order(
+            [
+                QuietEvaluationPlugin(),
+                *(p for p in plugins if stage(p) <= Stage.LOADER),
+                OptimizerStatePlugin(reset=setup.reset_optimizer),
+                TensorLoadingPlugin(iterations=setup.iterations),
+            ]
+        ),
+        evaluator=setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()]),
+    )
+    strategy.plugins += [p for p in plugins if stage(p) > Stage.LOADER]
+    strategy.state = bases[0].state
+    DirectHooks(strategy)
+    return strategy
+
+
+def stage(plugin: SupervisedPlugin) -> Stage:
+    """Return where a plugin acts; one of another library acts as observers do."""
+    return getattr(plugin, "stage", Stage.OBSERVE)
+
+
+def strategy_state_bytes(strategy: SupervisedTemplate) -> int:
+    """Count what the strategy keeps from one experience to the next, beside the model.
+
+    Tensors count once, those of the model not at all. Kept samples count as the tensors
+    that they are, whether they are copies or rows of the benchmark's.
+    """
+    parts = [*strategy.model.parameters(), *strategy.model.buffers()]
+    seen = {part.untyped_storage().data_ptr() for part in parts}
+    holders = [(strategy, strategy.state)]
+    holders += [(p, p.state) for p in strategy.plugins if _is_method(p)]
+    return sum(
+        n_bytes(getattr(h, name), seen) for h, state in holders for name in state
+    )
+
+
+def _is_method(plugin: SupervisedPlugin) -> bool:
+    return isinstance(plugin, Plugin) and plugin.stage in METHOD_STAGES
+
+
+def _in_order(plugins: Sequence[SupervisedPlugin]) -> list[SupervisedPlugin]:
+    return sorted(plugins, key=stage)
+
+
+def _without_twins(
+    own: Sequence[Plugin], users: Sequence[SupervisedPlugin]
+) -> list[Plugin]:
+    """Leave out plugins without keys that are there already (lazy steps of the model)."""
+    kinds = {type(plugin) for plugin in users}
+    return [plugin for plugin in own if type(plugin) not in kinds]
+
+
+def _check_needs(
+    name: str, setup: TrainingSetup, base: Base, own: Sequence[Plugin]
+) -> None:
+    """Raises: ValueError for the first need that the set-up does not meet."""
+    plugins = [p for p in setup.plugins if isinstance(p, Plugin)]
+    absent = {
+        "class_labels": setup.learns_values,
+        "spline_bases": not kan_layers(setup.model),
+        "fixed_head": isinstance(setup.model, GrowingHead),
+        "one_head": isinstance(setup.model, MultiHead),
+        "fixed_grids": any(p.changes_grids for p in plugins),
+        "own_loss": any(p.stage in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
+        "alone": "+" in GROUP.expanded(name),
+    }
+    for needs in (base.needs, *(plugin.needs for plugin in plugins)):
+        reason = needs.unmet(absent)
+        if reason is not None:
+            head = type(setup.model).__name__
+            raise ValueError(f"strategy={name} can't train this {head}: {reason}")

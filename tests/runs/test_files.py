@@ -1,0 +1,87 @@
+"""Files are whole, and a stranger's neither stall a reader nor misdirect a writer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kancl.config import ConfigError
+from kancl.runs import (
+    RunFolder,
+    WriteError,
+    lock_holder,
+    read_run,
+    run_lock,
+    write_whole,
+)
+from kancl.runs.files import read_json, read_whole
+
+
+def test_no_half_of_a_file_is_ever_seen(tmp_path: Path) -> None:
+    """A process that writes again and again is killed: old or new, never between."""
+    path = tmp_path / "file"
+    write_whole(path, b"0" * 100_000)
+    for kill in range(2):
+        pid = os.fork()
+        if pid == 0:
+            for k in range(10**6):
+                write_whole(path, str(k % 10).encode() * 100_000)
+        for _ in range(100 * kill + 10):
+            content = path.read_bytes()
+            assert len(content) == 100_000 and len(set(content)) == 1
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        content = path.read_bytes()
+        assert len(content) == 100_000 and len(set(content)) == 1
+
+
+def test_what_is_no_regular_file_or_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="summary.json is no regular file"):
+        read_json(path)
+    assert lock_holder(tmp_path) is None
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="summary.json is no regular file"):
+        read_json(path)
+    path.unlink()
+    path.write_bytes(bytes(101))
+    assert read_whole(path, 101) == bytes(101)
+    with pytest.raises(ValueError, match="summary.json is too large: more than 100 b"):
+        read_whole(path, 100)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "env.json", "summary.json", "metrics.csv", ".lock"]
+)
+def test_a_pipe_in_a_run_folder_stalls_no_reader(
+    name: str, plant: Callable[..., list[Path]]
+) -> None:
+    (folder,) = plant("model=kan", outcome=lambda config: (0.9, 0.5))
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    run = read_run(folder)
+    assert run.completed if name == ".lock" else name in run.problems[0]
+    assert lock_holder(folder) is None
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("thesis")
+    folder.mkdir()
+    for name in (".metrics.csv.part", ".lock", "metrics.csv", "events.out.x"):
+        (folder / name).symlink_to(victim)
+    with pytest.raises(WriteError, match="cannot write .*metrics.csv"):
+        write_whole(folder / "metrics.csv", b"x")
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        with run_lock(folder):
+            pass
+    RunFolder(folder).start({"seed": 0}, {})
+    RunFolder(folder).write_metrics([])
+    assert victim.read_text() == "thesis"
+    assert {path.name for path in folder.iterdir() if path.is_symlink()} == {".lock"}
