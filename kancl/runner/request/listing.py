@@ -82,21 +82,16 @@ def _entries(sums: Sequence[str]) -> Iterator[Entry]:
     for kind, group in GROUPS.items():
         for name in [*group.names, *(sums if kind == "strategy" else ())]:
             keys = _keys(f"{kind}.", group.options(name))
-            details = [about(part.builder) for part in group.parts(name)]
-            if preset := group.presets.get(name):
-                if preset.preset_of != name:
-                    base = _keys(f"{kind}.", group.options(preset.preset_of))
-                    keys = {key: text for key, text in keys.items() if key not in base}
-                    text = (
-                        f"{group.summary(name)} A preset of {kind}={preset.preset_of}."
-                    )
-                    details.insert(0, text)
-                for condition, settings in preset.settings.items():
-                    where = f"set with {name}" + f" and {condition}" * bool(condition)
-                    keys |= {
-                        f"{k}={shown(v)}": f"({where})" for k, v in settings.items()
-                    }
-            yield Entry(kind, name, group.summary(name), "\n\n".join(details), keys)
+            said = [about(part.builder) for part in group.parts(name)]
+            preset = group.presets.get(name)
+            if preset and preset.preset_of != name:  # its keys where they differ
+                base = _keys(f"{kind}.", group.options(preset.preset_of))
+                keys = {key: text for key, text in keys.items() if key not in base}
+                said = [preset.help, *said, f"A preset of {kind}={preset.preset_of}:"]
+            for condition, settings in preset.settings.items() if preset else ():
+                where = f"set with {name}" + f" and {condition}" * bool(condition)
+                keys |= {f"{k}={shown(v)}": f"({where})" for k, v in settings.items()}
+            yield Entry(kind, name, group.summary(name), "\n\n".join(said), keys)
     for name in experiment_names():
         experiment = read_experiment(name)
         details = f"{experiment.question}\n\n{experiment.control}"
