@@ -135,7 +135,8 @@ class Group:
         parts = list(self._parts(self.expanded(name)))
         for word in name.split("+"):
             if preset := self.presets.get(word):
-                dealt = self._deal(word, self._parts(preset.preset_of), preset.options)
+                base = self._parts(preset.preset_of)
+                dealt = self._deal(word, base, preset.options)
                 values = {part.name: arguments for part, arguments in dealt}
                 parts = [
                     replace(p, defaults={**p.defaults, **values.get(p.name, {})})
@@ -143,10 +144,10 @@ class Group:
                 ]
         return parts
 
-    def builder(self, name: str) -> Callable[..., Any]:
-        """The one builder of a name that is no sum."""
+    def build(self, name: str, *given: Any, **options: Any) -> Any:
+        """Call the one builder of a name that is no sum, with the preset's values."""
         (part,) = self.parts(name)
-        return part.builder
+        return part.builder(*given, **{**part.defaults, **options})
 
     def options(self, name: str) -> dict[str, Option]:
         """Its keys; one that several parts have is told apart as ``part.key``."""

@@ -106,8 +106,8 @@ def resolve_device(name: str) -> torch.device:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
-    builder = GROUPS["scenario"].builder(config.scenario.builder)
-    benchmark: Benchmark = builder(
+    benchmark: Benchmark = GROUPS["scenario"].build(
+        config.scenario.builder,
         **config.scenario.options,
         data_dir=config.data_dir,
         seed=stream_seed(stream_seeds(config).order, "benchmark"),
@@ -117,8 +117,9 @@ def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    builder = GROUPS["optimizer"].builder(config.optimizer.builder)
-    optimizer: Optimizer = builder(parameters, **config.optimizer.options)
+    optimizer: Optimizer = GROUPS["optimizer"].build(
+        config.optimizer.builder, parameters, **config.optimizer.options
+    )
     return optimizer
 
 
@@ -207,9 +208,12 @@ class _Networks:
         options: dict[str, Any] = dict(choice.options)
         if hidden is not None:
             options["hidden"] = tuple(hidden)
-        builder = GROUPS["model"].builder(choice.builder)
-        network: nn.Module = builder(
-            info.in_features, info.n_outputs, input_range=info.input_range, **options
+        network: nn.Module = GROUPS["model"].build(
+            choice.builder,
+            info.in_features,
+            info.n_outputs,
+            input_range=info.input_range,
+            **options,
         )
         return network
 

@@ -176,7 +176,10 @@ CANNOT_WORK = [
         ["strategy=occupancy+grow_grids", "scenario.head=growing"],
         "head=single",
     ),
-    (["strategy=grow_grids", "strategy.off_grid=2"], "off_grid must lie between 0 and 1, got 2"),
+    (
+        ["strategy=grow_grids", "strategy.off_grid=2"],
+        "off_grid must lie between 0 and 1, got 2",
+    ),
     (["training.lr_gamma=-1"], "training.lr_gamma=-1.0 must be above 0"),
     (["match=params", "model=mlp", "match_to.hidden=[1]", "match_to.degree=9"], "9"),
     (["data_dir=/nowhere/at/all"], "/nowhere/at/all"),
