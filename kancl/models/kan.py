@@ -252,6 +252,8 @@ def kan(
         hidden_range: ends of the other layers' grids. Hidden values grow in training:
             after an epoch of MNIST 4 of 5 are off a grid over [-1, 1], where a KAN is
             a network of SiLUs.
+        grid_size: cells of each grid.
+        degree: of the splines; 3: cubic.
         input_grid_size: of the first layer; null: ``grid_size``.
         input_degree: of the first layer; null: ``degree``.
         input_grid_range: ends of the first layer's grids; null: the inputs' range.

@@ -23,7 +23,7 @@ from kancl.models.cost import (
 )
 from kancl.models.heads import with_head
 from kancl.models.inspect import spline_network
-from kancl.runner.memory import refuse_if_out_of_memory
+from kancl.runner.memory import refusing
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 
@@ -73,7 +73,7 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
     Raises: ConfigError for values or pairs that cannot work.
     """
     device = resolve_device(config.device)
-    try:
+    with refusing(config):
         benchmark = benchmark or build_benchmark(config, device)
         head = head_kind(config, benchmark)
         solver = _Networks(benchmark, head)
@@ -87,11 +87,6 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
         network = solver.ready(model).to(device)
         _fit_input_grid(network, benchmark)
         build_optimizer(config, network.parameters())
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except (RuntimeError, MemoryError) as error:
-        refuse_if_out_of_memory(error, config)
-        raise
     return Parts(benchmark, network, head, size, reference)
 
 
