@@ -18,8 +18,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from kancl.config import (
     ConfigError,
@@ -31,7 +29,7 @@ from kancl.config import (
     read_preset,
     typed,
 )
-from kancl.config.files import flat, nested, read_mapping
+from kancl.config.files import flat, read_mapping
 from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
@@ -84,11 +82,10 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
             said = dict(zip(ours, product))
             composed.append((said, *_composed(said, base)))
     keys = dict.fromkeys(_parsed(text).key_or_group for text in own)
-    if keys.keys().isdisjoint(
-        GROUP_NAMES
-    ):  # otherwise an experiment's keys of the old one go
+    if keys.keys().isdisjoint(GROUP_NAMES):
+        # an experiment's keys too, unless others than its builders are typed
         keys |= dict.fromkeys(key for said, _, _ in composed for key in said)
-    for key in keys:  # one that no run knows is wrong; in a sweep, some may lack it
+    for key in keys:  # in a sweep, some runs may lack it, but not all
         messages = [unknown.get(key) for said, _, unknown in composed if key in said]
         if messages and all(messages):
             raise ConfigError(messages[0])
@@ -124,9 +121,12 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
 
 def launchers() -> list[str]:
     """Names of the launchers that are installed."""
+    return [name for name in _all_launchers() if is_installed(name)]
+
+
+def _all_launchers() -> list[str]:
     Plugins.instance()  # which registers them
-    names = [Path(name).stem for name in ConfigStore.instance().list("hydra/launcher")]
-    return [name for name in names if is_installed(name)]
+    return [Path(name).stem for name in ConfigStore.instance().list("hydra/launcher")]
 
 
 def _log_dir_around(folder: Path, config: RunConfig) -> str:
@@ -172,6 +172,7 @@ def _composed(
     for preset in held:
         facts = values | own | said | names
         theirs = preset.settings_for(facts | {"model": names["match_to"]})
+        theirs = {k: v for k, v in theirs.items() if k.startswith("model.")}
         settings |= {_of_reference(key): value for key, value in theirs.items()}
         settings |= preset.settings_for(facts)
     values |= settings | own
@@ -181,24 +182,12 @@ def _composed(
     reference = {}
     if (values | said).get("match", "none") != "none":
         reference = {_of_reference(key): value for key, value in ours.items()}
-    config, unknown = resolved(_interpolated(values | reference | ours), GROUPS)
+    config, unknown = resolved(values | reference | ours, GROUPS)
     for key in [*own, *(key for key in settings if not owners_of(key, GROUPS))]:
         if key in unknown:
             raise ConfigError(unknown[key])
     heard = {key for key in ours if _of_reference(key) in reference.keys() - unknown}
     return config, {k: text for k, text in unknown.items() if k in ours.keys() - heard}
-
-
-def _interpolated(values: dict[str, Any]) -> dict[str, Any]:
-    """Resolve values that refer to others, such as ``log_dir=logs/${seed}``."""
-    if not any("${" in str(value) for value in values.values()):
-        return values
-    try:
-        config = OmegaConf.create(nested(values))
-        content: Any = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from error
-    return flat(content)
 
 
 def _of_reference(key: str) -> str:
@@ -210,8 +199,9 @@ def _parsed(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
+        first_line = str(error).strip().split("\n")[0]
         raise ConfigError(
-            f"cannot read {text!r}: {_first_line(error)}; an override looks like "
+            f"cannot read {text!r}: {first_line}; an override looks like "
             "training.epochs=2 or model.hidden=[64,64]"
         ) from error
 
@@ -240,6 +230,10 @@ def _check_form(override: Override, sweep: bool) -> None:
     choice, _, inner = key.partition(".")
     if inner in ("name", "preset_of"):
         raise ConfigError(f"{key} cannot be set; nearest: {choice}={value}")
+    if "${" in str(text):
+        raise ConfigError(
+            f"{text} is refused: values cannot refer to others (${{...}})"
+        )
     if override.is_sweep_override() and not override.is_discrete_sweep():
         raise ConfigError(f"{text}: name the values, as a,b or range")
     if override.is_sweep_override() and not sweep:
@@ -255,10 +249,6 @@ def _check_launcher(override: Override) -> None:
         )
     if "_target_" in str(override.input_line):
         raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
-    known = {*launchers(), *EXTRAS}
+    known = {*_all_launchers(), *EXTRAS}
     if key == "hydra/launcher" and chosen not in known:
         raise ConfigError(f"there is no {key}={chosen}; {nearest(chosen, known)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
