@@ -10,9 +10,9 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_type_hints
 
 from kancl.config.docstrings import argument_help, summary
 from kancl.config.presets import Preset
@@ -64,13 +64,17 @@ def signature_options(
     Raises: TypeError for an argument without default, or of a type no key can have.
     """
     texts, found = argument_help(builder), {}
-    for p in inspect.signature(builder, eval_str=True).parameters.values():
+    hints = {}
+    if is_dataclass(builder):  # inherited fields are typed in the base class's module
+        hints = get_type_hints(builder, include_extras=True)
+    for p in inspect.signature(builder, eval_str=not hints).parameters.values():
         if p.kind is p.KEYWORD_ONLY and p.name not in supplied:
             if p.default is p.empty:
                 raise TypeError(f"{builder.__name__}: {p.name} has no default")
-            describe(p.annotation)
+            annotation = hints.get(p.name, p.annotation)
+            describe(annotation)
             text = texts.get(p.name, "")
-            found[p.name] = Option(p.name, p.annotation, p.default, text)
+            found[p.name] = Option(p.name, annotation, p.default, text)
     return found
 
 
