@@ -23,6 +23,7 @@ class MLP(nn.Module):
     Args:
         layers: sizes from inputs to outputs, ``[784, 400, 400, 10]``.
         dropout: share of hidden activations dropped while training.
+        dropout: share of hidden values that a training step leaves out.
         hidden_control: of the values before the ReLU, as ``KAN`` has it.
         top_k: of the values behind it, as ``KAN`` has it.
         activation: ``relu``, or ``spline``: a learned function per hidden unit.

@@ -1,6 +1,7 @@
 """KANs: made of their layers, compatible with efficient-kan."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 
 from kancl import KAN, KANLinear
 from kancl.bench.others import load_efficient_kan
-from kancl.models import kan, kan_local
+from kancl.config import presets
+from kancl.models import kan
 
 GOLDEN = Path(__file__).parent / "data" / "efficient_kan.pt"
+
+kan_local = partial(kan, **presets("model")["kan_local"].options)
 
 
 @pytest.fixture(scope="module")
