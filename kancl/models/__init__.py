@@ -17,20 +17,3 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "kan_local": kan_local,
     "mlp": mlp,
 }
-
-
-def trains_lazily(name: str) -> bool:
-    """Whether runs of this model take lazy steps unless they say otherwise."""
-    return MODELS[name] is kan_local
-
-
-__all__ = [
-    "KAN",
-    "KANLinear",
-    "MLP",
-    "MODELS",
-    "kan",
-    "kan_local",
-    "mlp",
-    "trains_lazily",
-]

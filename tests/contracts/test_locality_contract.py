@@ -29,7 +29,7 @@ from avalanche.core import SupervisedPlugin
 
 from kancl.benchmarks import split_mnist
 from kancl.metrics.locality import Occupancy, leak, output_drift
-from kancl.models import MODELS, trains_lazily
+from kancl.models import MODELS
 from kancl.models.grid_changes import grow, refine
 from kancl.models.heads import with_head
 from kancl.models.inspect import (
@@ -111,7 +111,7 @@ def trained(model, benchmark, images, optimizer="sgd", strategy="naive", **optio
         experience moved in the second.
     """
     net = with_head(network(model), "single", 5)
-    spy, lazy = Spy(), trains_lazily(model)
+    spy, lazy = Spy(), getattr(net.network, "lazy", False)
     setup = TrainingSetup(
         net,
         OPTIMIZERS[optimizer.removeprefix("plain_")](
