@@ -118,16 +118,8 @@ def assemble(
     Args:
         plans: one per experience, all with equally many classes.
     """
+    streams, targets = _choose(images, plans, options)
     pixels = torch.cat([images.train_images, images.test_images])
-    labels = torch.cat([images.train_labels, images.test_labels])
-    streams = _choose(images, plans, options)
-    targets = {
-        stream: [
-            _targets(plan, labels[rows], options.incremental)
-            for plan, rows in zip(plans, parts)
-        ]
-        for stream, parts in streams.items()
-    }
     pixels = pad_images(pixels, options.pad)
     if any(plan.degrees for plan in plans):
         turned = [
@@ -188,15 +180,17 @@ def assemble(
 
 def _choose(
     images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
-) -> dict[str, list[Tensor]]:
+) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
     """Decide which image is in which experience of which stream.
 
-    Returns: by stream, a tensor of rows per experience; rows of test images follow those
-        of training images.
+    Returns: by stream, a tensor of rows per experience, and the targets of these rows;
+        rows of test images follow those of training images.
     """
     n_train = len(images.train_labels)
     labels = torch.cat([images.train_labels, images.test_labels])
-    streams: dict[str, list[Tensor]] = {"train": [], "test": []}
+    names = ["train", "test"] + ["validation"] * (options.validation > 0)
+    streams: dict[str, list[Tensor]] = {name: [] for name in names}
+    targets: dict[str, list[Tensor]] = {name: [] for name in names}
     for k, plan in enumerate(plans):
         seed = [options.seed, k]
         # the order in which Avalanche's generators meet these classes: that of a set
@@ -217,8 +211,9 @@ def _choose(
                     f"validation={options.validation!r} leaves experience {k} of the "
                     f"{stream} stream without images: bring it nearer to 0.5"
                 )
-            streams.setdefault(stream, []).append(chosen)
-    return streams
+            streams[stream].append(chosen)
+            targets[stream].append(_targets(plan, labels[chosen], options.incremental))
+    return streams, targets
 
 
 def _targets(plan: ExperiencePlan, labels: Tensor, incremental: str) -> Tensor:

@@ -82,7 +82,7 @@ def split_mnist(
     class among those of its experience.
 
     Args:
-        n_classes: so many of the class order alone.
+        n_classes: use only so many classes, the first of the class order.
         class_order: ``fixed``: experience 0 has classes 0, 1...; ``random``: dealt out
             by ``seed``.
 
