@@ -131,7 +131,7 @@ def assemble(
         own = iter(torch.arange(len(pixels)).split([len(part) for part in turned]))
         streams = {stream: [next(own) for _ in plans] for stream in streams}
     _, height, width = pixels.shape
-    scale = scaling(options.normalize, images.mean, images.std)
+    scale = scaling(options.normalize, images.source.mean, images.source.std)
     orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
     store = Store(
         pixels.flatten(1).to(options.device),
@@ -173,7 +173,7 @@ def assemble(
         head="multi" if by_task else "single",
         classes_per_experience=n_classes,
         experience_classes=tuple(tuple(plan.classes) for plan in plans),
-        class_names=images.class_names,
+        class_names=images.source.class_names,
     )
     return Benchmark(list(scenario.streams.values()), info)
 
