@@ -15,10 +15,14 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from kancl.benchmarks.gaussian_peaks import gaussian_peaks
-from kancl.benchmarks.image_benchmark import Benchmark, ExperiencePlan, assemble
+from kancl.benchmarks.image_benchmark import (
+    Benchmark,
+    ExperiencePlan,
+    assemble,
+)
+from kancl.benchmarks.image_benchmark import class_order as draw_class_order
+from kancl.benchmarks.image_benchmark import pixel_order
 from kancl.benchmarks.options import ClassOrder, ImageOptions
-from kancl.benchmarks.selection import class_order as draw_class_order
-from kancl.benchmarks.selection import pixel_order
 from kancl.data.checks import check_choice, check_count
 from kancl.data.images import load_images
 

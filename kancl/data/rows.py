@@ -254,9 +254,7 @@ class RowsDataset(TaskAwareSupervisedClassificationDataset):
 
     def _shallow_clone_dataset(self) -> RowsDataset:
         clone = super()._shallow_clone_dataset()
-        clone._resolved = (
-            None  # the clone is about to get other transforms or attributes
-        )
+        clone._resolved = None  # it is about to get other transforms or attributes
         return clone
 
 

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from kancl.metrics.paired import Difference, paired_difference
+from kancl.metrics.statistics import Difference, paired_difference
 
 Summary = Mapping[str, Any]
 """What ``summary.json`` holds."""

@@ -10,9 +10,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from kancl.metrics.continual import CONTINUAL_METRICS
-from kancl.metrics.paired import Difference
 from kancl.metrics.score_matrix import METRICS
-from kancl.metrics.statistics import bootstrap_interval, t_interval
+from kancl.metrics.statistics import Difference, bootstrap_interval, t_interval
 from kancl.reporting.comparison import UNDEFINED, count, prefixed, seconds, size
 from kancl.reporting.report.variants import Benchmark, Side
 from kancl.reporting.report.verdicts import COMPARED, Comparison, points
