@@ -92,8 +92,6 @@ def split_mnist(
 
     The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
 
-    Raises: ValueError if a value is out of range, or the classes cannot be dealt out
-        evenly.
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200; van de Ven and Tolias 2019,
         arXiv:1904.07734, for the three kinds of incremental learning.
     """

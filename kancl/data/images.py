@@ -123,8 +123,7 @@ def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> I
         dataset: ``"mnist"``, ``"fashion_mnist"`` or ``"kmnist"``.
         data_dir: folder in torchvision's layout, filled by torchvision's download if it
             lacks the data set; None: the MNIST files in this package.
-    Raises: ValueError if the name is unknown, a file is damaged, or the data are neither
-        there nor to be had.
+    Raises: ValueError for an unknown name, a damaged file, or data not to be had.
     """
     check_choice("dataset", dataset, SOURCES)
     if data_dir is not None:
