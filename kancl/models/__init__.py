@@ -14,6 +14,6 @@ from kancl.models.mlp import MLP, mlp
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "kan": kan,
-    "kan_local": kan_local,
     "mlp": mlp,
+    "kan_local": kan_local,
 }
