@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class Score:
         loss: what is trained on.
         per_sample: outputs, targets -> a number per sample, ``(batch,)``.
         reduce: what the mean of these becomes.
+        largest: no score lies above it; none lies below 0.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Score:
     loss: Callable[[], nn.Module]
     per_sample: Callable[[Tensor, Tensor], Tensor]
     reduce: Callable[[Tensor], Tensor]
+    largest: float
 
 
 def _hits(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -49,5 +52,7 @@ def _identity(mean: Tensor) -> Tensor:
     return mean
 
 
-ACCURACY = Score("accuracy", "accuracy", True, nn.CrossEntropyLoss, _hits, _identity)
-RMSE = Score("rmse", "RMSE", False, SquaredError, _squared_errors, torch.sqrt)
+ACCURACY = Score(
+    "accuracy", "accuracy", True, nn.CrossEntropyLoss, _hits, _identity, 1.0
+)
+RMSE = Score("rmse", "RMSE", False, SquaredError, _squared_errors, torch.sqrt, inf)

@@ -199,11 +199,10 @@ def _checked(matrix: Tensor, score: Score = ACCURACY) -> Tensor:
             f"a matrix of {score.title} has N + 1 rows (row 0: before training) and N "
             f"columns, got shape {tuple(r.shape)}"
         )
-    outside = r[(r < 0) | (r > 1)]
-    if score is ACCURACY and len(outside):
-        raise ValueError(
-            f"accuracies are fractions between 0 and 1, got {outside[0].item():g}"
-        )
+    outside = r[(r < 0) | (r > score.largest)]
+    if len(outside):
+        kind = "fractions between 0 and 1" if score is ACCURACY else "0 or more"
+        raise ValueError(f"values of {score.title} are {kind}, got {outside[0]:g}")
     return r
 
 
