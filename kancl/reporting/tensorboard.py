@@ -39,7 +39,6 @@ from kancl.reporting.curves import Curves
 from kancl.reporting.measures import so_far
 from kancl.reporting.tags import CURVES, TEXT
 from kancl.runs.measurements import Measurement
-from kancl.runs.names import CURVE, RMSE_CURVE
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """An experience boundary: a line straight up and down, upright even at TensorBoard's
