@@ -46,7 +46,7 @@ def image_scenario(name: str, **defaults: Any) -> Callable[[Plan], Scenario]:
 
     def decorate(plan: Plan) -> Scenario:
         _, *own = inspect.signature(plan, eval_str=True).parameters.values()
-        hints = get_type_hints(ImageOptions)
+        hints = get_type_hints(ImageOptions, include_extras=True)
         shared = [
             inspect.Parameter(
                 field.name,
@@ -71,6 +71,7 @@ def image_scenario(name: str, **defaults: Any) -> Callable[[Plan], Scenario]:
             return assemble(name, images, plans, options)
 
         build.__signature__ = signature  # type: ignore[attr-defined]
+        build.__annotations__ = {p.name: p.annotation for p in [*shared, *own]}
         return build
 
     return decorate
