@@ -1,7 +1,7 @@
 """Networks: the spline layer, the KAN, the MLP; what they cost, and equal sizes.
 
-``MODELS`` names the builders that runs know. Heads that Avalanche adapts are in
-``kancl.models.heads``, apart, since they import Avalanche.
+``MODELS`` names the builders that runs know. ``heads`` and ``inspect`` import Avalanche,
+so they are not imported here.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,3 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "kan": kan,
     "mlp": mlp,
 }
-
-
-__all__ = [
-    "KAN",
-    "KANLinear",
-    "MLP",
-    "MODELS",
-    "kan",
-    "mlp",
-]

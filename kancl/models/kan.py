@@ -45,6 +45,9 @@ class KAN(nn.Module):
     torch.Size([32, 10])
     """
 
+    lazy: bool = False
+    """Whether runs take lazy steps unless they say otherwise."""
+
     def __init__(
         self,
         layers_hidden: Sequence[int],
