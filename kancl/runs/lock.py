@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         made.
     """
     path, stop = folder / LOCK, threading.Event()
-    while os.fstat(descriptor := _take(path)).st_nlink == 0:
+    while os.fstat(descriptor := _locked(path)).st_nlink == 0:
         os.close(descriptor)  # the last owner has just removed this file
     try:
         os.ftruncate(descriptor, 0)
@@ -73,10 +73,9 @@ def lock_holder(folder: Path) -> str | None:
     except OSError:
         return None
     try:
-        locked, owner = _flock(descriptor), try_json(path)
+        return _holder(descriptor, path, _flock(descriptor))
     finally:
         os.close(descriptor)
-    return None if _is_free(path, locked, owner) else _words(owner)
 
 
 def this_process() -> dict[str, Any]:
@@ -85,8 +84,8 @@ def this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
 
 
-def _take(path: Path) -> int:
-    """Open the lock's file and lock it."""
+def _locked(path: Path) -> int:
+    """The descriptor of a lock that nobody else holds."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o644)
@@ -96,15 +95,12 @@ def _take(path: Path) -> int:
             f"{path.parent} cannot be written to ({why}): set log_dir to a folder that can"
         ) from error
     try:
-        locked, owner = _flock(descriptor), try_json(path)
-        if not _is_free(path, locked, owner):
-            message = f"{path.parent} is being made by {_words(owner)}"
-            if locked is not False:
-                message += (
-                    "; if that is no more, its lock ends "
-                    f"{DEAD_SECONDS:.0f} s after its last sign of life"
-                )
-            raise RunLocked(message)
+        locked = _flock(descriptor)
+        holder = _holder(descriptor, path, locked)
+        if holder is not None:
+            ends = f"its lock ends {DEAD_SECONDS:.0f} s after its last sign of life"
+            doubt = "" if locked is False else f"; if that is no more, {ends}"
+            raise RunLocked(f"{path.parent} is being made by {holder}{doubt}")
     except BaseException:
         os.close(descriptor)
         raise
@@ -126,16 +122,29 @@ def _flock(descriptor: int) -> bool | None:
     return True
 
 
-def _is_free(path: Path, locked: bool | None, owner: dict[str, Any] | None) -> bool:
-    if locked is False or owner is None:
-        return locked is not False
-    if owner.get("host") == socket.gethostname():
-        return locked is True or not _lives(owner, path)
-    return _seconds_untouched(path) > DEAD_SECONDS
+def _holder(descriptor: int, path: Path, locked: bool | None) -> str | None:
+    """Name the living owner in the lock's file, or else whoever has locked it."""
+    owner = try_json(path)
+    if owner is None:
+        return None if locked is not False else "another process"
+    if locked is not False:
+        seconds = time.time() - os.fstat(descriptor).st_mtime
+        if owner.get("host") != socket.gethostname():
+            lives = seconds <= DEAD_SECONDS
+        else:
+            lives = not locked and _lives(owner, seconds)
+        if not lives:
+            return None
+    return f"process {owner.get('pid')} on {owner.get('host')}"
 
 
-def _lives(owner: dict[str, Any], path: Path) -> bool:
-    """Whether the process of an owner on this machine is still there."""
+def _lives(owner: dict[str, Any], seconds: float) -> bool:
+    """Whether the process of an owner on this machine is still there.
+
+    Args:
+        seconds: since it last touched its lock; where its time of start does not fit,
+            the clock may have been set meanwhile.
+    """
     try:
         started = psutil.Process(owner["pid"]).create_time()
         if abs(started - owner["started"]) < 1:
@@ -144,25 +153,10 @@ def _lives(owner: dict[str, Any], path: Path) -> bool:
         return False
     except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
         pass
-    return _seconds_untouched(path) <= DEAD_SECONDS  # the clock may have been set
-
-
-def _seconds_untouched(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return float("inf")
+    return seconds <= DEAD_SECONDS
 
 
 def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(BEAT_SECONDS):
-        try:
+    with suppress(OSError):
+        while not stop.wait(BEAT_SECONDS):
             os.utime(path)
-        except OSError:
-            return
-
-
-def _words(owner: dict[str, Any] | None) -> str:
-    if owner is None:
-        return "another process"
-    return f"process {owner.get('pid')} on {owner.get('host')}"
