@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kancl import __version__
@@ -26,7 +27,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
-  kancl list [GROUP]             scenarios, models, strategies, experiments, settings ...
+  kancl list [NAME ...]          what can be chosen and set, its default and meaning
   kancl bench layers|data|runs|evaluation|checkpoints|sweep|device  how fast they are here
 
 examples:
@@ -37,74 +38,8 @@ exit codes:
   0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
-RUN_HELP = """\
-Train and evaluate; every result lands in a folder under log_dir. A run that is
-completed is skipped when asked for again, unless overwrite=true. One that was killed
-goes on from its last checkpoint (every 30 s: checkpoint.every_seconds) and ends with the
-same bytes as if nothing had been. In a sweep, a run that fails or that another process
-is making does not stop the others; the same line again makes those that are missing.
-
-match=params (flops, width) gives the model the hidden widths at which it has as many
-parameters (FLOPs per sample; the same widths) as the model match_to, which keeps its
-own. Parameters are counted as they are in the end, with the heads of all experiences.
-model.* keys that the reference knows apply to it too; match_to.* keys to it alone. The
-depth of the matched model stays as model.hidden says; its layers become equally wide.
-
-In a sweep, a key that only some of the builders know applies to those. hydra/launcher=
-joblib (or ray, submitit_slurm), if installed, runs a sweep in parallel.
-
-All keys and their defaults: kancl list
-"""
-TUNE_HELP = """\
-Choose settings on held-out training images, for every listed scenario, model and strategy
-with as many trials (lists of no more combinations are tried through). Keys with several
-values or an interval are tuned where they apply:
-
-  kancl tune model=kan,mlp match=params strategy=naive,ewc \\
-    'optimizer.lr=tag(log, interval(1e-4, 1e-2))' \\
-    'strategy.ewc_lambda=tag(log, interval(1, 1e6))'
-
-Test images are left out but one; tuning seeds are not those of the results. What was
-chosen is written as an experiment, which kancl run experiment=FILE runs.
-"""
-REPORT_HELP = """\
-Read run folders (those in and below each PATH; logs, if none is said) and write
-report.html, which needs no network, its tables as Markdown, LaTeX and CSV, and
-TensorBoard runs with the mean and the 95 % band over seeds. Metrics are recomputed from
-the raw series; nothing is trained. Runs that failed or diverged are counted and shown.
-"""
-REPRODUCE_HELP = """\
-Run a published protocol exactly and lay its final average accuracies beside the paper's.
-A row passes if they differ by no more than 2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3 points,
-either way: a number too good fails as well. Runs land in run folders; the same line again
-does what is missing. key=value says where and how to run (device=cuda, log_dir=...,
-hydra/launcher=joblib); one that changes the protocol takes the verdicts away.
-"""
-STATUS_HELP = """\
-List the runs in a folder that are not completed: running, stopped (killed, say), failed,
-diverged, or missing from a sweep that was asked for there. 0 if all are completed.
-"""
-DOCTOR_HELP = """\
-Check versions, the device, data files, the disk that runs go to, and make one tiny run
-of each model. Each line says what to do if something is wrong; 0 if nothing is.
-"""
-LOCALITY_HELP = """\
-Say what a run forgot, which parameters carried it (each group is put back as it was after
-an experience, and that experience tested again), and whether the overlap of experiences,
-known beforehand, foretold it. The run has to be made with evaluation.locality=true, which
-keeps the network's states. Of several runs, seeds say, all pairs of experiences together
-tell how well it did. Trains nothing.
-"""
-BENCHES = {
-    "layers": "layers",
-    "data": "data_path",
-    "runs": "runs",
-    "evaluation": "evaluation",
-    "device": "device",
-    "checkpoints": "checkpoints",
-    "sweep": "sweep",
-}
-"""Name: the module in ``kancl.bench``."""
+BENCHES = ("layers", "data", "runs", "evaluation", "device", "checkpoints", "sweep")
+"""Modules in ``kancl.bench``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,27 +66,49 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
-    command, *rest = arguments
-    if command == "--version":
+    name, *rest = arguments
+    if name == "--version":
         print(f"kancl {__version__}")
         return 0
-    commands = {"run": _run, "compare": _compare, "report": _report}
-    commands |= {"reproduce": _reproduce, "tune": _tune}
-    commands |= {"list": _list, "bench": _bench, "locality": _locality}
-    commands |= {"status": _status, "doctor": _doctor}
-    if command not in commands:
-        raise ConfigError(
-            f"there is no command {command}; {nearest(command, commands)}"
-        )
-    return commands[command](rest)
+    if name not in COMMANDS:
+        raise ConfigError(f"there is no command {name}; {nearest(name, COMMANDS)}")
+    return COMMANDS[name](rest)
+
+
+def _parser(command: Callable[[list[str]], int], epilog: str = "") -> ArgumentParser:
+    """A parser whose help is the command's docstring."""
+    return ArgumentParser(
+        f"kancl {command.__name__.strip('_')}",
+        description=inspect.getdoc(command),
+        epilog=epilog,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
 
 
 def _run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "kancl run",
-        description=RUN_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Train and evaluate; every result lands in a folder under log_dir.
+
+    A run that is completed is skipped when asked for again, unless overwrite=true. One
+    that was killed resumes from its last checkpoint (every 30 s:
+    checkpoint.every_seconds) and ends with the same bytes as if nothing had been. In a
+    sweep, a run that fails or that another process is making does not stop the others;
+    the same line again makes those that are missing.
+
+    match=params (flops, width) gives the model the hidden widths at which it has as many
+    parameters (FLOPs per sample; the same widths) as the model match_to, which keeps its
+    own. Parameters are counted as they are in the end, with the heads of all experiences.
+    model.* keys that the reference knows apply to it too; match_to.* keys to it alone.
+    The depth of the matched model stays as model.hidden says; its layers become equally
+    wide.
+
+    model=FILE.yaml is a preset of one's own (preset_of: kan, and values of its keys); so
+    are strategy=, scenario=, optimizer=. In a sweep, a key that only some of the builders
+    know applies to those. hydra/launcher=joblib (or ray, submitit_slurm), if installed,
+    runs a sweep in parallel.
+
+    All keys, their defaults and meanings: kancl list
+    """
+    parser = _parser(_run)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep")
     parser.add_argument("-q", "--quiet", action="store_true", help="the table only")
@@ -179,11 +136,14 @@ def _compare(arguments: list[str]) -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "kancl report",
-        description=REPORT_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Read run folders and write what they show; nothing is trained.
+
+    Those in and below each PATH (default: logs) go into report.html, which needs no
+    network, its tables as Markdown, LaTeX and CSV, and TensorBoard runs with the mean and
+    the 95 % band over seeds. Metrics are recomputed from the raw series. Runs that failed
+    or diverged are counted and shown.
+    """
+    parser = _parser(_report)
     parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
     parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
     options = parser.parse_args(arguments)
@@ -214,7 +174,12 @@ def _report(arguments: list[str]) -> int:
 
 
 def _status(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("kancl status", description=STATUS_HELP)
+    """List the runs in a folder that are not completed.
+
+    They are running, stopped (killed, say), failed, diverged, or missing from a sweep
+    that was asked for there. The exit code is 0 if all are completed.
+    """
+    parser = _parser(_status)
     parser.add_argument("folder", nargs="?", default="logs", metavar="FOLDER")
     options = parser.parse_args(arguments)
     from kancl.runs.status import read_status, show_status
@@ -225,7 +190,12 @@ def _status(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("kancl doctor", description=DOCTOR_HELP)
+    """Check versions, the device, data files and the disk that runs go to.
+
+    One tiny run of each model is made. Each line says what to do if something is wrong;
+    the exit code is 0 if nothing is.
+    """
+    parser = _parser(_doctor)
     parser.add_argument("--log-dir", default="logs", help="where runs are to go")
     parser.add_argument("--data-dir", default=None, help="a torchvision-layout folder")
     options = parser.parse_args(arguments)
@@ -235,11 +205,20 @@ def _doctor(arguments: list[str]) -> int:
 
 
 def _tune(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "kancl tune",
-        description=TUNE_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Choose settings on held-out training images.
+
+    Every listed scenario, model and strategy gets as many trials (lists of no more
+    combinations are tried through). Keys with several values or an interval are tuned
+    where they apply:
+
+      kancl tune model=kan,mlp match=params strategy=naive,ewc \\
+        'optimizer.lr=tag(log, interval(1e-4, 1e-2))' \\
+        'strategy.ewc_lambda=tag(log, interval(1, 1e6))'
+
+    Test images are left out but one; tuning seeds are not those of the results. What was
+    chosen is written as an experiment, which kancl run experiment=FILE runs.
+    """
+    parser = _parser(_tune)
     parser.add_argument("overrides", nargs="+", metavar="key=value")
     parser.add_argument("--trials", type=int, default=20, help="of each; 20")
     parser.add_argument("--seeds", default="1000,1001,1002", help="to tune on")
@@ -267,22 +246,24 @@ def _tune(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
+    """Run a published protocol exactly, its results beside the paper's.
+
+    A row passes if its accuracy differs from the paper's by no more than
+    2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3 points, either way (a number too good fails as
+    well), or if it lies within its bounds. Runs land in run folders; the same line again
+    does what is missing. key=value says where and how to run (device=cuda, log_dir=...,
+    hydra/launcher=joblib); one that changes the protocol takes the verdicts away.
+    """
     from kancl.protocols import protocol_names
 
-    parser = argparse.ArgumentParser(
-        "kancl reproduce",
-        description=REPRODUCE_HELP,
-        epilog=f"protocols: {', '.join(protocol_names())}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _parser(_reproduce, f"protocols: {', '.join(protocol_names())}")
     parser.add_argument("protocol")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--rows", default="", help="such as none,joint,lwf/task; all")
     parser.add_argument("--seeds", type=int, help="how many; the paper's number")
     parser.add_argument("--results", default="RESULTS.md", help="file to write to")
     options = parser.parse_intermixed_args(arguments)
-    if options.seeds is not None and options.seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1, not {options.seeds}")
+    _check_positive("--seeds", options.seeds)
     from kancl.runner.studies.reproduce import reproduce
 
     judgements = reproduce(
@@ -297,32 +278,39 @@ def _reproduce(arguments: list[str]) -> int:
 
 
 def _locality(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "kancl locality",
-        description=LOCALITY_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Say what a run forgot, and which parameters carried it.
+
+    Each group is put back as it was after an experience, and that experience tested
+    again; and the overlap of experiences, known beforehand, is compared with what was
+    forgotten. The run has to be made with evaluation.locality=true, which keeps the
+    network's states. Given several runs, such as seeds, all pairs of experiences
+    together tell how well it did. Trains nothing.
+    """
+    parser = _parser(_locality)
     parser.add_argument("folder", nargs="+", help="run folders")
     parser.add_argument("--samples", type=int, help="test images per experience; all")
     options = parser.parse_args(arguments)
-    if options.samples is not None and options.samples < 1:
-        raise ConfigError(f"--samples must be at least 1, not {options.samples}")
-    from kancl.runner.diagnose import diagnose_all
+    _check_positive("--samples", options.samples)
+    from kancl.runner.diagnosis import diagnose
 
-    diagnose_all(options.folder, samples=options.samples)
+    diagnose(options.folder, samples=options.samples)
     return 0
 
 
-def exit_code(summaries: Sequence[dict[str, object]]) -> int:
-    return int(any(summary["status"] != "completed" for summary in summaries))
-
-
 def _list(arguments: list[str]) -> int:
+    """Show names and keys with their defaults and meanings.
+
+    NAME is a list (scenarios, models, strategies, optimizers, experiments, settings), one
+    name in it (ewc, ewc+replay), or a key (optimizer.lr).
+    """
+    parser = _parser(_list)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all lists if none")
+    options = parser.parse_args(arguments)
     from rich.console import Console
 
     from kancl.runner.request.listing import show_list
 
-    show_list(arguments, Console())
+    show_list(options.names, Console())
     return 0
 
 
@@ -330,5 +318,29 @@ def _bench(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in BENCHES:
         name = arguments[0] if arguments else ""
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    module = importlib.import_module(f"kancl.bench.{BENCHES[arguments[0]]}")
+    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
     return int(module.main(arguments[1:]) or 0)
+
+
+def _check_positive(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ConfigError(f"{option} must be at least 1, not {value}")
+
+
+def exit_code(summaries: Sequence[dict[str, object]]) -> int:
+    """Return 0 if all runs are completed, 1 otherwise."""
+    return int(any(summary["status"] != "completed" for summary in summaries))
+
+
+COMMANDS = {
+    "run": _run,
+    "compare": _compare,
+    "report": _report,
+    "reproduce": _reproduce,
+    "tune": _tune,
+    "list": _list,
+    "bench": _bench,
+    "locality": _locality,
+    "status": _status,
+    "doctor": _doctor,
+}

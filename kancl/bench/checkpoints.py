@@ -2,79 +2,58 @@
 
 A network of the usual size is trained on two experiences of Split MNIST (so that there
 are importances, exemplars and moments to keep), with a checkpoint every few iterations.
-What an iteration pays when none is due is timed apart: the plugin's question whether one
-is due, and the counting of batches.
+What an iteration pays when none is due is timed by itself: the plugin's question whether
+one is due, and the counting of batches.
 
     kancl bench checkpoints --iterations 60
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from statistics import median
+from timeit import timeit
 from typing import Any
 
 import torch
 
-from kancl.bench.arguments import positive
+from kancl.bench.harness import Rows, Value, command, verdict
 from kancl.benchmarks import split_mnist
 from kancl.config.schema import Checkpoint
 from kancl.models import MODELS
 from kancl.models.heads import with_head
 from kancl.observe.recorder import RecorderPlugin
 from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin
-from kancl.runner.checkpoint.retraced import Retraced
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.runner.checkpoint.replayable import ReplayableIterator
+from kancl.strategies import TrainingSetup, build
 
 PAIRS = (("mlp", "naive"), ("kan", "naive"), ("kan", "ewc"), ("kan", "replay"))
 TARGET = 0.02
+"""Largest share of the time that checkpoints may take, with one every 30 s."""
 EVERY_SECONDS = 30.0
+N_CALLS = 20_000
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one model and strategy; seconds are medians.
+def bench_checkpoints(*, iterations: int = 60) -> Iterator[Rows]:
+    """Time checkpoints of several models and strategies.
 
     Args:
-        asking: per iteration, where no checkpoint is due.
-        border: per experience, to note where it begins.
-        write: of a checkpoint inside an experience.
+        iterations: on each of the two experiences.
     """
-
-    label: str
-    iteration: float
-    asking: float
-    border: float
-    write: float
-    n_bytes: int
-
-    @property
-    def share(self) -> float:
-        """Of the time, with a checkpoint every 30 s."""
-        return self.asking / self.iteration + self.write / EVERY_SECONDS
+    for model, strategy in PAIRS:
+        with tempfile.TemporaryDirectory() as folder:
+            yield [measure(model, strategy, iterations, Path(folder))]
 
 
-class _Timed:
-    """A method that notes how long each call takes."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self._method = method
-        self.seconds: list[float] = []
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        start = time.perf_counter()
-        result = self._method(*arguments, **options)
-        self.seconds.append(time.perf_counter() - start)
-        return result
-
-
-def measure(model: str, strategy: str, iterations: int, folder: Path) -> Cost:
-    """Train ``iterations`` batches of 128 on each of two experiences."""
+def measure(
+    model: str, strategy: str, iterations: int, folder: Path
+) -> dict[str, Value]:
+    """Train ``iterations`` batches of 128 on each of two experiences; times are medians."""
     benchmark = split_mnist(train_samples=max(2 * 128, 2000), test_samples=10)
     info = benchmark.info
     torch.manual_seed(0)
@@ -87,45 +66,56 @@ def measure(model: str, strategy: str, iterations: int, folder: Path) -> Cost:
         iterations=iterations,
         plugins=[recorder],
     )
-    learner = STRATEGIES[strategy](setup)
+    learner = build(strategy, setup)
     every = max(iterations // 4, 1)
     options = Checkpoint(every_seconds=None, every_iterations=every)
-    keeper = CheckpointPlugin(CheckpointFolder(folder, {}), options)
-    keeper.attach(learner, benchmark, recorder)
-    write = keeper.write = _Timed(keeper.write)  # type: ignore[method-assign]
-    border = _Timed(keeper.at_border)
+    plugin = CheckpointPlugin(CheckpointFolder(folder, {}), options)
+    plugin.attach(learner, benchmark, recorder)
+    writes: list[float] = []
+    boundaries: list[float] = []
+    plugin.write = _timed(plugin.write, writes)  # type: ignore[method-assign]
+    at_boundary = _timed(plugin.at_boundary, boundaries)
     seconds = 0.0
     for k, experience in enumerate(list(benchmark.train_stream)[:2]):
-        border(k)
-        start, before = time.perf_counter(), sum(write.seconds)
+        at_boundary(k)
+        start, before = time.perf_counter(), sum(writes)
         learner.train(experience)
-        seconds += time.perf_counter() - start - (sum(write.seconds) - before)
-    return Cost(
-        f"{model}-{strategy}",
-        seconds / (2 * iterations),
-        asking_seconds(keeper, learner),
-        statistics.median(border.seconds),
-        statistics.median(write.seconds),
-        max(path.stat().st_size for path in folder.iterdir()),
-    )
+        seconds += time.perf_counter() - start - (sum(writes) - before)
+    none_due = _none_due_seconds(plugin, learner)
+    iteration, write = seconds / (2 * iterations), median(writes)
+    share = none_due / iteration + write / EVERY_SECONDS
+    return {
+        "run": f"{model}-{strategy}",
+        "iteration, ms": 1e3 * iteration,
+        "none due, us": 1e6 * none_due,
+        "boundary, ms": 1e3 * median(boundaries),
+        "write, ms": 1e3 * write,
+        "MiB": max(path.stat().st_size for path in folder.iterdir()) / 2**20,
+        "share of the time, %": 100 * share,
+        "target, %": 100 * TARGET,
+        "verdict": verdict(share < TARGET),
+    }
 
 
-def asking_seconds(keeper: CheckpointPlugin, learner: Any, n: int = 20_000) -> float:
-    """Per iteration: two comparisons, and one batch counted."""
-    keeper._every = 0
-    start = time.perf_counter()
-    for _ in range(n):
-        keeper.after_training_iteration(learner)
-    asking = time.perf_counter() - start
-    plain, counted = _Batches(n), Retraced(_Batches(n))
-    start = time.perf_counter()
-    for _ in plain:
-        pass
-    middle = time.perf_counter()
-    for _ in counted:
-        pass
-    counting = (time.perf_counter() - middle) - (middle - start)
-    return (asking + max(counting, 0.0)) / n
+def _timed(method: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    """The method, which then notes how long each call takes."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        result = method(*arguments, **options)
+        seconds.append(time.perf_counter() - start)
+        return result
+
+    return call
+
+
+def _none_due_seconds(plugin: CheckpointPlugin, learner: Any) -> float:
+    """What an iteration pays: two comparisons, and one batch counted."""
+    plugin._every = 0
+    asking = timeit(partial(plugin.after_training_iteration, learner), number=N_CALLS)
+    plain = timeit(lambda: deque(_Batches(), 0), number=1)
+    counted = timeit(lambda: deque(ReplayableIterator(_Batches()), 0), number=1)
+    return (asking + max(counted - plain, 0.0)) / N_CALLS
 
 
 class _Batches:
@@ -133,34 +123,8 @@ class _Batches:
 
     draws_at_start = True
 
-    def __init__(self, n: int) -> None:
-        self._n = n
-
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self._n))
+        return iter(range(N_CALLS))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 1 if a share is above 2 %."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=positive, default=60)
-    parser.add_argument("--threads", type=positive, default=1)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    print(
-        f"{'':<12} {'iteration':>10} {'none due':>9} {'border':>8} {'write':>8} "
-        f"{'size':>8}   share at every {EVERY_SECONDS:.0f} s"
-    )
-    worst = 0.0
-    for model, strategy in PAIRS:
-        with tempfile.TemporaryDirectory() as folder:
-            cost = measure(model, strategy, options.iterations, Path(folder))
-        worst = max(worst, cost.share)
-        verdict = "PASS" if cost.share < TARGET else "FAIL"
-        print(
-            f"{cost.label:<12} {1e3 * cost.iteration:>7.2f} ms {1e6 * cost.asking:>6.2f} us "
-            f"{1e3 * cost.border:>5.0f} ms {1e3 * cost.write:>5.0f} ms "
-            f"{cost.n_bytes / 2**20:>4.1f} MiB   {cost.share:.2%} (< {TARGET:.0%}: {verdict})",
-            flush=True,
-        )
-    return int(worst >= TARGET)
+main = command(bench_checkpoints)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kancl.benchmarks.image_benchmark import Benchmark, BenchmarkInfo
 from kancl.data.checks import check_count
-from kancl.data.rows import rows_dataset
+from kancl.data.rows import Store, rows_dataset
 
 CENTRES = {
     1: torch.tensor([[-0.8], [-0.4], [0.0], [0.4], [0.8]]),
@@ -25,17 +25,6 @@ REACH = {1: 0.2, 2: 0.25}
 """A phase's points lie so far to all sides of its centre."""
 SHARPNESS = {1: 300.0, 2: 100.0}
 N_POINTS = {1: 100, 2: 400}
-
-
-class PointStore:
-    """Points of a regression, where other benchmarks have images."""
-
-    def __init__(self, points: Tensor) -> None:
-        self.pixels = points
-        self.shape = (points.shape[1],)
-
-    def images(self, rows: Tensor, orders: Tensor | int) -> Tensor:
-        return self.pixels.index_select(0, rows)
 
 
 def peaks(x: Tensor) -> Tensor:
@@ -85,9 +74,9 @@ def gaussian_peaks(
     points = [
         _around(centre, REACH[dimensions], side) for centre in CENTRES[dimensions]
     ]
-    store = PointStore(torch.cat(points).to(device))
+    store = Store(torch.cat(points).to(device), (dimensions,))
     targets = peaks(torch.cat(points)).split(n_points)
-    rows = torch.arange(len(store.pixels)).split(n_points)
+    rows = torch.arange(len(store.values)).split(n_points)
     datasets = [rows_dataset(store, r, y) for r, y in zip(rows, targets)]
     scenario = with_task_labels(benchmark_from_datasets(train=datasets, test=datasets))
     info = BenchmarkInfo(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from avalanche.benchmarks import (
@@ -24,11 +23,10 @@ from kancl.benchmarks.options import ImageOptions
 from kancl.benchmarks.selection import cap, hold_out, rows_by_class
 from kancl.data.images import Images
 from kancl.data.pixels import pad_images, rotate_images, scaling
-from kancl.data.rows import ImageStore, rows_dataset
+from kancl.data.rows import Store, rows_dataset
 from kancl.metrics.score import ACCURACY, RMSE, Score
 
-# sets in Avalanche's new generators, where its own MultiHeadClassifier needs lists
-_CLASS_LISTS = (
+_CLASS_LISTS = (  # sets from Avalanche; its own MultiHeadClassifier needs lists
     "classes_in_this_experience",
     "previous_classes",
     "classes_seen_so_far",
@@ -108,34 +106,42 @@ class ExperiencePlan:
         return [self.first_id + label for label in self.classes]
 
 
-class _Part(NamedTuple):
-    """The images of one experience in one stream: rows of train or test images."""
-
-    source: str
-    rows: Tensor
-    targets: Tensor
-
-
 def assemble(
-    name: str,
-    images: Images,
-    plans: Sequence[ExperiencePlan],
-    options: ImageOptions,
+    name: str, images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
 ) -> Benchmark:
     """Build the streams.
 
     Samples stand in the order of Avalanche's own ``nc_benchmark``, so that a strategy
-    sees the same batches on both: class by class, ascending within each.
+    sees the same batches on both: class by class, ascending within each. Experiences
+    share images, unless these are turned: then each has its own.
 
     Args:
         plans: one per experience, all with equally many classes.
     """
+    pixels = torch.cat([images.train_images, images.test_images])
+    labels = torch.cat([images.train_labels, images.test_labels])
     streams = _choose(images, plans, options)
-    pixels, rows_of = _pixels(images, streams, plans, options.pad)
+    targets = {
+        stream: [
+            _targets(plan, labels[rows], options.incremental)
+            for plan, rows in zip(plans, parts)
+        ]
+        for stream, parts in streams.items()
+    }
+    pixels = pad_images(pixels, options.pad)
+    if any(plan.degrees for plan in plans):
+        turned = [
+            rotate_images(pixels[rows], plan.degrees)
+            for parts in streams.values()
+            for plan, rows in zip(plans, parts)
+        ]
+        pixels = torch.cat(turned)
+        own = iter(torch.arange(len(pixels)).split([len(part) for part in turned]))
+        streams = {stream: [next(own) for _ in plans] for stream in streams}
     _, height, width = pixels.shape
-    orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
     scale = scaling(options.normalize, images.mean, images.std)
-    store = ImageStore(
+    orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
+    store = Store(
         pixels.flatten(1).to(options.device),
         (1, height, width),
         scale,
@@ -146,12 +152,12 @@ def assemble(
         stream: [
             rows_dataset(
                 store,
-                rows_of[stream][k],
-                part.targets,
+                rows,
+                targets[stream][k],
                 order=k if orders else 0,
                 task_label=k if by_task else 0,
             )
-            for k, part in enumerate(parts)
+            for k, rows in enumerate(parts)
         ]
         for stream, parts in streams.items()
     }
@@ -161,7 +167,6 @@ def assemble(
         for experience in experiences:
             for classes in _CLASS_LISTS:
                 setattr(experience, classes, sorted(getattr(experience, classes)))
-
     n_classes = len(plans[0].classes)
     last_class = max(max(plan.class_ids) for plan in plans)
     info = BenchmarkInfo(
@@ -183,31 +188,36 @@ def assemble(
 
 def _choose(
     images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
-) -> dict[str, list[_Part]]:
-    """Decide which image is in which experience of which stream."""
-    labels = {"train": images.train_labels, "test": images.test_labels}
-    streams: dict[str, list[_Part]] = {"train": [], "test": []}
+) -> dict[str, list[Tensor]]:
+    """Decide which image is in which experience of which stream.
+
+    Returns: by stream, a tensor of rows per experience; rows of test images follow those
+        of training images.
+    """
+    n_train = len(images.train_labels)
+    labels = torch.cat([images.train_labels, images.test_labels])
+    streams: dict[str, list[Tensor]] = {"train": [], "test": []}
     for k, plan in enumerate(plans):
         seed = [options.seed, k]
         # the order in which Avalanche's generators meet these classes: that of a set
         classes = [label - plan.first_id for label in set(plan.class_ids)]
-        train, test = (rows_by_class(each, classes) for each in labels.values())
-        rows = {}
+        rows = {
+            "train": rows_by_class(images.train_labels, classes),
+            "test": rows_by_class(images.test_labels, classes) + n_train,
+        }
         if options.validation > 0:
-            held_out = hold_out(train, labels["train"], options.validation, seed)
-            rows["validation"] = train[held_out]
-            train = train[~held_out]
-        rows["train"] = cap(train, labels["train"], options.train_samples, seed)
-        rows["test"] = cap(test, labels["test"], options.test_samples, seed)
+            train = rows["train"]
+            held_out = hold_out(labels[train], options.validation, seed)
+            rows |= {"train": train[~held_out], "validation": train[held_out]}
+        rows["train"] = cap(rows["train"], labels, options.train_samples, seed)
+        rows["test"] = cap(rows["test"], labels, options.test_samples, seed)
         for stream, chosen in rows.items():
             if len(chosen) == 0:
                 raise ValueError(
                     f"validation={options.validation!r} leaves experience {k} of the "
                     f"{stream} stream without images: bring it nearer to 0.5"
                 )
-            source = "test" if stream == "test" else "train"
-            targets = _targets(plan, labels[source][chosen], options.incremental)
-            streams.setdefault(stream, []).append(_Part(source, chosen, targets))
+            streams.setdefault(stream, []).append(chosen)
     return streams
 
 
@@ -217,35 +227,3 @@ def _targets(plan: ExperiencePlan, labels: Tensor, incremental: str) -> Tensor:
     position = torch.full((max(plan.classes) + 1,), -1)
     position[torch.tensor(plan.classes)] = torch.arange(len(plan.classes))
     return position[labels]
-
-
-def _pixels(
-    images: Images,
-    streams: dict[str, list[_Part]],
-    plans: Sequence[ExperiencePlan],
-    pad: int,
-) -> tuple[Tensor, dict[str, list[Tensor]]]:
-    """All pixels that the benchmark needs, and where in them each part lies.
-
-    Experiences share images, unless these are turned: then each has its own.
-    """
-    train, test = images.train_images, images.test_images
-    sources = {"train": pad_images(train, pad), "test": pad_images(test, pad)}
-    if not any(plan.degrees for plan in plans):
-        first_row = {"train": 0, "test": len(train)}
-        return torch.cat(list(sources.values())), {
-            stream: [part.rows + first_row[part.source] for part in parts]
-            for stream, parts in streams.items()
-        }
-    turned = {
-        stream: [
-            rotate_images(sources[part.source][part.rows], plan.degrees)
-            for part, plan in zip(parts, plans)
-        ]
-        for stream, parts in streams.items()
-    }
-    every = [part for parts in turned.values() for part in parts]
-    rows = iter(torch.arange(sum(map(len, every))).split([len(part) for part in every]))
-    return torch.cat(every), {
-        stream: [next(rows) for _ in parts] for stream, parts in turned.items()
-    }

@@ -6,7 +6,7 @@ never touched, and a draw does not depend on how many others there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -35,35 +35,32 @@ def rows_by_class(labels: Tensor, classes: Iterable[int]) -> Tensor:
     return torch.cat(rows)
 
 
-def hold_out(rows: Tensor, labels: Tensor, share: float, seed: list[int]) -> Tensor:
-    """A mask over ``rows``: True for a random ``share`` of every class."""
-    generator = np.random.default_rng([_VALIDATION, *seed])
-    return _stratified(labels[rows], round(share * len(rows)), generator)
+def hold_out(labels: Tensor, share: float, seed: list[int]) -> Tensor:
+    """A mask over ``labels``: True for a random ``share`` of every class."""
+    return _stratified(labels, round(share * len(labels)), [_VALIDATION, *seed])
 
 
 def cap(rows: Tensor, labels: Tensor, limit: int | None, seed: list[int]) -> Tensor:
     """At most ``limit`` of ``rows``, random, all classes kept in proportion."""
     if limit is None or limit >= len(rows):
         return rows
-    generator = np.random.default_rng([_CAP, *seed])
-    return rows[_stratified(labels[rows], limit, generator)]
+    return rows[_stratified(labels[rows], limit, [_CAP, *seed])]
 
 
-def _stratified(labels: Tensor, n: int, generator: np.random.Generator) -> Tensor:
-    """A mask that is True ``n`` times, for each class in proportion to its number."""
-    mask = torch.zeros(len(labels), dtype=torch.bool)
-    for label, quota in zip(*_quotas(labels, n)):
-        members = torch.nonzero(labels == label).flatten()
-        chosen = generator.permutation(len(members))[:quota]
-        mask[members[torch.from_numpy(chosen)]] = True
-    return mask
+def _stratified(labels: Tensor, n: int, seed: list[int]) -> Tensor:
+    """A mask that is True ``n`` times, for each class in proportion to its number.
 
-
-def _quotas(labels: Tensor, n: int) -> tuple[Sequence[int], Sequence[int]]:
-    """Share ``n`` among the classes by largest remainder."""
+    Shares are rounded by largest remainder.
+    """
     classes, counts = (part.numpy() for part in labels.unique(return_counts=True))
     exact = counts * (n / len(labels))
     quotas = np.floor(exact + 1e-9).astype(int)
     by_remainder = np.argsort(quotas - exact, kind="stable")
     quotas[by_remainder[: n - quotas.sum()]] += 1
-    return classes.tolist(), quotas.tolist()
+    generator = np.random.default_rng(seed)
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for label, quota in zip(classes.tolist(), quotas.tolist()):
+        members = torch.nonzero(labels == label).flatten()
+        chosen = generator.permutation(len(members))[:quota]
+        mask[members[torch.from_numpy(chosen)]] = True
+    return mask

@@ -11,10 +11,12 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 from kancl.config.docstrings import argument_help, summary
 from kancl.config.presets import Preset
+from kancl.config.presets import presets as tree_presets
 from kancl.config.values import ConfigError, convert, describe, nearest
 
 
@@ -47,9 +49,10 @@ class Part:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+@cache
 def signature_options(
-    builder: Callable[..., Any], supplied: Collection[str] = ()
-) -> dict[str, Option]:
+    builder: Callable[..., Any], supplied: frozenset[str] = frozenset()
+) -> Mapping[str, Option]:
     """Read the keyword-only arguments of a function, class or dataclass.
 
     Args:
@@ -77,7 +80,7 @@ class Group:
         supplied: keyword-only arguments that the runner gives, so no user's keys.
         parts: the parts of a name, if names may be more than those of ``builders``,
             such as sums; raises ValueError for a name that stands for nothing.
-        presets: those that come with kancl, by name; read when they are needed.
+        presets: by name; those of ``configs/``, read when they are needed, if None.
     """
 
     def __init__(
@@ -86,10 +89,11 @@ class Group:
         builders: Mapping[str, Callable[..., Any]],
         supplied: Collection[str] = frozenset(),
         parts: Callable[[str], Sequence[Part]] | None = None,
-        presets: Callable[[], Mapping[str, Preset]] = dict,
+        presets: Callable[[], Mapping[str, Preset]] | None = None,
     ) -> None:
-        self.name, self.builders, self.supplied = name, builders, supplied
-        self._presets = presets
+        self.name, self.builders = name, builders
+        self.supplied = frozenset(supplied)
+        self._presets = presets or partial(tree_presets, name)
         self._builder_parts = parts or (lambda name: [Part(name, builders[name])])
 
     @property
@@ -109,9 +113,8 @@ class Group:
 
         Raises: ConfigError with the nearest name if there is no such builder.
         """
-        no_such = f"there is no {key or self.name}={name}; {nearest(name, self.names)}"
         if not isinstance(name, str):
-            raise ConfigError(no_such)
+            raise ConfigError(self._no_such(name, key))
         words = [
             self.presets[w].preset_of if w in self.presets else w
             for w in name.split("+")
@@ -119,7 +122,7 @@ class Group:
         try:
             self._builder_parts("+".join(words))
         except KeyError as error:
-            raise ConfigError(no_such) from error
+            raise ConfigError(self._no_such(name, key)) from error
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return "+".join(words)
@@ -174,6 +177,9 @@ class Group:
         if name in self.presets and self.presets[name].help:
             return self.presets[name].help
         return " + ".join(summary(part.builder) for part in self.parts(name))
+
+    def _no_such(self, name: object, key: str) -> str:
+        return f"there is no {key or self.name}={name}; {nearest(name, self.names)}"
 
     def _dealt(
         self, parts: Sequence[Part], options: Mapping[str, Any], name: object

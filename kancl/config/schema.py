@@ -176,8 +176,10 @@ class RunConfig:
 
 
 GROUPS = ("scenario", "model", "strategy", "optimizer")
+CHOICES = (*GROUPS, "match_to")
+"""Keys that name a builder; that of ``match_to`` is a model."""
 
-SECTIONS = {
+SECTIONS: dict[str, Any] = {
     name: kind
     for name, kind in get_type_hints(RunConfig).items()
     if is_dataclass(kind) and kind is not Choice
@@ -189,17 +191,20 @@ _INSIDE_GROUPS = {
     "reset_optimizer": "optimizer.reset_each_experience",
     "schedule": "optimizer.schedule",
 }
-_NESTED = {*GROUPS, *SECTIONS, "match_to"}
+_NESTED = {*CHOICES, *SECTIONS}
 
 FIXED = {
     _INSIDE_GROUPS.get(name, name): option
-    for name, option in signature_options(RunConfig, _NESTED).items()
+    for name, option in signature_options(RunConfig, frozenset(_NESTED)).items()
 } | {
     f"{section}.{name}": replace(option, name=f"{section}.{name}")
     for section, kind in SECTIONS.items()
     for name, option in signature_options(kind).items()
 }
 """All keys that no builder brings; an option's name is its path in a RunConfig."""
+
+TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
+"""Keys of the outermost level."""
 
 NOT_HASHED = (
     "device",

@@ -12,11 +12,16 @@ from typing import Any
 from kancl.config.files import flat, nested
 from kancl.config.groups import Group, Option
 from kancl.config.presets import is_name
-from kancl.config.schema import FIXED, GROUPS, NOT_HASHED, SECTIONS, Choice, RunConfig
+from kancl.config.schema import (
+    CHOICES,
+    FIXED,
+    NOT_HASHED,
+    SECTIONS,
+    TOP,
+    Choice,
+    RunConfig,
+)
 from kancl.config.values import ConfigError, convert, nearest
-
-CHOICES = (*GROUPS, "match_to")
-"""Keys that name a builder; ``match_to`` is one of models."""
 
 
 def all_options(
@@ -43,21 +48,21 @@ def typed(mapping: Mapping[str, Any], groups: Mapping[str, Group]) -> RunConfig:
         given["match_to"] = {"name": given["match_to"]}
     values = flat(given)
     _refuse_targets(values)
+    for key in values:
+        if key.partition(".")[0] not in TOP:
+            raise ConfigError(f"{key} is not a key; {nearest(key, TOP)}")
     choices: dict[str, Choice] = {}
     names: dict[str, str] = {}  # whose options these choices have
     for key in CHOICES:
         if not isinstance(given.get(key) or {}, Mapping):
             raise ConfigError(f"{key} takes keys such as {key}.name, not {given[key]}")
-        name, preset_of = values.pop(f"{key}.name", None), values.pop(
-            f"{key}.preset_of", ""
-        )
+        name = values.pop(f"{key}.name", None)
+        preset_of = values.pop(f"{key}.preset_of", "")
         choices[key], names[key] = _choice(key, name, preset_of, group_of(groups, key))
     options = all_options(groups, names)
     for key, value in values.items():
-        is_empty = value in (None, {}) and any(
-            known.startswith(f"{key}.") for known in options
-        )
-        if key not in options and not is_empty:
+        is_empty_section = key in TOP and value in (None, {})
+        if key not in options and not is_empty_section:
             raise ConfigError(unknown_key(key, options, groups, names))
     checked = {
         key: convert(values.get(key, option.default), option.annotation, key)

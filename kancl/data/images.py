@@ -23,7 +23,7 @@ from torch import Tensor
 from kancl.data.checks import check_choice
 
 _FILES = {
-    # name: (IDX dimensions, the first is the number of images)
+    # name: sizes of the array, the first is the number of images
     "train-images-idx3-ubyte": (60_000, 28, 28),
     "train-labels-idx1-ubyte": (60_000,),
     "t10k-images-idx3-ubyte": (10_000, 28, 28),
@@ -37,74 +37,62 @@ class Source:
 
     Args:
         torchvision_name: class in ``torchvision.datasets`` and folder in ``data_dir``.
-        md5: of the uncompressed files, in the order train images, train labels, test
-            images, test labels; None if nobody publishes them.
-        gz_md5: of the ``.gz`` files, needed only where ``md5`` is None.
         mean, std: of the training pixels scaled to [0, 1].
+        md5: of the four files, in the order of ``_FILES``.
+        md5_of_gz: whether that is of the ``.gz`` files, not of the uncompressed ones.
     """
 
     title: str
     torchvision_name: str
-    md5: tuple[str, ...] | None
-    gz_md5: tuple[str, ...] | None
+    class_names: tuple[str, ...]
     mean: float
     std: float
-    class_names: tuple[str, ...]
+    md5: tuple[str, ...]
+    md5_of_gz: bool = False
 
+
+_CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 
 SOURCES = {
     "mnist": Source(
         title="MNIST",
         torchvision_name="MNIST",
+        class_names=tuple("0123456789"),
+        mean=0.1307,
+        std=0.3081,
         md5=(
             "6bbc9ace898e44ae57da46a324031adb",
             "a25bea736e30d166cdddb491f175f624",
             "2646ac647ad5339dbf082846283269ea",
             "27ae3e4e09519cfbb04c329615203637",
         ),
-        gz_md5=None,
-        mean=0.1307,
-        std=0.3081,
-        class_names=tuple("0123456789"),
     ),
     "fashion_mnist": Source(
         title="Fashion-MNIST",
         torchvision_name="FashionMNIST",
+        class_names=tuple(_CLOTHES.split(",")),
+        mean=0.2860,
+        std=0.3530,
         md5=(
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "9018921c3c673c538a1fc5bad174d6f9",
             "8181f5470baa50b63fa0f6fddb340f0a",
             "15d484375f8d13e6eb1aabb0c3f46965",
         ),
-        gz_md5=None,
-        mean=0.2860,
-        std=0.3530,
-        class_names=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
     ),
     "kmnist": Source(
         title="KMNIST",
         torchvision_name="KMNIST",
-        md5=None,
-        gz_md5=(
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        mean=0.1918,
+        std=0.3483,
+        md5=(
             "bdb82020997e1d708af4cf47b453dcf7",
             "e144d726b3acfaa3e44228e80efcd344",
             "5c965bf0a639b31b8f53240b1b52f4d7",
             "7320c461ea6c1c855c0b718fb2a4b134",
         ),
-        mean=0.1918,
-        std=0.3483,
-        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        md5_of_gz=True,
     ),
 }
 
@@ -141,103 +129,95 @@ def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> I
         there nor to be had.
     """
     check_choice("dataset", dataset, SOURCES)
-    source = SOURCES[dataset]
-    if data_dir is None:
-        if dataset != "mnist":
-            raise ValueError(
-                f"{source.title} does not come with kancl: give data_dir=FOLDER, with "
-                f"its files in FOLDER/{source.torchvision_name}/raw, or an empty folder "
-                "to download them into."
-            )
+    if data_dir is not None:
+        return _downloaded(dataset, Path(data_dir).expanduser())
+    if dataset == "mnist":
         return _shipped_mnist()
-    folder = Path(data_dir).expanduser() / source.torchvision_name / "raw"
-    missing = [name for name in _FILES if _find(folder, name) is None]
-    if missing:
-        _download(source, Path(data_dir).expanduser(), missing)
-    remedy = "delete it, and it will be downloaded again"
-    return _read_folder(dataset, folder, remedy)
+    source = SOURCES[dataset]
+    raise ValueError(
+        f"{source.title} does not come with kancl: give data_dir=FOLDER, with its files "
+        f"in FOLDER/{source.torchvision_name}/raw, or an empty folder to download them "
+        "into."
+    )
 
 
 @functools.cache
 def _shipped_mnist() -> Images:
-    return _read_folder(
-        "mnist", Path(__file__).parent / "mnist", "install kancl again to restore it"
-    )
+    folder = Path(__file__).parent / "mnist"
+    return _read_folder("mnist", folder, "install kancl again to restore it")
+
+
+def _downloaded(dataset: str, data_dir: Path) -> Images:
+    source = SOURCES[dataset]
+    folder = data_dir / source.torchvision_name / "raw"
+    missing = [name for name in _FILES if not _candidates(folder, name)]
+    if missing:
+        _download(source, data_dir, folder, missing)
+    return _read_folder(dataset, folder, "delete it, and it will be downloaded again")
 
 
 def _read_folder(dataset: str, folder: Path, remedy: str) -> Images:
     source = SOURCES[dataset]
-    arrays = []
-    for position, name in enumerate(_FILES):
-        path = _find(folder, name)
-        assert path is not None
-        arrays.append(torch.from_numpy(_read_idx(path, source, position, remedy)))
+    train_images, train_labels, test_images, test_labels = (
+        torch.from_numpy(
+            _read_idx(_candidates(folder, name)[0], source, position, remedy)
+        )
+        for position, name in enumerate(_FILES)
+    )
     return Images(
         name=dataset,
-        train_images=arrays[0],
-        train_labels=arrays[1].long(),
-        test_images=arrays[2],
-        test_labels=arrays[3].long(),
+        train_images=train_images,
+        train_labels=train_labels.long(),
+        test_images=test_images,
+        test_labels=test_labels.long(),
         class_names=source.class_names,
         mean=source.mean,
         std=source.std,
     )
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    """The file called ``name`` or ``name.gz``; the latter first, it can be checked."""
-    for path in (folder / f"{name}.gz", folder / name):
-        if path.is_file():
-            return path
-    return None
+def _candidates(folder: Path, name: str) -> list[Path]:
+    """The files called ``name.gz``, which can always be checked, and ``name``."""
+    return [p for p in (folder / f"{name}.gz", folder / name) if p.is_file()]
 
 
 def _read_idx(path: Path, source: Source, position: int, remedy: str) -> np.ndarray:
     """Decode one IDX file: a 4-byte magic number, the sizes, then the bytes."""
+
+    def damaged(how: str, verdict: str = "damaged") -> ValueError:
+        return ValueError(f"{path} is {verdict}: {how}; {remedy}.")
+
     shape = list(_FILES.values())[position]
-    raw = path.read_bytes()
-    content = raw
+    raw = content = path.read_bytes()
     if path.suffix == ".gz":
         try:
             content = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error):
-            raise ValueError(
-                f"{path} is damaged: it is not a whole gzip file; {remedy}."
-            ) from None
+            raise damaged("it is not a whole gzip file") from None
     header = np.array([0x0800 + len(shape), *shape], dtype=">u4").tobytes()
     expected_length = len(header) + int(np.prod(shape))
     if len(content) != expected_length or not content.startswith(header):
-        raise ValueError(
-            f"{path} is damaged: expected {expected_length:,} bytes that start with the "
-            f"IDX header of a {' x '.join(map(str, shape))} array, got "
-            f"{len(content):,} bytes; {remedy}."
+        raise damaged(
+            f"expected {expected_length:,} bytes that start with the IDX header of a "
+            f"{' x '.join(map(str, shape))} array, got {len(content):,} bytes"
         )
-    if source.md5 is not None:
-        checksums = [(source.md5[position], content)]
-    elif source.gz_md5 is not None and path.suffix == ".gz":
-        checksums = [(source.gz_md5[position], raw)]
-    else:
-        checksums = []
-    for expected, checked in checksums:
-        actual = hashlib.md5(checked, usedforsecurity=False).hexdigest()
-        if actual != expected:
-            raise ValueError(
-                f"{path} is damaged or altered: expected md5 {expected}, got {actual}; "
-                f"{remedy}."
+    if path.suffix == ".gz" or not source.md5_of_gz:
+        checked = raw if source.md5_of_gz else content
+        md5 = hashlib.md5(checked, usedforsecurity=False).hexdigest()
+        if md5 != source.md5[position]:
+            raise damaged(
+                f"expected md5 {source.md5[position]}, got {md5}", "damaged or altered"
             )
     array = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()
     if len(shape) == 1 and array.max() >= len(source.class_names):
-        raise ValueError(
-            f"{path} is damaged: it holds label {array.max()}, expected 0 to "
-            f"{len(source.class_names) - 1}; {remedy}."
-        )
+        last = len(source.class_names) - 1
+        raise damaged(f"it holds label {array.max()}, expected 0 to {last}")
     return array
 
 
-def _download(source: Source, data_dir: Path, missing: list[str]) -> None:
+def _download(source: Source, data_dir: Path, folder: Path, missing: list[str]) -> None:
     from torchvision import datasets
 
-    folder = data_dir / source.torchvision_name / "raw"
     made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # one line per failed mirror

@@ -9,7 +9,8 @@ collating, and where one sampler decides alone, its order is taken at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,82 +24,55 @@ from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
     DataLoader,
-    Dataset,
     RandomSampler,
     SequentialSampler,
 )
 
-from kancl.data.rows import FoundRows, find_rows
+from kancl.data.rows import ResolvedRows, resolve_rows
+
+Fetch = Callable[[Tensor], list[Any]]
+"""Gives the batch of the samples at these indices."""
 
 
-class _Batches(Dataset):
-    """Found rows as a data set that hands out ready batches."""
+def whole_batches(loader: Any, iterations: int | None = None) -> Any:
+    """The batches of ``loader``, fetched at once where the data allow it.
 
-    def __init__(self, found: FoundRows) -> None:
-        self._found = found
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        return self._found.batch(indices)
-
-
-def _ready(batch: list[Any]) -> list[Any]:
-    return batch
-
-
-def _batches(
-    found: FoundRows, sampler: MultiDatasetSampler, generator: torch.Generator | None
-) -> Iterator[list[Any]]:
-    """What a DataLoader with this batch sampler and generator would give."""
-    torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
-    if _at_once(sampler, generator):
-        indices = _order_at_once(sampler.samplers[0], sampler.never_ending)
-    else:
-        indices = (torch.from_numpy(np.array(batch)) for batch in sampler)
-    for index in indices:
-        yield found.batch(index)
-
-
-def _at_once(sampler: MultiDatasetSampler, generator: torch.Generator | None) -> bool:
-    return len(sampler.samplers) == 1 and _decides_ahead(sampler.samplers[0], generator)
-
-
-def _decides_ahead(sampler: Any, generator: torch.Generator | None) -> bool:
-    """Whether all draws that a batch sampler makes in a pass follow from its first.
-
-    Then nothing else can draw in between, and the whole order may be taken at the start.
+    Args:
+        loader: an Avalanche loader or torch's DataLoader.
+        iterations: give exactly so many full batches instead of one pass.
+    Returns: a loader; ``loader`` itself where there is nothing to replace.
+    Raises: ValueError if ``iterations`` is set and the loader has no batch size.
     """
-    if type(sampler) is not BatchSampler:
-        return False
-    inner = sampler.sampler
-    if type(inner) is RandomSampler:
-        return inner.generator is generator
-    return type(inner) is SequentialSampler
-
-
-def _order_at_once(sampler: BatchSampler, never_ending: bool) -> Iterator[Tensor]:
-    """The indices of each batch; pass after pass if it never ends."""
-    while True:
-        order = np.fromiter(sampler.sampler, np.int64)
-        if sampler.drop_last:
-            order = order[: len(sampler) * sampler.batch_size]
-        yield from torch.from_numpy(order).split(sampler.batch_size)
-        if not never_ending:
-            return
+    if isinstance(loader, (WholeBatchLoader, EndlessLoader)):
+        return loader
+    if isinstance(loader, MultiDatasetDataLoader):
+        datasets, batch_sizes = loader.datasets, loader.batch_sizes
+        collate_fn = loader.loader_kwargs["collate_fn"]
+    elif isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+        datasets, batch_sizes = [loader.dataset], [loader.batch_size]
+        collate_fn = loader.collate_fn
+    else:
+        datasets, batch_sizes, collate_fn = [], [None], None
+    if iterations is None:
+        resolved = resolve_rows(datasets)
+        return loader if resolved is None else WholeBatchLoader(loader, resolved)
+    if None in batch_sizes:
+        raise ValueError(
+            f"iterations={iterations} needs a loader with a batch size, got "
+            f"{type(loader).__name__}: train by epochs instead"
+        )
+    return EndlessLoader(datasets, batch_sizes, iterations, collate_fn)
 
 
 class WholeBatchLoader:
-    """Iterate an Avalanche loader's batches, each fetched at once.
+    """Iterate a loader's batches, each fetched at once.
 
     Samples lie on the device already: worker processes and pinned memory of the loader
     are ignored.
     """
 
-    def __init__(self, loader: MultiDatasetDataLoader, found: FoundRows) -> None:
-        self._loader = loader
-        self._found = found
+    def __init__(self, loader: Any, resolved: ResolvedRows) -> None:
+        self._loader, self._fetch = loader, resolved.batch
         self.draws_at_start = False
         """Whether the pass under way draws no random number after its first batch."""
 
@@ -106,7 +80,15 @@ class WholeBatchLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[list[Any]]:
+        sampler, generator = self._sampler()
+        ahead = _decides_ahead(sampler, generator)
+        self.draws_at_start = ahead and not getattr(sampler, "never_ending", False)
+        yield from _batches(self._fetch, sampler, generator)
+
+    def _sampler(self) -> tuple[Any, torch.Generator | None]:
         loader = self._loader
+        if isinstance(loader, DataLoader):
+            return loader.batch_sampler, loader.generator
         samplers = loader._create_samplers(
             loader.datasets,
             loader.batch_sizes,
@@ -120,9 +102,7 @@ class WholeBatchLoader:
             oversample_small_datasets=loader.oversample_small_datasets,
             never_ending=loader.never_ending,
         )
-        generator = loader.loader_kwargs.get("generator")
-        self.draws_at_start = not loader.never_ending and _at_once(sampler, generator)
-        yield from _batches(self._found, sampler, generator)
+        return sampler, loader.loader_kwargs.get("generator")
 
 
 class EndlessLoader:
@@ -141,13 +121,16 @@ class EndlessLoader:
         datasets: Sequence[Any],
         batch_sizes: Sequence[int],
         iterations: int,
-        collate_fn: Any = None,
+        collate_fn: Callable[[list[Any]], list[Any]],
     ) -> None:
-        self._datasets = list(datasets)
-        self._batch_sizes = list(batch_sizes)
+        self._datasets, self._batch_sizes = list(datasets), list(batch_sizes)
         self._iterations = iterations
-        self._collate_fn = collate_fn
-        self._found = find_rows(self._datasets)
+        resolved = resolve_rows(self._datasets)
+        if resolved is not None:
+            self._fetch: Fetch = resolved.batch
+        else:
+            samples: Any = ConcatDataset(self._datasets)
+            self._fetch = lambda index: collate_fn([samples[int(i)] for i in index])
 
     def __len__(self) -> int:
         return self._iterations
@@ -164,56 +147,47 @@ class EndlessLoader:
             for dataset, batch_size in zip(self._datasets, self._batch_sizes)
         ]
         sampler = MultiDatasetSampler(self._datasets, samplers, never_ending=True)
-        if self._found is not None:
-            batches = _batches(self._found, sampler, generator)
-        else:
-            batches = iter(
-                DataLoader(
-                    ConcatDataset(self._datasets),
-                    batch_sampler=sampler,
-                    collate_fn=self._collate_fn,
-                    generator=generator,
-                )
-            )
-        for _ in range(self._iterations):
-            yield next(batches)
+        batches = _batches(self._fetch, sampler, generator)
+        yield from islice(batches, self._iterations)
 
 
-def whole_batches(loader: Any, iterations: int | None = None) -> Any:
-    """The same batches as ``loader`` gives, fetched at once where the data allow it.
+def _batches(
+    fetch: Fetch, sampler: Any, generator: torch.Generator | None
+) -> Iterator[list[Any]]:
+    """What a DataLoader with this batch sampler and generator would give."""
+    torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
+    if _decides_ahead(sampler, generator):
+        indices = _order_at_once(sampler)
+    else:
+        indices = (torch.from_numpy(np.array(batch)) for batch in sampler)
+    yield from map(fetch, indices)
 
-    Args:
-        loader: an Avalanche loader or torch's DataLoader.
-        iterations: give exactly so many full batches instead of one pass.
-    Returns: a loader; ``loader`` itself where there is nothing to replace.
-    Raises: ValueError if ``iterations`` is set and the loader has no batch size.
+
+def _decides_ahead(sampler: Any, generator: torch.Generator | None) -> bool:
+    """Whether all draws that a batch sampler makes in a pass follow from its first.
+
+    Then nothing else can draw in between, and the whole order may be taken at the start.
     """
-    if isinstance(loader, (WholeBatchLoader, EndlessLoader)):
-        return loader
-    if iterations is not None:
-        if isinstance(loader, MultiDatasetDataLoader):
-            collate_fn = loader.loader_kwargs["collate_fn"]
-            return EndlessLoader(
-                loader.datasets, loader.batch_sizes, iterations, collate_fn
-            )
-        if isinstance(loader, DataLoader) and loader.batch_size is not None:
-            return EndlessLoader(
-                [loader.dataset], [loader.batch_size], iterations, loader.collate_fn
-            )
-        raise ValueError(
-            f"iterations={iterations} needs a loader with a batch size, got "
-            f"{type(loader).__name__}: train by epochs instead"
-        )
-    if isinstance(loader, MultiDatasetDataLoader):
-        found = find_rows(loader.datasets)
-        return loader if found is None else WholeBatchLoader(loader, found)
-    if isinstance(loader, DataLoader):
-        found = find_rows([loader.dataset])
-        if found is not None:
-            return DataLoader(
-                _Batches(found),
-                batch_sampler=loader.batch_sampler,
-                collate_fn=_ready,
-                generator=loader.generator,
-            )
-    return loader
+    single = _single(sampler)
+    inner = getattr(single, "sampler", None)
+    if type(single) is BatchSampler and type(inner) is RandomSampler:
+        return inner.generator is generator
+    return type(single) is BatchSampler and type(inner) is SequentialSampler
+
+
+def _order_at_once(sampler: Any) -> Iterator[Tensor]:
+    """The indices of each batch; pass after pass if it never ends."""
+    single = _single(sampler)
+    while True:
+        order = np.fromiter(single.sampler, np.int64)
+        if single.drop_last:
+            order = order[: len(single) * single.batch_size]
+        yield from torch.from_numpy(order).split(single.batch_size)
+        if not getattr(sampler, "never_ending", False):
+            return
+
+
+def _single(sampler: Any) -> Any:
+    """The one sampler that decides alone, or whatever there is instead."""
+    samplers = getattr(sampler, "samplers", [sampler])
+    return samplers[0] if len(samplers) == 1 else None

@@ -1,17 +1,18 @@
 """Avalanche data sets over one tensor of images, from which batches come by index.
 
-An :class:`ImageStore` holds every image of a benchmark once, as bytes, on the device. An
+A :class:`Store` holds every image of a benchmark once, as bytes, on the device. An
 experience is a list of row numbers of it, with a pixel order for permuted images, so
-that no experience copies images. :func:`find_rows` looks through any tree that
-Avalanche's ``subset`` and ``concat`` have built (replay buffers, cumulative data) and
-finds those row numbers again.
+that no experience copies images. Avalanche's ``subset`` and ``concat`` build trees over
+such experiences (replay buffers, cumulative data); :func:`sample_source` looks through
+any of them, and :func:`resolve_rows` finds the row numbers again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,40 +28,33 @@ from torch.utils.data import Dataset, default_collate
 from kancl.data.pixels import Scaling
 
 
-class Store(Protocol):
-    """Where a benchmark keeps what its networks are fed."""
-
-    @property
-    def pixels(self) -> Tensor:
-        """``(n, ...)``, one row per sample, on the device."""
-
-    def images(self, rows: Tensor, orders: Tensor | int) -> Tensor:
-        """The inputs at ``rows``, float32."""
-
-
 @dataclass(frozen=True, eq=False)
-class ImageStore:
-    """All images of a benchmark.
+class Store:
+    """All inputs of a benchmark.
 
     Args:
-        pixels: ``(n_images, height * width)`` uint8.
-        shape: ``(1, height, width)``.
+        values: ``(n, ...)``, one row per sample: bytes of images as ``(n, height *
+            width)``, or points of a regression, float32.
+        shape: of one input, ``(1, height, width)``.
+        scaling: of bytes; None: values are fed as they are.
         pixel_orders: ``(n_orders, height * width)``: in order o, row r is shown as
-            ``pixels[r][pixel_orders[o]]``; None: no image is permuted.
+            ``values[r][pixel_orders[o]]``; None: no image is permuted.
     """
 
-    pixels: Tensor
-    shape: tuple[int, int, int]
-    scaling: Scaling
+    values: Tensor
+    shape: tuple[int, ...]
+    scaling: Scaling | None = None
     pixel_orders: Tensor | None = None
 
-    def images(self, rows: Tensor, orders: Tensor | int) -> Tensor:
-        """The images at ``rows``, ``(n, 1, height, width)`` float32.
+    def inputs(self, rows: Tensor, orders: Tensor | int) -> Tensor:
+        """The inputs at ``rows``, ``(n, *shape)`` float32.
 
         Args:
             orders: pixel order of each row, or one for all of them.
         """
-        x = self.scaling(self.pixels.index_select(0, rows))
+        x = self.values.index_select(0, rows)
+        if self.scaling is not None:
+            x = self.scaling(x)
         if self.pixel_orders is not None:
             if isinstance(orders, int):
                 x = x.index_select(1, self.pixel_orders[orders])
@@ -69,33 +63,86 @@ class ImageStore:
         return x.view(-1, *self.shape)
 
 
-class ImageRows(Dataset):
+@dataclass(eq=False)
+class StoredSamples(Dataset):
     """Rows of a store with their targets: the leaf of Avalanche's data set trees.
 
     Args:
-        rows: ``(n,)`` row numbers in ``store.pixels``, on its device.
+        rows: ``(n,)`` row numbers in the store, on its device.
         targets: ``(n,)`` int64 classes or float32 values, on the same device.
         order: pixel order of these images, if the store has any.
     """
 
-    def __init__(
-        self, store: Store, rows: Tensor, targets: Tensor, order: int = 0
-    ) -> None:
-        self.store = store
-        self.rows = rows
-        self.targets = targets
-        self.order = order
+    store: Store
+    rows: Tensor
+    targets: Tensor
+    order: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, float]:
         row = self.rows[index].reshape(1)
-        return self.store.images(row, self.order)[0], self.targets[index].item()
+        return self.store.inputs(row, self.order)[0], self.targets[index].item()
 
 
 @dataclass(frozen=True, eq=False)
-class FoundRows:
+class SampleSource:
+    """Where each sample of data sets comes from: row ``position`` of ``leaves[leaf]``.
+
+    Args:
+        leaf, position: of each sample, ``(n,)``.
+        task_labels: ``(n,)``, None if samples carry none.
+        others: further attributes that samples carry (DER's logits), by name.
+    """
+
+    leaves: list[StoredSamples]
+    leaf: np.ndarray
+    position: np.ndarray
+    task_labels: np.ndarray | None
+    others: dict[str, DataAttribute]
+
+
+def sample_source(
+    datasets: Sequence[Dataset], *, plain: bool = False
+) -> SampleSource | None:
+    """The leaves behind the concatenation of ``datasets``, and the rows taken of them.
+
+    Args:
+        plain: no transform may be in the way.
+    Returns: None for foreign data, or data sets that carry different attributes.
+    """
+    leaves: list[StoredSamples] = []
+    parts, carried = [], []
+    for dataset in datasets:
+        if not isinstance(dataset, AvalancheDataset):
+            return None
+        tree = dataset._flat_data
+        group = tree._transform_groups.current_group if plain else None
+        places = _places(tree, leaves, group)
+        if places is None:
+            return None
+        parts.append(places)
+        attributes = dataset._data_attributes.values()
+        carried.append({a.name: a for a in attributes if a.use_in_getitem})
+    if not leaves or any(each.keys() != carried[0].keys() for each in carried):
+        return None
+    labels = [each.pop("targets_task_labels", None) for each in carried]
+    others = {
+        name: reduce(lambda a, b: a.concat(b), [each[name] for each in carried])
+        for name in carried[0]
+    }
+    leaf, position = np.concatenate(parts, 1)
+    task_labels = (
+        None
+        if labels[0] is None
+        else np.concatenate([integers(each.data) for each in labels])
+    )
+    return SampleSource(leaves, leaf, position, task_labels, others)
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedRows:
     """What a data set consists of, sample by sample and in its order.
 
     Args:
@@ -123,7 +170,7 @@ class FoundRows:
         if isinstance(orders, Tensor):
             orders = orders.index_select(0, index)
         batch: list[Any] = [
-            self.store.images(self.rows.index_select(0, index), orders),
+            self.store.inputs(self.rows.index_select(0, index), orders),
             self.targets.index_select(0, index),
         ]
         if self.task_labels is not None:
@@ -133,6 +180,58 @@ class FoundRows:
         return batch
 
 
+def resolve_rows(datasets: Sequence[Dataset]) -> ResolvedRows | None:
+    """The rows behind the concatenation of ``datasets``, in order.
+
+    Returns: None as for ``sample_source``, if part of the data lies in another store, or
+        if a transform is to be applied to samples.
+    """
+    source = sample_source(datasets, plain=True)
+    if source is None or len({id(leaf.store) for leaf in source.leaves}) > 1:
+        return None
+    leaves, store = source.leaves, source.leaves[0].store
+
+    def on_device(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(leaves[0].rows.device)
+
+    starts = np.cumsum([0, *map(len, leaves)])
+    index = on_device(starts[source.leaf] + source.position)
+    orders = np.array([leaf.order for leaf in leaves])[source.leaf]
+    one_order = len(orders) > 0 and bool((orders == orders[0]).all())
+    labels = source.task_labels
+    return ResolvedRows(
+        store=store,
+        rows=torch.cat([leaf.rows for leaf in leaves])[index],
+        targets=torch.cat([leaf.targets for leaf in leaves])[index],
+        orders=int(orders[0]) if one_order else on_device(orders),
+        task_labels=None if labels is None else on_device(labels),
+        others=tuple(source.others.values()),
+    )
+
+
+def as_tensors(
+    dataset: AvalancheDataset, limit: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole data set as tensors ``(x, y, task_labels)``, order kept.
+
+    Any other data set than ours is read sample by sample.
+
+    Args:
+        limit: take only so many samples, at even distances (Avalanche sorts experiences
+            by class: the first ones would all show one class).
+    """
+    positions = torch.arange(len(dataset))
+    if limit is not None and limit < len(dataset):
+        positions = positions * len(dataset) // limit
+        positions = positions[:limit]
+    resolved = resolve_rows([dataset])
+    if resolved is not None:
+        x, y, *labels = resolved.batch(positions)
+    else:
+        x, y, *labels = default_collate([dataset[int(i)] for i in positions])
+    return x, y, labels[0] if labels else torch.zeros_like(y)
+
+
 class RowsDataset(TaskAwareSupervisedClassificationDataset):
     """Avalanche's classification data set that also gives many samples at once.
 
@@ -140,22 +239,24 @@ class RowsDataset(TaskAwareSupervisedClassificationDataset):
     set for ``__getitems__`` and then collate the samples as usual.
     """
 
-    _found: FoundRows | None = None
+    _resolved: ResolvedRows | None = None
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        if self._found is None:
-            self._found = find_rows([self])
-        if self._found is None:  # a transform or foreign data was added
+        if self._resolved is None:
+            self._resolved = resolve_rows([self])
+        if self._resolved is None:  # a transform or foreign data was added
             return [self[index] for index in indices]
-        x, *labels = self._found.batch(indices)
-        n_plain = len(labels) - len(self._found.others)
+        x, *labels = self._resolved.batch(indices)
+        n_plain = len(labels) - len(self._resolved.others)
         columns = [column.tolist() for column in labels[:n_plain]]
         columns += [list(column) for column in labels[n_plain:]]
         return [list(sample) for sample in zip(x.unbind(0), *columns)]
 
     def _shallow_clone_dataset(self) -> RowsDataset:
         clone = super()._shallow_clone_dataset()
-        clone._found = None  # the clone is about to get other transforms or attributes
+        clone._resolved = (
+            None  # the clone is about to get other transforms or attributes
+        )
         return clone
 
 
@@ -180,128 +281,40 @@ def rows_dataset(
     task_label: int = 0,
 ) -> RowsDataset:
     """A data set of ``rows`` of ``store``, all of one task."""
-    device = store.pixels.device
-    leaf = ImageRows(store, rows.to(device), targets.to(device), order)
-    return RowsDataset(
-        [leaf],
-        data_attributes=[
-            _Targets(targets),
-            TaskLabels(ConstantSequence(task_label, len(rows))),
-        ],
-    )
+    device = store.values.device
+    leaf = StoredSamples(store, rows.to(device), targets.to(device), order)
+    labels = TaskLabels(ConstantSequence(task_label, len(rows)))
+    return RowsDataset([leaf], data_attributes=[_Targets(targets), labels])
 
 
-def find_rows(datasets: Sequence[Dataset]) -> FoundRows | None:
-    """The rows behind the concatenation of ``datasets``, in order.
-
-    Returns: None if part of the data does not lie in one and the same store, or if a
-        transform is to be applied to samples.
-    """
-    parts = [_find_in_dataset(dataset) for dataset in datasets]
-    found = _concat(parts)
-    if found is not None and isinstance(found.orders, Tensor):
-        distinct = found.orders.unique()
-        if len(distinct) == 1:
-            found = replace(found, orders=int(distinct))
-    return found
+# looking through Avalanche's trees
 
 
-def as_tensors(
-    dataset: AvalancheDataset, limit: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole data set as tensors ``(x, y, task_labels)``, order kept.
-
-    Any other data set than ours is read sample by sample.
+def _places(
+    data: Any, leaves: list[StoredSamples], group: str | None
+) -> np.ndarray | None:
+    """``(2, n)``: leaf and row of each sample of a tree; None for foreign data.
 
     Args:
-        limit: take only so many samples, at even distances (Avalanche sorts experiences
-            by class: the first ones would all show one class).
+        leaves: those met so far, by number; further ones are added.
+        group: if given, the transform group in use (Avalanche's "train" or "eval"): a
+            tree with a transform in it is foreign too.
     """
-    positions = torch.arange(len(dataset))
-    if limit is not None and limit < len(dataset):
-        positions = positions * len(dataset) // limit
-        positions = positions[:limit]
-    found = find_rows([dataset])
-    if found is not None:
-        x, y, *labels = found.batch(positions)
-    else:
-        x, y, *labels = default_collate([dataset[int(i)] for i in positions])
-    return x, y, labels[0] if labels else torch.zeros_like(y)
-
-
-def _find_in_dataset(dataset: Any) -> FoundRows | None:
-    if not isinstance(dataset, AvalancheDataset):
+    if isinstance(data, StoredSamples):
+        if not any(leaf is data for leaf in leaves):
+            leaves.append(data)
+        (number,) = (k for k, leaf in enumerate(leaves) if leaf is data)
+        return np.stack([np.full(len(data), number), np.arange(len(data))])
+    if not isinstance(data, FlatData) or (group and _has_transform(data, group)):
         return None
-    tree = dataset._flat_data
-    found = _find_in_tree(tree, tree._transform_groups.current_group)
-    if found is None:
-        return None
-    carried = {a.name: a for a in dataset._data_attributes.values() if a.use_in_getitem}
-    task_labels = carried.pop("targets_task_labels", None)
-    if task_labels is not None:
-        labels = torch.from_numpy(integers(task_labels.data))
-        found = replace(found, task_labels=labels.to(found.rows.device))
-    return replace(found, others=tuple(carried.values()))
-
-
-def _find_in_tree(data: Any, group: str) -> FoundRows | None:
-    """Follow the nested concatenations and subsets down to the leaves.
-
-    Args:
-        group: the transform group in use (Avalanche's "train" or "eval").
-    """
-    if isinstance(data, ImageRows):
-        orders = torch.full_like(data.rows, data.order)
-        return FoundRows(data.store, data.rows, data.targets, orders, None, ())
-    if not isinstance(data, FlatData) or _has_transform(data, group):
-        return None
-    found = _concat([_find_in_tree(part, group) for part in data._datasets])
-    if found is None or data._indices is None:
-        return found
-    index = torch.from_numpy(integers(data._indices)).to(found.rows.device)
-    assert isinstance(found.orders, Tensor)
-    return replace(
-        found,
-        rows=found.rows[index],
-        targets=found.targets[index],
-        orders=found.orders[index],
-    )
-
-
-def _concat(parts: Sequence[FoundRows | None]) -> FoundRows | None:
-    """Join what was found; None if something was not, or lies in another store."""
-    found = [part for part in parts if part is not None]
-    if not found or len(found) < len(parts):
-        return None
-    first = found[0]
-    names = [attribute.name for attribute in first.others]
-    for part in found[1:]:
-        if (
-            part.store is not first.store
-            or [attribute.name for attribute in part.others] != names
-            or (part.task_labels is None) != (first.task_labels is None)
-        ):
+    parts = [np.empty((2, 0), dtype=np.int64)]
+    for part in data._datasets:
+        more = _places(part, leaves, group)
+        if more is None:
             return None
-    if len(found) == 1:
-        return first
-    task_labels = None
-    if first.task_labels is not None:
-        task_labels = _cat(part.task_labels for part in found)
-    others = first.others
-    for part in found[1:]:
-        others = tuple(a.concat(b) for a, b in zip(others, part.others))
-    return FoundRows(
-        store=first.store,
-        rows=_cat(part.rows for part in found),
-        targets=_cat(part.targets for part in found),
-        orders=_cat(part.orders for part in found),
-        task_labels=task_labels,
-        others=others,
-    )
-
-
-def _cat(parts: Iterable[Any]) -> Tensor:
-    return torch.cat(list(parts))
+        parts.append(more)
+    places = np.concatenate(parts, 1)
+    return places if data._indices is None else places[:, integers(data._indices)]
 
 
 def _has_transform(data: Any, group: str) -> bool:

@@ -1,8 +1,8 @@
-"""Metrics of continual evaluation: what accuracy does between two borders.
+"""Metrics of continual evaluation: what accuracy does between two boundaries.
 
 A curve is the accuracy on one experience at many training iterations, ``((iteration,
-accuracy), ...)``; border k is the iteration at which training on experience k ended.
-The accuracy matrix sees the curves at the borders alone, so not what is lost and won
+accuracy), ...)``; boundary k is the iteration at which training on experience k ended.
+The score matrix sees the curves at the boundaries alone, so not what is lost and won
 back between them.
 
 A curve measured on s samples has a standard error of up to ``0.5 / sqrt(s)`` per point;
@@ -16,7 +16,7 @@ its depth and the time of recovery are made numbers here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -28,157 +28,145 @@ WINDOW = 100
 """Iterations of the windowed metrics."""
 
 RECOVERED = 0.95
-"""Share of the accuracy at the border that counts as won back."""
+"""Share of the accuracy at the boundary that counts as won back."""
 
 
-def minimum_accuracy(curves: Sequence[Curve], borders: Sequence[int]) -> float:
-    """min-ACC: mean over old experiences of the lowest accuracy since they were learned.
-
-    Raises: UndefinedMetric for a single experience or a curve without points.
-    """
-    _check(curves, borders)
-    lowest = []
-    for curve, learned in list(zip(curves, borders))[:-1]:
-        lowest.append(min(accuracy for at, accuracy in curve if at > learned))
-    return fmean(lowest)
+# metrics; each raises UndefinedMetric for a single experience or an incomplete curve
 
 
-def worst_case_accuracy(curves: Sequence[Curve], borders: Sequence[int]) -> float:
-    """WC-ACC: ``A_N / N + (1 - 1/N) min-ACC``, ``A_N`` the last experience's accuracy.
+def minimum_accuracy(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
+    """min-ACC: mean over old experiences of the lowest accuracy since they were learned."""
+    _check(curves, boundaries)
+    learned = zip(curves[:-1], boundaries)
+    return fmean(
+        min(a for at, a in curve if at > boundary) for curve, boundary in learned
+    )
 
-    Raises: UndefinedMetric as ``minimum_accuracy``.
-    """
-    lowest = minimum_accuracy(curves, borders)
+
+def worst_case_accuracy(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
+    """WC-ACC: ``A_N / N + (1 - 1/N) min-ACC``, ``A_N`` the last experience's accuracy."""
+    lowest = minimum_accuracy(curves, boundaries)
     n = len(curves)
     return curves[-1][-1][1] / n + (1 - 1 / n) * lowest
 
 
-def stability_gap(curves: Sequence[Curve], borders: Sequence[int]) -> float:
-    """Depth of the dips that evaluations at the borders do not see.
+def stability_gap(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
+    """Depth of the dips that evaluations at the boundaries do not see.
 
     While a later experience is trained, the accuracy on an earlier one goes from the
-    border's value to that of the next border; the depth is how far below the LOWER of
+    boundary's value to that of the next boundary; the depth is how far below the LOWER of
     the two it went. Mean over all pairs of an earlier and a later experience.
-
-    Raises: UndefinedMetric as ``minimum_accuracy``.
     """
-    _check(curves, borders)
-    passages = _passages(curves, borders)
+    passages = _passages(curves, boundaries)
     return fmean(min(p[0][1], p[-1][1]) - min(a for _, a in p) for p in passages)
 
 
-def recovery_iterations(curves: Sequence[Curve], borders: Sequence[int]) -> float:
-    """Iterations from a border until 95 % of the accuracy at it is back.
+def recovery_iterations(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
+    """Iterations from a boundary until 95 % of the accuracy at it is back.
 
     Mean over the pairs of an earlier and a later experience in which accuracy fell below
     that and came back while the later one was trained; what never came back is in
-    ``recovered_share``.
-
-    Raises: UndefinedMetric if nothing came back, and as ``minimum_accuracy``.
+    ``recovered_share``. Undefined if nothing came back.
     """
-    fallen = _recoveries(curves, borders)
-    back = [iterations for iterations in fallen if iterations is not None]
+    recoveries = _recoveries(curves, boundaries)
+    back = [iterations for iterations in recoveries if iterations is not None]
     if not back:
         raise UndefinedMetric(
-            f"none of {len(fallen)} falls below 95 % of a border's accuracy was won back"
+            f"none of {len(recoveries)} falls below 95 % of a boundary's accuracy was won "
+            "back"
         )
     return fmean(back)
 
 
-def recovered_share(curves: Sequence[Curve], borders: Sequence[int]) -> float:
-    """Share of the falls below 95 % of a border's accuracy that were won back by the
-    next border.
-
-    Raises: UndefinedMetric if nothing fell, and as ``minimum_accuracy``.
+def recovered_share(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
+    """Share of the falls below 95 % of a boundary's accuracy that were won back by the
+    next boundary. Undefined if nothing fell.
     """
-    fallen = _recoveries(curves, borders)
-    return sum(iterations is not None for iterations in fallen) / len(fallen)
+    recoveries = _recoveries(curves, boundaries)
+    return sum(iterations is not None for iterations in recoveries) / len(recoveries)
 
 
-def windowed_forgetting(curves: Sequence[Curve], borders: Sequence[int]) -> float:
-    """Largest fall of accuracy within 100 iterations, mean over experiences.
-
-    Raises: UndefinedMetric as ``minimum_accuracy``.
-    """
-    _check(curves, borders)
+def windowed_forgetting(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
+    """Largest fall of accuracy within 100 iterations, mean over experiences."""
     upside_down = [[(at, -accuracy) for at, accuracy in curve] for curve in curves]
-    return fmean(_largest_rise(curve) for curve in upside_down)
+    return windowed_plasticity(upside_down, boundaries)
 
 
-def windowed_plasticity(curves: Sequence[Curve], borders: Sequence[int]) -> float:
-    """Largest rise of accuracy within 100 iterations, mean over experiences.
-
-    Raises: UndefinedMetric as ``minimum_accuracy``.
-    """
-    _check(curves, borders)
+def windowed_plasticity(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
+    """Largest rise of accuracy within 100 iterations, mean over experiences."""
+    _check(curves, boundaries)
     return fmean(map(_largest_rise, curves))
 
 
 CONTINUAL_METRICS: dict[str, Callable[[Sequence[Curve], Sequence[int]], float]] = {
-    "minimum_accuracy": minimum_accuracy,
-    "worst_case_accuracy": worst_case_accuracy,
-    "stability_gap": stability_gap,
-    "recovery_iterations": recovery_iterations,
-    "recovered_share": recovered_share,
-    "windowed_forgetting": windowed_forgetting,
-    "windowed_plasticity": windowed_plasticity,
+    metric.__name__: metric
+    for metric in (
+        minimum_accuracy,
+        worst_case_accuracy,
+        stability_gap,
+        recovery_iterations,
+        recovered_share,
+        windowed_forgetting,
+        windowed_plasticity,
+    )
 }
 
 
 def summarise_curves(
-    curves: Sequence[Curve], borders: Sequence[int], trains_jointly: bool = False
+    curves: Sequence[Curve], boundaries: Sequence[int], trains_jointly: bool = False
 ) -> dict[str, Any]:
     """Every metric of the curves, see ``evaluate_metrics``."""
     metrics: Mapping[str, Callable[..., float]] = CONTINUAL_METRICS
     if trains_jointly:
         metrics = dict.fromkeys(metrics, _refuse_joint)
-    return evaluate_metrics(metrics, curves, borders)
+    return evaluate_metrics(metrics, curves, boundaries)
 
 
-def _refuse_joint(curves: Sequence[Curve], borders: Sequence[int]) -> float:
+def _refuse_joint(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     raise UndefinedMetric("the run was trained on all experiences at once")
 
 
-def _check(curves: Sequence[Curve], borders: Sequence[int]) -> None:
+def _check(curves: Sequence[Curve], boundaries: Sequence[int]) -> None:
     if not curves:
         raise UndefinedMetric("no forgetting curve was measured (evaluation.samples=0)")
     if len(curves) == 1:
         raise UndefinedMetric(
             "there is a single experience: nothing is older, nothing newer than it"
         )
-    if len(borders) != len(curves):
+    if len(boundaries) != len(curves):
         raise UndefinedMetric(
-            f"{len(borders)} of {len(curves)} experiences were trained to their end"
+            f"{len(boundaries)} of {len(curves)} experiences were trained to their end"
         )
     for k, curve in enumerate(curves):
-        missing = set(borders[k:]) - {at for at, _ in curve}
+        missing = set(boundaries[k:]) - {at for at, _ in curve}
         if missing:
             raise UndefinedMetric(
-                f"experience {k} was not measured at the border {min(missing)}"
+                f"experience {k} was not measured at the boundary {min(missing)}"
             )
 
 
-def _passages(curves: Sequence[Curve], borders: Sequence[int]) -> Iterator[Curve]:
-    """Each earlier experience's points from one border to the next, both included."""
-    for k in range(1, len(borders)):
-        for curve in curves[:k]:
-            yield [p for p in curve if borders[k - 1] <= p[0] <= borders[k]]
+def _passages(curves: Sequence[Curve], boundaries: Sequence[int]) -> list[Curve]:
+    """Each earlier experience's points from one boundary to the next, both included."""
+    _check(curves, boundaries)
+    return [
+        [p for p in curve if boundaries[k - 1] <= p[0] <= boundaries[k]]
+        for k in range(1, len(boundaries))
+        for curve in curves[:k]
+    ]
 
 
-def _recoveries(curves: Sequence[Curve], borders: Sequence[int]) -> list[int | None]:
-    """Of each fall, the iterations until what was lost is back; None if it never is."""
-    _check(curves, borders)
-    found: list[int | None] = []
-    for passage in _passages(curves, borders):
-        start, at_border = passage[0]
-        enough = [accuracy >= RECOVERED * at_border for _, accuracy in passage]
-        if not all(enough):
-            last_below = len(enough) - 1 - enough[::-1].index(False)
-            back = last_below + 1
-            found.append(passage[back][0] - start if back < len(passage) else None)
-    if not found:
-        raise UndefinedMetric("no accuracy fell below 95 % of its value at a border")
-    return found
+def _recoveries(curves: Sequence[Curve], boundaries: Sequence[int]) -> list[int | None]:
+    """For each fall, the iterations until what was lost is back; None if it never is."""
+    recoveries: list[int | None] = []
+    for passage in _passages(curves, boundaries):
+        start, at_boundary = passage[0]
+        below = [i for i, (_, a) in enumerate(passage) if a < RECOVERED * at_boundary]
+        if below:
+            after = passage[below[-1] + 1 :]
+            recoveries.append(after[0][0] - start if after else None)
+    if not recoveries:
+        raise UndefinedMetric("no accuracy fell below 95 % of its value at a boundary")
+    return recoveries
 
 
 def _largest_rise(curve: Curve) -> float:

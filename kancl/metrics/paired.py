@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from kancl.metrics import statistics
-from kancl.metrics.statistics import Interval
+
+T = TypeVar("T")
+
+
+def _statistic(function: Callable[[Sequence[float]], T]) -> cached_property[T]:
+    """A function of the differences, computed when it is asked for."""
+    return cached_property(lambda difference: function(difference.values))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired differences; what is said of them is computed when asked for.
+    """Paired differences and their statistics, see ``kancl.metrics.statistics``.
 
     Args:
         values: one per seed that both have, in the order of ``seeds``.
@@ -23,55 +29,20 @@ class Difference:
     seeds: tuple[Any, ...]
     values: tuple[float, ...]
 
-    @property
-    def n_pairs(self) -> int:
-        return len(self.values)
-
-    @cached_property
-    def mean(self) -> float:
-        return fmean(self.values)
-
-    @cached_property
-    def interval(self) -> Interval | None:
-        """95 %, by Student's t; None for a single pair, which has none."""
-        return statistics.t_interval(self.values)
+    n_pairs = _statistic(len)
+    mean = _statistic(fmean)
+    interval = _statistic(statistics.t_interval)
+    bootstrap = _statistic(statistics.bootstrap_interval)
+    p_t = _statistic(statistics.t_test)
+    p_permutation = _statistic(statistics.permutation_test)
+    p_wilcoxon = _statistic(statistics.wilcoxon_test)
+    smallest_p = _statistic(lambda values: statistics.smallest_p(len(values)))
+    cohens_dz = _statistic(statistics.cohens_dz)
+    hedges_gz = _statistic(statistics.hedges_gz)
 
     @property
     def half_width(self) -> float | None:
         return None if self.interval is None else self.interval.half_width
-
-    @cached_property
-    def bootstrap(self) -> Interval | None:
-        """95 %, bias-corrected and accelerated bootstrap; None for a single pair."""
-        return statistics.bootstrap_interval(self.values)
-
-    @cached_property
-    def p_t(self) -> float | None:
-        """Of Student's paired test; None where the differences have no spread."""
-        return statistics.t_test(self.values)
-
-    @cached_property
-    def p_permutation(self) -> float:
-        """Of the exact paired permutation test."""
-        return statistics.permutation_test(self.values)
-
-    @cached_property
-    def p_wilcoxon(self) -> float:
-        """Of the exact signed-rank test."""
-        return statistics.wilcoxon_test(self.values)
-
-    @property
-    def smallest_p(self) -> float:
-        """That an exact paired test of so many pairs can reach."""
-        return statistics.smallest_p(self.n_pairs)
-
-    @property
-    def cohens_dz(self) -> float | None:
-        return statistics.cohens_dz(self.values)
-
-    @property
-    def hedges_gz(self) -> float | None:
-        return statistics.hedges_gz(self.values)
 
 
 def paired_difference(

@@ -33,7 +33,7 @@ def empty_matrix(n_experiences: int) -> Tensor:
 
 def matrix_from_series(
     series: Mapping[int, Iterable[tuple[int, float]]],
-    borders: Sequence[int],
+    boundaries: Sequence[int],
     n_experiences: int,
     trains_jointly: bool = False,
 ) -> Tensor:
@@ -41,12 +41,12 @@ def matrix_from_series(
 
     Args:
         series: per experience (0-based), ``(iteration, score)`` of evaluations.
-        borders: iterations at which each experience trained so far ended.
+        boundaries: iterations at which each experience trained so far ended.
         trains_jointly: the run was trained once, on all experiences.
     """
     matrix = empty_matrix(n_experiences)
     rows = [0, n_experiences] if trains_jointly else range(n_experiences + 1)
-    row_at = dict(zip([0, *borders], rows))
+    row_at = dict(zip([0, *boundaries], rows))
     for experience, points in series.items():
         for iteration, score in points:
             if iteration in row_at and 0 <= experience < n_experiences:
@@ -144,19 +144,25 @@ def largest_rmse_increase(matrix: Tensor) -> float:
 
 
 METRICS: dict[str, Callable[[Tensor], float]] = {
-    "average_accuracy": average_accuracy,
-    "learning_accuracy": learning_accuracy,
-    "forgetting": forgetting,
-    "backward_transfer": backward_transfer,
-    "forward_transfer": forward_transfer,
+    metric.__name__: metric
+    for metric in (
+        average_accuracy,
+        learning_accuracy,
+        forgetting,
+        backward_transfer,
+        forward_transfer,
+    )
 }
 RMSE_METRICS: dict[str, Callable[[Tensor], float | list[float]]] = {
-    "average_rmse": average_rmse,
-    "learning_rmse": learning_rmse,
-    "phase_rmse": phase_rmse,
-    "rmse_increases": rmse_increases,
-    "old_peak_rmse_increase": old_peak_rmse_increase,
-    "largest_rmse_increase": largest_rmse_increase,
+    metric.__name__: metric
+    for metric in (
+        average_rmse,
+        learning_rmse,
+        phase_rmse,
+        rmse_increases,
+        old_peak_rmse_increase,
+        largest_rmse_increase,
+    )
 }
 
 

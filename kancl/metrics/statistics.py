@@ -44,7 +44,7 @@ def t_quantile(degrees: int) -> float:
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Of the mean, ``m ± t s / sqrt(n)``; None for a single value."""
+    """The mean's interval ``m ± t s / sqrt(n)``; None for a single value."""
     n = _count(values)
     if n == 1:
         return None
@@ -53,38 +53,34 @@ def t_interval(values: Sequence[float]) -> Interval | None:
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
-    """Of the mean, bias-corrected and accelerated; None for a single value.
+    """The mean's bias-corrected and accelerated interval; None for a single value.
 
     With fewer than about ten values it is too narrow: it knows no spread beyond theirs.
 
     Source: Efron 1987, "Better bootstrap confidence intervals"; SciPy's.
     """
-    n = _count(values)
-    if n == 1:
+    if _count(values) == 1:
         return None
-    if len(set(values)) == 1:  # no spread, which BCa divides by
+    if _spread(values) == 0:  # no spread, which BCa divides by
         return Interval(values[0], values[0])
-    result = stats.bootstrap(
+    low, high = stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,
         n_resamples=N_RESAMPLES,
         confidence_level=CONFIDENCE,
         method="BCa",
         rng=np.random.default_rng(seed),
-    )
-    interval = result.confidence_interval
-    return Interval(float(interval.low), float(interval.high))
+    ).confidence_interval
+    return Interval(float(low), float(high))
 
 
 def t_test(differences: Sequence[float]) -> float | None:
     """Two-sided p of Student's paired test; None for one pair, or where all pairs
     differ by the same: without spread there is no t.
     """
-    n = _count(differences)
-    if n == 1 or _spread(differences) == 0:
+    if _spread(differences) == 0:
         return None
-    t = mean(differences) / (stdev(differences) / math.sqrt(n))
-    return float(2 * stats.t.sf(abs(t), n - 1))
+    return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
@@ -92,7 +88,7 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
 
     The share of all ``2^n`` ways to exchange the two models within pairs whose mean is
     at least as far from 0 as the one observed. Beyond, 99,999 random ways are counted,
-    the observed among them.
+    the observed among them. (SciPy's takes 100 times as long for 20 pairs.)
     """
     n = _count(differences)
     d = np.asarray(differences, dtype=float)
@@ -116,9 +112,8 @@ def wilcoxon_test(differences: Sequence[float]) -> float:
     """
     _count(differences)
     d = np.asarray([x for x in differences if x != 0], dtype=float)
-    if not len(d):
-        return 1.0
-    return permutation_test((np.sign(d) * stats.rankdata(np.abs(d))).tolist())
+    ranks = np.sign(d) * stats.rankdata(np.abs(d))
+    return permutation_test(ranks.tolist()) if len(d) else 1.0
 
 
 def smallest_p(n_pairs: int) -> float:
@@ -154,9 +149,8 @@ def cohens_dz(differences: Sequence[float]) -> float | None:
 
     Source: Cohen 1988, section 2.3.5; Lakens 2013, equation 6.
     """
-    if _count(differences) == 1 or _spread(differences) == 0:
-        return None
-    return mean(differences) / stdev(differences)
+    spread = _spread(differences)
+    return mean(differences) / spread if spread else None
 
 
 def hedges_gz(differences: Sequence[float]) -> float | None:
@@ -184,6 +178,8 @@ def _count(values: Sequence[float]) -> int:
 
 
 def _spread(values: Sequence[float]) -> float:
-    """The standard deviation, 0 where it is rounding alone."""
+    """The standard deviation, 0 for a single value and where it is rounding alone."""
+    if _count(values) == 1:
+        return 0.0
     spread = stdev(values)
     return 0.0 if spread <= 1e-12 * max(map(abs, values)) else spread

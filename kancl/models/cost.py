@@ -1,15 +1,18 @@
-"""What a network costs: parameters and floating-point operations.
+"""What a network costs, parameters and floating-point operations; and equal sizes.
 
 FLOPs count 2 per multiply-accumulate of the dense computation, as for an MLP; a spline
 basis function costs ``3*(degree+1)`` per input value.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import nn
 
 from kancl.models.kan_linear import KANLinear
 from kancl.models.spline_activation import SplineActivation
+
+LARGEST_WIDTH = 2**20
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -20,32 +23,25 @@ def n_parameters(model: nn.Module) -> int:
 def n_active_parameters(model: nn.Module) -> int:
     """Trainable parameters that the output for one sample depends on.
 
-    Of the ``grid_size + degree`` coefficients of an edge, ``degree + 1`` have a basis
-    that is not 0 there; a layer whose bases are anchored needs those of the anchor too.
+    An edge has ``grid_size + degree`` coefficients; ``degree + 1`` have a basis that is
+    not 0 there. A layer whose bases are anchored needs those of the anchor too.
     """
-    layers = [m for m in model.modules() if isinstance(m, KANLinear)]
-    idle = sum(
-        layer.in_features * layer.out_features * _n_idle(layer)
-        for layer in layers
-        if layer.coefficients.requires_grad
-    )
+    idle = 0
+    for layer in model.modules():
+        if isinstance(layer, KANLinear) and layer.coefficients.requires_grad:
+            alive = (layer.spline_order + 1) * (1 if layer.anchor is None else 2)
+            n_idle = max(0, layer.coefficients.shape[1] - alive)
+            idle += layer.in_features * layer.out_features * n_idle
     return n_parameters(model) - idle
 
 
 def forward_flops(model: nn.Module) -> int:
     """Floating-point operations of one sample's forward pass."""
     return sum(
-        count(module)
+        _FLOPS[type(module)](module)
         for module in model.modules()
-        for kind, count in _FLOPS.items()
-        if type(module) is kind
+        if type(module) in _FLOPS
     )
-
-
-def _n_idle(layer: KANLinear) -> int:
-    """Coefficients of an edge whose bases are 0 at an input."""
-    n_basis, alive = layer.coefficients.shape[1], layer.spline_order + 1
-    return max(0, n_basis - alive * (1 if layer.anchor is None else 2))
 
 
 def _linear(layer: nn.Linear) -> int:
@@ -68,3 +64,34 @@ _FLOPS: dict[type[nn.Module], Callable[..., int]] = {
     KANLinear: _kan_linear,
     SplineActivation: _spline_activation,
 }
+
+
+def match_hidden(
+    build: Callable[[Sequence[int]], nn.Module],
+    n_hidden_layers: int,
+    target: int,
+    by: Literal["params", "flops"],
+) -> list[int]:
+    """Equal hidden widths at which ``build(hidden)`` comes closest to ``target``.
+
+    Args:
+        build: makes the network of given hidden widths.
+        target: parameters, or FLOPs of one forward pass.
+
+    Raises: ValueError if there is no hidden layer to solve for.
+    """
+    if n_hidden_layers < 1:
+        raise ValueError("matching needs a hidden layer; set hidden to one or more")
+    measure = n_parameters if by == "params" else forward_flops
+
+    def size(width: int) -> int:
+        return measure(build([width] * n_hidden_layers))
+
+    low, high = 1, 2
+    while size(high) < target and high < LARGEST_WIDTH:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) < target else (low, middle)
+    width = min((low, high), key=lambda w: abs(size(w) - target))
+    return [width] * n_hidden_layers

@@ -1,6 +1,8 @@
-"""Networks that train their last layer only: raw inputs, or random patches, behind it."""
+"""Networks that train their last layer only: raw inputs, or random patches, behind it.
 
-from collections.abc import Callable
+As ``KAN`` and ``MLP`` they have ``features``, ``make_head`` and ``remove_head``.
+"""
+
 from math import isqrt
 from typing import Any, Literal
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.kan_linear import KANLinear
-from kancl.splines.uniform import cardinal
+from kancl.splines import cardinal
 
 PatchFeature = Literal["relu", "spline"]
 
@@ -24,9 +26,10 @@ class RandomPatches(nn.Module):
     """Random features of random square patches, frozen, with a linear layer on top.
 
     ``phi_k(x) = f(w_k . x - t_k)``, ``w_k`` normal inside the patch, of sum 0 (whatever
-    the background's value), and 0 elsewhere; f is ``relu``, or for ``spline`` the bell of a quadratic B-spline: a KAN layer that
-    is linear in the pixels, followed by one whose every function is one basis. Depends
-    on no data, hence on no order of experiences.
+    the background's value), and 0 elsewhere; f is ``relu``, or for ``spline`` the bell
+    of a quadratic B-spline: a KAN layer that is linear in the pixels, followed by one
+    whose every function is one basis. Depends on no data, hence on no order of
+    experiences.
 
     Args:
         in_features: pixels of a square image.
@@ -72,11 +75,9 @@ class RandomPatches(nn.Module):
         return z.relu_() if self.kind == "relu" else cardinal(z, DEGREE)
 
     def make_head(self, n_outputs: int) -> nn.Module:
-        """A linear layer on the features."""
         return nn.Linear(self.feature_dim, n_outputs)
 
     def remove_head(self) -> None:
-        """Drop the last layer: ``features`` goes on working."""
         del self.head
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,47 +96,40 @@ class OneLayer(nn.Module):
 
     def __init__(self, like: Any, n_outputs: int) -> None:
         super().__init__()
-        self._make = _maker(like)
+        if not isinstance(like, (nn.Linear, KANLinear)):
+            raise ValueError(
+                f"a readout of the inputs is known for KAN and Linear layers, got {like}: "
+                "set strategy.features=network instead"
+            )
         self.in_features = self.feature_dim = like.in_features
+        self._options: dict[str, Any] | None = None
+        if isinstance(like, KANLinear):
+            degree = like.spline_order
+            ends = torch.stack([like.grid[:, degree], like.grid[:, -1 - degree]], 1)
+            self._options = dict(
+                grid_size=like.grid_size,
+                spline_order=degree,
+                enable_standalone_scale_spline=False,
+                grid_range=ends,
+                base=False,
+                outside="clamp",
+                implementation=like.implementation,
+            )
         self.head = self.make_head(n_outputs)
 
     def features(self, x: Tensor) -> Tensor:
-        """The inputs themselves."""
         return x
 
     def make_head(self, n_outputs: int) -> nn.Module:
-        """A fresh layer on the inputs."""
-        return self._make(n_outputs)
+        if self._options is None:
+            return nn.Linear(self.in_features, n_outputs)
+        return KANLinear(self.in_features, n_outputs, **self._options)
 
     def remove_head(self) -> None:
-        """Drop the layer: ``features`` goes on working."""
         del self.head
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
-
-
-def _maker(like: Any) -> Callable[[int], nn.Module]:
-    if isinstance(like, nn.Linear):
-        return lambda n_outputs: nn.Linear(like.in_features, n_outputs)
-    if not isinstance(like, KANLinear):
-        raise ValueError(
-            f"a readout of the inputs is known for KAN and Linear layers, got {like}: "
-            "set strategy.features=network instead"
-        )
-    degree = like.spline_order
-    ends = torch.stack([like.grid[:, degree], like.grid[:, -1 - degree]], 1)
-    return lambda n_outputs: KANLinear(
-        like.in_features,
-        n_outputs,
-        like.grid_size,
-        degree,
-        enable_standalone_scale_spline=False,
-        grid_range=ends,
-        base=False,
-        outside="clamp",
-        implementation=like.implementation,
-    )
 
 
 def _patches(n: int, side: int, generator: torch.Generator) -> Tensor:

@@ -1,7 +1,8 @@
 """Last layers that Avalanche can adapt: single, growing with the classes, one per task.
 
 Parameters of a head are only ever added, never replaced: optimizers keep their state,
-importances keep their shapes.
+importances keep their shapes. Only training adds heads, and loading a state dict that
+has more of them; evaluating never does.
 """
 
 from collections.abc import Iterable
@@ -80,22 +81,22 @@ class GrowingHead(DynamicModule):
     """Outputs for the classes seen so far; each experience's new ones get a head.
 
     Always ``n_outputs`` wide: a class that was not seen yet gives ``UNSEEN``, which no
-    softmax notices. Only training adds heads, and loading a state dict: into a fresh
-    network go the heads it tells of. Evaluating never does.
+    softmax notices.
 
     Args:
         n_outputs: number of classes that can ever come.
     """
 
-    def __init__(self, network: nn.Module, n_outputs: int) -> None:
+    def __init__(self, network: Any, n_outputs: int) -> None:
         super().__init__()
-        self.network = _without_head(network)
+        network.remove_head()
+        self.network = network
         self.n_outputs = n_outputs
         self.heads = nn.ModuleList()
         self.classes: list[list[int]] = []
         """Class ids of each head's outputs, ascending."""
         self.head_of_class: Tensor
-        """The same for the state dict: ``(n_outputs,)``, -1 where there is no head."""
+        """The head of each class for the state dict, ``(n_outputs,)``; -1: none yet."""
         self.register_buffer("head_of_class", torch.full((n_outputs,), -1))
 
     def adaptation(self, experience: Any) -> None:
@@ -103,18 +104,11 @@ class GrowingHead(DynamicModule):
 
         Raises: ValueError if a class id is not below ``n_outputs``.
         """
-        if not self.training:
-            return
         known = {c for group in self.classes for c in group}
-        new = sorted(set(experience.classes_in_this_experience) - known)
-        if not new:
-            return
-        if new[-1] >= self.n_outputs:
-            raise ValueError(
-                f"class {new[-1]} of experience {experience.current_experience} is "
-                f"beyond the head's {self.n_outputs} outputs; n_outputs is to be higher"
-            )
-        self._add_head(new)
+        new = set(experience.classes_in_this_experience) - known
+        if self.training and new:
+            _check_classes(experience, self.n_outputs)
+            self._add_head(sorted(new))
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.network.features(x.flatten(1))
@@ -134,7 +128,7 @@ class GrowingHead(DynamicModule):
 
     def _add_head(self, classes: list[int]) -> None:
         self.head_of_class[classes] = len(self.heads)
-        self.heads.append(_head_beside(self.network, len(classes)))
+        self.heads.append(_fresh_head(self.network, len(classes)))
         self.classes.append(classes)
 
     def _load_from_state_dict(
@@ -142,10 +136,8 @@ class GrowingHead(DynamicModule):
     ) -> None:
         of_class = state_dict.get(f"{prefix}head_of_class")
         if of_class is not None and of_class.shape == self.head_of_class.shape:
-            groups = [
-                torch.nonzero(of_class == k).flatten().tolist()
-                for k in range(int(of_class.max()) + 1)
-            ]
+            heads = range(int(of_class.max()) + 1)
+            groups = [torch.nonzero(of_class == k).flatten().tolist() for k in heads]
             if groups[: len(self.classes)] == self.classes:
                 for classes in groups[len(self.classes) :]:
                     self._add_head(classes)
@@ -161,13 +153,13 @@ class GrowingHead(DynamicModule):
 class MultiHead(MultiTaskModule):
     """A head of its own for every task label, each ``n_outputs`` wide.
 
-    A task label without a head gives ``UNSEEN`` throughout. Only training adds heads,
-    and loading a state dict with more of them; evaluating never does.
+    A task label without a head gives ``UNSEEN`` throughout.
     """
 
-    def __init__(self, network: nn.Module, n_outputs: int) -> None:
+    def __init__(self, network: Any, n_outputs: int) -> None:
         super().__init__()
-        self.network = _without_head(network)
+        network.remove_head()
+        self.network = network
         self.n_outputs = n_outputs
         self.max_class_label = n_outputs  # width of MultiTaskModule's output
         self.heads = nn.ModuleDict()
@@ -177,16 +169,10 @@ class MultiHead(MultiTaskModule):
 
         Raises: ValueError if a class id is not below ``n_outputs``.
         """
-        last = max(experience.classes_in_this_experience)
-        if last >= self.n_outputs:
-            raise ValueError(
-                f"class {last} of experience {experience.current_experience} is beyond "
-                f"the heads' {self.n_outputs} outputs; n_outputs is to be higher"
-            )
+        _check_classes(experience, self.n_outputs)
         super().adaptation(experience)
-        if not self.training:
-            return
-        self._add_heads(map(str, sorted(set(experience.task_labels))))
+        if self.training:
+            self._add_heads(map(str, sorted(set(experience.task_labels))))
 
     def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
         features = self.network.features(x.flatten(1))
@@ -197,28 +183,28 @@ class MultiHead(MultiTaskModule):
     def _add_heads(self, labels: Iterable[str]) -> None:
         for label in labels:
             if label not in self.heads:
-                self.heads[label] = _head_beside(self.network, self.n_outputs)
+                self.heads[label] = _fresh_head(self.network, self.n_outputs)
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, *arguments: Any
     ) -> None:
         start = f"{prefix}heads."
-        self._add_heads(
-            key.removeprefix(start).split(".")[0]
-            for key in state_dict
-            if key.startswith(start)
-        )
+        names = [k.removeprefix(start) for k in state_dict if k.startswith(start)]
+        self._add_heads(name.split(".")[0] for name in names)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
-def _head_beside(network: Any, n_outputs: int) -> nn.Module:
-    """A fresh head on the device of the network's parameters."""
+def _fresh_head(network: Any, n_outputs: int) -> nn.Module:
+    """A head on the device of the network's parameters."""
     parameter = next(network.parameters(), None)
     head: nn.Module = network.make_head(n_outputs)
     return head if parameter is None else head.to(parameter.device)
 
 
-def _without_head(network: Any) -> Any:
-    """The network less its last layer, which heads from ``make_head`` replace."""
-    network.remove_head()
-    return network
+def _check_classes(experience: Any, n_outputs: int) -> None:
+    last = max(experience.classes_in_this_experience)
+    if last >= n_outputs:
+        raise ValueError(
+            f"class {last} of experience {experience.current_experience} is beyond the "
+            f"head's {n_outputs} outputs; n_outputs is to be higher"
+        )

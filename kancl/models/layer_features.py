@@ -26,33 +26,31 @@ def layer_features(layer: nn.Module, x: Tensor) -> Tensor:
     Raises: ValueError for another kind of layer, or a factor per edge: its features
         would depend on the output.
     """
-    _parts(layer)
+    rows = _rows(layer)
     if isinstance(layer, KANLinear):
         bases = layer.b_splines(x).to(x.dtype).flatten(1)
         if layer.base_weight is None:
             return bases
         return torch.cat([bases, layer.base_activation(x)], 1)
-    if layer.bias is None:
-        return x
-    return torch.cat([x, x.new_ones(len(x), 1)], 1)
+    return torch.cat([x, x.new_ones(len(x), 1)], 1) if "bias" in rows else x
 
 
 def weight_rows(
-    layer: nn.Module, of: Callable[[nn.Parameter], Tensor]
+    layer: nn.Module, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data
 ) -> dict[str, Tensor]:
     """By parameter name, its rows of the weights' matrix, as views.
 
     Args:
-        of: the parameter itself, its gradient, or another tensor of its shape.
+        of: gives the parameter's data, its gradient, or another tensor of its shape.
     Shape: each ``(n_rows, out_features)``, in the order of ``layer_features``.
     """
-    return {n: rows(of(getattr(layer, n))) for n, rows in _parts(layer).items()}
+    return {n: rows(of(getattr(layer, n))) for n, rows in _rows(layer).items()}
 
 
 @torch.no_grad()
 def set_weights(layer: nn.Module, weights: Tensor) -> None:
     """Write ``(n_features, out_features)`` weights into the layer's parameters."""
-    views = weight_rows(layer, lambda p: p.data).values()
+    views = list(weight_rows(layer).values())
     for view, part in zip(views, weights.split([len(view) for view in views])):
         view.copy_(part)
 
@@ -60,12 +58,12 @@ def set_weights(layer: nn.Module, weights: Tensor) -> None:
 def constant_weights(layer: Any) -> Tensor:
     """Weights with which the features add up to 1 at every ``x``, ``(n_features,)``.
 
-    The bias's; or all bases' alike, which add up to 1 on the grid.
+    1 for the bias; or alike for all bases, which add up to 1 on the grid.
 
     Raises: ValueError for a layer that has no constant.
     """
     anchored = isinstance(layer, KANLinear) and layer.anchor is not None
-    rows = weight_rows(layer, lambda p: p.data)
+    rows = weight_rows(layer)
     shares = {"bias": 1.0, "coefficients": 1 / layer.in_features}
     if anchored or not shares.keys() & rows.keys():
         raise ValueError(
@@ -81,19 +79,19 @@ def input_blocks(layer: Any) -> list[Tensor]:
 
     Shape: each ``(n_blocks, size)``; every row is in one block.
     """
-    rows = weight_rows(layer, lambda p: p.data)
-    n = int(layer.in_features)
-    numbers = torch.arange(sum(len(r) for r in rows.values()))
-    parts = dict(zip(rows, numbers.split([len(r) for r in rows.values()])))
-    of_inputs = [part.view(n, -1) for name, part in parts.items() if name != "bias"]
-    blocks = [torch.cat(of_inputs, 1)]
-    return blocks + ([parts["bias"].view(1, 1)] if "bias" in parts else [])
+    sizes = {name: len(rows) for name, rows in weight_rows(layer).items()}
+    parts = torch.arange(sum(sizes.values())).split(list(sizes.values()))
+    numbers = dict(zip(sizes, parts))
+    bias = numbers.pop("bias", None)
+    per_input = [part.view(layer.in_features, -1) for part in numbers.values()]
+    blocks = [torch.cat(per_input, 1)]
+    return blocks if bias is None else [*blocks, bias.view(1, 1)]
 
 
 def inputs_group(layer: nn.Module) -> int | None:
     """How many features in a row are one input's, if that is all there are.
 
-    Of an anchored layer they add up to 0 on the grid: one is redundant.
+    Those of an anchored layer add up to 0 on the grid: one is redundant.
     """
     if not isinstance(layer, KANLinear) or layer.base_weight is not None:
         return None
@@ -102,29 +100,25 @@ def inputs_group(layer: nn.Module) -> int | None:
 
 def n_layer_features(layer: nn.Module) -> int:
     """How many features ``layer_features`` gives."""
-    return sum(len(rows) for rows in weight_rows(layer, lambda p: p.data).values())
+    return sum(map(len, weight_rows(layer).values()))
 
 
-def _parts(layer: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
-    if isinstance(layer, KANLinear):
-        if layer.edge_scale is not None:
-            raise ValueError(
-                "a KAN layer with a factor per edge has no features common to its "
-                "outputs; set model.standalone_scale=false instead"
-            )
-        parts: dict[str, Callable[[Tensor], Tensor]] = {
-            "coefficients": lambda c: c.view(-1, c.shape[-1])
-        }
-        return parts | (
-            {} if layer.base_weight is None else {"base_weight": _transpose}
-        )
+def _rows(layer: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
+    """How to see each parameter as rows of the weights' matrix."""
     if not has_features(layer):
         raise ValueError(
             f"features are known of KANLinear and Linear layers, got {type(layer).__name__}"
         )
-    bias = {} if layer.bias is None else {"bias": lambda b: b.view(1, -1)}
-    return {"weight": _transpose} | bias
-
-
-def _transpose(weight: Tensor) -> Tensor:
-    return weight.T
+    if not isinstance(layer, KANLinear):
+        rows = {"weight": torch.t, "bias": lambda b: b.view(1, -1)}
+    elif layer.edge_scale is None:
+        rows = {
+            "coefficients": lambda c: c.view(-1, c.shape[-1]),
+            "base_weight": torch.t,
+        }
+    else:
+        raise ValueError(
+            "a KAN layer with a factor per edge has no features common to its "
+            "outputs; set model.standalone_scale=false instead"
+        )
+    return {name: f for name, f in rows.items() if getattr(layer, name) is not None}

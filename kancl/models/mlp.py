@@ -24,13 +24,13 @@ class MLP(nn.Module):
         layers: sizes from inputs to outputs, ``[784, 400, 400, 10]``.
         dropout: share of hidden activations dropped while training.
         hidden_control: of the values before the ReLU, as ``KAN`` has it.
-        activation: ``relu``, or ``spline``: a learned function per hidden unit.
         top_k: of the values behind it, as ``KAN`` has it.
+        activation: ``relu``, or ``spline``: a learned function per hidden unit.
 
     Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
 
-    Raises: ValueError for fewer than two sizes, a size below 1, or a ``dropout``
-        outside [0, 1).
+    Raises: ValueError for fewer than two sizes, a size below 1, a ``dropout`` outside
+        [0, 1), or another ``activation``.
 
     Source: the baselines of van de Ven, Tuytelaars, Tolias 2022, Nature Machine
         Intelligence 4, 1185-1197 (no dropout there).
@@ -57,23 +57,19 @@ class MLP(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        check_hidden_control(hidden_control, top_k)
-        keep_freed_memory()
-        self.hidden_control: HiddenControl = hidden_control
-        self.top_k = top_k
-        self.layers = nn.ModuleList(
-            nn.Linear(n_in, n_out) for n_in, n_out in zip(layers, layers[1:])
-        )
         if activation not in get_args(Activation):
             raise ValueError(f"activation must be relu or spline, got {activation!r}")
+        check_hidden_control(hidden_control, top_k)
+        keep_freed_memory()
+        self.hidden_control, self.top_k = hidden_control, top_k
+        self.layers = nn.ModuleList(map(nn.Linear, layers, layers[1:]))
         self.activations = nn.ModuleList(
             SplineActivation(n) if activation == "spline" else nn.ReLU()
             for n in layers[1:-1]
         )
         self.dropout = nn.Dropout(dropout)
         self._n_hidden = len(layers) - 2
-        self.in_features = layers[0]
-        self.feature_dim = layers[-2]
+        self.in_features, self.feature_dim = layers[0], layers[-2]
 
     @property
     def head(self) -> nn.Module:

@@ -17,12 +17,13 @@ BATCH = 1024  # rows per product: adding to a gram matrix costs as much as a pro
 
 
 class FeatureSums:
-    """All that the classifiers here need to know of the samples so far.
+    """All that the classifiers here need to know of the samples so far, in float64.
 
-    ``moment = sum phi(x) onehot(y)^T``, ``gram = sum phi phi^T``, in float64.
+    ``moment = sum phi(x) onehot(y)^T``, ``(n_features, n_classes)``;
+    ``gram = sum phi phi^T``, ``(n_features, n_features)``.
 
     Args:
-        gram: whether to keep it; it is ``n_features^2`` numbers.
+        gram: whether to keep it.
     """
 
     def __init__(
@@ -60,19 +61,17 @@ class FeatureSums:
 
     @property
     def moment(self) -> Tensor:
-        """``(n_features, n_classes)``."""
         self._take_pending()
         return self._moment
 
     @property
     def n_samples(self) -> Tensor:
-        """Of each class, ``(n_classes,)``."""
+        """How many of each class, ``(n_classes,)``."""
         self._take_pending()
         return self._n_samples
 
     @property
     def gram(self) -> Tensor:
-        """``(n_features, n_features)``."""
         assert self._gram is not None, "made without gram"
         self._take_pending()
         return self._gram
@@ -91,30 +90,27 @@ class FeatureSums:
             self._gram += features.T @ features
 
 
+# Weights, (n_features, n_classes). Where a ``constant`` is needed: weights with which the
+# features add up to 1, (n_features,).
+
+
 def ridge_weights(sums: FeatureSums, ridge: float) -> Tensor:
     """Least squares on one-hot targets, large weights penalised.
 
     ``W = (gram + ridge * mean(diag gram) * I)^-1 moment``
 
-    Args:
-        ridge: strength, of the features' mean sum of squares.
-    Shape: ``(n_features, n_classes)``.
     Source: McDonnell et al. 2023, arXiv:2307.02251 (RanPAC), for ridge regression on
         random features against forgetting.
     """
     gram = sums.gram
     penalised = gram.clone()
     penalised.diagonal().add_(ridge * gram.diagonal().mean().clamp(min=1e-300))
-    factor = torch.linalg.cholesky(penalised)
-    return torch.cholesky_solve(sums.moment, factor)
+    return torch.cholesky_solve(sums.moment, torch.linalg.cholesky(penalised))
 
 
 def nearest_mean_weights(sums: FeatureSums, constant: Tensor) -> Tensor:
     """The class whose mean features are nearest: ``phi . mu_c - |mu_c|^2 / 2``.
 
-    Args:
-        constant: weights with which the features add up to 1, ``(n_features,)``.
-    Shape: ``(n_features, n_classes)``.
     Source: Mensink et al. 2013, IEEE TPAMI 35, 2624-2637.
     """
     means = sums.moment / sums.n_samples.clamp(min=1)
@@ -134,8 +130,6 @@ def spline_bayes_weights(
     Args:
         in_features: inputs p; the features are their bases and nothing else.
         smoothing: added to every soft count.
-        constant: weights with which the features add up to 1, ``(n_features,)``.
-    Shape: ``(n_features, n_classes)``.
     """
     counts = (sums.moment + smoothing).unflatten(0, (in_features, -1))
     share = counts / counts.sum(1, keepdim=True)

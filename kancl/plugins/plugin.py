@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
 
-from kancl.plugins.state import from_state, to_state
+from kancl.plugins.state import Unresumable, from_state, to_state
 
 if TYPE_CHECKING:
     from kancl.models import KANLinear
@@ -35,6 +35,7 @@ class Stage(IntEnum):
     WATCH_STEP = auto()  # sees the loss before any penalty joins it
     GRID = auto()  # changes grids before an experience
     STEP = auto()  # changes the step after it was made
+    PULL = auto()  # pulls parameters towards old ones after the step
     RESTORE = auto()  # puts parameters back that must not move
     REHEARSAL = auto()  # brings back samples
     OUTPUTS = auto()  # acts on outputs
@@ -119,7 +120,10 @@ class Plugin(SupervisedPlugin):
         Args:
             name: of the layer in ``model``.
             insertion: how the new coefficients follow from the old ones.
+        Raises: ValueError if the plugin needs grids that stay.
         """
+        if self.needs.fixed_grids:
+            raise ValueError(f"{type(self).__name__}: {self.needs.fixed_grids}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the declared state as plain data.
@@ -145,10 +149,10 @@ def undeclared(plugin: Plugin) -> list[str]:
 
 
 def check_declared(plugin: Plugin) -> None:
-    """Raises: ValueError if the plugin keeps something that it doesn't declare."""
+    """Raises: Unresumable if the plugin keeps something that it doesn't declare."""
     names = undeclared(plugin)
     if names:
-        raise ValueError(
+        raise Unresumable(
             f"{type(plugin).__name__} keeps {', '.join(names)} and declares it neither in "
             "state (what a checkpoint holds) nor in transient (what training makes anew)"
         )

@@ -15,10 +15,14 @@ from torch.optim import Optimizer
 from kancl.benchmarks import Benchmark
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
-from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
+from kancl.models.cost import (
+    forward_flops,
+    match_hidden,
+    n_active_parameters,
+    n_parameters,
+)
 from kancl.models.heads import with_head
 from kancl.models.inspect import spline_network
-from kancl.models.matching import match_hidden
 from kancl.runner.memory import refuse_if_out_of_memory
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds

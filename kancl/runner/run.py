@@ -25,7 +25,7 @@ from kancl.reporting import TensorBoardPlugin
 from kancl.runner.build import Parts, build, resolve_device
 from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin, Unresumable
 from kancl.runner.denormals import flushed_denormals
-from kancl.runner.diagnosis import Diagnosis
+from kancl.runner.diagnosis import Observers
 from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
 from kancl.runner.seeding import be_deterministic
@@ -153,7 +153,7 @@ class _Run:
             trains_jointly=trains_jointly(config.strategy.builder),
             score=info.score,
         )
-        self.diagnosis = Diagnosis(config, parts, self.recorder)
+        self.observers = Observers(config, parts, self.recorder)
         self.off_grid = OffGridPlugin(self.recorder, stream)
         self.board: list[TensorBoardPlugin] = []
         if config.tensorboard != "none":
@@ -170,7 +170,7 @@ class _Run:
         self.plugins: list[SupervisedPlugin] = []
         if config.evaluation.samples:
             self.plugins.append(self._curve())
-        self.plugins += [self.off_grid, *self.diagnosis.plugins, *self.board]
+        self.plugins += [self.off_grid, *self.observers.plugins, *self.board]
 
     def _curve(self) -> ForgettingCurvePlugin:
         benchmark, evaluation = self.parts.benchmark, self.config.evaluation
@@ -209,7 +209,7 @@ class _Run:
             self.traceback = traceback.format_exc()
         try:
             with interruption.waiting():
-                self.diagnosis.write(self.folder, self.board)
+                self.observers.write(self.folder, self.board)
                 self._write()
         except OSError as error:  # a full disk: what is there stays
             return {"error": str(error), **self.summary, "status": "failed"}

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from kancl.config import RunConfig
-from kancl.metrics.score_matrix import summarise
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.observe.recorder import RecorderPlugin
 from kancl.runner.build import Parts, resolve_device
@@ -55,10 +54,7 @@ def results(
         found["n_parameters"] = n_parameters(parts.model)
         found["n_active_parameters"] = n_active_parameters(parts.model)
         found["flops"] = flops
-    if recorder.score.higher_is_better:
-        found |= all_metrics(recorder.matrix, recorder.measurements)
-    else:
-        found |= summarise(recorder.matrix, recorder.score)
+    found |= all_metrics(recorder.matrix, recorder.measurements, recorder.score)
     n_iterations, seconds = recorder.iteration, recorder.train_seconds
     n_samples = n_iterations * config.training.batch_size
     found |= {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from kancl.config import Group, Part, presets
+from kancl.config import Group, Part
 from kancl.plugins.outputs.labels_trick import LabelsTrickPlugin
 from kancl.plugins.outputs.lwf import LwFPlugin
 from kancl.plugins.outputs.readout import (
@@ -105,7 +103,6 @@ GROUP = Group(
     "strategy",
     STRATEGIES,  # type: ignore[arg-type]
     parts=parts,
-    presets=partial(presets, "strategy"),
 )
 """The keys of every strategy, with their defaults and meanings."""
 

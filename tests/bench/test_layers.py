@@ -1,4 +1,4 @@
-"""The layer bench measures every side and counts right."""
+"""The layer bench measures every variant and counts right."""
 
 import csv
 from pathlib import Path
@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from kancl.bench import layers
+from kancl.bench.harness import Timing, training_step
 from kancl.bench.layers import (
     MATCHED,
     OURS,
     Cell,
     Speed,
-    _peak_bytes,
-    _training_step,
-    bench_layers,
     main,
-    table,
+    peak_bytes,
+    speed_rows,
+    time_cell,
 )
 from kancl.bench.others import load_efficient_kan
 from kancl.models import MLP
@@ -28,35 +28,35 @@ def no_inkan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "load_inkan", lambda: None)
 
 
-def test_every_side_is_timed_in_every_round() -> None:
+def test_every_variant_is_timed_in_every_round() -> None:
     cell = Cell((6, 8, 3), batch_size=4, grid_size=5)
-    speeds = bench_layers(cell, implementations=["dense"], rounds=3)
-    by_side = {speed.side: speed for speed in speeds}
+    speeds = time_cell(cell, implementations=["dense"], rounds=3)
+    by_variant = {speed.variant: speed for speed in speeds}
     expected = [OURS, "kancl, with scale", "kancl, dense", "MLP, same widths", MATCHED]
-    assert list(by_side) == expected
+    assert list(by_variant) == expected
     for speed in speeds:
-        assert len(speed.seconds) == 3 and min(speed.seconds) > 0
-    assert by_side[OURS].n_parameters == (6 * 8 + 8 * 3) * 9
-    lean = by_side[OURS].n_parameters
-    assert abs(by_side[MATCHED].n_parameters - lean) < 0.02 * lean
+        assert len(speed.timing.seconds) == 3 and min(speed.timing.seconds) > 0
+    assert by_variant[OURS].n_parameters == (6 * 8 + 8 * 3) * 9
+    lean = by_variant[OURS].n_parameters
+    assert abs(by_variant[MATCHED].n_parameters - lean) < 0.02 * lean
 
 
 def test_ratio_pairs_rounds() -> None:
     cell = Cell((2, 1), 1, 1)
-    ours = Speed(cell, OURS, 1, [1.0, 2.0, 4.0], 100)
-    theirs = Speed(cell, "theirs", 1, [4.0, 4.0, 16.0], 400)
-    assert ours.times_the_time_of(theirs) == 0.25
-    assert ours.median == 2.0
-    assert list(table([ours, theirs]))[-1][3:] == ("0.25x", "0.0", "0.25x")
+    ours = Speed(cell, OURS, 1, Timing([1.0, 2.0, 4.0]), 100)
+    theirs = Speed(cell, "theirs", 1, Timing([4.0, 4.0, 16.0]), 400)
+    own, other = speed_rows([ours, theirs])
+    assert own["ms per step"] == 2000.0 and own["kancl's time"] == 1.0
+    assert other["kancl's time"] == 0.25 == other["kancl's memory"]
 
 
 def test_peak_memory_by_hand() -> None:
     network = MLP([1000, 200, 10])
     x, target = torch.rand(50, 1000), torch.randint(10, (50,))
-    step = _training_step(network, x, target)
+    step = training_step(network, x, target)
     step()
     n = 4 * (1000 * 200 + 200 + 200 * 10 + 10)
-    found = _peak_bytes(network, step, "cpu")
+    found = peak_bytes(network, step, "cpu")
     # Parameters, gradients, two moments; hidden values before and after ReLU and their
     # gradients are at most four times 50 x 200 floats.
     assert 4 * n <= found <= 4 * n + 4 * 4 * 50 * 200 + 20_000
@@ -67,13 +67,14 @@ def test_table_files_and_missing_checkout(
 ) -> None:
     small = ["--layers", "4,5,3", "--batch-sizes", "2", "--rounds", "1"]
     small += ["--grid-sizes", "3", "6"]
-    assert main([*small, "--output", str(tmp_path / "new")]) == 0
-    assert "4-5-3, batch 2, G = 6" in capsys.readouterr().out
-    with (tmp_path / "new" / "layers.csv").open() as file:
+    table, figure = tmp_path / "new" / "layers.csv", tmp_path / "layers.png"
+    assert main([*small, "--csv", str(table), "--figure", str(figure)]) == 0
+    assert capsys.readouterr().out.count("4-5-3") == 2 * 4
+    with table.open() as file:
         rows = list(csv.DictReader(file))
-    assert [r["grid_size"] for r in rows if r["side"] == OURS] == ["3", "6"]
-    assert all(r["kancl_over_side"] == "1.0000" for r in rows if r["side"] == OURS)
-    assert (tmp_path / "new" / "layers.png").stat().st_size > 10_000
+    assert [r["G"] for r in rows if r["variant"] == OURS] == ["3", "6"]
+    assert all(float(r["kancl's time"]) == 1 for r in rows if r["variant"] == OURS)
+    assert figure.stat().st_size > 10_000
     with pytest.raises(ValueError, match="kan.py is missing"):
         load_efficient_kan(tmp_path)
     with pytest.raises(SystemExit):

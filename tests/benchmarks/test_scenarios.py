@@ -12,7 +12,7 @@ from torchvision.transforms.functional import rotate
 from kancl.benchmarks import joint_mnist, permuted_mnist, rotated_mnist, split_mnist
 from kancl.benchmarks.selection import pixel_order
 from kancl.data.images import load_images
-from kancl.data.rows import as_tensors, find_rows
+from kancl.data.rows import as_tensors, resolve_rows
 
 MNIST = load_images()
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {"train_samples": 30, "test_samples": 20}
 
 def rows(experience: Any) -> torch.Tensor:
     """Rows of train images followed by test images."""
-    found = find_rows([experience.dataset])
+    found = resolve_rows([experience.dataset])
     assert found is not None
     return found.rows
 
@@ -276,12 +276,12 @@ def test_caps_keep_the_classes_in_proportion() -> None:
 def test_experiences_share_one_copy_of_the_images() -> None:
     benchmark = permuted_mnist(n_experiences=10, **SMALL)
     stores = {
-        find_rows([experience.dataset]).store  # type: ignore[union-attr]
+        resolve_rows([experience.dataset]).store  # type: ignore[union-attr]
         for stream in benchmark.streams.values()
         for experience in stream
     }
     assert len(stores) == 1
-    assert stores.pop().pixels.numel() == 70_000 * 784
+    assert stores.pop().values.numel() == 70_000 * 784
 
 
 BAD = [

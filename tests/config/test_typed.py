@@ -43,10 +43,10 @@ def adam(parameters: object, *, lr: float = 1e-3) -> None: ...
 
 
 GROUPS = {
-    "scenario": Group("scenario", {"split": split}, frozenset({"seed"})),
-    "model": Group("model", {"kan": spline, "mlp": dense}),
-    "strategy": Group("strategy", {"naive": naive}),
-    "optimizer": Group("optimizer", {"adam": adam}),
+    "scenario": Group("scenario", {"split": split}, {"seed"}, presets=dict),
+    "model": Group("model", {"kan": spline, "mlp": dense}, presets=dict),
+    "strategy": Group("strategy", {"naive": naive}, presets=dict),
+    "optimizer": Group("optimizer", {"adam": adam}, presets=dict),
 }
 NAMES = {"scenario": "split", "model": "kan", "strategy": "naive", "optimizer": "adam"}
 

@@ -21,21 +21,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from kancl.data.pixels import Scaling
-from kancl.data.rows import ImageStore, RowsDataset, as_tensors, find_rows, rows_dataset
+from kancl.data.rows import (
+    RowsDataset,
+    Store,
+    as_tensors,
+    resolve_rows,
+    rows_dataset,
+)
 
 SCALING = Scaling(0.5, 0.25)
 
 
-def store(n_orders: int = 3) -> ImageStore:
+def store(n_orders: int = 3) -> Store:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (40, 12), dtype=torch.uint8, generator=generator)
     orders = [torch.randperm(12, generator=generator) for _ in range(n_orders)]
-    return ImageStore(
-        pixels, (1, 3, 4), SCALING, torch.stack(orders) if orders else None
-    )
+    return Store(pixels, (1, 3, 4), SCALING, torch.stack(orders) if orders else None)
 
 
-def experience(images: ImageStore, k: int) -> RowsDataset:
+def experience(images: Store, k: int) -> RowsDataset:
     rows = torch.arange(k, 40, 3)
     return rows_dataset(images, rows, rows % 4 + 4 * k, order=k, task_label=k)
 
@@ -46,7 +50,7 @@ def one_by_one(dataset: AvalancheDataset) -> list[Tensor]:
 
 
 def assert_found(dataset: AvalancheDataset) -> None:
-    found = find_rows([dataset])
+    found = resolve_rows([dataset])
     assert found is not None
     fast = found.batch(range(len(dataset)))
     slow = one_by_one(dataset)
@@ -60,7 +64,7 @@ def test_a_sample_is_its_scaled_and_permuted_row() -> None:
     images = store()
     dataset = experience(images, 2)
     x, y, task_label = dataset[3]
-    row = images.pixels[2 + 3 * 3].float() / 255
+    row = images.values[2 + 3 * 3].float() / 255
     assert images.pixel_orders is not None
     expected = ((row - 0.5) / 0.25)[images.pixel_orders[2]].view(1, 3, 4)
     assert torch.equal(x, expected)
@@ -129,7 +133,7 @@ def test_avalanches_buffers_are_seen_through(make: Any) -> None:
 def test_several_data_sets_are_found_as_one() -> None:
     images = store()
     datasets = [experience(images, k) for k in (2, 0, 1)]
-    found = find_rows(datasets)
+    found = resolve_rows(datasets)
     assert found is not None
     index = [30, 2, 15, 2]
     expected = one_by_one(concat_datasets(datasets))
@@ -161,7 +165,7 @@ def test_a_transform_is_honoured_not_skipped() -> None:
     dataset = experience(store(), 1)
     next(iter(DataLoader(dataset, batch_size=2)))  # rows are found and kept
     doubled = dataset.replace_current_transform_group((lambda x: 2 * x, None))
-    assert find_rows([doubled]) is None
+    assert resolve_rows([doubled]) is None
     expected = torch.stack([2 * dataset[i][0] for i in range(4)])
     assert torch.equal(next(iter(DataLoader(doubled, batch_size=4)))[0], expected)
     assert torch.equal(as_tensors(doubled)[0][:4], expected)
@@ -178,9 +182,9 @@ def test_a_changed_attribute_is_seen() -> None:
 
 def test_images_of_two_stores_are_not_mixed_up() -> None:
     first, second = experience(store(), 0), experience(store(), 0)
-    assert find_rows([first, second]) is None
-    assert find_rows([first.concat(second)]) is None
-    assert find_rows([]) is None
+    assert resolve_rows([first, second]) is None
+    assert resolve_rows([first.concat(second)]) is None
+    assert resolve_rows([]) is None
     x, y, _ = as_tensors(first.concat(second))
     assert torch.equal(x[: len(first)], x[len(first) :])
 

@@ -11,8 +11,8 @@ from kancl.protocols import (
     judge_fall,
     read_protocol,
 )
+from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
-from kancl.strategies import check_pair
 
 BELOW = Row("a", measure="m", below=0.1)
 ABOVE = Row("b", measure="m", above=0.1)
@@ -55,11 +55,7 @@ def test_every_row_can_be_run():
         words = " ".join(row.settings)
         kinds[re.sub(r"(size|degree)=\d+", "", words)] = row
     for row in kinds.values():
-        (config,) = read_request(
-            [*protocol.settings, *row.settings], sweep=False
-        ).configs
-        names = dict(model=config.model.name, incremental="domain", regression=True)
-        check_pair(config.strategy.name, head="single", **names)
+        check(read_request([*protocol.settings, *row.settings], sweep=False).configs)
 
 
 def test_a_comparison_brings_the_rows_it_compares():

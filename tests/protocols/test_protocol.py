@@ -12,8 +12,8 @@ from kancl.protocols import (
     protocol_names,
     read_protocol,
 )
+from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
-from kancl.strategies import check_pair
 
 ROW = Row("none", ("strategy=naive",), "task", paper=84.32, sem=0.99)
 # seeds' standard error: s = 2, n = 4: 1 point; tolerance 2 sqrt(0.99^2 + 1) + 0.3
@@ -98,14 +98,12 @@ def test_every_row_of_every_protocol_can_be_run(name):
         words = [*protocol.settings]
         if incremental != [None]:
             words.append(f"scenario.incremental={','.join(incremental)}")
-        for config in read_request([*words, *settings], sweep=True).configs:
+        configs = read_request([*words, *settings], sweep=True).configs
+        check(configs)
+        for config in configs:
             assert not config.reset_optimizer
             if name.startswith("vandeven"):
                 assert config.optimizer.name == "adam" and config.model.name == "mlp"
-            kind = config.scenario.options.get("incremental", "class")
-            head = "multi" if kind == "task" else "single"
-            names = dict(model=config.model.name, incremental=kind)
-            check_pair(config.strategy.name, head=head, **names)
 
 
 def test_one_kind_of_a_method_can_be_asked_for():

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from avalanche.training.plugins import SupervisedPlugin
-from avalanche.training.templates import SupervisedTemplate
 
 from kancl.cli import main
+from kancl.plugins import Plugin
 from kancl.runs import lock_holder, run_lock
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import STRATEGIES
 
 Capture = pytest.CaptureFixture[str]
 SMALL = (
@@ -36,15 +35,12 @@ def broken_seeds() -> Iterator[set[int]]:
     """Runs with seeds in this set fail."""
     naive, seeds = STRATEGIES["naive"], set[int]()
 
-    def breaking(setup: TrainingSetup) -> SupervisedTemplate:
-        class Breaking(SupervisedPlugin):
-            def before_update(self, strategy: Any, **kwargs: Any) -> None:
-                if _seed_of(strategy) in seeds:
-                    raise RuntimeError("the plugin broke")
+    class BreakingPlugin(Plugin):
+        def before_update(self, strategy: Any, **kwargs: Any) -> None:
+            if _seed_of(strategy) in seeds:
+                raise RuntimeError("the plugin broke")
 
-        return setup.build(plugins=[Breaking()])
-
-    STRATEGIES["naive"] = breaking
+    STRATEGIES["naive"] = [*naive, BreakingPlugin]
     yield seeds
     STRATEGIES["naive"] = naive
 

@@ -6,7 +6,7 @@ from avalanche.core import SupervisedPlugin
 from kancl.benchmarks import split_mnist
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import TrainingSetup, build
 
 
 def test_projected_gradients_agree_with_every_past_experience():
@@ -37,7 +37,7 @@ def test_projected_gradients_agree_with_every_past_experience():
         iterations=5,
         plugins=[before, After()],
     )
-    strategy = STRATEGIES["gem"](setup, patterns_per_experience=16, memory_strength=0.0)
+    strategy = build("gem", setup, patterns_per_experience=16, memory_strength=0.0)
     for experience in list(benchmark.train_stream)[:3]:
         strategy.train(experience)
     assert len(products) == 5 + 10

@@ -7,7 +7,7 @@ from kancl.benchmarks import split_mnist
 from kancl.models import KAN, MLP
 from kancl.models.heads import with_head
 from kancl.models.inspect import last_layers
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import TrainingSetup, build
 
 NETWORKS = {
     "kan": lambda n: KAN([784, 6, n], 3, 2, enable_standalone_scale_spline=False),
@@ -35,7 +35,7 @@ def trained(name, network, options, order, benchmark, head="single", seed=0):
     setup = TrainingSetup(
         model, torch.optim.SGD(model.parameters(), lr=0.1), batch_size=16, seed=seed
     )
-    strategy = STRATEGIES[name](setup, **options)
+    strategy = build(name, setup, **options)
     stream = list(benchmark.train_stream)
     for experience in order:
         strategy.train(stream[experience])
@@ -123,7 +123,7 @@ def test_nothing_but_the_last_layer_moves_and_draws_depend_on_the_seed(benchmark
         ("ridge_readout", "mlp", {"ridge": 0.0}, "ridge must be .* above 0, got 0.0"),
         ("ridge_readout", "mlp", {"n_features": 0}, "n_features must be 1 or more"),
         ("spline_bayes", "kan", {"smoothing": -1.0}, "smoothing must be .* got -1.0"),
-        ("spline_bayes", "mlp", {}, "needs bases.* use model=kan .* instead"),
+        ("spline_bayes", "mlp", {}, "no bases.* use model=kan, .* instead"),
         (
             "spline_bayes",
             "kan",

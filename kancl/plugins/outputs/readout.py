@@ -45,7 +45,7 @@ class ReadoutPlugin(Plugin):
 
     stage = Stage.OUTPUTS
     state = ("sums",)
-    transient = ("_inputs", "_handles")
+    transient: ClassVar[tuple[str, ...]] = ("_inputs", "_handles")
     needs = Needs(
         class_labels="it solves for classes; use strategy=naive or strategy=joint instead",
         fixed_grids="sums over old bases say nothing of new ones; leave grow_grids out "
@@ -210,6 +210,7 @@ class SplineBayesPlugin(ReadoutPlugin):
         ``spline_bayes_weights``.
     """
 
+    transient = (*ReadoutPlugin.transient, "n_features")
     needs = Needs(
         class_labels=ReadoutPlugin.needs.class_labels,
         fixed_grids=ReadoutPlugin.needs.fixed_grids,

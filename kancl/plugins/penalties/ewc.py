@@ -78,7 +78,7 @@ class EWCPlugin(AnchorPlugin):
 
     @property
     def stage(self) -> Stage:  # type: ignore[override]
-        return Stage.STEP if self.implicit else Stage.PENALTY
+        return Stage.PULL if self.implicit else Stage.PENALTY
 
     @property
     def factor(self) -> float:

@@ -32,8 +32,9 @@ from kancl.config import (
     typed,
 )
 from kancl.config.files import flat, nested, read_mapping
+from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
-from kancl.config.typed import CHOICES, all_options, group_of, owners_of, unknown_key
+from kancl.config.typed import all_options, group_of, owners_of, unknown_key
 from kancl.runner.identity import run_folder
 from kancl.runner.request.experiments import expanded
 from kancl.runner.request.registry import GROUPS
@@ -154,7 +155,7 @@ def _log_dir_around(folder: Path, config: RunConfig) -> str:
     return os.path.normpath(folder / ".." / ".." / "..")
 
 
-def _composed(said: Mapping[str, Any], base: Mapping[str, Any]) -> _Job:
+def _composed(said: dict[str, Any], base: Mapping[str, Any]) -> _Job:
     """Set values on a base, and below them what the chosen presets set.
 
     Args:

@@ -15,7 +15,8 @@ from typing import Any
 
 from kancl.config import ConfigError, config_dir, nearest
 from kancl.config.files import flat, read_mapping
-from kancl.config.schema import GROUPS
+from kancl.config.schema import CHOICES
+from kancl.config.values import shown
 
 KEY = "experiment="
 KEYS = ("question", "source", "control", "shared", "variants", "tuning")
@@ -92,7 +93,7 @@ def expanded(overrides: Sequence[str]) -> tuple[list[list[str]], list[str], bool
 def _overrides(given: Any, where: str) -> tuple[str, ...]:
     """As they are typed: ``{model: {name: kan, hidden: [4]}}`` is ``model=kan`` and so on."""
     if isinstance(given, dict):
-        names = {f"{group}.name": group for group in GROUPS}
+        names = {f"{key}.name": key for key in CHOICES}
         given = [f"{names.get(k, k)}={shown(v)}" for k, v in flat(given).items()]
     if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
         raise ConfigError(

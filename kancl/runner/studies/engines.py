@@ -27,7 +27,7 @@ from kancl.runner.request.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
-Builders = Mapping[tuple[str, str], Callable[..., Any]]
+Builders = Mapping[tuple[str, str], Any]
 Make = Callable[[RunConfig], object]
 """Makes one run and notes what goes wrong; importable where runs are made."""
 
@@ -163,7 +163,8 @@ def _added_builders() -> Builders:
         (group, name): builder
         for group, known in GROUPS.items()
         for name, builder in known.builders.items()
-        if builder.__module__.partition(".")[0] != "kancl"
+        for part in (builder if isinstance(builder, list) else [builder])
+        if part.__module__.partition(".")[0] != "kancl"
     }
 
 

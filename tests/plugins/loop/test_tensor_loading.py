@@ -34,7 +34,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from kancl.benchmarks import Benchmark, permuted_mnist, split_mnist
 from kancl.benchmarks.selection import pixel_order
 from kancl.data.images import load_images
-from kancl.data.rows import as_tensors, find_rows
+from kancl.data.rows import as_tensors, resolve_rows
 from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
 
 BATCH = 16
@@ -70,7 +70,7 @@ def plain(benchmark: Benchmark, stream: str, experiences: list[int]) -> Dataset:
     images = torch.cat([mnist.train_images, mnist.test_images])
     labels = torch.cat([mnist.train_labels, mnist.test_labels])
     datasets = [benchmark.streams[stream][k].dataset for k in experiences]
-    found = find_rows(datasets)
+    found = resolve_rows(datasets)
     assert found is not None
     rows = found.rows.sort().values
     transform = Compose([ToTensor(), Normalize((0.1307,), (0.3081,))])
@@ -290,7 +290,7 @@ def test_samples_are_those_of_avalanches_own_split(split: Any) -> None:
         for mine, theirs in zip(ours.streams[stream], stock.streams[stream]):
             x, y, task_labels = as_tensors(mine.dataset)
             slow_x, slow_y, slow_task_labels = as_tensors(theirs.dataset)
-            assert find_rows([theirs.dataset]) is None
+            assert resolve_rows([theirs.dataset]) is None
             assert torch.equal(x, slow_x)
             assert torch.equal(y, slow_y)
             assert torch.equal(task_labels, slow_task_labels)

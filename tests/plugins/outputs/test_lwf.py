@@ -46,7 +46,7 @@ class Spy(LwFPlugin):
 @pytest.mark.parametrize("student", ["old", "seen", "all"])
 @pytest.mark.parametrize("schedule", ["constant", "experiences"])
 def test_single_head(student, schedule, points_benchmark, naive):
-    plugin = Spy(3.0, 2.0, schedule, student)
+    plugin = Spy(alpha=3.0, temperature=2.0, alpha_schedule=schedule, student=student)
     strategy = naive(network(), plugin)
     for t, experience in enumerate(points_benchmark().train_stream):
         plugin.added.clear()
@@ -71,7 +71,7 @@ def test_single_head(student, schedule, points_benchmark, naive):
 
 def test_several_heads_are_summed(points_benchmark, naive):
     torch.manual_seed(0)
-    plugin = Spy(3.0)
+    plugin = Spy(alpha=3.0)
     strategy = naive(with_head(KAN([6, 5, 2]), "multi", 2), plugin)
     outputs = []
 

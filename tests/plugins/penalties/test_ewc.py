@@ -8,6 +8,7 @@ from kancl.data.rows import as_tensors
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.penalties.fisher import diagonal_fisher
 from kancl.plugins.penalties.quadratic_anchor import values
+from kancl.plugins.setup import TrainingSetup
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def penalty(plugin, model):
 
 
 def test_every_experience_adds_its_own_term_with_the_half(points_benchmark, train):
-    plugin = EWCPlugin(7.0)
+    plugin = EWCPlugin(ewc_lambda=7.0)
     model, terms = train(points_benchmark(), plugin)
     with torch.no_grad():
         for p in model.parameters():
@@ -53,7 +54,7 @@ def test_every_experience_adds_its_own_term_with_the_half(points_benchmark, trai
 
 
 def test_online_keeps_one_term_and_decays_the_past(points_benchmark, train):
-    plugin = EWCPlugin(7.0, gamma=0.5)
+    plugin = EWCPlugin(ewc_lambda=7.0, gamma=0.5)
     model, [(first, _), (second, at)] = train(points_benchmark(), plugin)
     with torch.no_grad():
         for p in model.parameters():
@@ -67,7 +68,8 @@ def test_sampling_images_is_random_and_apart_from_the_training_stream(
     points_benchmark, train
 ):
     def importance(seed):
-        plugin = EWCPlugin(1.0, fisher_samples=4, seed=seed)
+        plugin = EWCPlugin(ewc_lambda=1.0, fisher_samples=4)
+        plugin.prepare(TrainingSetup(None, None, seed=seed))
         model, [(everything, _)] = train(points_benchmark(), plugin, n=1)
         return plugin.anchor.importance["0.weight"], everything["0.weight"], model
 
@@ -84,7 +86,9 @@ def test_holds_back_from_what_naive_forgets(points_benchmark, train):
     benchmark = points_benchmark("domain", 2, n=160)
 
     def forgotten(ewc_lambda):
-        model, [(fisher, at), _] = train(benchmark, EWCPlugin(ewc_lambda), lr=0.1)
+        model, [(fisher, at), _] = train(
+            benchmark, EWCPlugin(ewc_lambda=ewc_lambda), lr=0.1
+        )
         return weighted(model, fisher, at).item()
 
     assert forgotten(100.0) < forgotten(0.0) / 2
@@ -115,8 +119,8 @@ def test_implicit_is_the_explicit_step_where_that_is_small_and_stable_where_not(
                 [p.flatten() for p in train(benchmark, plugin, lr=0.1)[0].parameters()]
             )
             for plugin in (
-                EWCPlugin(ewc_lambda),
-                EWCPlugin(ewc_lambda, implicit=True),
+                EWCPlugin(ewc_lambda=ewc_lambda),
+                EWCPlugin(ewc_lambda=ewc_lambda, implicit=True),
             )
         ]
 

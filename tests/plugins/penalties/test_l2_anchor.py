@@ -8,7 +8,7 @@ from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
 
 
 def test_all_parameters_weigh_alike_and_the_anchor_moves(points_benchmark, naive):
-    plugin = L2AnchorPlugin(3.0)
+    plugin = L2AnchorPlugin(l2_lambda=3.0)
     strategy = naive(nn.Linear(6, 6), plugin)
     for experience in list(points_benchmark().train_stream)[:2]:
         strategy.train(experience)
@@ -23,4 +23,4 @@ def test_all_parameters_weigh_alike_and_the_anchor_moves(points_benchmark, naive
 
 def test_refuses_a_negative_strength():
     with pytest.raises(ValueError, match="l2_lambda must be .* got -1"):
-        L2AnchorPlugin(-1)
+        L2AnchorPlugin(l2_lambda=-1)

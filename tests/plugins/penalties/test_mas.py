@@ -26,7 +26,7 @@ class NoLoss(nn.Module):
 def test_importances_are_summed_absolute_sensitivities(
     network, points_benchmark, naive
 ):
-    plugin = MASPlugin(1.0)
+    plugin = MASPlugin(mas_lambda=1.0)
     strategy = naive(NETWORKS[network](), plugin)
     parameters = dict(strategy.model.named_parameters())
     expected = {n: torch.zeros_like(p) for n, p in parameters.items()}
@@ -52,7 +52,7 @@ def test_importances_are_summed_absolute_sensitivities(
 def test_a_loss_of_zero_is_no_failure_as_it_is_in_stock(points_benchmark, naive):
     """The stock half fails once Avalanche stops testing the loss's truth."""
     experiences = list(points_benchmark().train_stream)[:2]
-    strategy = naive(NETWORKS["mlp"](), MASPlugin(1.0), criterion=NoLoss())
+    strategy = naive(NETWORKS["mlp"](), MASPlugin(mas_lambda=1.0), criterion=NoLoss())
     strategy.train(experiences)
     stock = naive(NETWORKS["mlp"](), StockMASPlugin(), criterion=NoLoss())
     with pytest.raises(ValueError, match="Loss is not available"):
@@ -61,4 +61,4 @@ def test_a_loss_of_zero_is_no_failure_as_it_is_in_stock(points_benchmark, naive)
 
 def test_refuses_a_negative_strength():
     with pytest.raises(ValueError, match="mas_lambda must be .* got -2"):
-        MASPlugin(-2)
+        MASPlugin(mas_lambda=-2)

@@ -12,9 +12,9 @@ from kancl.plugins.penalties.synaptic_intelligence import (
 )
 
 PLUGINS = {
-    "ewc": lambda pooling: EWCPlugin(1.0, pooling=pooling),
-    "mas": lambda pooling: MASPlugin(1.0, pooling),
-    "si": lambda pooling: SynapticIntelligencePlugin(1.0, pooling=pooling),
+    "ewc": lambda pooling: EWCPlugin(ewc_lambda=1.0, pooling=pooling),
+    "mas": lambda pooling: MASPlugin(mas_lambda=1.0, pooling=pooling),
+    "si": lambda pooling: SynapticIntelligencePlugin(si_c=1.0, pooling=pooling),
 }
 
 

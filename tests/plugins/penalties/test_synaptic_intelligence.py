@@ -69,7 +69,7 @@ def test_differs_from_naive_where_stock_is_naive_to_the_bit(points_benchmark, na
 
     without = parameters_after()
     assert not torch.allclose(
-        without, parameters_after(SynapticIntelligencePlugin(5.0)), atol=1e-3
+        without, parameters_after(SynapticIntelligencePlugin(si_c=5.0)), atol=1e-3
     )
     stock = StockSynapticIntelligencePlugin(si_lambda=1e4)
     assert torch.equal(without, parameters_after(stock))

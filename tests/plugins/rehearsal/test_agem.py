@@ -6,7 +6,6 @@ from avalanche.training.plugins import AGEMPlugin as StockAGEMPlugin
 from torch import nn
 
 from kancl.plugins.rehearsal.agem import AGEMPlugin
-from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
 
 
 def network():
@@ -41,7 +40,7 @@ def test_gradient_is_projected_only_against_the_past(points_benchmark, naive):
             projected.append(bool(along < 0))
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
 
-    strategy = naive(network(), Spy(ExemplarMemory(total=6), 6), lr=0.5)
+    strategy = naive(network(), Spy(mem_size=6, replay_batch_size=6), lr=0.5)
     for experience in points_benchmark(n=64).train_stream:
         strategy.train(experience)
     assert len(projected) == 16 and 0 < sum(projected)
@@ -54,10 +53,10 @@ def test_more_experiences_than_exemplars_per_batch(points_benchmark, naive):
     model = nn.Linear(6, 8)
     with pytest.raises(ValueError):
         naive(model, stock).train(stream)
-    strategy = naive(nn.Linear(6, 8), AGEMPlugin(ExemplarMemory(total=8), 2))
+    strategy = naive(nn.Linear(6, 8), AGEMPlugin(mem_size=8, replay_batch_size=2))
     strategy.train(stream)
 
 
 def test_refuses_an_empty_batch():
     with pytest.raises(ValueError, match="replay_batch_size must be 1 or more, got 0"):
-        AGEMPlugin(ExemplarMemory(total=6), 0)
+        AGEMPlugin(mem_size=6, replay_batch_size=0)

@@ -5,7 +5,6 @@ from torch import nn
 
 from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
 from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
-from kancl.plugins.rehearsal.memory import GroupedExemplars
 
 
 class Head(nn.Module):
@@ -51,8 +50,9 @@ def test_memory_only_trains_on_the_exemplars(points_benchmark, naive):
         def after_forward(self, strategy, **kwargs):
             seen.extend(tuple(x.tolist()) for x in strategy.mb_x)
 
-    exemplars = GroupedExemplars(total=10)
-    strategy = naive(nn.Linear(6, 6), MemoryOnlyPlugin(exemplars), Spy())
+    plugin = MemoryOnlyPlugin(mem_size=10)
+    exemplars = plugin.exemplars
+    strategy = naive(nn.Linear(6, 6), plugin, Spy())
     for experience in points_benchmark().train_stream:
         seen.clear()
         strategy.train(experience)

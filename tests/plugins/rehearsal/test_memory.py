@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
-from kancl.plugins.rehearsal.memory import GroupedExemplars
+from kancl.plugins.rehearsal.memory import ExemplarMemory, GroupedExemplars
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,6 @@ from avalanche.training.plugins import MIRPlugin as StockMIRPlugin
 from torch import nn
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
 from kancl.plugins.rehearsal.mir import MIRPlugin
 
 
@@ -44,8 +43,8 @@ def test_replays_the_exemplars_that_the_step_would_hurt_most(points_benchmark, n
             assert strategy.loss.item() == pytest.approx(expected, rel=1e-5)
             checked.append(worst)
 
-    memory = ExemplarMemory(total=12)
-    strategy = naive(network(), Spy(memory, 3, candidates=12), lr=0.5)
+    plugin = Spy(mem_size=12, replay_batch_size=3, candidates=12)
+    strategy = naive(network(), plugin, lr=0.5)
     for experience in points_benchmark().train_stream:
         strategy.train(experience)
     assert len(checked) == 6
@@ -57,7 +56,7 @@ def test_stock_replays_nothing_of_the_experience_before(
 ):
     """Fails once Avalanche tells 'in the last batch' from 'of this experience'."""
     stock = StockMIRPlugin(batch_size_mem=4, mem_size=12)
-    ours = MIRPlugin(ExemplarMemory(total=12), 4, candidates=12)
+    ours = MIRPlugin(mem_size=12, replay_batch_size=4, candidates=12)
     strategies = [naive(network(), plugin) for plugin in (stock, ours)]
     for t, experience in enumerate(points_benchmark(incremental).train_stream, 1):
         for strategy in strategies:
@@ -68,4 +67,4 @@ def test_stock_replays_nothing_of_the_experience_before(
 
 def test_refuses_fewer_candidates_than_it_replays():
     with pytest.raises(ValueError, match="candidates must be 8 or more, got 4"):
-        MIRPlugin(ExemplarMemory(total=12), 8, candidates=4)
+        MIRPlugin(mem_size=12, replay_batch_size=8, candidates=4)

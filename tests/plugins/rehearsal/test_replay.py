@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.rehearsal.exemplar_memory import ExemplarMemory
 from kancl.plugins.rehearsal.replay import ReplayPlugin
 
 
@@ -26,8 +25,9 @@ def test_loss_is_the_weighted_sum_of_current_and_replayed(
             super().before_backward(strategy, **kwargs)
             seen.append((strategy.loss.item(), strategy.mb_output, strategy.mb_y))
 
-    memory = ExemplarMemory(total=6)
-    strategy = naive(network(), Spy(memory, 6, weighting), lr=0.0)  # frozen weights
+    plugin = Spy(mem_size=6, replay_batch_size=6, weighting=weighting)
+    memory = plugin.memory
+    strategy = naive(network(), plugin, lr=0.0)  # frozen weights
     first, second = list(points_benchmark().train_stream)[:2]
     strategy.train(first)
     for loss, output, y in seen:  # no memory yet
@@ -53,16 +53,16 @@ def test_remembers_what_naive_forgets(points_benchmark, naive):
         return (strategy.model(x).argmax(1) == y).float().mean()
 
     assert accuracy() < 0.3
-    assert accuracy(ReplayPlugin(ExemplarMemory(per_class=10))) > 0.6
+    assert accuracy(ReplayPlugin(mem_per_class=10)) > 0.6
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"batch_size": 0}, "replay_batch_size must be 1 or more, got 0"),
+        ({"replay_batch_size": 0}, "replay_batch_size must be 1 or more, got 0"),
         ({"weighting": "equal"}, "weighting must be .* got 'equal'"),
     ],
 )
 def test_refuses_options(options, message):
     with pytest.raises(ValueError, match=message):
-        ReplayPlugin(ExemplarMemory(total=6), **options)
+        ReplayPlugin(mem_size=6, **options)

@@ -32,12 +32,12 @@ def rates(benchmark, naive, *plugins):
 
 
 def test_the_rate_is_multiplied_after_each_experience(points_benchmark, naive):
-    found = rates(points_benchmark(), naive, ExperienceDecayPlugin(0.5))
+    found = rates(points_benchmark(), naive, ExperienceDecayPlugin(gamma=0.5))
     assert found == pytest.approx([0.4] * 3 + [0.2] * 3 + [0.1] * 3)
 
 
 def test_both_kinds_of_falling_go_together(points_benchmark, naive):
-    plugins = LinearDecayPlugin(), ExperienceDecayPlugin(0.5)
+    plugins = LinearDecayPlugin(), ExperienceDecayPlugin(gamma=0.5)
     found = rates(points_benchmark(), naive, *plugins)
     falling = [1, 2 / 3, 1 / 3]
     expected = [full * share for full in (0.4, 0.2, 0.1) for share in falling]
@@ -47,4 +47,4 @@ def test_both_kinds_of_falling_go_together(points_benchmark, naive):
 @pytest.mark.parametrize("gamma", [0.0, 1.5])
 def test_a_rate_that_vanishes_or_grows_is_refused(gamma):
     with pytest.raises(ValueError, match=f"got {gamma}"):
-        ExperienceDecayPlugin(gamma)
+        ExperienceDecayPlugin(gamma=gamma)

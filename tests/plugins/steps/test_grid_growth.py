@@ -10,10 +10,10 @@ from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
+from kancl.plugins.setup import TrainingSetup
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
 from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.preconditioners import DiagonalOccupancy, FullGram
-from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 
 
 def network(low=-4.0, high=4.0, size=8):
@@ -42,7 +42,7 @@ def test_a_grid_grows_to_hold_an_experience_and_keeps_all_else(naive, points_ben
     first, second = points_benchmark("domain", 2).train_stream
     x = torch.cat([torch.stack([x for x, *_ in e.dataset]) for e in (first, second)])
     reach = x.abs().max().item() / 2
-    growth, ewc = GridGrowthPlugin(off_grid=0.02), Before(1.0)
+    growth, ewc = GridGrowthPlugin(off_grid=0.02), Before(ewc_lambda=1.0)
     ewc.x = 2 * x
     strategy = naive(network(-reach, reach), growth, ewc)
     strategy.optimizer = torch.optim.Adam(strategy.model.parameters(), lr=0.01)
@@ -68,7 +68,7 @@ def test_a_grid_grows_to_hold_an_experience_and_keeps_all_else(naive, points_ben
 
 def test_a_grid_gets_finer_where_few_bases_are_used(naive, points_benchmark):
     first, second = points_benchmark("domain", 2).train_stream
-    growth = GridGrowthPlugin(off_grid=1, effective=0.5, largest=30)
+    growth = GridGrowthPlugin(off_grid=1, refine_below=0.5, largest=30)
     strategy = naive(network(-12, 12), growth)
     strategy.train([first, second])
     first_layer = strategy.model.network.layers[0]
@@ -84,7 +84,8 @@ def test_a_grid_gets_finer_once_and_one_far_value_makes_no_thousands_of_cells(
 ):
     stream = points_benchmark("domain", 3).train_stream
     recorder = RecorderPlugin(3)
-    growth = GridGrowthPlugin(off_grid=0, effective=1, largest=999, recorder=recorder)
+    growth = GridGrowthPlugin(off_grid=0, refine_below=1, largest=999)
+    growth.prepare(TrainingSetup(network(), None, record=recorder.add))
     strategy = naive(network(-0.01, 0.01), recorder, growth)
     for experience in stream:
         strategy.train(experience)
@@ -100,7 +101,7 @@ def test_a_grid_gets_finer_once_and_one_far_value_makes_no_thousands_of_cells(
 def test_a_hard_mask_comes_along(naive, points_benchmark):
     first, second = points_benchmark("domain", 2).train_stream
     mask = HardMaskPlugin(threshold=0)
-    growth = GridGrowthPlugin(off_grid=0, effective=1, largest=60)
+    growth = GridGrowthPlugin(off_grid=0, refine_below=1, largest=60)
     torch.manual_seed(0)
     net = KAN([6, 4], 8, 2, base=False, enable_standalone_scale_spline=False)
     strategy = naive(with_head(net, "single", 4), growth, mask)
@@ -115,7 +116,7 @@ def test_a_hard_mask_comes_along(naive, points_benchmark):
     torch.testing.assert_close(strategy.model(x), before, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("change", [{"off_grid": 0.02}, {"effective": 1.0}])
+@pytest.mark.parametrize("change", [{"off_grid": 0.02}, {"refine_below": 1.0}])
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, "sgd"])
 def test_growing_keeps_old_outputs_to_1e6_and_the_loss_does_not_jump(
     naive, points_benchmark, optimizer, change
@@ -162,7 +163,7 @@ def test_growing_keeps_old_outputs_to_1e6_and_the_loss_does_not_jump(
 
 def test_occupancies_are_carried_along(naive, points_benchmark):
     first, second = points_benchmark("domain", 2).train_stream
-    scaling = StepPreconditionerPlugin(lambda layer, first: DiagonalOccupancy(1.0))
+    scaling = OccupancyPlugin()
     strategy = naive(network(-1, 1), GridGrowthPlugin(off_grid=0.02), scaling)
     strategy.train(first)
     layer = strategy.model.network.layers[0]
@@ -192,15 +193,15 @@ class SecondTime:
 
 def test_grams_of_old_bases_are_refused(naive, points_benchmark):
     stream = points_benchmark("domain", 2).train_stream
-    gram = StepPreconditionerPlugin(lambda layer, first: FullGram(1.0))
+    gram = GramPlugin()
     strategy = naive(network(-0.5, 0.5), GridGrowthPlugin(off_grid=0.0), gram)
     strategy.train(stream[0])
-    with pytest.raises(ValueError, match="locality.grow_off_grid=null"):
+    with pytest.raises(ValueError, match="leave grow_grids out"):
         strategy.train(stream[1])
 
 
 @pytest.mark.parametrize(
-    "options", [{"off_grid": 2}, {"effective": -1}, {"largest": 0}]
+    "options", [{"off_grid": 2}, {"refine_below": -1}, {"largest": 0}]
 )
 def test_options_out_of_range_are_refused(options):
     (name,) = options

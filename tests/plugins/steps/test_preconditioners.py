@@ -20,7 +20,7 @@ from kancl.plugins.steps.preconditioners import (
     FullGram,
     LowRankGram,
 )
-from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.steps.step_preconditioner import GramPlugin
 
 
 def observed(preconditioner, *experiences):
@@ -160,12 +160,8 @@ class TestPlugin:
     def strategies(make, naive, **options):
         found = []
         for beta in (0.0, 5.0):
-
-            def build(layer, first, beta=beta):
-                return FullGram(beta if first else 2 * beta)
-
             torch.manual_seed(0)
-            plugin = StepPreconditionerPlugin(build, **options)
+            plugin = GramPlugin(beta_input=beta, beta_hidden=2 * beta, **options)
             model = with_head(make(), "single", 4)
             found.append((plugin, naive(model, plugin)))
         return found
@@ -219,7 +215,9 @@ class TestPlugin:
         stream = points_benchmark("domain", 2).train_stream
         models = []
         for n_samples in (5, None):
-            _, (plugin, strategy) = self.strategies(make, naive, n_samples=n_samples)
+            _, (plugin, strategy) = self.strategies(
+                make, naive, feature_samples=n_samples
+            )
             strategy.train(stream[0])
             assert strategy.model.training
             models.append(strategy.model.state_dict())

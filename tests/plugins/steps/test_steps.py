@@ -5,12 +5,12 @@ import torch
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.plugins.locality import lazy_steps
-from kancl.plugins.locality.watch import kan_layers
+from kancl.models.inspect import kan_layers
 from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
+from kancl.plugins.steps import lazy_steps
 from kancl.plugins.steps.frozen_base import FrozenBasePlugin
-from kancl.plugins.steps.frozen_coefficients import HeldCoefficients
+from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
 from kancl.plugins.steps.hard_mask import HardMaskPlugin
 from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
@@ -91,10 +91,10 @@ def test_nothing_is_held_where_nothing_could_move_it(
     made = []
 
     def count(idle, optimizer):
-        made.append(HeldCoefficients(idle, optimizer))
+        made.append(FrozenCoefficients(idle, optimizer))
         return made[-1]
 
-    monkeypatch.setattr(lazy_steps, "HeldCoefficients", count)
+    monkeypatch.setattr(lazy_steps, "FrozenCoefficients", count)
     strategy = naive(network(), LazyStepsPlugin())
     strategy.optimizer = torch.optim.SGD(
         strategy.model.parameters(), lr=0.1, momentum=momentum
@@ -130,7 +130,7 @@ def test_base_and_scales_learn_in_the_first_experience_alone(naive, points_bench
     torch.manual_seed(0)
     model = with_head(KAN([6, 5, 4]), "multi", 4)
     plugin = FrozenBasePlugin()
-    strategy = naive(model, plugin, EWCPlugin(1.0))
+    strategy = naive(model, plugin, EWCPlugin(ewc_lambda=1.0))
     strategy.optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
     strategy.train(stream[0])
     first = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -146,7 +146,7 @@ def test_drift_penalty_is_the_occupancy_times_the_squared_drift(
     naive, points_benchmark
 ):
     first, second = points_benchmark("domain", 2).train_stream
-    plugin = DriftPenaltyPlugin(2.0)
+    plugin = DriftPenaltyPlugin(drift_lambda=2.0)
     strategy = naive(network(), plugin)
     strategy.train(first)
     x = torch.stack([x for x, *_ in first.dataset])
@@ -162,7 +162,7 @@ def test_drift_penalty_holds_what_was_used(naive, points_benchmark):
     first, second = points_benchmark("domain", 2).train_stream
     drifts = []
     for strength in (0.0, 10.0):
-        plugin = DriftPenaltyPlugin(strength)
+        plugin = DriftPenaltyPlugin(drift_lambda=strength)
         strategy = naive(network(), plugin)
         strategy.train(first)
         held = plugin.anchor.importance["network.layers.0.coefficients"]

@@ -121,6 +121,28 @@ def test_an_experiment_may_be_a_file_of_ones_own(tmp_path):
     assert [c.strategy.name for c in configs] == ["naive", "joint"]
 
 
+def test_it_may_be_nested_as_a_configuration_is(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "shared:\n  training: {epochs: 2}\n  model: {name: mlp, hidden: [4, 3]}\n"
+        "  match_to: {name: mlp}\n  data_dir: null\n  optimizer.lr: 1e-3,1e-2\n"
+        "variants:\n  - {strategy: naive, seed: range(2)}\n  - [strategy=joint]\n"
+    )
+    assert read_experiment(path).shared == (
+        "training.epochs=2",
+        "model=mlp",
+        "model.hidden=[4,3]",
+        "match_to=mlp",
+        "data_dir=null",
+        "optimizer.lr=1e-3,1e-2",
+    )
+    configs = read_request([f"experiment={path}", "training.epochs=3"], False).configs
+    made = [(c.strategy.name, c.seed) for c in configs]
+    assert made == [("naive", 0), ("naive", 1)] * 2 + [("joint", 0)] * 2
+    assert {c.training.epochs for c in configs} == {3} and len(configs) == 6
+    assert {c.model.options["hidden"] for c in configs} == {(4, 3)}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -10,16 +10,19 @@ import sys
 import time
 from pathlib import Path
 
-from avalanche.training.plugins import SupervisedPlugin
-
 from kancl.cli import main
+from kancl.plugins import Plugin
 from kancl.strategies import STRATEGIES
 
 
-class PlantPlugin(SupervisedPlugin):
-    """Note who trains what; break in the last experience, in one way or another."""
+class PlantPlugin(Plugin):
+    """Note who trains what; break in the last experience, in one way or another.
 
-    def __init__(self, cell):
+    Args:
+        cell: of the sweep.
+    """
+
+    def __init__(self, *, cell: int = 0) -> None:
         super().__init__()
         self.cell = cell
 
@@ -40,12 +43,7 @@ class PlantPlugin(SupervisedPlugin):
         time.sleep(plants.get("seconds", 0))
 
 
-def planted(setup, *, cell: int = 0):
-    """Naive training, with plants."""
-    return setup.build(plugins=[PlantPlugin(cell)])
-
-
-STRATEGIES["planted"] = planted
+STRATEGIES["planted"] = [PlantPlugin]
 
 if __name__ == "__main__":
     sys.exit(main(["run", "-q", "-m", "strategy=planted", *sys.argv[1:]]))

@@ -1,0 +1,295 @@
+"""How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
+
+A KAN's step is held to that of the MLP with as many parameters; what needs CUDA is left
+out elsewhere, and a target counts on a GPU only. ``--small`` cuts all of it to what a CPU
+does in seconds. Whether a device computes right is a matter of tests: ``pytest -m cuda``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from kancl.bench.harness import (
+    Row,
+    Rows,
+    Step,
+    command,
+    equal_mlp,
+    finished_run,
+    time_steps,
+    training_step,
+    verdict,
+)
+from kancl.bench.layers import MATCHED, Cell, time_cell
+from kancl.models import KAN
+from kancl.splines import (
+    Implementation,
+    UniformGrid,
+    fused_spline_sum,
+    why_not_fused,
+)
+
+SLOWEST = 1.5
+"""Time of a KAN's step at most, of that of the MLP with as many parameters."""
+N_SEEDS = 10
+LONGEST_SEEDS = 2.5
+"""Time of all seeds at most, of that of one."""
+LONGEST_RUN = 5.0
+"""Seconds at most of a Split MNIST run after start-up: 5 experiences, 1 epoch each."""
+WARM_UP = 3  # steps before a graph is recorded, as torch asks for
+BATCH = 64
+
+Checks = Literal["steps", "graphs", "compiled", "vmap", "streams", "runs"]
+
+
+def bench_device(
+    *, device: str | None = None, small: bool = False, only: Sequence[Checks] = ()
+) -> Iterator[Rows]:
+    """Measure in the order of the table; an error is a failed row, and the rest follows.
+
+    Args:
+        device: cuda, if there is one, unless said otherwise.
+        small: seconds on a CPU.
+        only: some of the measurements; all if none is named. All but runs do without
+            Avalanche.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name(device) if _is_cuda(device) else device
+    yield [_row("device", f"{name}, torch {torch.__version__}")]
+    for check in only or MEASUREMENTS:
+        if check in NEED_CUDA and not _is_cuda(device):
+            yield [_row(check, "not run: needs CUDA")]
+            continue
+        try:
+            for row in MEASUREMENTS[check](device, small):
+                yield [row]
+        except ModuleNotFoundError as error:
+            yield [_row(check, f"not run: {error.name} is not installed")]
+        except Exception as error:  # whatever a device comes up with
+            result = f"{type(error).__name__}: {error}"
+            yield [_row(check, result, "no error", False)]
+
+
+def _row(what: str, result: str, target: str = "", holds: bool | None = None) -> Row:
+    passed = "" if holds is None else verdict(holds)
+    return {"what": what, "result": result, "target": target, "verdict": passed}
+
+
+def _at_most(device: str, what: str, value: float, most: float) -> Row:
+    """A figure with its target, which counts on a GPU only."""
+    holds = value <= most if _is_cuda(device) else None
+    return _row(what, f"{value:.2f}", f"<= {most:g}", holds)
+
+
+def _steps(device: str, small: bool) -> Iterator[Row]:
+    """Every implementation beside the MLPs of equal widths and of equal parameters."""
+    grids = product((64, 256, 1024), (5, 20, 64))
+    for batch, grid_size in [(4, 5)] if small else grids:
+        cell = Cell(layer_sizes(small), batch, grid_size)
+        names, n_turns = implementations(device), 1 if small else 15
+        speeds = time_cell(cell, names, rounds=n_turns, device=device)
+        by_name = {speed.variant: speed for speed in speeds}
+        equal, title = by_name.pop(MATCHED), f"step, batch {batch}, G {grid_size}"
+        shown = (
+            f"{name} {1e3 * speed.timing.median:.3f} ms, "
+            f"{speed.peak_bytes / equal.peak_bytes:.2f} of its memory"
+            for name, speed in by_name.items()
+        )
+        ms = f"equal MLP {1e3 * equal.timing.median:.3f} ms"
+        yield _row(title, "; ".join([ms, *shown]))
+        ratios = {n: by_name[f"kancl, {n}"].timing.times(equal.timing) for n in names}
+        best = min(names, key=ratios.__getitem__)
+        what = f"{title}: fastest KAN ({best}) / equal MLP"
+        yield _at_most(device, what, ratios[best], SLOWEST)
+
+
+def _graphs(device: str, small: bool) -> Iterator[Row]:
+    """The small network's whole step as one CUDA graph, beside the eager step."""
+    sizes = layer_sizes(small)
+    x, y = samples(device, sizes)
+    mlp = equal_mlp(KAN(sizes), sizes).to(device)
+    names = implementations(device)
+    steps: dict[str, Step] = {
+        name: graphed(seeded_kan(device, sizes, name), x, y) for name in names
+    }
+    steps |= {"equal": graphed(mlp, x, y), "eager": training_step(mlp, x, y)}
+    timings = time_steps(steps, 15)
+    for name in names:
+        timing, what = timings[name], f"step as a CUDA graph, {name}"
+        ratio = timing.times(timings["equal"])
+        yield _at_most(device, f"{what} / equal MLP's graph", ratio, SLOWEST)
+        eager = timing.times(timings["eager"])
+        yield _row(
+            what, f"{1e3 * timing.median:.3f} ms, {eager:.2f} of MLP's eager step"
+        )
+
+
+def _compiled(device: str, small: bool) -> Iterator[Row]:
+    """The dense path through ``torch.compile``."""
+    sizes = layer_sizes(small)
+    x, y = samples(device, sizes)
+    plain, compiled = (seeded_kan(device, sizes, "dense") for _ in range(2))
+    steps = {
+        "eager": training_step(plain, x, y),
+        "compiled": training_step(cast(nn.Module, torch.compile(compiled)), x, y),
+    }
+    timings = time_steps(steps, 15)
+    ratio = timings["compiled"].times(timings["eager"])
+    yield _row("torch.compile of the dense step", f"{ratio:.2f} of eager's time")
+
+
+def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
+    sizes = layer_sizes(small)
+    x, y = samples(device, sizes, N_SEEDS)
+    models = [seeded_kan(device, sizes, "dense", seed) for seed in range(N_SEEDS)]
+    one = training_step(seeded_kan(device, sizes, "dense"), x[0], y[0])
+    timings = time_steps({"all": stacked_step(models, x, y)[0], "one": one}, 3)
+    ratio = timings["all"].times(timings["one"])
+    what = f"{N_SEEDS} seeds by vmap: time / one's"
+    yield _at_most(device, what, ratio, LONGEST_SEEDS)
+
+
+def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
+    """Each seed's step is recorded once and replayed on a stream of its own."""
+    sizes = layer_sizes(small)
+    x, y = samples(device, sizes, N_SEEDS)
+    for name in implementations(device):
+        models = [seeded_kan(device, sizes, name, seed) for seed in range(N_SEEDS)]
+        graphs = [graphed(*one) for one in zip(models, x, y)]
+        timings = time_steps({"all": on_streams(graphs), "one": graphs[0]}, 15)
+        ratio = timings["all"].times(timings["one"])
+        what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
+        yield _at_most(device, what, ratio, LONGEST_SEEDS)
+
+
+def _runs(device: str, small: bool) -> Iterator[Row]:
+    """Whole Split MNIST runs; the first of each starts the device up."""
+    kans = [("kan", ["model.implementation=" + n]) for n in implementations(device)]
+    variants = product([("mlp", ["match=params"]), ("kan", []), *kans], (64, 256))
+    cut = ["scenario.train_samples=100", "scenario.test_samples=50"]
+    for (model, own), batch in [(("kan", cut), 64)] if small else variants:
+        words = [f"model={model}", *own, f"training.batch_size={batch}"]
+        with tempfile.TemporaryDirectory() as folder:
+            where = [f"device={device}", f"log_dir={folder!r}"]
+            _, last = (finished_run([*words, *where, f"seed={k}"]) for k in (0, 1))
+        seconds = last["train_seconds"] + last["eval_seconds"]
+        what = f"Split MNIST, {' '.join(words)}: seconds"
+        yield _at_most(device, what, seconds, LONGEST_RUN)
+
+
+MEASUREMENTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {
+    "steps": _steps,
+    "graphs": _graphs,
+    "compiled": _compiled,
+    "vmap": _seeds_by_vmap,
+    "streams": _seeds_by_graphs,
+    "runs": _runs,
+}
+NEED_CUDA = {"graphs", "compiled", "streams"}
+
+
+# what is measured here and tested in tests/device
+
+
+def _is_cuda(device: str) -> bool:
+    return torch.device(device).type == "cuda"
+
+
+def implementations(device: str, degree: int = 3) -> list[Implementation]:
+    """Ways to sum splines on this device: the fused one only where it runs."""
+    fused = why_not_triton(device, degree) is None
+    return ["dense", "triton"] if fused else ["dense"]
+
+
+def why_not_triton(device: str, degree: int = 3) -> str | None:
+    """What keeps the fused path from this device."""
+    why = why_not_fused(degree)
+    if why is None and not _is_cuda(device):
+        grid = UniformGrid(torch.zeros(1), torch.ones(1), 1, 1)
+        try:
+            fused_spline_sum(torch.zeros(1, 1), torch.zeros(1, 2, 1), None, grid)
+        except ValueError:
+            return "needs CUDA, or TRITON_INTERPRET=1"
+    return why
+
+
+def layer_sizes(small: bool) -> tuple[int, ...]:
+    return (3, 2, 2) if small else (784, 64, 10)
+
+
+def seeded_kan(
+    device: str, sizes: Sequence[int], name: Implementation, seed: int = 1
+) -> KAN:
+    torch.manual_seed(seed)
+    return KAN(sizes, implementation=name).to(device)
+
+
+def samples(device: str, sizes: Sequence[int], *seeds: int) -> tuple[Tensor, Tensor]:
+    """Inputs and labels, ``(*seeds, batch, in)`` and ``(*seeds, batch)``."""
+    torch.manual_seed(0)
+    x = torch.rand(*seeds, BATCH, sizes[0])
+    y = torch.randint(sizes[-1], (*seeds, BATCH))
+    return x.to(device), y.to(device)
+
+
+def graphed(model: nn.Module, x: Tensor, y: Tensor) -> Step:
+    """Record ``training_step`` as a CUDA graph; returns what replays it.
+
+    The ``WARM_UP`` steps before train, recording does not.
+    """
+    step = training_step(model, x, y, capturable=True)
+    background = torch.cuda.Stream()
+    background.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(background):
+        for _ in range(WARM_UP):
+            step()
+    torch.cuda.current_stream().wait_stream(background)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Step = graph.replay
+    return replay
+
+
+def on_streams(graphs: Sequence[Step]) -> Step:
+    """A step of all graphs, each on a stream of its own."""
+    streams = [torch.cuda.Stream() for _ in graphs]
+
+    def step() -> None:
+        for graph, stream in zip(graphs, streams):
+            with torch.cuda.stream(stream):
+                graph()
+
+    return step
+
+
+def stacked_step(
+    models: Sequence[KAN], x: Tensor, y: Tensor
+) -> tuple[Step, dict[str, Tensor]]:
+    """A training step of all models, on stacked samples, and the stacked parameters."""
+    parameters, _ = stack_module_state(list(models))
+    optimizer = torch.optim.Adam(parameters.values(), fused=True)
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        outputs = functional_call(models[0], parameters, (x,))  # all have one grid
+        return nn.functional.cross_entropy(outputs, y)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        vmap(loss)(parameters, x, y).sum().backward()
+        optimizer.step()
+
+    return step, parameters
+
+
+main = command(bench_device)
+
+if __name__ == "__main__":  # python -m kancl.bench.device needs no Avalanche
+    raise SystemExit(main())

@@ -1,0 +1,254 @@
+"""What the benchmarks share: command lines, turns, training steps, tables."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import statistics
+import time
+import timeit
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
+
+import torch
+from torch import Tensor, nn
+
+from kancl.config.groups import Option, signature_options
+from kancl.models import MLP
+from kancl.models.cost import match_hidden, n_parameters
+
+if TYPE_CHECKING:
+    from kancl.reporting.table import Table
+
+TURN_SECONDS = 0.1
+"""A turn is as many steps as fit in."""
+
+Step = Callable[[], object]
+Prepare = Callable[[int], Step]
+"""Gets a turn ready, untimed, and returns what is timed."""
+K = TypeVar("K")
+Value = Union[str, float, None]
+Row = Mapping[str, Value]
+"""Values by the title of their column; ``verdict``, if any, is PASS or FAIL."""
+Rows = Sequence[Row]
+
+
+class Command(Protocol):
+    """The command line of a benchmark; 1 if a verdict is FAIL."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+def command(bench: Callable[..., Iterable[Rows]]) -> Command:
+    """Make keyword-only arguments the options of a command that shows what is yielded."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        module = inspect.getmodule(bench)
+        parser = argparse.ArgumentParser(
+            bench.__name__.replace("_", " ", 1).replace("bench", "kancl bench"),
+            description=(module and module.__doc__ or "").partition("\n\n")[0],
+        )
+        for option in signature_options(bench).values():
+            _add_option(parser, option)
+        parser.add_argument("--threads", type=positive, default=1)
+        parser.add_argument("--csv", type=Path, help="where to write the table as well")
+        options = vars(parser.parse_args(argv))
+        torch.set_num_threads(options.pop("threads"))
+        path = options.pop("csv")
+        rows: list[Row] = []
+        try:
+            for part in bench(**options):
+                show(part)
+                rows += part
+        except ValueError as error:
+            parser.error(str(error))
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(table(rows).csv())
+        return int(any(row.get("verdict") == "FAIL" for row in rows))
+
+    return main
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    kind, help = option.annotation, option.help.replace("%", "%%")
+    words: dict[str, Any] = {"default": option.default, "help": help}
+    if NoneType in get_args(kind):
+        (kind,) = [part for part in get_args(kind) if part is not NoneType]
+    if get_origin(kind) is Sequence:
+        (kind,) = get_args(kind)
+        words["nargs"] = "+"
+    if option.name == "settings":
+        parser.add_argument("settings", **words | {"nargs": "*"})
+        return
+    if kind is bool:
+        words["action"] = "store_true"
+    elif get_args(kind):
+        words["choices"] = get_args(kind)
+    elif kind is int:
+        words["type"] = positive
+    parser.add_argument("--" + option.name.replace("_", "-"), **words)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as a type of ``argparse``."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number from 1")
+    return int(text)
+
+
+def show(rows: Rows) -> None:
+    try:
+        table(rows).show()
+    except ModuleNotFoundError:  # without Avalanche layers can be timed all the same
+        for row in rows:
+            print(*row.values(), sep="  ", flush=True)
+
+
+def table(rows: Rows) -> Table:
+    """Columns in the order of the first row."""
+    from kancl.reporting.table import Column, Table
+
+    columns = []
+    for title in rows[0]:
+        numbers = any(isinstance(row[title], (int, float)) for row in rows)
+        columns.append(Column(title, _number if numbers else None, absent=""))
+    return Table("", columns, [list(row.values()) for row in rows])
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def verdict(holds: bool) -> str:
+    return "PASS" if holds else "FAIL"
+
+
+def now() -> float:
+    """Seconds, once every device has done its work."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+@dataclass
+class Timing:
+    """What one of several things took and returned, turn by turn."""
+
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def times(self, other: Timing) -> float:
+        """Median over the turns of this time as a multiple of the other's."""
+        return median_ratio(self.seconds, other.seconds)
+
+    def cpu_times(self, other: Timing) -> float:
+        """``times`` of the CPU's time, which leaves out what was waited for others."""
+        return median_ratio(self.cpu_seconds, other.cpu_seconds)
+
+    def cells(self, first: Timing) -> dict[str, Value]:
+        """The columns that say how long it took, beside the first."""
+        return {
+            "seconds": self.median,
+            "times": self.times(first),
+            "CPU seconds": statistics.median(self.cpu_seconds),
+            "times CPU": self.cpu_times(first),
+            "all seconds": " ".join(f"{seconds:.2f}" for seconds in self.seconds),
+        }
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs))
+
+
+def take_turns(variants: Mapping[K, Prepare], turns: int) -> dict[K, Timing]:
+    """Time several things in turns, so that whatever else the machine does hits all."""
+    timings = {name: Timing() for name in variants}
+    for turn in range(turns):
+        for name, prepare in variants.items():
+            work, timing = prepare(turn), timings[name]
+            start, cpu_start = now(), time.process_time()
+            timing.results.append(work())
+            timing.seconds.append(now() - start)
+            timing.cpu_seconds.append(time.process_time() - cpu_start)
+    return timings
+
+
+def time_steps(
+    steps: Mapping[str, Step], turns: int, turn_seconds: float = TURN_SECONDS
+) -> dict[str, Timing]:
+    """Seconds per step of each, in turns of many steps.
+
+    A step before each turn is not counted: it brings its own data back into the caches.
+    """
+    timers = {name: timeit.Timer(step, timer=now) for name, step in steps.items()}
+    timings = {name: Timing() for name in steps}
+    counts: dict[str, int] = {}
+    for name, timer in timers.items():
+        timer.timeit(1)  # compiles, allocates, makes the optimizer's state
+        counts[name] = max(1, int(turn_seconds / timer.timeit(1)))
+    for _ in range(turns):
+        for name, timer in timers.items():
+            timer.timeit(1)
+            n = counts[name]
+            timings[name].seconds.append(timer.timeit(n) / n)
+    return timings
+
+
+def training_step(
+    network: nn.Module, x: Tensor, y: Tensor, capturable: bool = False
+) -> Step:
+    """Forward, cross-entropy, backward and fused Adam on fixed samples."""
+    optimizer = torch.optim.Adam(
+        network.parameters(), fused=True, capturable=capturable
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def equal_mlp(network: nn.Module, sizes: Sequence[int]) -> MLP:
+    """The MLP of these depths, inputs and outputs with as many parameters."""
+
+    def build(widths: Sequence[int]) -> MLP:
+        return MLP([sizes[0], *widths, sizes[-1]])
+
+    target = n_parameters(network)
+    return build(match_hidden(build, len(sizes) - 2, target, "params"))
+
+
+def finished_run(words: Sequence[str]) -> dict[str, Any]:
+    """The summary of the run that overrides of ``kancl run`` ask for.
+
+    Raises: RuntimeError if it is not completed.
+    """
+    # Not above: it takes Avalanche, which the benchmarks of layers do without.
+    from kancl.runner import read_request, run
+
+    (config,) = read_request(words, sweep=False).configs
+    summary = run(config, quiet=True)
+    if summary["status"] != "completed":
+        raise RuntimeError(f"the run of {words} failed: {summary.get('error')}")
+    return summary

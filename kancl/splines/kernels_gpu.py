@@ -1,0 +1,279 @@
+"""The GPU's kernels, in Triton.
+
+At a point at most ``degree + 1`` bases are not 0, those of neighbouring rows of the
+coefficients ``(in_features, n_basis, out_features)``. Forward and the gradient by the
+input gather these rows alone: their work does not depend on the grid size, and an
+input's rows stay in the nearest cache while a block of samples passes over them. The
+gradient by the coefficients has to write all rows; it is a matrix product of the bases,
+made in registers, and the outputs' gradient. Nothing of size ``batch * n_basis`` is
+ever in memory.
+
+Every number is written by one program and summed in a fixed order, without atomics: the
+same inputs give the same bits.
+
+All kernels take the inputs and the grid alike: ``x (batch, in_features)``; ``low``,
+``cells`` (grid cells per unit of x) and ``anchor``, ``(in_features,)`` float64 each;
+``GRID``: its size, degree, policy outside, and the type of all values and sums. What
+the flags ``ANCHORED`` and ``SCALED`` rule out is not read. Nothing is checked here.
+"""
+
+# Triton compiles these functions from their source: no annotations but its own.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _piece(u, m: tl.constexpr, DEGREE: tl.constexpr):
+    """The ``m``-th of the polynomials of a cell, at ``u`` in [0, 1] of it."""
+    w = 1 - u
+    if DEGREE == 3:
+        sixth = tl.full([], 1 / 6, u.dtype)
+        two_thirds = tl.full([], 2 / 3, u.dtype)
+        if m == 0:
+            return w * w * w * sixth
+        elif m == 1:
+            return two_thirds + u * u * (u * 0.5 - 1)
+        elif m == 2:
+            return two_thirds + w * w * (w * 0.5 - 1)
+        else:
+            return u * u * u * sixth
+    elif DEGREE == 2:
+        if m == 0:
+            return w * w * 0.5
+        elif m == 1:
+            return u * w + 0.5
+        else:
+            return u * u * 0.5
+    else:
+        if m == 0:
+            return w
+        else:
+            return u
+
+
+@triton.jit
+def _slope(u, m: tl.constexpr, DEGREE: tl.constexpr):
+    """Its derivative, per cell."""
+    w = 1 - u
+    if DEGREE == 3:
+        if m == 0:
+            return w * w * -0.5
+        elif m == 1:
+            return u * (u * 1.5 - 2)
+        elif m == 2:
+            return w * (2 - w * 1.5)
+        else:
+            return u * u * 0.5
+    elif DEGREE == 2:
+        if m == 0:
+            return -w
+        elif m == 1:
+            return w - u
+        else:
+            return u
+    else:
+        if m == 0:
+            return u * 0 - 1
+        else:
+            return u * 0 + 1
+
+
+@triton.jit
+def _locate(x, low, cells, GRID: tl.constexpr):
+    """First live basis, place in its cell, and cells beyond the grid; in float64.
+
+    Exact in this sense: the position in cells is one rounding in float64, the cell is
+    its floor, the rest is exact. NaN is passed on in the latter two.
+    """
+    SIZE: tl.constexpr = GRID[0]
+    DEGREE: tl.constexpr = GRID[1]
+    position = (x.to(tl.float64) - low) * cells
+    known = position == position
+    place = tl.where(known, position, 0.0)
+    if GRID[2] == "zero":
+        # Beyond the bases' reach there is none whatever the distance.
+        place = tl.minimum(tl.maximum(place, -1.0 - DEGREE), 1.0 + SIZE + DEGREE)
+        start = tl.floor(place)
+        beyond = place * 0
+    else:
+        inside = tl.minimum(tl.maximum(place, 0.0), 1.0 * SIZE)
+        start = tl.minimum(tl.floor(inside), SIZE - 1.0)
+        beyond = place - inside
+        place = inside
+    u = tl.where(known, place - start, position)
+    return start.to(tl.int32), u, beyond
+
+
+@triton.jit
+def _weight(u, beyond, m: tl.constexpr, SLOPE: tl.constexpr, GRID: tl.constexpr):
+    """The ``m``-th live basis, or its derivative by the position."""
+    local = u.to(GRID[3])
+    if SLOPE:
+        weight = _slope(local, m, GRID[1])
+        if GRID[2] == "clamp":
+            weight = tl.where(beyond == 0, weight, 0.0)
+    else:
+        weight = _piece(local, m, GRID[1])
+        if GRID[2] == "linear":
+            weight += beyond.to(GRID[3]) * _slope(local, m, GRID[1])
+    return weight
+
+
+@triton.jit
+def _live_sum(
+    coefficients, i, place, outputs, n_out, SLOPE: tl.constexpr, GRID: tl.constexpr
+):
+    """Input ``i``'s splines at some samples' places: ``(n_samples, n_outputs)``."""
+    N_BASIS: tl.constexpr = GRID[0] + GRID[1]
+    first, u, beyond = place
+    in_range = outputs < n_out
+    rows = coefficients + (tl.zeros([], tl.int64) + i) * (N_BASIS * n_out)
+    total = tl.zeros([first.shape[0], outputs.shape[0]], GRID[3])
+    for m in tl.static_range(GRID[1] + 1):
+        basis = first + m
+        exists = (basis >= 0) & (basis < N_BASIS)
+        row = tl.load(
+            rows + ((basis * n_out)[:, None] + outputs[None, :]),
+            mask=exists[:, None] & in_range[None, :],
+            other=0.0,
+        )
+        weight = _weight(u, beyond, m, SLOPE, GRID)
+        total += weight[:, None] * row.to(GRID[3])
+    return total
+
+
+@triton.jit
+def _bases_at(bases, place, GRID: tl.constexpr):
+    """The bases asked for, at some samples' places: ``(n_bases, n_samples)``."""
+    first, u, beyond = place
+    total = tl.zeros([bases.shape[0], first.shape[0]], GRID[3])
+    for m in tl.static_range(GRID[1] + 1):
+        weight = _weight(u, beyond, m, False, GRID)
+        here = bases[:, None] == (first + m)[None, :]
+        total = tl.where(here, weight[None, :], total)
+    return total
+
+
+# fmt: off
+@triton.jit
+def spline_sum(
+    x, low, cells, anchor, coefficients, scale, sums, batch, n_in, n_out, inputs_per_part,
+    GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: on
+    """Sums over a part of the inputs: ``sums (n_parts, batch, out_features)``."""
+    samples = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    outputs = tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
+    part = tl.program_id(2)
+    in_batch, in_range = samples < batch, outputs < n_out
+    one = tl.zeros([1], tl.int32)
+    total = tl.zeros([BLOCK_B, BLOCK_O], GRID[3])
+    stop = tl.minimum((part + 1) * inputs_per_part, n_in)
+    for i in range(part * inputs_per_part, stop):
+        value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=in_batch, other=0.0)
+        grid_low, grid_cells = tl.load(low + i), tl.load(cells + i)
+        place = _locate(value, grid_low, grid_cells, GRID)
+        y = _live_sum(coefficients, i, place, outputs, n_out, False, GRID)
+        if ANCHORED:
+            at = tl.load(anchor + i + one)
+            place = _locate(at, grid_low, grid_cells, GRID)
+            y -= _live_sum(coefficients, i, place, outputs, n_out, False, GRID)
+            # Not left to the subtraction: the compiler may round the two differently.
+            y = tl.where((value.to(tl.float64) == at)[:, None], 0.0, y)
+        if SCALED:
+            factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
+            y *= factor.to(GRID[3])[None, :]
+        total += y
+    row = (samples.to(tl.int64) + part.to(tl.int64) * batch) * n_out
+    tl.store(
+        sums + row[:, None] + outputs[None, :],
+        total,
+        mask=in_batch[:, None] & in_range[None, :],
+    )
+
+
+# fmt: off
+@triton.jit
+def input_gradient(
+    x, low, cells, coefficients, scale, grad, grad_x, batch, n_in, n_out,
+    GRID: tl.constexpr, SCALED: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: on
+    """``grad_x (batch, in_features)``, from ``grad (batch, out_features)``."""
+    samples = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    i = tl.program_id(1)
+    in_batch = samples < batch
+    at = samples.to(tl.int64) * n_in + i
+    value = tl.load(x + at, mask=in_batch, other=0.0)
+    grid_cells = tl.load(cells + i)
+    place = _locate(value, tl.load(low + i), grid_cells, GRID)
+    total = tl.zeros([BLOCK_B], GRID[3])
+    for start in range(0, n_out, BLOCK_O):
+        outputs = start + tl.arange(0, BLOCK_O)
+        in_range = outputs < n_out
+        slope = _live_sum(coefficients, i, place, outputs, n_out, True, GRID)
+        if SCALED:
+            factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
+            slope *= factor.to(GRID[3])[None, :]
+        grads = tl.load(
+            grad + (samples.to(tl.int64) * n_out)[:, None] + outputs[None, :],
+            mask=in_batch[:, None] & in_range[None, :],
+            other=0.0,
+        )
+        total += tl.sum(grads.to(GRID[3]) * slope, 1)
+    tl.store(grad_x + at, (total * grid_cells).to(GRID[3]), mask=in_batch)
+
+
+# fmt: off
+@triton.jit
+def coefficient_gradient(
+    x, low, cells, anchor, coefficients, scale, grad, grad_coefficients, grad_scale,
+    batch, n_in, n_out, GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_G: tl.constexpr,
+):  # fmt: on
+    """An input's gradients, for a block of its bases.
+
+    ``grad_coefficients`` like ``coefficients``; ``grad_scale (n_blocks_of_bases,
+    in_features, out_features)``, to be summed.
+    """
+    N_BASIS: tl.constexpr = GRID[0] + GRID[1]
+    i = tl.program_id(0)
+    outputs = tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
+    block = tl.program_id(2)
+    bases = block * BLOCK_G + tl.arange(0, BLOCK_G)
+    in_range = outputs < n_out
+    grid_low, grid_cells = tl.load(low + i), tl.load(cells + i)
+    if ANCHORED:
+        at = tl.load(anchor + i + tl.zeros([1], tl.int32))
+        at_anchor = _bases_at(bases, _locate(at, grid_low, grid_cells, GRID), GRID)
+    total = tl.zeros([BLOCK_G, BLOCK_O], GRID[3])
+    for start in range(0, batch, BLOCK_B):
+        samples = start + tl.arange(0, BLOCK_B)
+        in_batch = samples < batch
+        value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=in_batch, other=0.0)
+        weights = _bases_at(bases, _locate(value, grid_low, grid_cells, GRID), GRID)
+        if ANCHORED:
+            weights -= at_anchor
+            weights = tl.where((value.to(tl.float64) == at)[None, :], 0.0, weights)
+        grads = tl.load(
+            grad + (samples.to(tl.int64) * n_out)[:, None] + outputs[None, :],
+            mask=in_batch[:, None] & in_range[None, :],
+            other=0.0,
+        )
+        # "ieee": no TF32, whose 10 bits are not float32.
+        total = tl.dot(weights, grads.to(GRID[3]), total, input_precision="ieee")
+    row = (bases + i * N_BASIS).to(tl.int64) * n_out
+    at_row = row[:, None] + outputs[None, :]
+    mask = (bases < N_BASIS)[:, None] & in_range[None, :]
+    if SCALED:
+        rows = tl.load(coefficients + at_row, mask=mask, other=0.0).to(GRID[3])
+        edges = grad_scale + (block * n_in + i) * n_out + outputs
+        tl.store(edges, tl.sum(total * rows, 0), mask=in_range)
+        factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
+        total *= factor.to(GRID[3])[None, :]
+    tl.store(grad_coefficients + at_row, total, mask=mask)
+
+
+INTERPRETED = not isinstance(spline_sum, triton.JITFunction)
+"""Whether Triton's interpreter runs these kernels, on a CPU (``TRITON_INTERPRET=1``)."""

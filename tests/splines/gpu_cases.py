@@ -1,0 +1,255 @@
+"""What the fused path has to be equal to; run by ``test_gpu.py``, in a process apart.
+
+On a CUDA device if there is one, else in Triton's interpreter, which ``TRITON_INTERPRET``
+must choose before Triton is imported. The dense path is the oracle, in float64.
+"""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from kancl import KANLinear
+from kancl.splines import (
+    UniformGrid,
+    dense_spline_sum,
+    fused_spline_sum,
+    gpu,
+    sums,
+    uniform_knots,
+)
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TOLERANCE = {torch.float32: 4e-6, torch.float64: 4e-12}
+POLICIES = ["zero", "clamp", "linear"]
+
+# NumPy speaks up where the interpreter computes with NaN and inf; a GPU doesn't.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def case(
+    dtype: torch.dtype,
+    size: int,
+    degree: int,
+    outside: str,
+    anchored: bool,
+    batch: int = 23,
+    n_in: int = 2,
+) -> tuple[Tensor, UniformGrid]:
+    """Samples on and off grids that differ between features, many at ends and knots."""
+    low = torch.linspace(-3, 100, n_in, dtype=dtype)
+    high = low + torch.linspace(0.5, 2, n_in, dtype=dtype)
+    x = (low + (torch.rand(batch, n_in, dtype=dtype) * 2 - 0.5) * (high - low)).to(
+        dtype
+    )
+    knots = uniform_knots(low, high, size, degree).to(dtype).T
+    x[: len(knots[:9])] = knots[:9][:batch]
+    x[9:11] = torch.stack([low, high])[: len(x[9:11])]
+    anchor = low + 0.3 * (high - low) if anchored else None
+    if anchor is not None:
+        x[11:20:2] = anchor
+        anchor = anchor.to(DEVICE)
+    ends = low.to(DEVICE), high.to(DEVICE)
+    return x.to(DEVICE), UniformGrid(*ends, size, degree, outside, anchor)  # type: ignore
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    found, expected = found.detach().double(), expected.detach().double()
+    scale = expected.abs().max() if expected.numel() else expected.new_ones(())
+    return float(
+        (found - expected).abs().sum() and (found - expected).abs().max() / scale
+    )
+
+
+def check(
+    x: Tensor,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    grid: UniformGrid,
+    tolerance: float,
+) -> None:
+    """Output and all gradients against the dense path in float64."""
+    weight = torch.randn(len(x), coefficients.shape[2], dtype=coefficients.dtype)
+    results = []
+    for path, dtype in ((dense_spline_sum, torch.float64), (fused_spline_sum, None)):
+        leaves = [
+            t.detach().to(dtype or t.dtype).clone().requires_grad_()
+            for t in (x, coefficients, scale)
+            if t is not None
+        ]
+        y = path(leaves[0], leaves[1], leaves[2] if scale is not None else None, grid)
+        grads = torch.autograd.grad(y, leaves, weight.to(y))
+        results.append([y, *grads])
+    for found, expected, like in zip(
+        results[1], results[0], [coefficients, x, coefficients, scale]
+    ):
+        assert like is not None and found.dtype == like.dtype
+        assert found.shape == expected.shape
+        assert relative_error(found, expected) < tolerance
+
+
+@pytest.mark.parametrize("outside", POLICIES)
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_outputs_and_gradients_are_those_of_the_dense_path(
+    outside: str, degree: int
+) -> None:
+    kinds = list(itertools.product((False, True), TOLERANCE))
+    if DEVICE == "cpu":  # the interpreter is slow
+        kinds = [kinds[(degree + POLICIES.index(outside)) % 4]]
+    for anchored, dtype in kinds:
+        size, n_out = (5, 10) if anchored else (15, 17)
+        x, grid = case(dtype, size, degree, outside, anchored)
+        n_in = x.shape[1]
+        coefficients = torch.randn(n_in, size + degree, n_out, device=DEVICE).to(dtype)
+        scale = torch.randn(n_in, n_out, device=DEVICE).to(dtype) if anchored else None
+        check(x, coefficients, scale, grid, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    "batch, n_in, n_out, size", [(1, 1, 1, 1), (33, 2, 33, 2), (3, 3, 16, 40)]
+)
+def test_sizes_that_fill_no_block(batch: int, n_in: int, n_out: int, size: int) -> None:
+    x, grid = case(torch.float64, size, 3, "linear", True, batch, n_in)
+    coefficients = torch.randn(n_in, size + 3, n_out, device=DEVICE).double()
+    scale = torch.randn(n_in, n_out, device=DEVICE).double()
+    check(x, coefficients, scale, grid, 4e-12)
+
+
+def test_inputs_that_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "PROGRAMS", 4)
+    x, grid = case(torch.float32, 5, 3, "zero", False, 12, 17)
+    for dtype in (torch.float32, torch.bfloat16):
+        coefficients = torch.randn(17, 8, 10, device=DEVICE).to(dtype)
+        y = fused_spline_sum(x, coefficients, None, grid)
+        expected = dense_spline_sum(x.double(), coefficients.double(), None, grid)
+        assert y.dtype == dtype
+        tolerance = 4e-6 if dtype == torch.float32 else 2**-8
+        assert relative_error(y, expected) < tolerance
+
+
+def test_half_precision_keeps_place_and_sums_in_float32() -> None:
+    x, grid = case(torch.float32, 64, 3, "linear", False, 9)
+    coefficients = torch.randn(2, 67, 12, device=DEVICE).bfloat16()
+    check(x, coefficients, None, grid, 2**-7)
+    check(x.bfloat16(), coefficients.float(), None, grid, 2**-7)
+
+
+def test_coordinates_of_a_warp_are_float64() -> None:
+    x, grid = case(torch.float32, 12, 3, "clamp", True)
+    coefficients = torch.randn(2, 15, 12, device=DEVICE)
+    check(x.double(), coefficients, None, grid, 4e-6)
+
+
+def test_an_empty_batch() -> None:
+    x, grid = case(torch.float32, 5, 3, "zero", True, 0)
+    check(x, torch.randn(2, 8, 6, device=DEVICE), torch.ones(2, 6).to(x), grid, 0.1)
+    coefficients = torch.ones(2, 8, 6, device=DEVICE, requires_grad=True)
+    fused_spline_sum(x, coefficients, None, grid).sum().backward()
+    assert coefficients.grad is not None and not bool(coefficients.grad.any())
+
+
+@pytest.mark.parametrize("outside", POLICIES)
+def test_nothing_is_learned_at_the_anchor(outside: str) -> None:
+    _, grid = case(torch.float32, 5, 3, outside, True)
+    assert grid.anchor is not None
+    x = grid.anchor.repeat(7, 1)
+    coefficients = torch.randn(2, 8, 20, device=DEVICE, requires_grad=True)
+    scale = torch.randn(2, 20, device=DEVICE, requires_grad=True)
+    y = fused_spline_sum(x, coefficients, scale, grid)
+    y.backward(torch.randn(7, 20, device=DEVICE))
+    # Exactly: Adam would blow up any rounding error to full steps.
+    for tensor in (y, coefficients.grad, scale.grad):
+        assert not bool(tensor.any())
+
+
+@pytest.mark.parametrize("outside", POLICIES)
+def test_hostile_values(outside: str) -> None:
+    low, high = torch.tensor([0.0, -1.0]), torch.tensor([1.0, 1.0])
+    grid = UniformGrid(low.to(DEVICE), high.to(DEVICE), 5, 3, outside)  # type: ignore
+    coefficients = torch.rand(2, 8, 16, device=DEVICE)
+    for value in (3.4e38, -3.4e38, 1e-45, -1e-45, 1e-39, -0.0, 2.0**31, 1e12):
+        x = torch.tensor([[0.5, value], [value, 0.2]], device=DEVICE)
+        expected = dense_spline_sum(x.double(), coefficients.double(), None, grid)
+        y = fused_spline_sum(x, coefficients, None, grid)
+        assert bool(y.isfinite().all()) == bool(expected.float().isfinite().all())
+        if bool(y.isfinite().all()):
+            assert relative_error(y, expected) < 1e-5
+
+
+@pytest.mark.parametrize("outside", POLICIES)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_propagates_and_infinity_is_far_outside(value: float, outside: str) -> None:
+    low, high = torch.zeros(2, device=DEVICE), torch.ones(2, device=DEVICE)
+    grid = UniformGrid(low, high, 5, 3, outside)  # type: ignore[arg-type]
+    x = torch.tensor([[0.5, 0.1], [0.5, value]], device=DEVICE)
+    coefficients = torch.rand(2, 8, 16, device=DEVICE, requires_grad=True)
+    y = fused_spline_sum(x, coefficients, None, grid)
+    if value != value or outside == "linear":
+        assert bool(y[0].isfinite().all()) and not bool(y[1].isfinite().any())
+    else:
+        far = x.clamp(-9, 9)
+        expected = dense_spline_sum(far.double(), coefficients.double(), None, grid)
+        torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_second_derivatives() -> None:
+    x, grid = case(torch.float64, 5, 3, "linear", False, 4)
+    inputs = [
+        x.requires_grad_(),
+        torch.randn(2, 8, 2, device=DEVICE, dtype=torch.float64, requires_grad=True),
+        torch.randn(2, 2, device=DEVICE, dtype=torch.float64, requires_grad=True),
+    ]
+    found = []
+    for path in (dense_spline_sum, fused_spline_sum):
+        y = path(*inputs, grid).square().sum()
+        first = torch.autograd.grad(y, inputs, create_graph=True)
+        size = torch.stack([g.square().sum() for g in first]).sum()
+        found.append(torch.autograd.grad(size, inputs))
+    for ours, theirs in zip(found[1], found[0]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_a_layer_equals_the_dense_one_warped_too() -> None:
+    for warp in (False, True):
+        results = []
+        for name in ("dense", "triton"):
+            torch.manual_seed(1)
+            layer = KANLinear(
+                2, 20, 9, anchor=0.25, implementation=name, outside="linear"
+            )  # type: ignore[call-arg]
+            if warp:
+                layer.warp_grid(torch.rand(500, 2) ** 3 - 0.3)
+            x = (torch.rand(30, 2) * 3 - 1.5).to(DEVICE).requires_grad_()
+            y = layer.to(DEVICE)(x)
+            results.append([y, *torch.autograd.grad(y.sum(), [x, *layer.parameters()])])
+        for found, expected in zip(results[1], results[0]):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_transforms_take_the_dense_path() -> None:
+    layer = KANLinear(3, 4, implementation="triton").to(DEVICE)
+    x = torch.rand(6, 5, 3, device=DEVICE)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), layer(x))
+
+
+def test_auto_takes_it_from_the_measured_size_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def spy(*inputs: object) -> Tensor:
+        calls.append(inputs)
+        return fused_spline_sum(*inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sums, "fused_spline_sum", spy)
+    layer = KANLinear(3, 4, 5).to(DEVICE)
+    x = torch.rand(6, 3, device=DEVICE)
+    layer(x)
+    assert not calls  # nobody has measured yet
+    monkeypatch.setattr(gpu, "FEWEST_BASES_IN_AUTO", 8)
+    layer(x)
+    assert len(calls) == (DEVICE == "cuda")  # never on a CPU
+    KANLinear(3, 4, 4).to(DEVICE)(x)
+    assert len(calls) == (DEVICE == "cuda")
