@@ -115,8 +115,8 @@ class KANLinear(nn.Module):
 
         ends = ends_of(grid_range, in_features)
         knots = uniform_knots(*ends, grid_size, spline_order)
-        place = dict(dtype=torch.get_default_dtype(), device=torch.get_default_device())
-        self.register_buffer("grid", knots.to(**place).contiguous())
+        knots = knots.to(torch.get_default_device(), torch.get_default_dtype())
+        self.register_buffer("grid", knots.contiguous())
         anchors = None if anchor is None else anchors_of(anchor, in_features)
         self.register_buffer("anchor", anchors)
         self.register_buffer("warp", None)
@@ -365,7 +365,7 @@ class KANLinear(nn.Module):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "KANLinear":
-        before, uniform = dict(self._buffers), self.uniform
+        before, old = dict(self._buffers), self.spline_grid
         super()._apply(fn, recurse)
         # The grid keeps float32 when the weights go to half precision: rounded to
         # bfloat16 it would be another one.
@@ -374,13 +374,13 @@ class KANLinear(nn.Module):
             if buffer is not None and now is not None and now.dtype.itemsize < 4:
                 self._buffers[name] = buffer.to(now.device)
         # Knots that were even for their old dtype are to be so for a finer one.
-        if uniform and self.grid.dtype != before["grid"].dtype:
+        if old.uniform and self.grid.dtype != old.knots.dtype:
             ends = grid_ends(self.grid, self.spline_order)
             knots = uniform_knots(*ends, self.grid_size, self.spline_order)
             self.grid = knots.to(self.grid.dtype)
         return self
 
-    def _load_from_state_dict(  # type: ignore[override]
+    def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *options: Any
     ) -> None:
         """Take efficient-kan's, another grid size, and one with or without scale."""
