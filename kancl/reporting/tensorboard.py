@@ -93,11 +93,11 @@ TAGS_ON_REQUEST = {
     "errors. Its `training/rmse` and `picture/rmse_matrix` stand for those of accuracies.",
     "forgetting/largest_rmse_increase": "Of a regression: the most that the error on an "
     "earlier experience has grown since it was trained.",
-    "locality/right_experience": "With `evaluation.locality=true`, class-incremental: how "
+    "locality/experience_inference": "With `evaluation.locality=true`, class-incremental: how "
     "often the winning class is one of the right experience.",
-    "locality/right_within": "Of those, how often it is the right class; the product of "
+    "locality/within_experience_accuracy": "Of those, how often it is the right class; the product of "
     "the two is the accuracy.",
-    "locality/right_if_told": "Accuracy if the experience were known.",
+    "locality/oracle_accuracy": "Accuracy if the experience were known.",
     "locality/recency_bias": "On old data, mean output for the newest classes less that "
     "for old ones.",
     "locality/grid_size_<layer>": "With `locality.grow_off_grid` or `refine_below`: cells "
