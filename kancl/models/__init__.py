@@ -8,15 +8,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from kancl.models.kan import KAN, kan, kan_local
+from kancl.models.kan import KAN, kan
 from kancl.models.kan_linear import KANLinear
 from kancl.models.mlp import MLP, mlp
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "kan": kan,
-    "mlp": mlp,
-    "kan_local": kan_local,
-}
+MODELS: dict[str, Callable[..., nn.Module]] = {"kan": kan, "mlp": mlp}
 
 
 __all__ = [
@@ -25,6 +21,5 @@ __all__ = [
     "MLP",
     "MODELS",
     "kan",
-    "kan_local",
     "mlp",
 ]

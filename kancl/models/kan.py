@@ -289,22 +289,3 @@ def kan(
         lazy=lazy,
         implementation=implementation,
     )
-
-
-kan_local = partial(
-    kan,
-    hidden=(256,),
-    hidden_range=(-1, 1),
-    input_grid_size=1,
-    input_degree=1,
-    base=False,
-    anchored=True,
-    hidden_control="layernorm_tanh",
-    lazy=True,
-)
-kan_local.__doc__ = """The KAN whose training is local: anchored splines alone, hidden values on grid.
-
-No path but the splines: no base branch, no factor per edge, no learned norm; the first
-layer, one cell of degree 1, is linear in a pixel, which serves near-binary ones. The
-options are those of :class:`kancl.models.kan.kan`, with the values that forgot least.
-"""
