@@ -40,7 +40,7 @@ from kancl.models.inspect import (
 from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
 from kancl.runner.request.registry import GROUPS
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import TrainingSetup, build
 
 CLAUSES = {"L1", "L2", "L3", "L4", "L5", "L6", "L7"}
 KEPT = {
@@ -121,12 +121,11 @@ def trained(model, benchmark, images, optimizer="sgd", strategy="naive", **optio
         ),
         batch_size=BATCH,
         plugins=[LazyStepsPlugin()] if lazy else [],
-        reset_optimizer=lazy,
     )
     options = {**OPTIONS.get(strategy, {}), **options}
     if model == "kan" and "gram" in strategy:
         options["structure"] = "blocks"  # 7,056 features: a matrix of 200 MB
-    made = STRATEGIES[strategy](setup, **options)
+    made = build(strategy, setup, **options)
     made.plugins.append(spy)
     outputs = []
     for experience in benchmark.train_stream:
