@@ -14,9 +14,8 @@ from kancl.bench.others import load_efficient_kan
 from kancl.config import presets
 from kancl.models import kan
 
-GOLDEN = Path(__file__).parent / "data" / "efficient_kan.pt"
-
 kan_local = partial(kan, **presets("model")["kan_local"].options)
+GOLDEN = Path(__file__).parent / "data" / "efficient_kan.pt"
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +172,7 @@ def test_unknown_hidden_control_is_refused() -> None:
 
 def test_kan_local_has_no_path_but_its_splines() -> None:
     network = kan_local(4, 3, input_range=(0, 1), hidden=(6, 5))
+    assert network.lazy and not kan(4, 3).lazy
     first, *others = network.layers
     assert all(
         list(dict(each.named_parameters())) == ["coefficients"]
