@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kancl.reporting.colours import FAINT, INK, experience_colour
-from kancl.reporting.figures import quiet
+from kancl.reporting.figures import despine
 
 KEPT = 1e-3
 """An error that grew by less counts as kept."""
@@ -75,7 +75,7 @@ def _curve(axes: Axes, row: LearnedFunction, values: Tensor, phase: int) -> None
     axes.plot(x, values.numpy(), color=experience_colour(phase), linewidth=1.4)
     # What shoots out far between peaks must not hide the peaks themselves.
     axes.set(ylim=(-0.8, 1.6), xticks=[-1, 0, 1], yticks=[0, 1])
-    quiet(axes)
+    despine(axes)
 
 
 def _picture(axes: Axes, row: LearnedFunction, values: Tensor) -> None:
@@ -123,5 +123,5 @@ def phase_diagram(
     axes.set_xlabel("grid size G", fontsize=10, color=INK)
     axes.set_ylabel("largest increase of RMSE on an old peak", fontsize=10, color=INK)
     axes.set_title(title, fontsize=10, color=INK)
-    quiet(axes)
+    despine(axes)
     return figure

@@ -12,7 +12,7 @@ from torch import Tensor
 from kancl.metrics.diagnosis import Review, by_layer
 from kancl.metrics.locality import Occupancy, overlap_matrix
 from kancl.reporting.colours import CELL_INK, INK, experience_colour
-from kancl.reporting.figures import quiet
+from kancl.reporting.figures import despine
 
 MOST_ROWS, MOST_COLUMNS = 10, 8
 VIEWS = ("exposure", "bhattacharyya", "kernel_ratio")
@@ -113,7 +113,7 @@ def _page(
     axes.xaxis.tick_top()
     middles = [(k + 0.5) * height - (gap + 1) / 2 for k in range(len(tiles))]
     axes.set_yticks(middles, names[0], fontsize=7)
-    quiet(axes, frame=False)
+    despine(axes, frame=False)
     return figure, axes, shown
 
 
@@ -140,7 +140,7 @@ def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
         axes.set_title(in_words(layer), fontsize=9, color=INK)
         axes.set_xlabel("coefficient, along the grid", fontsize=8, color=INK)
         axes.set_ylim(bottom=0)
-        quiet(axes)
+        despine(axes)
     panels[0].set_ylabel("drift, root mean square", fontsize=8, color=INK)
     panels[-1].legend(fontsize=7, frameon=False)
     return figure
@@ -171,7 +171,7 @@ def rollback_bars(
     axes.set_xticks(experiences, names, fontsize=8)
     axes.set_ylabel(f"{score} with that put back", fontsize=8, color=INK)
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    quiet(axes)
+    despine(axes)
     return figure
 
 

@@ -8,10 +8,12 @@ from kancl.cli import main
 from kancl.config import ConfigError
 from kancl.metrics.diagnosis import Forecast, Shared, forecasts
 from kancl.metrics.locality import Overlap, falls
+from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.diagnosis import forecast_table
 from kancl.runner.diagnosis import look_into
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
+from kancl.runs.reader import read_snapshots
 
 LOOK = "evaluation.locality=true"
 
@@ -131,3 +133,35 @@ def test_regressions_are_diagnosed_by_their_errors(tmp_path, monkeypatch, capsys
     out = capsys.readouterr().out
     assert "RMSE with one group of parameters put back" in out
     assert "the values of then, for every experience" in out
+
+
+class Killed(BaseException):
+    """No Exception, so that nothing is written down on the way out."""
+
+
+@pytest.mark.parametrize("words", [(), ("model=mlp", "scenario.head=growing")])
+def test_a_killed_run_is_diagnosed_in_the_same_bytes(
+    make_run, tmp_path, monkeypatch, words
+):
+    words = (LOOK, "scenario.n_experiences=5", "training.iterations=4", *words)
+    words += ("checkpoint.every_iterations=2",)
+    _, undisturbed = make_run(*words, log_dir=tmp_path / "a")
+    after = RecorderPlugin.after_training_iteration
+    for kill in (3, 6, 15):  # before the first comparison, after it, and near the end
+
+        def dying(self, strategy, **kwargs):
+            after(self, strategy, **kwargs)
+            if self.iteration == kill:
+                raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(RecorderPlugin, "after_training_iteration", dying)
+            make_run(*words, log_dir=tmp_path / "b")
+    _, folder = make_run(*words, log_dir=tmp_path / "b")
+    assert "resumed_at_iterations" in (folder / "env.json").read_text()
+    for name in ("metrics.csv", "locality.npz"):
+        assert (undisturbed / name).read_bytes() == (folder / name).read_bytes(), name
+    for one, other in zip(
+        read_snapshots(undisturbed), read_snapshots(folder), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
