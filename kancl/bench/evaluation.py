@@ -73,7 +73,7 @@ def bench_evaluation(
 
     timings: dict[tuple[str, str, bool], Timing] = {}
     for turns, n in ((1, 64), (repeats, images)):
-        variants = {
+        variants: dict[tuple[str, str, bool], Prepare] = {
             (model, *look): prepare(model, own, n)
             for model, (look, own) in product(models, looks.items())
         }
