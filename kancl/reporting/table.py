@@ -51,8 +51,10 @@ class Estimate:
     def of_difference(
         cls, difference: Difference | None, ends: bool = False
     ) -> Estimate | None:
-        d = difference
-        return cls(d.mean, d.interval, True, ends) if d else None
+        """None where there is no difference."""
+        if difference is None:
+            return None
+        return cls(difference.mean, difference.interval, signed=True, ends=ends)
 
     def text(self, show: Callable[[float], str]) -> str:
         def number(value: float) -> str:
