@@ -291,9 +291,9 @@ def _locality(arguments: list[str]) -> int:
     parser.add_argument("--samples", type=int, help="test images per experience; all")
     options = parser.parse_args(arguments)
     _check_positive("--samples", options.samples)
-    from kancl.runner.diagnose import diagnose_all
+    from kancl.runner.diagnosis import diagnose
 
-    diagnose_all(options.folder, samples=options.samples)
+    diagnose(options.folder, samples=options.samples)
     return 0
 
 

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from kancl.config.groups import Option, signature_options
 from kancl.models import MLP
-from kancl.models.cost import n_parameters
-from kancl.models.cost import match_hidden
+from kancl.models.cost import match_hidden, n_parameters
 
 if TYPE_CHECKING:
     from kancl.reporting.table import Table

@@ -1,4 +1,4 @@
-"""Why something was forgotten: occupancy, overlap, drift, conflict, inference.
+"""Why something was forgotten: occupancy, overlap, drift, conflict, inference, forecast.
 
 Functions on tensors of one layer: ``bases`` are ``(n_samples, in_features, n_basis)``,
 as ``KANLinear.b_splines`` gives them, coefficients ``(in_features, n_basis,
@@ -7,8 +7,7 @@ out_features)``, as ``KANLinear.scaled_coefficients``. A linear layer is the cas
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
 
 import torch
 from scipy.stats import spearmanr
@@ -27,8 +26,8 @@ class Occupancy:
     """How much an experience's samples used each coefficient of a layer.
 
     Args:
-        mean: ``o_pg = mean |B_g(x_p)|``, ``(in_features, n_basis)``; without the bars
-            wherever no basis is negative (all but anchored or extrapolated ones).
+        mean: ``o_pg = mean |B_g(x_p)|``, ``(in_features, n_basis)``; anchored and
+            extrapolated bases can be negative.
         largest: ``max |B_g(x_p)|``, of the same shape.
     """
 
@@ -48,7 +47,7 @@ class Occupancy:
         return cls(size.mean(0, dtype=torch.float64), size.amax(0), len(bases))
 
     def __add__(self, other: "Occupancy") -> "Occupancy":
-        """That of both sets of samples together."""
+        """Return the occupancy of both sets of samples together."""
         n = self.n_samples + other.n_samples
         mean = (self.mean * self.n_samples + other.mean * other.n_samples) / n
         return Occupancy(mean, torch.maximum(self.largest, other.largest), n)
@@ -59,25 +58,23 @@ class Occupancy:
 
     @property
     def off_grid_mass(self) -> Tensor:
-        """``z_p = 1 - sum_g o_pg``: what splines that fade to 0 lose, ``(in_features,)``.
-
-        Of bases that add up to 1 on their grid; anchored ones don't, and have
-        ``KANLinear.off_grid_share``.
+        """``z_p = 1 - sum_g o_pg``, ``(in_features,)``, for bases that add up to 1 on
+        their grid (anchored ones don't: see ``KANLinear.off_grid_share``).
         """
         return 1 - self.mean.sum(-1)
 
     @property
     def effective_fraction(self) -> Tensor:
-        """``exp(-sum_g o log o) / n_basis``, ``o`` normalised: 1 if all are used alike.
-
-        Shape: ``(in_features,)``; 0 for a feature that was never on the grid.
+        """``exp(-sum_g o log o) / n_basis``, ``(in_features,)``, ``o`` normalised: 1 if
+        all are used alike, 0 for a feature that was never on the grid.
         """
         share = _normalised(self.mean)
         spread = torch.special.entr(share).sum(-1).exp() / share.shape[-1]
         return torch.where(self.mean.sum(-1) > 0, spread, 0)
 
 
-class Overlap(NamedTuple):
+@dataclass(frozen=True)
+class Overlap:
     """How far two experiences use the same coefficients; 0 if they share none.
 
     Args:
@@ -86,12 +83,9 @@ class Overlap(NamedTuple):
             the share that they visit.
         bhattacharyya: ``mean_p sum_g sqrt(o_s o_t)``, each normalised per input, over
             the inputs that one of the two uses.
-        exposure: ``mean_p sum_g o_s 1[g in V_t]``, normalised likewise, over the inputs
-            that the old one uses: the share of its mass on coefficients that the new
-            one touches. The one that is not symmetric.
-        kernel_ratio: ``K_st / sqrt(K_ss K_tt)``, ``K_st = sum_pg o_s o_t``: the mean
-            inner product of a sample of s with one of t, hence how much a step on t
-            moves outputs on s; known before training.
+        exposure: ``mean_p sum_g o_s 1[g in V_t]``, over the inputs that the old one
+            uses: the share of its mass on coefficients that the new one touches.
+        kernel_ratio: see ``kernel_ratio``, here of the mean sizes of the bases.
     """
 
     jaccard: float
@@ -101,8 +95,11 @@ class Overlap(NamedTuple):
     kernel_ratio: float
 
 
+VIEWS = tuple(field.name for field in fields(Overlap))
+
+
 def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overlap:
-    """The five views of how far ``new`` samples use what ``old`` ones used.
+    """How far ``new`` samples use what ``old`` ones used.
 
     Raises: ValueError if the layers differ in shape; UndefinedMetric if one of the two
         visited no coefficient at all.
@@ -122,15 +119,39 @@ def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overl
     uses_old, uses_new = v_old.any(-1), v_new.any(-1)
     roots = (share_old * share_new).sqrt().sum(-1)
     exposed = (share_old * v_new).sum(-1)
-    kernel = (old.mean * new.mean).sum()
-    own = (old.mean.square().sum() * new.mean.square().sum()).sqrt()
     return Overlap(
         jaccard=float(both / (v_old | v_new).sum()),
         coactivation=float(both / v_old.numel()),
         bhattacharyya=float(roots[uses_old | uses_new].mean()),
         exposure=float(exposed[uses_old].mean()),
-        kernel_ratio=float(kernel / own),
+        kernel_ratio=kernel_ratio([old.mean], [new.mean]),
     )
+
+
+def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
+    """How far a step on a new sample moves an old one's output, of what it moves its own.
+
+    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``:
+    the mean inner product of the features of two samples. For one layer trained by
+    gradient descent, later forgetting is proportional to it; 0: nothing is shared.
+
+    Args:
+        old, new: per layer, the mean features over an experience's samples.
+    Raises: ValueError for unlike layers; UndefinedMetric if one side has no features.
+    """
+    shapes = [[mean.shape for mean in side] for side in (old, new)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"both sides must be of the same layers, got {shapes}")
+    shared = _inner(old, new)
+    own = (_inner(old, old) * _inner(new, new)).sqrt()
+    if not bool(own > 0):
+        raise UndefinedMetric("an experience without features moves nothing")
+    return float(shared / own)
+
+
+def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
+    return torch.stack(products).sum()
 
 
 def overlap_matrix(
@@ -140,8 +161,8 @@ def overlap_matrix(
 
     Raises: ValueError for a view that ``Overlap`` does not have.
     """
-    if view not in Overlap._fields:
-        raise ValueError(f"view must be one of {Overlap._fields}, got {view!r}")
+    if view not in VIEWS:
+        raise ValueError(f"view must be one of {VIEWS}, got {view!r}")
     rows = [
         [getattr(overlap(old, new, threshold), view) for new in occupancies]
         for old in occupancies
@@ -158,9 +179,7 @@ def drift_bound(occupancy: Occupancy, before: Tensor, after: Tensor) -> Tensor:
     """``sum_pg o_pg |change of c_pgq|``: no output drifts more, on average.
 
     For one layer, ``E |change of f_q(x)|`` over the samples of the occupancy is at most
-    this, whatever happened since; 0 exactly if nothing occupied has moved.
-
-    Shape: coefficients as above -> ``(out_features,)``.
+    this; 0 exactly if nothing occupied has moved. Shape: ``(out_features,)``.
     """
     change = (after - before).abs().to(occupancy.mean.dtype)
     return torch.einsum("ig,igo->o", occupancy.mean, change)
@@ -175,53 +194,46 @@ def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
     """Largest move of a coefficient that nobody visited: 0 if training is local.
 
     Args:
-        visited: by any sample since ``before``, ``(in_features, n_basis)``; take
-            ``Occupancy.visited(threshold=0)``.
+        visited: by any sample since ``before``; see ``visited_at_all``.
     """
     moved = (after - before).abs().masked_fill(visited.unsqueeze(-1), 0)
     return float(moved.max())
 
 
 @torch.no_grad()
-def leak_of_layer(layer: nn.Module, x: Tensor, before: Tensor, after: Tensor) -> float:
-    """``leak`` of a layer that was fed ``x`` in between, all of it, and nothing else.
-
-    Args:
-        layer: with the grid that it had; its coefficients do not matter.
-        before, after: as ``layer_weights`` gives them.
-    """
+def visited_at_all(layer: nn.Module, x: Tensor) -> Tensor:
+    """The coefficients of a layer that any sample touches, ``(in_features, n_basis)``."""
     parts = [Occupancy.of(layer_bases(layer, part)) for part in x.split(AT_ONCE)]
-    visited = torch.stack([part.visited(threshold=0) for part in parts]).any(0)
-    return leak(visited, before, after)
+    return torch.stack([part.visited(threshold=0) for part in parts]).any(0)
 
 
 def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
-    """Cosines between gradients: ``(n, p)``, ``(m, p)`` -> ``(n, m)``; 0 for a zero one.
-
-    A row is a batch's gradient of a layer's parameters, all of them end to end.
-    """
+    """Cosines between gradients: ``(n, p)``, ``(m, p)`` -> ``(n, m)``; 0 for a zero one."""
     lengths = torch.outer(old.norm(dim=1), new.norm(dim=1))
     return (old @ new.T) / lengths.clamp(min=torch.finfo(old.dtype).tiny)
 
 
-def conflict_rate(old: Tensor, new: Tensor) -> float:
+def conflict_rate(cosines: Tensor) -> float:
     """Share of pairs of gradients that point against each other (cosine below 0)."""
-    return float((gradient_cosines(old, new) < 0).double().mean())
+    return float((cosines < 0).double().mean())
 
 
-class Inference(NamedTuple):
-    """What class-incremental accuracy is made of: ``accuracy = experience * within``.
+@dataclass(frozen=True)
+class Inference:
+    """What class-incremental accuracy is made of: the product of the first two.
 
     Args:
-        experience: how often the winning class is one of the right experience.
-        within: of those, how often it is the right class.
-        given_experience: accuracy if the experience were known.
+        experience_inference: how often the winning class belongs to the sample's
+            experience.
+        within_experience_accuracy: how often it is then the sample's class.
+        oracle_accuracy: accuracy if the experience were known.
+        accuracy: how often the winning class is the sample's.
     """
 
+    experience_inference: float
+    within_experience_accuracy: float
+    oracle_accuracy: float
     accuracy: float
-    experience: float
-    within: float
-    given_experience: float
 
 
 def inference(
@@ -237,26 +249,25 @@ def inference(
     if len(outputs) == 0:
         raise UndefinedMetric("no samples, no accuracy")
     of_class = torch.as_tensor(class_experience, device=outputs.device)
-    winner, right = outputs.argmax(1), of_class[targets]
-    found = of_class[winner] == right
-    if not bool(found.any()):
+    winner, experience = outputs.argmax(1), of_class[targets]
+    inferred = of_class[winner] == experience
+    if not bool(inferred.any()):
         raise UndefinedMetric("the right experience was never inferred")
-    other = of_class.unsqueeze(0) != right.unsqueeze(1)  # (n, n_classes)
-    known = outputs.masked_fill(other, float("-inf")).argmax(1)
+    other = of_class.unsqueeze(0) != experience.unsqueeze(1)  # (n, n_classes)
+    oracle = outputs.masked_fill(other, float("-inf")).argmax(1)
     hits = winner == targets
     return Inference(
+        experience_inference=float(inferred.double().mean()),
+        within_experience_accuracy=float(hits[inferred].double().mean()),
+        oracle_accuracy=float((oracle == targets).double().mean()),
         accuracy=float(hits.double().mean()),
-        experience=float(found.double().mean()),
-        within=float(hits[found].double().mean()),
-        given_experience=float((known == targets).double().mean()),
     )
 
 
 def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
-    """How far, on old data, outputs for the newest classes lie above those for old ones.
+    """``mean over old samples of (mean new logit - mean old logit)``.
 
-    ``mean over old samples of (mean new logit - mean old logit)``; 0 is unbiased only
-    if old classes compete on equal terms: on old data it should be well below 0.
+    It should be well below 0: old classes are to win on old data.
 
     Args:
         outputs: for samples of old classes, of the classes seen so far ``(n, n_seen)``.
@@ -270,10 +281,22 @@ def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
     return float(gap.double().mean())
 
 
+def falls(matrix: Tensor, rises: bool = True) -> dict[tuple[int, int], float]:
+    """What training on ``t`` took from ``s``: ``R[t-1][s] - R[t][s]``, ``s < t``.
+
+    Args:
+        matrix: as in ``accuracy_matrix``, ``(N + 1, N)``.
+        rises: whether more is better, as for accuracies; errors are turned round.
+    Returns: by ``(s, t)``, 0-based, without pairs that were not measured.
+    """
+    taken = (matrix[:-1] - matrix[1:]) * (1.0 if rises else -1.0)
+    n = len(taken)
+    pairs = {(s, t): float(taken[t, s]) for s in range(n) for t in range(s + 1, n)}
+    return {pair: fall for pair, fall in pairs.items() if fall == fall}
+
+
 def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> float:
     """Spearman's rank correlation of a forecast (overlap) with what was forgotten.
-
-    Over pairs of experiences and seeds. Near 0: the forecast is worth nothing.
 
     Raises: ValueError for unequal lengths; UndefinedMetric for fewer than three pairs,
         or if one side is constant.

@@ -1,1 +1,7 @@
 """Plugins that look at a training and change nothing of it."""
+
+from kancl.observe.curves import ForgettingCurvePlugin
+from kancl.observe.learned_function import LearnedFunctionPlugin
+from kancl.observe.snapshots import SnapshotPlugin
+
+__all__ = ["ForgettingCurvePlugin", "LearnedFunctionPlugin", "SnapshotPlugin"]

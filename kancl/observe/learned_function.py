@@ -4,19 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from kancl.observe.recorder import RecorderPlugin
+from kancl.plugins.plugin import Plugin, Stage
 
 FINENESS = {1: 401, 2: 81}
 """By dimensions, points along each of them."""
 
 
-class LearnedFunctionPlugin(SupervisedPlugin):
+class LearnedFunctionPlugin(Plugin):
     """Keep the network's function, of one or two inputs, after each experience.
-
-    Put it behind the recorder, as whose evaluation its time counts.
 
     Args:
         truth: what is to be learned, ``(n, dimensions)`` -> ``(n,)``.
@@ -24,6 +22,10 @@ class LearnedFunctionPlugin(SupervisedPlugin):
         input_range: from where to where they go, each of them.
     Raises: ValueError for more than two dimensions.
     """
+
+    stage = Stage.OBSERVE
+    state = ("functions",)
+    transient = ("points", "target")
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class LearnedFunctionPlugin(SupervisedPlugin):
             raise ValueError(
                 f"functions of 1 or 2 inputs can be drawn, not {dimensions}"
             )
-        self._recorder = recorder
+        self.recorder = recorder
         axis = torch.linspace(*input_range, FINENESS[dimensions])
         grid = torch.cartesian_prod(*[axis] * dimensions)
         self.points = grid.view(-1, dimensions)
@@ -48,6 +50,6 @@ class LearnedFunctionPlugin(SupervisedPlugin):
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        with self._recorder.evaluating(strategy.device):
+        with self.recorder.evaluating(strategy.device):
             outputs = strategy.model(self.points.to(strategy.device))
             self.functions.append(outputs.squeeze(1).cpu())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
 
-from kancl.plugins.state import from_state, to_state
+from kancl.plugins.state import Unresumable, from_state, to_state
 
 if TYPE_CHECKING:
     from kancl.models import KANLinear
@@ -149,10 +149,10 @@ def undeclared(plugin: Plugin) -> list[str]:
 
 
 def check_declared(plugin: Plugin) -> None:
-    """Raises: ValueError if the plugin keeps something that it doesn't declare."""
+    """Raises: Unresumable if the plugin keeps something that it doesn't declare."""
     names = undeclared(plugin)
     if names:
-        raise ValueError(
+        raise Unresumable(
             f"{type(plugin).__name__} keeps {', '.join(names)} and declares it neither in "
             "state (what a checkpoint holds) nor in transient (what training makes anew)"
         )

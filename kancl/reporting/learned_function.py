@@ -14,6 +14,8 @@ from kancl.reporting.figures import despine
 
 KEPT = 1e-3
 """An error that grew by less counts as kept."""
+LOWEST = 1e-10
+"""Smaller increases are drawn here."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,21 @@ def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figur
     if not rows:
         raise ValueError("no function to draw")
     flat = rows[0].points.shape[1] == 1
-    n_columns = max(len(row.functions) for row in rows) + (not flat)
-    size = (1.3 + 1.9 * n_columns, 0.7 + 1.6 * len(rows))
+    n_phases = max(len(row.functions) for row in rows)
+    names = [f"after phase {k + 1}" for k in range(n_phases)]
+    names = names if flat else ["target", *names]
+    size = (1.3 + 1.9 * len(names), 0.7 + 1.6 * len(rows))
     figure = Figure(figsize=size, layout="constrained", dpi=150)
-    panels = figure.subplots(len(rows), n_columns, squeeze=False, sharey=True)
+    panels = figure.subplots(len(rows), len(names), squeeze=False, sharey=True)
     for row, line in zip(rows, panels):
-        if flat:
-            for k, (axes, values) in enumerate(zip(line, row.functions)):
+        shown = row.functions if flat else [row.target, *row.functions]
+        for k, (axes, values) in enumerate(zip(line, shown)):
+            if flat:
                 _curve(axes, row, values, k)
-        else:
-            for k, (axes, values) in enumerate(zip(line, [row.target, *row.functions])):
+            else:
                 _picture(axes, row, values)
-        label = f"{row.label}\n{row.note}" if row.note else row.label
-        line[0].set_ylabel(label, fontsize=9, color=INK)
-    names = [f"after phase {k + 1}" for k in range(n_columns - (not flat))]
-    for axes, name in zip(panels[0], names if flat else ["target", *names]):
+        line[0].set_ylabel(f"{row.label}\n{row.note}".strip(), fontsize=9, color=INK)
+    for axes, name in zip(panels[0], names):
         axes.set_title(name, fontsize=9, color=INK)
     if title:
         figure.suptitle(title, fontsize=11, color=INK)
@@ -72,9 +74,7 @@ def _curve(axes: Axes, row: LearnedFunction, values: Tensor, phase: int) -> None
     axes.fill_between(x, row.target.numpy(), color=FAINT, alpha=0.35, linewidth=0)
     axes.plot(x, values.numpy(), color=experience_colour(phase), linewidth=1.4)
     # What shoots out far between peaks must not hide the peaks themselves.
-    axes.set_ylim(-0.8, 1.6)
-    axes.set_xticks([-1, 0, 1])
-    axes.set_yticks([0, 1])
+    axes.set(ylim=(-0.8, 1.6), xticks=[-1, 0, 1], yticks=[0, 1])
     despine(axes)
 
 
@@ -83,11 +83,9 @@ def _picture(axes: Axes, row: LearnedFunction, values: Tensor) -> None:
     low, high = float(row.points.min()), float(row.points.max())
     style: dict[str, Any] = {"origin": "lower", "extent": (low, high, low, high)}
     # rows of an image run along the second input, hence the transpose
-    axes.imshow(
-        values.view(side, side).T.numpy(), vmin=-1, vmax=1, cmap="RdBu", **style
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
+    pixels = values.view(side, side).T.numpy()
+    axes.imshow(pixels, vmin=-1, vmax=1, cmap="RdBu", **style)
+    axes.set(xticks=[], yticks=[])
 
 
 def phase_diagram(
@@ -103,40 +101,24 @@ def phase_diagram(
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained", dpi=150)
     axes = figure.subplots()
-    lowest = 1e-10
-    sizes = [size for points in lines.values() for size, _ in points]
+    sizes = sorted({size for points in lines.values() for size, _ in points})
+    text: dict[str, Any] = {"fontsize": 8}
     for k, (name, points) in enumerate(lines.items()):
         x, y = zip(*sorted(points))
-        shown = np.maximum(y, lowest)
-        axes.plot(x, shown, marker="o", markersize=4, color=experience_colour(k))
-        axes.annotate(
-            name,
-            (x[-1], shown[-1]),
-            xytext=(6, 7) if len(set(sizes) - set(x)) else (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=experience_colour(k),
-        )
+        shown, colour = np.maximum(y, LOWEST), experience_colour(k)
+        axes.plot(x, shown, marker="o", markersize=4, color=colour)
+        beside = (6, 7 if len(set(sizes) - set(x)) else 0)
+        place: dict[str, Any] = {"xytext": beside, "textcoords": "offset points"}
+        end = (x[-1], shown[-1])
+        axes.annotate(name, end, va="center", color=colour, **place, **text)
     for name, level in levels.items():
         axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
-        axes.text(
-            min(sizes),
-            level * 1.25,
-            name,
-            fontsize=8,
-            color=INK,
-            ha="left",
-            va="bottom",
-        )
-    axes.axhspan(lowest / 3, KEPT, color=experience_colour(2), alpha=0.08, linewidth=0)
-    axes.text(min(sizes), KEPT / 1.4, "kept", fontsize=8, color=INK, va="top")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_ylim(lowest / 3, None)
-    axes.set_xlim(min(sizes) * 0.9, max(sizes) * 2.4)
-    ticks = sorted(set(sizes))
-    axes.set_xticks(ticks, [str(size) for size in ticks])
+        axes.text(sizes[0], level * 1.25, name, color=INK, va="bottom", **text)
+    axes.axhspan(LOWEST / 3, KEPT, color=experience_colour(2), alpha=0.08, linewidth=0)
+    axes.text(sizes[0], KEPT / 1.4, "kept", color=INK, va="top", **text)
+    axes.set(xscale="log", yscale="log", xlim=(sizes[0] * 0.9, sizes[-1] * 2.4))
+    axes.set_ylim(LOWEST / 3, None)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
     axes.set_xlabel("grid size G", fontsize=10, color=INK)
     axes.set_ylabel("largest increase of RMSE on an old peak", fontsize=10, color=INK)

@@ -1,38 +1,46 @@
-"""What a run keeps for its diagnosis: learned functions, locality, states to go back to."""
+"""Diagnose a run: while it is made, and afterwards from its folder (``kancl locality``)."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-import numpy as np
-import torch
-from avalanche.training.plugins import SupervisedPlugin
 from matplotlib.figure import Figure
-from torch import Tensor
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
-from kancl.metrics.locality import Occupancy
+from kancl.data.rows import as_tensors
+from kancl.metrics.diagnosis import (
+    SAMPLES,
+    Diagnosis,
+    Samples,
+    by_layer,
+    first_layer_leak,
+    reviews,
+    shared_between,
+)
 from kancl.observe.learned_function import LearnedFunctionPlugin
 from kancl.observe.recorder import RecorderPlugin
-from kancl.observe.snapshots import LOCALITY, LocalityPlugin
+from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
+from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
+from kancl.reporting.diagnosis import diagnosis_tables, pooled_table
+from kancl.reporting.figures import as_pixels
 from kancl.reporting.learned_function import LearnedFunction, learned_functions
-from kancl.reporting.locality import (
-    drift_of_knots,
-    occupancy_maps,
-    overlap_matrices,
-    rollback_bars,
-)
-from kancl.runner.build import Parts
-from kancl.runs import Measurement, RunFolder
-from kancl.runs.names import LEARNED_FUNCTION, LEARNED_FUNCTION_PICTURE, LOCALITY_ARRAYS
+from kancl.reporting.locality import locality_figures
+from kancl.reporting.table import wide_console
+from kancl.runner.build import Parts, build
+from kancl.runner.request.compose import read_folder
+from kancl.runs import RunFolder, names
+from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
-PICTURES_SECONDS = 1.0
-"""What drawing the pictures of locality takes, about."""
-PICTURE_SHARE = 0.04
+PICTURES_SECONDS, PICTURE_SHARE = 1.0, 0.04
+"""Pictures of locality take about so long, and at most so much of a run's time: else they
+are left to ``kancl locality``."""
 
 
 def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
@@ -54,139 +62,157 @@ def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
         )
 
 
-class Diagnosis:
-    """The plugins that look closer, and the files that come of them.
-
-    Put ``plugins`` behind the recorder.
-    """
+class Observers:
+    """The plugins that look closer, and the files that come of them."""
 
     def __init__(
         self, config: RunConfig, parts: Parts, recorder: RecorderPlugin
     ) -> None:
-        self._config = config
-        self._info = info = parts.benchmark.info
-        self._recorder = recorder
-        self.plugins: list[SupervisedPlugin] = []
-        self._learned: LearnedFunctionPlugin | None = None
-        self._locality: LocalityPlugin | None = None
+        self._config, self._parts, self._recorder = config, parts, recorder
+        info = parts.benchmark.info
+        self.plugins: list[Plugin] = []
         if info.function is not None:
-            self._learned = LearnedFunctionPlugin(
-                recorder, info.function, info.in_features, info.input_range
-            )
-            self.plugins.append(self._learned)
+            arguments = info.function, info.in_features, info.input_range
+            self.plugins.append(LearnedFunctionPlugin(recorder, *arguments))
         if config.evaluation.locality:
-            self._locality = LocalityPlugin(recorder, parts.benchmark.test_stream)
-            self.plugins.append(self._locality)
+            self.plugins.append(SnapshotPlugin(recorder, parts.benchmark.test_stream))
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
-        """Write files and, where pictures are wanted, draw them.
-
-        Pictures of locality that would take more than ``PICTURE_SHARE`` of the run's
-        time are left to ``kancl locality``.
-        """
-        pictures = self._config.tensorboard == "all"
-        if self._learned is not None and self._learned.functions:
-            figure = self._write_learned(folder, self._learned, pictures)
-            if figure is not None:
-                show(board, {"learned_function": figure})
-        if self._locality is not None and len(self._locality.snapshots) > 1:
-            self._write_locality(folder, self._locality)
-            recorder = self._recorder
-            seconds = recorder.train_seconds + recorder.eval_seconds
-            if pictures and PICTURES_SECONDS <= PICTURE_SHARE * seconds:
-                arrays = locality_arrays(self._locality)
-                shape = self._info.image_shape
-                show(board, locality_figures(arrays, recorder.measurements, shape))
+        """Write files and, where pictures are wanted, draw them."""
+        for plugin in self.plugins:
+            figures: Mapping[str, Figure] = {}
+            if isinstance(plugin, LearnedFunctionPlugin) and plugin.functions:
+                figures = self._write_learned(folder, plugin)
+            elif isinstance(plugin, SnapshotPlugin) and len(plugin.snapshots) > 1:
+                figures = self._write_states(folder, plugin)
+            for writer in board:
+                for name, figure in figures.items():
+                    writer.picture(name, figure)
 
     def _write_learned(
-        self, folder: RunFolder, plugin: LearnedFunctionPlugin, pictures: bool
-    ) -> Figure | None:
+        self, folder: RunFolder, plugin: LearnedFunctionPlugin
+    ) -> Mapping[str, Figure]:
         columns = [*plugin.points.T, plugin.target, *plugin.functions]
         inputs = [f"x{k + 1}" for k in range(plugin.points.shape[1])]
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
-        folder.write_table(
-            LEARNED_FUNCTION,
-            [*inputs, "target", *phases],
-            zip(*(c.tolist() for c in columns)),
-        )
-        if not pictures:
-            return None
+        rows = zip(*(column.tolist() for column in columns))
+        folder.write_table(names.LEARNED_FUNCTION, [*inputs, "target", *phases], rows)
+        if self._config.tensorboard != "all":
+            return {}
         label = f"{self._config.model.name}-{self._config.strategy.name}"
-        function = LearnedFunction(
-            label, plugin.points, plugin.target, plugin.functions
-        )
-        figure = learned_functions([function])
+        learned = LearnedFunction(label, plugin.points, plugin.target, plugin.functions)
+        figure = learned_functions([learned])
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
-        folder.write_file(LEARNED_FUNCTION_PICTURE, buffer.getvalue())
-        return figure
+        folder.write_file(names.LEARNED_FUNCTION_PICTURE, buffer.getvalue())
+        return {"learned_function": figure}
 
-    def _write_locality(self, folder: RunFolder, plugin: LocalityPlugin) -> None:
-        """States as tensors alone, arrays without objects: reading them runs no code."""
+    def _write_states(
+        self, folder: RunFolder, plugin: SnapshotPlugin
+    ) -> Mapping[str, Figure]:
         folder.write_snapshots(plugin.snapshots)
-        folder.write_arrays(LOCALITY_ARRAYS, locality_arrays(plugin))
+        recorder, info = self._recorder, self._parts.benchmark.info
+        if len(plugin.snapshots) <= info.n_experiences:
+            return {}
+        if not plugin.reviews:  # a run resumed behind its last training
+            plugin.look_back(self._parts.model)
+        arrays = {
+            f"{kind}_{layer}": array.float().numpy()
+            for kind, layers in by_layer(plugin.reviews).items()
+            for layer, array in layers.items()
+        }
+        folder.write_arrays(names.LOCALITY_ARRAYS, arrays)
+        seconds = PICTURE_SHARE * (recorder.train_seconds + recorder.eval_seconds)
+        if self._config.tensorboard != "all" or PICTURES_SECONDS > seconds:
+            return {}
+        return locality_figures(plugin.reviews, info.image_shape, info.score.title)
 
 
-def locality_arrays(plugin: LocalityPlugin) -> dict[str, np.ndarray]:
-    """``<what>_<layer>``: of each experience, ``(n, in_features, n_basis)``.
+def diagnose(
+    folders: Sequence[Path | str],
+    *,
+    samples: int | None = None,
+    console: Console | None = None,
+) -> list[Diagnosis]:
+    """Go back to the states of runs and print what was forgotten, and why; of several
+    runs, how well overlap foretold it over all their pairs.
 
-    A layer whose grid has grown between experiences is left out.
+    Args:
+        samples: test images of each experience to roll back on; None: all, on which
+            putting everything back gives exactly the accuracy of then.
+
+    Raises: ConfigError for a folder that holds no completed run with its states. All
+        folders are looked into before a word is printed.
     """
-    kinds = {
-        "occupancy": plugin.occupancies,
-        "largest": plugin.largest,
-        "drift": plugin.drifts,
-    }
-    return {
-        f"{what}_{layer}": torch.stack(list(found)).float().numpy()
-        for what, by_layer in kinds.items()
-        for layer, found in by_layer.items()
-        if len({tensor.shape for tensor in found}) == 1
-    }
+    diagnoses = [look_into(Path(folder), samples) for folder in folders]
+    for folder, diagnosis in zip(folders, diagnoses):
+        for table in diagnosis_tables(diagnosis):
+            table.show(console)
+        pictures = draw(Path(folder) / "locality", diagnosis)
+        wide_console(console).out(f"pictures: {pictures}", highlight=False)
+    if len(diagnoses) > 1:
+        pooled_table(diagnoses).show(console)
+    return diagnoses
 
 
-def locality_figures(
-    arrays: Mapping[str, np.ndarray],
-    measurements: Iterable[Measurement],
-    image_shape: tuple[int, ...],
-) -> dict[str, Figure]:
-    """The pictures by name, of what ``locality_arrays`` gives and ``metrics.csv`` holds."""
-    kinds: dict[str, dict[str, list[Tensor]]] = {}
-    for name, array in arrays.items():
-        what, _, layer = name.partition("_")
-        found = [torch.from_numpy(part) for part in array]
-        kinds.setdefault(what, {})[layer] = found
-    figures = {}
-    used = kinds.get("occupancy", {})
-    if used and len(image_shape) == 3:
-        figures["occupancy"] = occupancy_maps(next(iter(used.values())), image_shape)
-    if used:
-        figures["overlap"] = overlap_matrices(
-            {
-                layer: [
-                    Occupancy(mean.double(), most, 1)
-                    for mean, most in zip(means, kinds["largest"][layer])
-                ]
-                for layer, means in used.items()
-            }
-        )
-    if "drift" in kinds:
-        figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
-    start = f"{LOCALITY}rollback_"
-    regained: dict[str, dict[int, float]] = {}
-    score = "accuracy"
-    for m in measurements:
-        if m.name.startswith(start) and m.experience is not None:
-            group = m.name.removeprefix(start)
-            regained.setdefault(group, {})[m.experience] = m.value
-        elif m.name == "test_rmse":
-            score = "RMSE"
-    if regained:
-        figures["rollback"] = rollback_bars(regained, score)
-    return figures
-
-
-def show(board: Sequence[TensorBoardPlugin], figures: Mapping[str, Figure]) -> None:
-    for writer in board:
+def draw(pictures: Path, diagnosis: Diagnosis) -> Path:
+    """Draw the pictures of a run's locality into a folder."""
+    pictures.mkdir(exist_ok=True)
+    score = diagnosis.score.title
+    figures = locality_figures(diagnosis.reviews, diagnosis.image_shape, score)
+    with SummaryWriter(str(pictures)) as writer:
         for name, figure in figures.items():
-            writer.picture(name, figure)
+            figure.savefig(pictures / f"{name}.png")
+            writer.add_image(f"picture/{name}", as_pixels(figure), dataformats="HWC")
+    return pictures
+
+
+def look_into(folder: Path, samples: int | None = None) -> Diagnosis:
+    """Diagnose a run from its folder. Args, Raises: see ``diagnose``."""
+    if not (folder / names.CONFIG).is_file():
+        raise ConfigError(
+            f"there is no run in {folder}: kancl locality takes a run folder, which holds "
+            "config.yaml; kancl run evaluation.locality=true makes one"
+        )
+    config = read_folder(folder, ["device=cpu"])
+    path = folder / names.SNAPSHOTS
+    again = f"kancl run --from {folder} evaluation.locality=true"
+    if not path.is_file():
+        raise ConfigError(
+            f"{folder} keeps no states to go back to ({path.name}): it was run without "
+            f"evaluation.locality; {again} makes a run that does"
+        )
+    parts = build(config)
+    benchmark, info, model = parts.benchmark, parts.benchmark.info, parts.model.eval()
+    n, name = info.n_experiences, f"{config.model.name}-{config.strategy.name}"
+    try:
+        states = read_snapshots(folder)
+        if len(states) <= n:
+            raise ValueError(f"it ended after {len(states) - 1} of {n} experiences")
+        model.load_state_dict(states[-1])
+        matrix = read_matrix(folder, info.score.name).reshape(n + 1, n)
+        recorded = {m.name: m.value for m in read_measurements(folder)}
+    except Exception as error:
+        raise ConfigError(
+            f"{path} and what belongs to it cannot be read ({error}); {again}"
+        ) from error
+    sample = Samples(benchmark.test_stream, SAMPLES)
+    scored = Samples(benchmark.test_stream, samples)
+    leaks = [
+        first_layer_leak(model, states[k : k + 2], as_tensors(experience.dataset)[0])
+        for k, experience in enumerate(benchmark.train_stream)
+    ]
+    return Diagnosis(
+        title=f"{name} on {config.scenario.name}, seed {config.seed}",
+        score=info.score,
+        image_shape=info.image_shape,
+        matrix=matrix,
+        reviews=list(reviews(model, states, sample, info.score, scored)),
+        pairs=list(shared_between(model, states, sample)),
+        leak=max((leak for leak in leaks if leak is not None), default=0.0),
+        inference={
+            part: recorded[LOCALITY + part]
+            for part in INFERENCE
+            if LOCALITY + part in recorded
+        },
+    )

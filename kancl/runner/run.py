@@ -30,7 +30,7 @@ from kancl.runner.checkpoint import (
     Unresumable,
 )
 from kancl.runner.denormals import flushed_denormals
-from kancl.runner.diagnosis import Diagnosis
+from kancl.runner.diagnosis import Observers
 from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
 from kancl.runner.seeding import be_deterministic, stream_seeds
@@ -141,10 +141,10 @@ def _make(
         trains_jointly=trains_jointly(config.strategy.builder),
         score=parts.benchmark.info.score,
     )
-    diagnosis = Diagnosis(config, parts, recorder)
+    observers = Observers(config, parts, recorder)
     off_grid = OffGridPlugin(recorder, parts.benchmark.test_stream)
     board = _board(config, folder, recorder, summary, keeper.resumed_at)
-    plugins = [*_curve(config, parts, recorder), off_grid, *diagnosis.plugins, *board]
+    plugins = [*_curve(config, parts, recorder), off_grid, *observers.plugins, *board]
     try:
         for _ in train(config, parts, recorder, plugins, console, keeper):
             if off_grid.shares and console is not None:
@@ -161,7 +161,7 @@ def _make(
         summary["traceback"] = traceback.format_exc()
     try:
         with interruption.waiting():
-            diagnosis.write(folder, board)
+            observers.write(folder, board)
             _write_down(config, parts, folder, recorder, off_grid, board, summary)
     except OSError as error:  # a full disk: what is there stays
         summary = {"error": str(error), **summary, "status": "failed"}

@@ -11,72 +11,75 @@ from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 
+import kancl.observe
 import kancl.plugins
 from kancl.benchmarks import split_mnist
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.models.readouts import ridge_weights
+from kancl.plugins import Plugin, Stage
+from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
 from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
 from kancl.plugins.outputs.lwf import LwFPlugin
-from kancl.plugins.outputs.readout import ClosedFormReadoutPlugin
+from kancl.plugins.outputs.readout import RidgeReadoutPlugin
 from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
-from kancl.plugins.penalties.ewc import EWCPlugin
+from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
 from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
 from kancl.plugins.penalties.mas import MASPlugin
-from kancl.plugins.penalties.synaptic_intelligence import (
-    SynapticIntelligencePlugin,
-)
+from kancl.plugins.penalties.synaptic_intelligence import SynapticIntelligencePlugin
+from kancl.plugins.plugin import undeclared
 from kancl.plugins.rehearsal.agem import AGEMPlugin
 from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
 from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
-from kancl.plugins.rehearsal.memory import ExemplarMemory, GroupedExemplars
+from kancl.plugins.rehearsal.gem import GEMPlugin
 from kancl.plugins.rehearsal.mir import MIRPlugin
 from kancl.plugins.rehearsal.replay import ReplayPlugin
-from kancl.plugins.schedules.learning_rate import LinearDecayPlugin
+from kancl.plugins.schedules.learning_rate import (
+    EpochDecayPlugin,
+    ExperienceDecayPlugin,
+    LinearDecayPlugin,
+)
 from kancl.plugins.steps.frozen_base import FrozenBasePlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
 from kancl.plugins.steps.hard_mask import HardMaskPlugin
 from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
-from kancl.plugins.steps.preconditioners import DiagonalOccupancy
-from kancl.plugins.steps.step_preconditioner import StepPreconditionerPlugin
+from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 
 FACTORIES = {
-    "rehearsal.agem": lambda: AGEMPlugin(mem_size=12),
-    "outputs.closed_form_readout": lambda: ClosedFormReadoutPlugin(
-        lambda layer, sums: ridge_weights(sums, 1e-3), gram=True
-    ),
-    "regularization.ewc": lambda: EWCPlugin(ewc_lambda=10.0),
-    "rehearsal.from_scratch": FromScratchPlugin,
-    "rehearsal.gdumb": lambda: MemoryOnlyPlugin(GroupedExemplars(total=12)),
-    "regularization.l2_anchor": lambda: L2AnchorPlugin(l2_lambda=1.0),
-    "regularization.lwf": LwFPlugin,
-    "training.learning_rate": LinearDecayPlugin,
-    "locality.drift_penalty": lambda: DriftPenaltyPlugin(drift_lambda=1.0),
-    "locality.frozen_base": FrozenBasePlugin,
-    "locality.grid_growth": lambda: GridGrowthPlugin(1.0),
-    "locality.hard_mask": HardMaskPlugin,
-    "locality.lazy_steps": LazyStepsPlugin,
-    "regularization.mas": lambda: MASPlugin(mas_lambda=1.0),
-    "rehearsal.mir": lambda: MIRPlugin(mem_size=12),
-    "training.optimizer_state": lambda: OptimizerStatePlugin(reset=True),
-    "rehearsal.replay": lambda: ReplayPlugin(mem_size=12),
-    "locality.step_preconditioner": lambda: StepPreconditionerPlugin(
-        lambda layer, first: DiagonalOccupancy(1.0)
-    ),
-    "regularization.synaptic_intelligence": lambda: SynapticIntelligencePlugin(
-        si_c=1.0
-    ),
+    "agem": lambda: AGEMPlugin(mem_size=12),
+    "ewc": lambda: EWCPlugin(ewc_lambda=10.0),
+    "ewc_batched": BatchedEWCPlugin,
+    "from_scratch": FromScratchPlugin,
+    "gdumb": lambda: MemoryOnlyPlugin(mem_size=12),
+    "gem": lambda: GEMPlugin(patterns_per_experience=4),
+    "l2_anchor": L2AnchorPlugin,
+    "lwf": LwFPlugin,
+    "drift_penalty": DriftPenaltyPlugin,
+    "epoch_decay": lambda: EpochDecayPlugin(gamma=0.5),
+    "experience_decay": lambda: ExperienceDecayPlugin(gamma=0.5),
+    "freeze_base": FrozenBasePlugin,
+    "gram": lambda: GramPlugin(structure="blocks"),
+    "grow_grids": lambda: GridGrowthPlugin(off_grid=1.0),
+    "hard_mask": HardMaskPlugin,
+    "lazy": LazyStepsPlugin,
+    "linear_decay": LinearDecayPlugin,
+    "mas": MASPlugin,
+    "mir": lambda: MIRPlugin(mem_size=12),
+    "occupancy": OccupancyPlugin,
+    "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
+    "replay": lambda: ReplayPlugin(mem_size=12),
+    "ridge_readout": RidgeReadoutPlugin,
+    "si": lambda: SynapticIntelligencePlugin(si_c=1.0),
 }
-WITHOUT_EDGE_SCALE = {"outputs.closed_form_readout", "locality.step_preconditioner"}
+WITHOUT_EDGE_SCALE = {"ridge_readout", "occupancy", "gram"}
 """Plugins that want features common to all outputs of a layer."""
-MEASURING = {
-    "measuring.epoch_evaluation",
-    "measuring.off_grid",
-    "measuring.quiet_evaluation",
-    "measuring.recorder",
-    "training.tensor_loading",
+OTHERS = {
+    "NearestMeanPlugin",
+    "SplineBayesPlugin",
+    "LabelsTrickPlugin",
+    "QuietEvaluationPlugin",
+    "TensorLoadingPlugin",
 }
-"""Plugins that change no training; their own tests say what they do."""
+"""Plugins whose own tests say what they do: they act on nothing here."""
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +101,38 @@ def strategy_with(*plugins, scale=True):
     )
 
 
-def test_every_plugin_file_is_under_a_contract():
-    prefix = "kancl.plugins."
-    modules = pkgutil.walk_packages(kancl.plugins.__path__, prefix)
-    files = {module.name.removeprefix(prefix) for module in modules}
-    with_plugin = set()
-    for name in files:
-        module = importlib.import_module(prefix + name)
-        for value in vars(module).values():
-            if inspect.isclass(value) and issubclass(value, SupervisedPlugin):
-                if value.__module__ == module.__name__:
-                    with_plugin.add(name)
-    assert with_plugin - MEASURING == FACTORIES.keys()
+def plugin_classes():
+    """All final plugins of kancl, observers included."""
+    found = set()
+    for package in (kancl.plugins, kancl.observe):
+        prefix = f"{package.__name__}."
+        for file in pkgutil.walk_packages(package.__path__, prefix):
+            module = importlib.import_module(file.name)
+            for value in vars(module).values():
+                if inspect.isclass(value) and issubclass(value, SupervisedPlugin):
+                    found.add(value)
+    ours = {cls for cls in found if cls.__module__.startswith("kancl.")}
+    return {cls for cls in ours if not any(o.__mro__[1] is cls for o in ours)}
+
+
+def test_every_plugin_says_its_stage_and_is_under_a_contract():
+    classes = plugin_classes() - {LazyEvaluationPlugin}
+    assert len(classes) > 30
+    for cls in classes:
+        assert issubclass(cls, Plugin), cls
+    methods = {c for c in classes if c.__module__.startswith("kancl.plugins.")}
+    made = {type(factory()) for factory in FACTORIES.values()}
+    assert {c.__name__ for c in methods - made} == OTHERS
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_plugin_declares_all_it_keeps_and_its_keys_are_keyword_only(name):
+    plugin = FACTORIES[name]()
+    assert undeclared(plugin) == []
+    assert Stage(plugin.stage)
+    parameters = inspect.signature(type(plugin)).parameters.values()
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters)
+    assert not set(plugin.state) & set(plugin.transient)
 
 
 @pytest.mark.parametrize("name", FACTORIES)
@@ -132,15 +155,16 @@ def test_plugin_contract(name, benchmark):
         if "grid" in n and n in grids:
             assert torch.equal(buffer, grids[n])  # grids aren't trained
     assert all(torch.isfinite(p).all() for p in strategy.model.parameters())
+    assert undeclared(plugin) == []  # training has added nothing that is not declared
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "regularization.ewc",
-        "regularization.mas",
-        "regularization.synaptic_intelligence",
-        "regularization.l2_anchor",
+        "ewc",
+        "mas",
+        "si",
+        "l2_anchor",
     ],
 )
 def test_importances_see_coefficients_and_heads_but_no_grid(name, benchmark):
@@ -159,10 +183,10 @@ def test_importances_see_coefficients_and_heads_but_no_grid(name, benchmark):
 @pytest.mark.parametrize(
     "name",
     [
-        "regularization.ewc",
-        "regularization.mas",
-        "regularization.synaptic_intelligence",
-        "regularization.l2_anchor",
+        "ewc",
+        "mas",
+        "si",
+        "l2_anchor",
     ],
 )
 def test_heads_of_tasks_to_come_are_left_alone(name):
@@ -188,12 +212,12 @@ def test_heads_of_tasks_to_come_are_left_alone(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "rehearsal.agem",
-        "regularization.ewc",
-        "regularization.lwf",
-        "regularization.mas",
-        "rehearsal.mir",
-        "rehearsal.replay",
+        "agem",
+        "ewc",
+        "lwf",
+        "mas",
+        "mir",
+        "replay",
     ],
 )
 def test_first_experience_is_trained_as_naive_trains_it(name, benchmark):

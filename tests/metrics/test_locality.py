@@ -1,6 +1,7 @@
 """Locality metrics: worked by hand, at their extremes, and the bound as a property."""
 
 import math
+from dataclasses import asdict, astuple
 from random import Random
 
 import pytest
@@ -11,14 +12,17 @@ from torch import nn
 
 from kancl import KANLinear
 from kancl.metrics.locality import (
+    VIEWS,
     Occupancy,
     Overlap,
     conflict_rate,
     drift_bound,
     drift_per_knot,
+    falls,
     forecast_quality,
     gradient_cosines,
     inference,
+    kernel_ratio,
     leak,
     output_drift,
     overlap,
@@ -28,7 +32,7 @@ from kancl.metrics.locality import (
 from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import layer_bases
 
-SYMMETRIC = [view for view in Overlap._fields if view != "exposure"]
+SYMMETRIC = [view for view in VIEWS if view != "exposure"]
 
 
 def layer_on_unit_interval(n_in=2, **options):
@@ -70,18 +74,19 @@ def test_off_grid_mass_is_all_of_it_far_away():
 
 
 def test_disjoint_intervals_do_not_overlap():
-    assert set(overlap(occupancy_between(0, 0.4), occupancy_between(0.6, 1))) == {0.0}
+    found = overlap(occupancy_between(0, 0.4), occupancy_between(0.6, 1))
+    assert set(astuple(found)) == {0.0}
 
 
 def test_identical_experiences_overlap_fully():
     everything = occupancy_between(0, 1)
-    for value in overlap(everything, everything):
+    for value in astuple(overlap(everything, everything)):
         assert value == pytest.approx(1, abs=1e-6)
     part = overlap(occupancy_between(0, 0.4), occupancy_between(0, 0.4))
     visited = occupancy_between(0, 0.4).visited().double().mean()
     assert part.coactivation == pytest.approx(float(visited))
     expected = Overlap(1, part.coactivation, 1, 1, 1)
-    assert part == pytest.approx(expected, abs=1e-4)
+    assert astuple(part) == pytest.approx(astuple(expected), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["anchored", "linear"])
@@ -93,9 +98,9 @@ def test_inputs_that_nobody_uses_do_not_thin_the_overlap(kind):
     assert int(used.visited().any(-1).sum()) == 2
     found = overlap(used, used)
     expected = Overlap(1, found.coactivation, 1, 1, 1)
-    assert found == pytest.approx(expected, abs=1e-4)
+    assert astuple(found) == pytest.approx(astuple(expected), abs=1e-4)
     elsewhere = Occupancy.of(layer_bases(layer, x.flip(1)))
-    assert set(overlap(used, elsewhere)) == {0.0}
+    assert set(astuple(overlap(used, elsewhere))) == {0.0}
 
 
 def test_all_views_but_exposure_are_symmetric():
@@ -114,7 +119,7 @@ def test_overlap_by_hand():
     found = overlap(old, new)
     root = math.sqrt(0.5 * 0.5 * (0.64 + 0.04) * 2)
     expected = Overlap(1 / 3, 1 / 4, math.sqrt(0.4), 0.5, 0.4 / root)
-    assert found == pytest.approx(expected, rel=1e-6)
+    assert astuple(found) == pytest.approx(astuple(expected), rel=1e-6)
 
 
 def test_overlap_matrix():
@@ -223,7 +228,7 @@ def test_gradient_cosines_and_conflicts():
     torch.testing.assert_close(
         gradient_cosines(old, new), torch.tensor([[r, -1.0], [r, 0.0], [0.0, 0.0]])
     )
-    assert conflict_rate(old, new) == pytest.approx(1 / 6)
+    assert conflict_rate(gradient_cosines(old, new)) == pytest.approx(1 / 6)
 
 
 def test_inference_by_hand():
@@ -236,7 +241,14 @@ def test_inference_by_hand():
         ]
     )
     found = inference(outputs, torch.tensor([0, 1, 1, 2]), [0, 0, 1, 1])
-    assert found == pytest.approx((0.5, 0.75, 2 / 3, 0.75))
+    assert asdict(found) == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "experience_inference": 0.75,
+            "within_experience_accuracy": 2 / 3,
+            "oracle_accuracy": 0.75,
+        }
+    )
 
 
 @settings(max_examples=20)
@@ -246,8 +258,9 @@ def test_accuracy_is_the_product_of_its_parts(seed):
     outputs = torch.randn(40, 6, generator=generator)
     targets = torch.randint(6, (40,), generator=generator)
     found = inference(outputs, targets, [0, 0, 1, 1, 2, 2])
-    assert found.accuracy == pytest.approx(found.experience * found.within)
-    assert found.given_experience >= found.accuracy
+    parts = found.experience_inference, found.within_experience_accuracy
+    assert found.accuracy == pytest.approx(math.prod(parts))
+    assert found.oracle_accuracy >= found.accuracy
 
 
 def test_inference_without_meaning():
@@ -262,6 +275,45 @@ def test_recency_bias_by_hand():
     assert recency_bias(outputs, [2]) == pytest.approx(((5 - 2) + 1) / 2)
     with pytest.raises(UndefinedMetric, match="new classes with old ones"):
         recency_bias(outputs, [0, 1, 2])
+
+
+def test_ratios_by_hand():
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
+    assert kernel_ratio([a], [b]) == pytest.approx(0.5**0.5)
+    assert kernel_ratio([a], [a]) == pytest.approx(1.0)
+    assert kernel_ratio([a], [torch.tensor([0.0, 3.0])]) == 0.0
+    # two layers: K_st = 1 + 2, K_ss = 1 + 4, K_tt = 2 + 1
+    two = kernel_ratio([a, torch.tensor([2.0])], [b, torch.tensor([1.0])])
+    assert two == pytest.approx(3 / 15**0.5)
+    with pytest.raises(ValueError, match="of the same layers"):
+        kernel_ratio([a], [torch.ones(3)])
+    with pytest.raises(UndefinedMetric):
+        kernel_ratio([a], [torch.zeros(2)])
+
+
+def test_means_give_the_mean_kernel_over_all_pairs_of_samples():
+    torch.manual_seed(0)
+    old = torch.rand(7, 5, 3, dtype=torch.float64)
+    new = torch.rand(9, 5, 3, dtype=torch.float64)
+
+    def kernel(a, b):
+        pairs = [(x * y).sum() for x in a for y in b]
+        return torch.stack(pairs).mean()
+
+    expected = kernel(old, new) / (kernel(old, old) * kernel(new, new)).sqrt()
+    assert kernel_ratio([old.mean(0)], [new.mean(0)]) == pytest.approx(expected.item())
+
+
+def test_what_each_training_took():
+    r = torch.tensor([[0.1, 0.1, 0.1], [0.9, 0.2, 0.1], [0.4, 0.8, 0.1], [0.3, 0.9, 1]])
+    assert falls(r) == {
+        (0, 1): pytest.approx(0.5),
+        (0, 2): pytest.approx(0.1),
+        (1, 2): pytest.approx(-0.1),
+    }
+    assert falls(r, rises=False)[0, 1] == pytest.approx(-0.5)
+    r[2, 0] = float("nan")
+    assert list(falls(r)) == [(1, 2)]
 
 
 def test_forecast_quality():

@@ -27,12 +27,12 @@ def _watched(benchmark, every=5, samples=64, **options):
 def run():
     """Five experiences of 12 iterations; the curve sees the whole test sets."""
     benchmark = stream_of_digits(n_train=96)
-    recorder, curve = _watched(benchmark, after_border=(1, 3))
+    recorder, curve = _watched(benchmark, early_iterations=(1, 3))
     train_through(naive(small_mlp(), [recorder, curve]), benchmark)
     return recorder, curve
 
 
-def test_points_are_at_the_start_after_borders_regularly_and_at_each_end(run):
+def test_points_are_at_the_start_after_boundaries_regularly_and_at_each_end(run):
     expected = [0]
     for start in range(0, 60, 12):
         expected += [start + i for i in (1, 3, 5, 10, 12)]
@@ -44,7 +44,7 @@ def test_points_are_at_the_start_after_borders_regularly_and_at_each_end(run):
 
 def test_experiences_to_come_are_measured_at_every_fifth_regular_point():
     benchmark = stream_of_digits(2, n_train=96)  # 12 iterations
-    recorder, curve = _watched(benchmark, every=2, after_border=(1,))
+    recorder, curve = _watched(benchmark, every=2, early_iterations=(1,))
     train_through(naive(small_mlp(), [recorder, curve]), benchmark)
     assert recorder.series(CURVE, 0)[0][:8] == [0, 1, 2, 4, 6, 8, 10, 12]
     assert recorder.series(CURVE, 1)[0][:4] == [0, 10, 12, 13]
@@ -58,12 +58,12 @@ def test_no_point_is_there_twice(run):
         assert points == sorted(set(points)) and 12 in points and 24 in points
 
 
-def test_at_the_borders_the_curve_is_the_accuracy_matrix(run):
+def test_at_the_boundaries_the_curve_is_the_accuracy_matrix(run):
     recorder = run[0]
     for experience in range(5):
         curve = dict(zip(*recorder.series(CURVE, experience)))
-        at_borders = [curve[it] for it in [0, *recorder.borders]]
-        assert at_borders == pytest.approx(recorder.matrix[:, experience].tolist())
+        at_boundaries = [curve[it] for it in [0, *recorder.borders]]
+        assert at_boundaries == pytest.approx(recorder.matrix[:, experience].tolist())
 
 
 def test_forgetting_shows_within_an_experience(run):

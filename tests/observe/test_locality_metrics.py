@@ -8,7 +8,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch import nn
 
 from kancl import KAN
-from kancl.observe.locality_metrics import FAMILIES, LocalityMetrics
+from kancl.observe.snapshots import FAMILIES, LocalityMetrics
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 
@@ -46,10 +46,26 @@ def run(tmp_path_factory):
     return series, path.read_text()
 
 
+NAMES = {
+    "occupancy": ("off_grid_", "effective_fraction_"),
+    "overlap": ("exposure_", "bhattacharyya_", "jaccard_", "coactivation_"),
+    "drift": ("drift_",),
+    "leak": ("leak",),
+    "gradients": ("gradient_",),
+    "kernel": ("kernel_ratio_",),
+    "rollback": ("rollback_",),
+    "inference": (
+        *("experience_inference", "within_experience_accuracy"),
+        *("oracle_accuracy", "recency_bias"),
+    ),
+    "forecast": ("forecast_",),
+}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_reported_and_logged(run, family):
     series, log = run
-    for start in FAMILIES[family]:
+    for start in NAMES[family]:
         names = [name for name in series if name.startswith(f"Locality/{start}")]
         assert names and all(name in log for name in names)
 
@@ -65,7 +81,8 @@ def test_pairs_come_before_the_damage_and_of_the_right_size(run):
 def test_their_product_is_avalanches_own_accuracy(run):
     series, _ = run
     experience, within = (
-        series[f"Locality/right_{what}"][1][-1] for what in ("experience", "within")
+        series[f"Locality/{what}"][1][-1]
+        for what in ("experience_inference", "within_experience_accuracy")
     )
     name = "Top1_Acc_Stream/eval_phase/test_stream/Task000"
     assert experience * within == pytest.approx(series[name][1][-1])

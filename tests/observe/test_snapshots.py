@@ -1,16 +1,18 @@
 """What the plugin records, against the functions on tensors; and that it only looks."""
 
 import re
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 import torch
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.forecast import falls
+from kancl.metrics.diagnosis import Samples, reviews, shared_between
 from kancl.metrics.locality import (
     Occupancy,
     drift_per_knot,
+    falls,
     forecast_quality,
     inference,
     overlap,
@@ -18,15 +20,16 @@ from kancl.metrics.locality import (
 from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models import kan, mlp
 from kancl.models.heads import with_head
+from kancl.models.inspect import eval_mode
 from kancl.observe.recorder import RecorderPlugin
-from kancl.observe.snapshots import LocalityPlugin
+from kancl.observe.snapshots import SnapshotPlugin
 from tests.reporting.small_run import naive, stream_of_digits, train_through
 
 
 def trained(model, watch=True, n=3):
     benchmark = stream_of_digits(5, n_train=64)
     recorder = RecorderPlugin(5)
-    plugin = LocalityPlugin(recorder, benchmark.test_stream, 40)
+    plugin = SnapshotPlugin(recorder, benchmark.test_stream, 40)
     plugins = [recorder, plugin] if watch else [recorder]
     train_through(naive(model, plugins, epochs=1), benchmark)
     return recorder, plugin, benchmark
@@ -83,7 +86,7 @@ def test_drift_and_rollback_go_back_to_the_states_kept(kan_run):
     assert len(plugin.snapshots) == 6
     then = plugin.snapshots[2]["network.layers.0.coefficients"]
     drift = drift_per_knot(then, model.network.layers[0].coefficients.detach())
-    assert torch.equal(plugin.drifts["layer_1"][1], drift)
+    assert torch.equal(plugin.reviews[1].drifts["layer_1"], drift)
     assert value(recorder, "drift_layer_1", 1) == pytest.approx(drift.norm().item())
     x, y, _ = as_tensors(benchmark.test_stream[1].dataset, 40)
     old = small(kan)
@@ -103,10 +106,10 @@ def test_inference_and_forecasts_are_those_of_the_functions(kan_run):
     x, y = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     with torch.no_grad():
         split = inference(model(x), y, [c // 2 for c in range(10)])
-    assert value(recorder, "right_experience") == split.experience
-    right = split.experience * value(recorder, "right_within")
+    assert value(recorder, "experience_inference") == split.experience_inference
+    right = split.experience_inference * value(recorder, "within_experience_accuracy")
     assert right == pytest.approx(float(recorder.matrix[5].mean()))
-    assert value(recorder, "right_if_told") == split.given_experience
+    assert value(recorder, "oracle_accuracy") == split.oracle_accuracy
     taken = falls(recorder.matrix)
     name = "bhattacharyya_head"
     seen = {}
@@ -117,6 +120,30 @@ def test_inference_and_forecasts_are_those_of_the_functions(kan_run):
     assert seen.keys() == taken.keys() and len(seen) == 10
     quality = forecast_quality([seen[p] for p in taken], list(taken.values()))
     assert value(recorder, f"forecast_{name}") == pytest.approx(quality)
+
+
+def test_the_states_alone_tell_what_was_measured_live(kan_run):
+    recorder, plugin, benchmark, model = kan_run
+    samples = Samples(benchmark.test_stream, 40)
+    with eval_mode(model):
+        afterwards = list(shared_between(model, plugin.snapshots, samples))
+        found = list(reviews(model, plugin.snapshots, samples, recorder.score))
+    assert len(afterwards) == 2 * 10
+    for pair, live in zip(afterwards, plugin.pairs, strict=True):
+        assert pair == replace(live, cosines=None)
+        for view, measured in asdict(pair.overlap).items():
+            name = f"{view}_{pair.layer}_before_{pair.new + 1}"
+            assert value(recorder, name, pair.old) == measured
+    for review, live in zip(found, plugin.reviews, strict=True):
+        assert review.rollback == live.rollback and review.bounds == live.bounds
+
+
+def test_a_checkpoint_holds_what_cannot_be_made_again(kan_run):
+    recorder, plugin, benchmark, model = kan_run
+    resumed = SnapshotPlugin(recorder, benchmark.test_stream, 40)
+    resumed.load_state_dict(plugin.state_dict())
+    resumed.look_back(model)
+    assert [r.rollback for r in resumed.reviews] == [r.rollback for r in plugin.reviews]
 
 
 @pytest.mark.parametrize(("build", "kind"), [(mlp, "single"), (kan, "growing")])
@@ -143,4 +170,4 @@ def test_hidden_values_off_the_grid_altogether_end_no_run():
 def test_too_few_samples_are_refused():
     stream = stream_of_digits(2).test_stream
     with pytest.raises(ValueError, match="at least 2, got 1"):
-        LocalityPlugin(RecorderPlugin(2), stream, 1)
+        SnapshotPlugin(RecorderPlugin(2), stream, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,8 @@ from avalanche.core import SupervisedPlugin
 from avalanche.evaluation import PluginMetric
 from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
+
+from kancl.plugins.state import Unresumable
 
 _DOING_NOTHING = (PluginMetric, SupervisedPlugin)
 
@@ -35,6 +38,15 @@ class LazyEvaluationPlugin(EvaluationPlugin):
     def _update_metrics_and_loggers(self, strategy: Any, callback: str) -> None:
         if self._metric_values or self.hears(callback):
             super()._update_metrics_and_loggers(strategy, callback)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Raises: Unresumable if there are metrics: theirs is no state of a run."""
+        if self.metrics:
+            raise Unresumable("an evaluator's metrics can't be part of a state")
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing is kept."""
 
     def hears(self, hook: str) -> bool:
         """Whether a metric or logger has something to do at a hook."""

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.benchmarks import Benchmark, split_mnist
 from kancl.models import MLP
 from kancl.models.heads import with_head
-from kancl.runner.checkpoint import Unresumable, World
+from kancl.plugins import Plugin
+from kancl.runner.checkpoint import LiveRun, Unresumable
 from kancl.runner.checkpoint.files import pack, unpack
-from kancl.runner.checkpoint.retraced import Retraced, RetracedLoader
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
+from kancl.strategies import TrainingSetup, build
 
 State = dict[str, Any]
 
@@ -25,29 +27,43 @@ def benchmark() -> Benchmark:
     return split_mnist(train_samples=16, test_samples=4)
 
 
-def fresh(benchmark: Benchmark, seed: int) -> World:
+def fresh(benchmark: Benchmark, seed: int, *plugins: SupervisedPlugin) -> LiveRun:
     torch.manual_seed(seed)
     network = with_head(MLP([784, 3, 10]), "growing", 10)
     setup = TrainingSetup(
-        network, torch.optim.Adam(network.parameters()), batch_size=8, iterations=2
+        network,
+        torch.optim.Adam(network.parameters()),
+        batch_size=8,
+        iterations=2,
+        plugins=plugins,
     )
-    return World(STRATEGIES["ewc_replay"](setup, mem_size=6), benchmark)
+    return LiveRun(build("ewc+lwf+replay", setup, mem_size=6), benchmark)
 
 
 @pytest.fixture(scope="module")
 def state(benchmark: Benchmark) -> State:
-    """After one experience: a head, moments, importances and exemplars."""
-    world = fresh(benchmark, 0)
-    world.strategy.train(benchmark.train_stream[0])
-    return unpack(pack(world.state()))
+    """After one experience: a head, moments, importances, a teacher and exemplars."""
+    live = fresh(benchmark, 0)
+    live.strategy.train(benchmark.train_stream[0])
+    return unpack(pack(live.state()))
 
 
 def test_a_state_goes_into_a_fresh_run_and_out_again(
     benchmark: Benchmark, state: State
 ) -> None:
-    world = fresh(benchmark, 1)
-    world.restore(state)
-    assert pack(world.state()) == pack(state)
+    live = fresh(benchmark, 1)
+    live.restore(state)
+    assert pack(live.state()) == pack(state)
+
+
+def test_a_state_reads_like_what_it_is(state: State) -> None:
+    """What a reader finds: the network, the optimizer, and each plugin by name."""
+    assert set(state) == {"model", "optimizer", "strategy", "plugins"}
+    ewc = next(s for key, s in state["plugins"].items() if "EWCPlugin" in key)
+    assert set(ewc) == {"anchor", "_generator"}
+    assert set(ewc["anchor"]) == {"importance", "centre", "constant"}
+    clock = next(s for key, s in state["plugins"].items() if "Clock" in key)
+    assert clock["train_iterations"] == 2 and clock["train_exp_counter"] == 1
 
 
 def _plugins(state: State) -> State:
@@ -55,8 +71,9 @@ def _plugins(state: State) -> State:
     return plugins
 
 
-def _first(state: State) -> str:
-    return next(iter(_plugins(state)))
+def _named(state: State, name: str) -> State:
+    found: State = next(s for key, s in _plugins(state).items() if name in key)
+    return found
 
 
 WRONG: dict[str, Callable[[State], object]] = {
@@ -65,19 +82,17 @@ WRONG: dict[str, Callable[[State], object]] = {
         {"network.layers.0.weight": torch.zeros(2)}
     ),
     "another plugin": lambda s: _plugins(s).update(other=None),
-    "no kind": lambda s: _plugins(s).update({_first(s): []}),
-    "a method's name": lambda s: _plugins(s).update({_first(s): ["_class__", 1]}),
-    "an unlisted class": lambda s: s["strategy"].append(
-        ["x", ["object", 999, "Popen", [["args", "ls"]]]]
+    "a plugin of no kind": lambda s: _named(s, "EWC").update(anchor=7),
+    "a plugin's part is missing": lambda s: _named(s, "EWC").clear(),
+    "an attribute that the network has not": lambda s: s["model"]["attributes"][
+        ""
+    ].update(__class__="Popen"),
+    "a parameter that there is not": lambda s: s["optimizer"]["moments"].update(x={}),
+    "a foreign experience": lambda s: _named(s, "Replay")["memory"]["exemplars"][
+        "groups"
+    ].update(
+        {(0, 99): {"max_size": 1, "samples": {"$samples": {"parts": [["train", 99]]}}}}
     ),
-    "an unlisted function": lambda s: s["strategy"].append(
-        ["x", ["function", "system"]]
-    ),
-    "what comes later": lambda s: s["strategy"].append(["x", ["same", 10**6]]),
-    "a foreign experience": lambda s: s["strategy"].append(
-        ["x", ["experience", "train", 99]]
-    ),
-    "an iterator": lambda s: s["strategy"].append(["x", ["retraced", 9, 3, []]]),
     "no state": lambda s: s.clear(),
 }
 
@@ -93,10 +108,74 @@ def test_a_state_that_does_not_fit_is_refused(
 
 
 def test_a_live_iterator_in_a_plugin_cannot_be_kept(benchmark: Benchmark) -> None:
-    world = fresh(benchmark, 0)
-    world.plugins[1].batches = iter([1, 2])
+    plugin = SupervisedPlugin()
+    live = fresh(benchmark, 0, plugin)
+    plugin.batches = iter([1, 2])
     with pytest.raises(Unresumable, match="batches is an iterator"):
-        world.state()
+        live.state()
+
+
+def test_what_training_adds_without_declaring_it_is_not_lost_silently(
+    benchmark: Benchmark,
+) -> None:
+    class Growing(Plugin):
+        """Notes how many experiences began, and tells nobody."""
+
+        def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+            self.begun = getattr(self, "begun", 0) + 1
+
+    live = fresh(benchmark, 0, Growing())
+    live.state()
+    live.strategy.train(benchmark.train_stream[0])
+    with pytest.raises(Unresumable, match="Growing keeps begun and declares it"):
+        live.state()
+
+
+class Foreign(SupervisedPlugin):
+    """A plugin of another library: a counter, a tensor and a set, all undeclared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n, self.total, self.seen = 0, torch.zeros(3), {0}
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self.n += 1
+        self.total = self.total + strategy.loss.detach()
+        self.seen.add(self.n)
+
+
+class Declaring(Plugin):
+    """A plugin that declares a counter, a tensor and a random generator."""
+
+    state = ("n", "total", "generator")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n, self.total = 0, torch.zeros(3)
+        self.generator = torch.Generator()
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self.n += 1
+        self.total += torch.rand(3, generator=self.generator)
+
+
+@pytest.mark.parametrize("kind", [Foreign, Declaring])
+def test_plugins_of_a_users_own_are_kept_whole(
+    benchmark: Benchmark, kind: type[SupervisedPlugin]
+) -> None:
+    plugin: Any = kind()
+    live = fresh(benchmark, 0, plugin)
+    live.strategy.train(benchmark.train_stream[0])
+    kept = unpack(pack(live.state()))
+    other: Any = kind()
+    fresh(benchmark, 1, other).restore(kept)
+    assert other.n == plugin.n == 2
+    assert torch.equal(other.total, plugin.total)
+    if isinstance(plugin, Foreign):
+        assert other.seen == {0, 1, 2}
+    else:
+        draws = [torch.rand(2, generator=p.generator) for p in (plugin, other)]
+        assert torch.equal(*draws)
 
 
 class Shuffled:
@@ -110,13 +189,13 @@ class Shuffled:
 @pytest.mark.parametrize("position", range(12))
 def test_an_iterator_is_taken_back_to_where_it_was(position: int) -> None:
     torch.manual_seed(0)
-    whole = list(Retraced(Shuffled()))
+    whole = list(ReplayableIterator(Shuffled()))
     torch.manual_seed(0)
-    items = Retraced(Shuffled())
+    items = ReplayableIterator(Shuffled())
     begun = [next(items) for _ in range(position)]
     state = torch.get_rng_state()
     torch.manual_seed(99)  # another process
-    loader = RetracedLoader(Shuffled())
-    loader.take_up(position, items.draws, lambda: torch.set_rng_state(state))
+    loader = ReplayableLoader(Shuffled())
+    loader.resume(items.state_dict(), lambda: torch.set_rng_state(state))
     assert begun + list(loader) == whole
     assert loader.running is not None and loader.running.position == 12

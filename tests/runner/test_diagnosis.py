@@ -6,7 +6,10 @@ import torch
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.runner.diagnose import Finding, _foreseen, look_into, pooled_forecasts
+from kancl.metrics.diagnosis import Forecast, Shared, forecasts
+from kancl.metrics.locality import Overlap, falls
+from kancl.reporting.diagnosis import forecast_table
+from kancl.runner.diagnosis import look_into
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
 
@@ -23,22 +26,21 @@ def test_a_run_is_put_into_words_and_numbers(make_run, capsys, model):
     assert arrays["occupancy_layer_1"].shape == (5, 784, n_basis)
     finding = look_into(folder)
     lost = [(finding.matrix[k + 1, k] - finding.matrix[-1, k]).item() for k in range(4)]
-    for back, expected in zip(finding.rollbacks, lost):
-        assert back.forgotten == pytest.approx(expected, abs=1e-12)
+    for review, expected in zip(finding.reviews, [*lost, None], strict=True):
+        if expected is None:
+            assert review.rollback is None
+        else:
+            assert review.rollback.forgotten == pytest.approx(expected, abs=1e-12)
     assert main(["locality", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "All put back: exactly the values of then" in out
     assert f"What {model}-naive on split_mnist, seed 0 forgot" in out
     assert "rank correlations with what that training took" in out
-    assert "the right experience wins" in out
+    assert "experience inference" in out and "oracle accuracy" in out
     pictures = {path.stem for path in (folder / "locality").glob("*.png")}
     assert pictures == {"occupancy", "overlap", "drift_per_knot", "rollback"}
     kinds = "splines" if model == "kan" else "biases"
     assert kinds in out and ("base" in out) == (model == "kan")
-
-
-def finding(forecasts):
-    return Finding("", "accuracy", torch.zeros(6, 5), [], forecasts, {}, 0.0, {})
 
 
 @pytest.mark.parametrize(
@@ -50,10 +52,16 @@ def finding(forecasts):
     ],
 )
 def test_the_verdict_is_the_median_view_not_the_luckiest(values, says):
-    views = ("exposure_head", "jaccard_head", "kernel_ratio_head")
-    _, verdict = _foreseen(finding(dict(zip(views, values))))
-    assert says in verdict and "kernel ratio head" in verdict
-    assert "no rank correlation can be told" in _foreseen(finding({}))[1]
+    views = ("exposure", "jaccard", "kernel_ratio")
+    judged = [
+        Forecast("head", view, (0.5,), value) for view, value in zip(views, values)
+    ]
+    notes = " ".join(forecast_table(judged).notes)
+    assert says in notes and "hindsight: kernel ratio head" in notes
+    undefined = forecast_table([Forecast("head", "jaccard", (0.5,), None)])
+    assert undefined.notes[0].startswith("No rank correlation can be told")
+    assert "n/a (too few pairs, or all alike)" in undefined.markdown()
+    assert "No overlap was measured" in forecast_table([]).notes[0]
 
 
 def test_over_several_runs_all_pairs_are_ranked_together(make_run, capsys):
@@ -62,20 +70,23 @@ def test_over_several_runs_all_pairs_are_ranked_together(make_run, capsys):
     for shift in (0.0, 1.0):
         matrix = torch.tensor([[0.5] * 3, [0.9] * 3, [0.8, 0.9, 0], [0.5, 0.7, 0.9]])
         lost = {(0, 1): 0.1, (0, 2): 0.3, (1, 2): 0.2}
-        overlap = {pair: fall + shift for pair, fall in lost.items()}
-        overlaps = {
-            "jaccard_head": overlap,
-            **({"exposure_head": lost} if shift else {}),
-        }
+        pairs = [
+            Shared("head", *pair, Overlap(fall + shift, 0, 0, fall, 0), None)
+            for pair, fall in lost.items()
+        ]
         scale = 1 - shift / 2  # the second loses half as much
         matrix = matrix.double()
         matrix[2:] = matrix[1] - scale * (matrix[1] - matrix[2:])
-        runs.append(Finding("", "accuracy", matrix, [], {}, overlaps, 0.0, {}))
-    assert pooled_forecasts(runs[:1])["jaccard_head"] == (3, pytest.approx(1))
-    pooled = pooled_forecasts(runs)
-    assert set(pooled) == {"jaccard_head"}
-    n, rank = pooled["jaccard_head"]
-    assert n == 6 and rank < 0.9
+        runs.append((pairs, falls(matrix)))
+    alone = {f.view: f for f in forecasts(runs[:1])}
+    assert len(alone["jaccard"].overlaps) == 3
+    assert alone["jaccard"].correlation == pytest.approx(1)
+    assert alone["coactivation"].correlation is None
+    pooled = {f.view: f for f in forecasts(runs)}
+    assert {f.layer for f in pooled.values()} == {"head"}
+    assert len(pooled["jaccard"].overlaps) == 6 and pooled["jaccard"].correlation < 0.9
+    nowhere = [Shared("layer_1", *pair, None, None) for pair in lost]
+    assert forecasts([*runs, (nowhere, falls(matrix))]) == []
 
     folders = [make_run(LOOK, f"seed={seed}")[1] for seed in (0, 1)]
     assert main(["locality", *map(str, folders)]) == 0

@@ -1,0 +1,373 @@
+"""What a run forgot, and why, computed from the network's states between experiences.
+
+Whoever follows a run live and whoever reads its states afterwards calls the same
+functions. A network that is handed over is in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from avalanche.models import avalanche_forward
+from torch import Tensor, nn
+
+from kancl.data.rows import as_tensors
+from kancl.metrics.locality import (
+    AT_ONCE,
+    Occupancy,
+    Overlap,
+    drift_bound,
+    drift_per_knot,
+    falls,
+    forecast_quality,
+    gradient_cosines,
+    kernel_ratio,
+    leak,
+    overlap,
+    visited_at_all,
+)
+from kancl.metrics.rollback import Rollback, rollback, rolled_back
+from kancl.metrics.score import Score
+from kancl.metrics.score_matrix import UndefinedMetric
+from kancl.models.inspect import (
+    evaluate_in_chunks,
+    layer_bases,
+    layer_inputs,
+    layer_weights,
+    named_layers,
+)
+from kancl.models.kan_linear import KANLinear
+
+SAMPLES = 64
+"""Test samples of each experience to look at."""
+BATCHES = 2
+"""Batches of a new experience, each of whose gradients is compared with the old one's."""
+
+State = Mapping[str, Tensor]
+Falls = Mapping[tuple[int, int], float]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How an experience's samples use one layer.
+
+    Args:
+        mean: mean bases with their sign, ``(in_features, n_basis)``.
+        off_grid: share of the inputs off the grid; None for a linear layer.
+    """
+
+    occupancy: Occupancy
+    mean: Tensor
+    off_grid: float | None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What two experiences share in a layer, before the new one is trained.
+
+    Args:
+        overlap: None if nothing of one of them is on the grid.
+        cosines: of their gradients, ``(1, BATCHES)``; None without a loss.
+    """
+
+    layer: str
+    old: int
+    new: int
+    overlap: Overlap | None
+    cosines: Tensor | None
+
+
+@dataclass(frozen=True)
+class Review:
+    """What became of an experience, seen from the last state.
+
+    Args:
+        usages: by layer, right after its training.
+        drifts: ``drift_per_knot`` since, for layers with as many coefficients as then.
+        bounds: ``drift_bound`` of the same layers, mean over outputs.
+        rollback: None for the last experience.
+    """
+
+    experience: int
+    usages: Mapping[str, Usage]
+    drifts: Mapping[str, Tensor]
+    bounds: Mapping[str, float]
+    rollback: Rollback | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How well one view of overlap in one layer foretold what trainings took.
+
+    Args:
+        overlaps: of all pairs of experiences, of one run or several.
+        correlation: rank correlation with what was taken; None if undefined.
+    """
+
+    layer: str
+    view: str
+    overlaps: tuple[float, ...]
+    correlation: float | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a run.
+
+    Args:
+        matrix: of accuracies or errors, ``(N + 1, N)``.
+        leak: the largest move of a first layer's coefficient that no training sample of
+            the experience touched.
+        inference: the fields of ``Inference`` at the end; empty if undefined.
+    """
+
+    title: str
+    score: Score
+    image_shape: tuple[int, ...]
+    matrix: Tensor
+    reviews: Sequence[Review]
+    pairs: Sequence[Shared]
+    leak: float
+    inference: Mapping[str, float]
+
+    @property
+    def falls(self) -> Falls:
+        return falls(self.matrix, self.score.higher_is_better)
+
+
+class Samples:
+    """Test samples of each experience, and what a network makes of them.
+
+    Args:
+        per_experience: spread evenly over each experience's rows; None: all of them.
+    """
+
+    def __init__(self, stream: Iterable[Any], per_experience: int | None) -> None:
+        with torch.random.fork_rng(devices=[]):  # a stock transform may draw
+            self.parts = [as_tensors(e.dataset, per_experience) for e in stream]
+        self._first: dict[int, tuple[Tensor, Usage]] = {}
+        """The first layer's grid and usages: what enters it stays the same."""
+
+    def to(self, device: torch.device) -> None:
+        parts = [(x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts]
+        self.parts = parts
+
+    def score(self, model: nn.Module, k: int, score: Score) -> float:
+        """How the network does on experience k."""
+        x, y, task_labels = self.parts[k]
+        chunks = evaluate_in_chunks(model, x, task_labels, chunk=AT_ONCE)
+        each = [score.per_sample(outputs, y[rows]) for rows, outputs in chunks]
+        return float(score.reduce(torch.cat(each).double().mean()))
+
+    def look(
+        self, model: nn.Module, k: int, n_batches: int = 1, loss: Loss | None = None
+    ) -> tuple[dict[str, Usage], dict[str, Tensor]]:
+        """By layer, how experience k uses it; with a loss, a row of gradients per batch."""
+        x, y, task_labels = self.parts[k]
+        layers = named_layers(model)
+        entered, rows = [], []
+        for rest in range(n_batches):
+            batch = slice(rest, None, n_batches)
+            forward = partial(avalanche_forward, model, x[batch], task_labels[batch])
+            with torch.set_grad_enabled(loss is not None):
+                inputs, outputs = layer_inputs(model, forward)
+                entered.append(inputs)
+                if loss is not None:
+                    rows.append(_gradients(layers, loss(outputs, y[batch])))
+        gradients = {
+            name: torch.stack([r[name] for r in rows]) for r in rows[:1] for name in r
+        }
+        usages: dict[str, Usage] = {}
+        for name in entered[0]:
+            joined = torch.cat([inputs[name] for inputs in entered])
+            usage = _usage if usages else partial(self._first_usage, k, n_batches)
+            usages[name] = usage(layers[name][0], joined)
+        return usages, gradients
+
+    def _first_usage(
+        self, k: int, n_batches: int, layer: nn.Module, x: Tensor
+    ) -> Usage:
+        grid = getattr(layer, "grid", torch.empty(0))
+        if k in self._first and torch.equal(self._first[k][0], grid):
+            return self._first[k][1]
+        if k and n_batches == 1:
+            # The last bit of sums depends on the order: that of its first comparison.
+            x = torch.cat([x[rest::BATCHES] for rest in range(BATCHES)])
+        self._first[k] = grid.clone(), _usage(layer, x)
+        return self._first[k][1]
+
+
+@torch.no_grad()
+def _usage(layer: nn.Module, x: Tensor) -> Usage:
+    bases = layer_bases(layer, x)
+    off_grid = layer.off_grid_share(x) if isinstance(layer, KANLinear) else None
+    return Usage(Occupancy.of(bases), bases.mean(0), off_grid)
+
+
+def _gradients(layers: Mapping[str, Sequence[nn.Module]], loss: Tensor) -> State:
+    """By layer, the gradient of its trained parameters, end to end."""
+    trained = {
+        name: [p for m in group for p in m.parameters() if p.requires_grad]
+        for name, group in layers.items()
+    }
+    flat = list(chain(*trained.values()))
+    found = dict(zip(flat, torch.autograd.grad(loss, flat, materialize_grads=True)))
+    return {
+        name: torch.cat([found[p].flatten() for p in group])
+        for name, group in trained.items()
+    }
+
+
+# before an experience: what it shares with those before it
+
+
+def shared_with_new(
+    model: nn.Module, samples: Samples, new: int, loss: Loss | None = None
+) -> Iterator[Shared]:
+    """What experience ``new`` shares with each one before it, in each layer.
+
+    Args:
+        loss: whose gradients are compared; None for overlaps alone.
+    """
+    usages, gradients = samples.look(model, new, BATCHES, loss)
+    for old in range(new):
+        usages_before, gradients_before = samples.look(model, old, loss=loss)
+        for layer, usage in usages_before.items():
+            views = cosines = None
+            with suppress(UndefinedMetric):
+                views = overlap(usage.occupancy, usages[layer].occupancy)
+                ratio = kernel_ratio([usage.mean], [usages[layer].mean])
+                views = replace(views, kernel_ratio=ratio)
+            if loss is not None:
+                cosines = gradient_cosines(gradients_before[layer], gradients[layer])
+            yield Shared(layer, old, new, views, cosines)
+
+
+def shared_between(
+    model: nn.Module, states: Sequence[State], samples: Samples
+) -> Iterator[Shared]:
+    """What all pairs of experiences share, in the state before the new one's training."""
+    for new, state in enumerate(states[1:-1], start=1):
+        yield from shared_with_new(rolled_back(model, state), samples, new)
+
+
+def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
+    """Correlate overlaps with what trainings took, over the pairs of all runs.
+
+    Pairs of one run share its trainings: they are no independent draws.
+
+    Args:
+        runs: pairs, and ``falls``; a view of a layer that one run has not measured is
+            left out.
+    """
+    measured = [(_by_view(pairs), fallen) for pairs, fallen in runs]
+    judged = []
+    for view in measured[0][0]:
+        known, taken = [], []
+        for views, fallen in measured:
+            pairs = views.get(view, {}).keys() & fallen.keys()
+            known += [views[view][pair] for pair in sorted(pairs)]
+            taken += [fallen[pair] for pair in sorted(pairs)]
+        if known and all(view in views for views, _ in measured):
+            correlation = None
+            with suppress(UndefinedMetric):
+                correlation = forecast_quality(known, taken)
+            judged.append(Forecast(*view, tuple(known), correlation))
+    return judged
+
+
+def _by_view(
+    pairs: Iterable[Shared],
+) -> dict[tuple[str, str], dict[tuple[int, int], float]]:
+    """By layer and view, the overlaps of pairs."""
+    views: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
+    for pair in pairs:
+        for view, value in asdict(pair.overlap).items() if pair.overlap else ():
+            of_pairs = views.setdefault((pair.layer, view), {})
+            of_pairs[pair.old, pair.new] = value
+    return views
+
+
+# looking back from the last state
+
+
+def reviews(
+    model: nn.Module,
+    states: Sequence[State],
+    samples: Samples,
+    score: Score,
+    scored: Samples | None = None,
+) -> Iterator[Review]:
+    """Review each experience, going back to the state right after its training.
+
+    Args:
+        model: in the last state.
+        states: before training and after each experience.
+        scored: samples to measure rollbacks on; None: ``samples``.
+    """
+    now = _weights(model)
+    for k, then in enumerate(states[1:]):
+        earlier = rolled_back(model, then)
+        usages, before = samples.look(earlier, k)[0], _weights(earlier)
+        drifts, bounds, back = {}, {}, None
+        for layer, after in now.items():
+            if layer in before and before[layer].shape == after.shape:
+                sides = before[layer], after
+                drifts[layer] = drift_per_knot(*sides)
+                bound = drift_bound(usages[layer].occupancy, *sides)
+                bounds[layer] = float(bound.mean())
+        if k + 2 < len(states):
+            measure = partial((scored or samples).score, k=k, score=score)
+            back = rollback(model, then, measure)
+        yield Review(k, usages, drifts, bounds, back)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of every layer that is one (several heads have none in common)."""
+    layers = named_layers(model).items()
+    return {name: layer_weights(one) for name, (one, *more) in layers if not more}
+
+
+def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:
+    """``occupancy``, ``largest`` and ``drift``, each by layer ``(n, in_features, n_basis)``.
+
+    A layer whose grid has grown between experiences is left out.
+    """
+    usages = [review.usages.items() for review in reviews]
+    kinds: dict[str, Sequence[Mapping[str, Tensor]]] = {
+        "occupancy": [{n: u.occupancy.mean for n, u in each} for each in usages],
+        "largest": [{n: u.occupancy.largest for n, u in each} for each in usages],
+        "drift": [review.drifts for review in reviews],
+    }
+    stacked: dict[str, dict[str, Tensor]] = {}
+    for kind, parts in kinds.items():
+        for layer in parts[0]:
+            tensors = [part[layer].cpu() for part in parts if layer in part]
+            if len(tensors) == len(parts) and len({t.shape for t in tensors}) == 1:
+                stacked.setdefault(kind, {})[layer] = torch.stack(tensors)
+    return stacked
+
+
+@torch.no_grad()
+def first_layer_leak(
+    model: nn.Module, states: Sequence[State], x: Tensor
+) -> float | None:
+    """``leak`` of the first layer between two states, trained on ``x`` and nothing else.
+
+    None if its grid has grown: no coefficient is what it was.
+    """
+    old, new = (
+        next(iter(named_layers(rolled_back(model, state)).values()))[0]
+        for state in states
+    )
+    weights = layer_weights(old), layer_weights(new)
+    if weights[0].shape != weights[1].shape:
+        return None
+    return leak(visited_at_all(old, x.flatten(1)), *weights)
