@@ -15,11 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import torch
-from avalanche.evaluation.metrics import (
-    accuracy_metrics,
-    forgetting_metrics,
-    loss_metrics,
-)
+from avalanche.evaluation import metrics as stock
 from avalanche.logging import TensorboardLogger
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from matplotlib.figure import Figure
@@ -39,7 +35,6 @@ from kancl.reporting.curves import Curves
 from kancl.reporting.measures import so_far
 from kancl.reporting.tags import CURVES, TEXT
 from kancl.runs.measurements import Measurement
-from kancl.runs.names import CURVE, RMSE_CURVE
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """An experience boundary: a line straight up and down, upright even at TensorBoard's
@@ -282,9 +277,11 @@ def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
     It draws a chart per experience and makes the GPU wait at every iteration.
     """
     return EvaluationPlugin(
-        accuracy_metrics(minibatch=True, epoch=True, experience=True, stream=True),
-        loss_metrics(minibatch=True, epoch=True, experience=True, stream=True),
-        forgetting_metrics(experience=True, stream=True),
+        stock.accuracy_metrics(
+            minibatch=True, epoch=True, experience=True, stream=True
+        ),
+        stock.loss_metrics(minibatch=True, epoch=True, experience=True, stream=True),
+        stock.forgetting_metrics(experience=True, stream=True),
         SeenExperiencesAccuracy(),
         loggers=[TensorboardLogger(str(folder))],
         strict_checks=False,
