@@ -70,8 +70,9 @@ def signature_options(
             continue
         if p.default is p.empty:
             raise TypeError(f"{builder.__name__}: {p.name} has no default")
-        describe(hints[p.name])
-        found[p.name] = Option(p.name, hints[p.name], p.default, texts.get(p.name, ""))
+        kind = hints.get(p.name, p.annotation)  # a signature may be said by hand
+        describe(kind)
+        found[p.name] = Option(p.name, kind, p.default, texts.get(p.name, ""))
     return found
 
 
