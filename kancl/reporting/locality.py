@@ -36,10 +36,9 @@ def locality_figures(
         figures["overlap"] = overlap_matrices(each)
     if "drift" in kinds:
         figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
-    backs = [review.rollback for review in reviews if review.rollback is not None]
+    backs = [review.rollback.values for review in reviews if review.rollback]
     if backs:
-        regained = [{"nothing": back.now, **back.regained} for back in backs]
-        figures["rollback"] = rollback_bars(regained, score)
+        figures["rollback"] = rollback_bars(backs, score)
     return figures
 
 

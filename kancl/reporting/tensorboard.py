@@ -93,10 +93,10 @@ TAGS_ON_REQUEST = {
     "errors. Its `training/rmse` and `picture/rmse_matrix` stand for those of accuracies.",
     "forgetting/largest_rmse_increase": "Of a regression: the most that the error on an "
     "earlier experience has grown since it was trained.",
-    "locality/experience_inference": "With `evaluation.locality=true`, class-incremental: how "
-    "often the winning class is one of the right experience.",
-    "locality/within_experience_accuracy": "Of those, how often it is the right class; the product of "
-    "the two is the accuracy.",
+    "locality/experience_inference": "With `evaluation.locality=true`, "
+    "class-incremental: how often the winning class belongs to the sample's experience.",
+    "locality/within_experience_accuracy": "How often it is then the sample's class; the "
+    "product of the two is the accuracy.",
     "locality/oracle_accuracy": "Accuracy if the experience were known.",
     "locality/recency_bias": "On old data, mean output for the newest classes less that "
     "for old ones.",
