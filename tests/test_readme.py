@@ -10,11 +10,10 @@ import pytest
 
 from kancl.benchmarks import SCENARIOS
 from kancl.models import MODELS
-from kancl.reporting import TAGS, TAGS_ON_REQUEST
-from kancl.reporting.report import OVER_SEEDS
+from kancl.reporting.tags import OVER_SEEDS, TAGS, TAGS_ON_REQUEST
 from kancl.runner.optimizers import OPTIMIZERS
 from kancl.runner.request.experiments import experiment_names
-from kancl.strategies import STRATEGIES
+from kancl.strategies import GROUP, STRATEGIES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -58,7 +57,7 @@ def test_example_runs(
     [
         ("scenario", SCENARIOS),
         ("model", MODELS),
-        ("strategy", STRATEGIES),
+        ("strategy", dict.fromkeys(GROUP.names)),
         ("optimizer", OPTIMIZERS),
         ("experiment", dict.fromkeys(experiment_names())),
     ],

@@ -64,6 +64,9 @@ def bench_device(
     name = torch.cuda.get_device_name(device) if _is_cuda(device) else device
     yield [_row("device", f"{name}, torch {torch.__version__}")]
     for check in only or MEASUREMENTS:
+        if check in NEED_CUDA and not _is_cuda(device):
+            yield [_row(check, "not run: needs CUDA")]
+            continue
         try:
             for row in MEASUREMENTS[check](device, small):
                 yield [row]
@@ -79,40 +82,36 @@ def _row(what: str, result: str, target: str = "", holds: bool | None = None) ->
     return {"what": what, "result": result, "target": target, "verdict": passed}
 
 
-def _at_most(device: str, what: str, value: float, unit: str, most: float) -> Row:
+def _at_most(device: str, what: str, value: float, most: float) -> Row:
     """A figure with its target, which counts on a GPU only."""
     holds = value <= most if _is_cuda(device) else None
-    return _row(what, f"{value:.2f}{unit}", f"<= {most:g}{unit}", holds)
+    return _row(what, f"{value:.2f}", f"<= {most:g}", holds)
 
 
 def _steps(device: str, small: bool) -> Iterator[Row]:
     """Every implementation beside the MLPs of equal widths and of equal parameters."""
-    names = implementations(device)
     grids = product((64, 256, 1024), (5, 20, 64))
     for batch, grid_size in [(4, 5)] if small else grids:
         cell = Cell(layer_sizes(small), batch, grid_size)
-        speeds = time_cell(cell, names, rounds=1 if small else 15, device=device)
+        names, n_turns = implementations(device), 1 if small else 15
+        speeds = time_cell(cell, names, rounds=n_turns, device=device)
         by_name = {speed.variant: speed for speed in speeds}
-        equal = by_name[MATCHED]
-        title = f"step, batch {batch}, G {grid_size}"
-        ms = (f"{n} {1e3 * s.timing.median:.3f}" for n, s in by_name.items())
-        yield _row(f"{title}: ms", ", ".join(ms))
+        equal, title = by_name.pop(MATCHED), f"step, batch {batch}, G {grid_size}"
+        shown = (
+            f"{name} {1e3 * speed.timing.median:.3f} ms, "
+            f"{speed.peak_bytes / equal.peak_bytes:.2f} of its memory"
+            for name, speed in by_name.items()
+        )
+        ms = f"equal MLP {1e3 * equal.timing.median:.3f} ms"
+        yield _row(title, "; ".join([ms, *shown]))
         ratios = {n: by_name[f"kancl, {n}"].timing.times(equal.timing) for n in names}
         best = min(names, key=ratios.__getitem__)
         what = f"{title}: fastest KAN ({best}) / equal MLP"
-        yield _at_most(device, what, ratios[best], "", SLOWEST)
-        memory = (
-            f"{n} {by_name[f'kancl, {n}'].peak_bytes / equal.peak_bytes:.2f}"
-            for n in names
-        )
-        yield _row(f"{title}: peak memory / equal MLP's", ", ".join(memory))
+        yield _at_most(device, what, ratios[best], SLOWEST)
 
 
 def _graphs(device: str, small: bool) -> Iterator[Row]:
     """The small network's whole step as one CUDA graph, beside the eager step."""
-    if not _is_cuda(device):
-        yield _row("step as a CUDA graph", "not run: needs CUDA")
-        return
     sizes = layer_sizes(small)
     x, y = samples(device, sizes)
     mlp = equal_mlp(KAN(sizes), sizes).to(device)
@@ -123,18 +122,17 @@ def _graphs(device: str, small: bool) -> Iterator[Row]:
     steps |= {"equal": graphed(mlp, x, y), "eager": training_step(mlp, x, y)}
     timings = time_steps(steps, 15)
     for name in names:
-        eager = timings[name].times(timings["eager"])
-        what = f"step as a CUDA graph, {name} / equal MLP's graph"
-        yield _at_most(device, what, timings[name].times(timings["equal"]), "", SLOWEST)
-        ms = f"{1e3 * timings[name].median:.3f} ms, {eager:.2f} of the MLP's eager step"
-        yield _row(f"step as a CUDA graph, {name}", ms)
+        timing, what = timings[name], f"step as a CUDA graph, {name}"
+        ratio = timing.times(timings["equal"])
+        yield _at_most(device, f"{what} / equal MLP's graph", ratio, SLOWEST)
+        eager = timing.times(timings["eager"])
+        yield _row(
+            what, f"{1e3 * timing.median:.3f} ms, {eager:.2f} of MLP's eager step"
+        )
 
 
 def _compiled(device: str, small: bool) -> Iterator[Row]:
     """The dense path through ``torch.compile``."""
-    if not _is_cuda(device):
-        yield _row("torch.compile of the dense step", "not run: needs CUDA")
-        return
     sizes = layer_sizes(small)
     x, y = samples(device, sizes)
     plain, compiled = (seeded_kan(device, sizes, "dense") for _ in range(2))
@@ -151,48 +149,39 @@ def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes, N_SEEDS)
     models = [seeded_kan(device, sizes, "dense", seed) for seed in range(N_SEEDS)]
-    lone = seeded_kan(device, sizes, "dense")
-    all_at_once, _ = stacked_step(models, x, y)
-    steps = {"all": all_at_once, "one": training_step(lone, x[0], y[0])}
-    timings = time_steps(steps, 3 if small else 15)
-    what = f"{N_SEEDS} seeds by vmap: time / one's"
+    one = training_step(seeded_kan(device, sizes, "dense"), x[0], y[0])
+    timings = time_steps({"all": stacked_step(models, x, y)[0], "one": one}, 3)
     ratio = timings["all"].times(timings["one"])
-    yield _at_most(device, what, ratio, "", LONGEST_SEEDS)
+    what = f"{N_SEEDS} seeds by vmap: time / one's"
+    yield _at_most(device, what, ratio, LONGEST_SEEDS)
 
 
 def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
     """Each seed's step is recorded once and replayed on a stream of its own."""
-    if not _is_cuda(device):
-        yield _row(f"{N_SEEDS} seeds by CUDA graphs", "not run: needs CUDA")
-        return
     sizes = layer_sizes(small)
     x, y = samples(device, sizes, N_SEEDS)
     for name in implementations(device):
         models = [seeded_kan(device, sizes, name, seed) for seed in range(N_SEEDS)]
         graphs = [graphed(*one) for one in zip(models, x, y)]
-        steps = {"all": on_streams(graphs), "one": graphs[0]}
-        timings = time_steps(steps, 15)
-        what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
+        timings = time_steps({"all": on_streams(graphs), "one": graphs[0]}, 15)
         ratio = timings["all"].times(timings["one"])
-        yield _at_most(device, what, ratio, "", LONGEST_SEEDS)
+        what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
+        yield _at_most(device, what, ratio, LONGEST_SEEDS)
 
 
 def _runs(device: str, small: bool) -> Iterator[Row]:
     """Whole Split MNIST runs; the first of each starts the device up."""
     kans = [("kan", ["model.implementation=" + n]) for n in implementations(device)]
-    variants = [("mlp", ["match=params"]), ("kan", []), *kans]
+    variants = product([("mlp", ["match=params"]), ("kan", []), *kans], (64, 256))
     cut = ["scenario.train_samples=100", "scenario.test_samples=50"]
-    for (model, words), batch in product(variants, (64, 256)):
+    for (model, own), batch in [(("kan", cut), 64)] if small else variants:
+        words = [f"model={model}", *own, f"training.batch_size={batch}"]
         with tempfile.TemporaryDirectory() as folder:
-            where = [f"device={device}", f"log_dir={folder!r}", f"model={model}"]
-            where += [f"training.batch_size={batch}", *words, *(cut if small else [])]
-            for seed in (0, 1):
-                summary = finished_run([*where, f"seed={seed}"])
-        seconds = summary["train_seconds"] + summary["eval_seconds"]
-        what = " ".join(["Split MNIST,", model, *words, f"batch {batch}"])
-        yield _at_most(device, what, seconds, " s", LONGEST_RUN)
-        if small:
-            return
+            where = [f"device={device}", f"log_dir={folder!r}"]
+            _, last = (finished_run([*words, *where, f"seed={k}"]) for k in (0, 1))
+        seconds = last["train_seconds"] + last["eval_seconds"]
+        what = f"Split MNIST, {' '.join(words)}: seconds"
+        yield _at_most(device, what, seconds, LONGEST_RUN)
 
 
 MEASUREMENTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {
@@ -203,6 +192,7 @@ MEASUREMENTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {
     "streams": _seeds_by_graphs,
     "runs": _runs,
 }
+NEED_CUDA = {"graphs", "compiled", "streams"}
 
 
 # what is measured here and tested in tests/device

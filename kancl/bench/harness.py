@@ -6,9 +6,9 @@ import argparse
 import inspect
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import (
@@ -199,26 +199,18 @@ def time_steps(
 
     A step before each turn is not counted: it brings its own data back into the caches.
     """
+    timers = {name: timeit.Timer(step, timer=now) for name, step in steps.items()}
+    timings = {name: Timing() for name in steps}
     counts: dict[str, int] = {}
-    for name, step in steps.items():
-        step()  # compiles, allocates, makes the optimizer's state
-        start = now()
-        step()
-        counts[name] = max(1, int(turn_seconds / (now() - start)))
-
-    def prepare(name: str, turn: int) -> Step:
-        steps[name]()
-        return partial(_repeat, steps[name], counts[name])
-
-    timings = take_turns({name: partial(prepare, name) for name in steps}, turns)
-    for name, timing in timings.items():
-        timing.seconds = [seconds / counts[name] for seconds in timing.seconds]
+    for name, timer in timers.items():
+        timer.timeit(1)  # compiles, allocates, makes the optimizer's state
+        counts[name] = max(1, int(turn_seconds / timer.timeit(1)))
+    for _ in range(turns):
+        for name, timer in timers.items():
+            timer.timeit(1)
+            n = counts[name]
+            timings[name].seconds.append(timer.timeit(n) / n)
     return timings
-
-
-def _repeat(step: Step, n: int) -> None:
-    for _ in range(n):
-        step()
 
 
 def training_step(

@@ -126,11 +126,11 @@ def peak_bytes(network: nn.Module, step: Step, device: str) -> int:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
             step()
         assert record.profiler is not None
-        held = peak = 0
+        allocated = peak = 0
         for event in record.profiler.kineto_results.events():
             if event.name() == "[memory]":
-                held += event.nbytes()
-                peak = max(peak, held)
+                allocated += event.nbytes()
+                peak = max(peak, allocated)
     return 3 * parameters + peak  # with Adam's two moments
 
 

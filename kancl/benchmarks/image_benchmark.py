@@ -26,10 +26,12 @@ from kancl.data.pixels import pad_images, rotate_images, scaling
 from kancl.data.rows import Store, rows_dataset
 from kancl.metrics.score import ACCURACY, RMSE, Score
 
-_CLASS_LISTS = [  # sets from Avalanche; its own MultiHeadClassifier needs lists
-    *("classes_in_this_experience", "previous_classes"),
-    *("classes_seen_so_far", "future_classes"),
-]
+_CLASS_LISTS = (  # sets from Avalanche; its own MultiHeadClassifier needs lists
+    "classes_in_this_experience",
+    "previous_classes",
+    "classes_seen_so_far",
+    "future_classes",
+)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,11 @@ _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ank
 
 SOURCES = {
     "mnist": Source(
-        *("MNIST", "MNIST", tuple("0123456789"), 0.1307, 0.3081),
+        title="MNIST",
+        torchvision_name="MNIST",
+        class_names=tuple("0123456789"),
+        mean=0.1307,
+        std=0.3081,
         md5=(
             "6bbc9ace898e44ae57da46a324031adb",
             "a25bea736e30d166cdddb491f175f624",
@@ -64,7 +68,11 @@ SOURCES = {
         ),
     ),
     "fashion_mnist": Source(
-        *("Fashion-MNIST", "FashionMNIST", tuple(_CLOTHES.split(",")), 0.2860, 0.3530),
+        title="Fashion-MNIST",
+        torchvision_name="FashionMNIST",
+        class_names=tuple(_CLOTHES.split(",")),
+        mean=0.2860,
+        std=0.3530,
         md5=(
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "9018921c3c673c538a1fc5bad174d6f9",
@@ -73,7 +81,9 @@ SOURCES = {
         ),
     ),
     "kmnist": Source(
-        *("KMNIST", "KMNIST", tuple("o ki su tsu na ha ma ya re wo".split())),
+        title="KMNIST",
+        torchvision_name="KMNIST",
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
         mean=0.1918,
         std=0.3483,
         md5=(

@@ -9,7 +9,7 @@ collating, and where one sampler decides alone, its order is taken at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -29,6 +29,9 @@ from torch.utils.data import (
 )
 
 from kancl.data.rows import ResolvedRows, resolve_rows
+
+Fetch = Callable[[Tensor], list[Any]]
+"""Gives the batch of the samples at these indices."""
 
 
 def whole_batches(loader: Any, iterations: int | None = None) -> Any:
@@ -69,8 +72,7 @@ class WholeBatchLoader:
     """
 
     def __init__(self, loader: Any, resolved: ResolvedRows) -> None:
-        self._loader = loader
-        self._resolved = resolved
+        self._loader, self._fetch = loader, resolved.batch
         self.draws_at_start = False
         """Whether the pass under way draws no random number after its first batch."""
 
@@ -81,7 +83,7 @@ class WholeBatchLoader:
         sampler, generator = self._sampler()
         ahead = _decides_ahead(sampler, generator)
         self.draws_at_start = ahead and not getattr(sampler, "never_ending", False)
-        yield from _batches(self._resolved, sampler, generator)
+        yield from _batches(self._fetch, sampler, generator)
 
     def _sampler(self) -> tuple[Any, torch.Generator | None]:
         loader = self._loader
@@ -119,13 +121,16 @@ class EndlessLoader:
         datasets: Sequence[Any],
         batch_sizes: Sequence[int],
         iterations: int,
-        collate_fn: Any = None,
+        collate_fn: Callable[[list[Any]], list[Any]],
     ) -> None:
-        self._datasets = list(datasets)
-        self._batch_sizes = list(batch_sizes)
+        self._datasets, self._batch_sizes = list(datasets), list(batch_sizes)
         self._iterations = iterations
-        self._collate_fn = collate_fn
-        self._resolved = resolve_rows(self._datasets)
+        resolved = resolve_rows(self._datasets)
+        if resolved is not None:
+            self._fetch: Fetch = resolved.batch
+        else:
+            samples: Any = ConcatDataset(self._datasets)
+            self._fetch = lambda index: collate_fn([samples[int(i)] for i in index])
 
     def __len__(self) -> int:
         return self._iterations
@@ -142,22 +147,12 @@ class EndlessLoader:
             for dataset, batch_size in zip(self._datasets, self._batch_sizes)
         ]
         sampler = MultiDatasetSampler(self._datasets, samplers, never_ending=True)
-        if self._resolved is not None:
-            batches = _batches(self._resolved, sampler, generator)
-        else:
-            batches = iter(
-                DataLoader(
-                    ConcatDataset(self._datasets),
-                    batch_sampler=sampler,
-                    collate_fn=self._collate_fn,
-                    generator=generator,
-                )
-            )
+        batches = _batches(self._fetch, sampler, generator)
         yield from islice(batches, self._iterations)
 
 
 def _batches(
-    resolved: ResolvedRows, sampler: Any, generator: torch.Generator | None
+    fetch: Fetch, sampler: Any, generator: torch.Generator | None
 ) -> Iterator[list[Any]]:
     """What a DataLoader with this batch sampler and generator would give."""
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
@@ -165,8 +160,7 @@ def _batches(
         indices = _order_at_once(sampler)
     else:
         indices = (torch.from_numpy(np.array(batch)) for batch in sampler)
-    for index in indices:
-        yield resolved.batch(index)
+    yield from map(fetch, indices)
 
 
 def _decides_ahead(sampler: Any, generator: torch.Generator | None) -> bool:

@@ -63,7 +63,8 @@ class Store:
         return x.view(-1, *self.shape)
 
 
-class ImageRows(Dataset):
+@dataclass(eq=False)
+class StoredSamples(Dataset):
     """Rows of a store with their targets: the leaf of Avalanche's data set trees.
 
     Args:
@@ -72,13 +73,10 @@ class ImageRows(Dataset):
         order: pixel order of these images, if the store has any.
     """
 
-    def __init__(
-        self, store: Store, rows: Tensor, targets: Tensor, order: int = 0
-    ) -> None:
-        self.store = store
-        self.rows = rows
-        self.targets = targets
-        self.order = order
+    store: Store
+    rows: Tensor
+    targets: Tensor
+    order: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,33 +88,57 @@ class ImageRows(Dataset):
 
 @dataclass(frozen=True, eq=False)
 class SampleSource:
-    """Where each sample of a data set comes from: ``leaves[leaf[i]]``, ``position[i]``.
+    """Where each sample of data sets comes from: row ``position`` of ``leaves[leaf]``.
 
     Args:
-        leaf: place in ``leaves``, ``(n,)`` int32.
-        position: row of that leaf, ``(n,)`` int32.
-        others: by name, what samples carry beside target and task label (DER's logits).
+        leaf, position: of each sample, ``(n,)``.
+        task_labels: ``(n,)``, None if samples carry none.
+        others: further attributes that samples carry (DER's logits), by name.
     """
 
-    leaves: tuple[ImageRows, ...]
-    leaf: Tensor
-    position: Tensor
-    others: dict[str, list[Any]]
+    leaves: list[StoredSamples]
+    leaf: np.ndarray
+    position: np.ndarray
+    task_labels: np.ndarray | None
+    others: dict[str, DataAttribute]
 
 
-def sample_source(dataset: AvalancheDataset) -> SampleSource | None:
-    """The leaves of a data set and the rows taken of them; None for foreign data."""
-    leaves: list[ImageRows] = []
-    places = _places(dataset._flat_data, leaves)
-    if places is None:
+def sample_source(
+    datasets: Sequence[Dataset], *, plain: bool = False
+) -> SampleSource | None:
+    """The leaves behind the concatenation of ``datasets``, and the rows taken of them.
+
+    Args:
+        plain: no transform may be in the way.
+    Returns: None for foreign data, or data sets that carry different attributes.
+    """
+    leaves: list[StoredSamples] = []
+    parts, carried = [], []
+    for dataset in datasets:
+        if not isinstance(dataset, AvalancheDataset):
+            return None
+        tree = dataset._flat_data
+        group = tree._transform_groups.current_group if plain else None
+        places = _places(tree, leaves, group)
+        if places is None:
+            return None
+        parts.append(places)
+        attributes = dataset._data_attributes.values()
+        carried.append({a.name: a for a in attributes if a.use_in_getitem})
+    if not leaves or any(each.keys() != carried[0].keys() for each in carried):
         return None
+    labels = [each.pop("targets_task_labels", None) for each in carried]
     others = {
-        name: [attribute[i] for i in range(len(dataset))]
-        for name, attribute in _carried(dataset).items()
-        if name != _TASK_LABELS
+        name: reduce(lambda a, b: a.concat(b), [each[name] for each in carried])
+        for name in carried[0]
     }
-    leaf, position = torch.from_numpy(places.astype(np.int32))
-    return SampleSource(tuple(leaves), leaf, position, others)
+    leaf, position = np.concatenate(parts, 1)
+    task_labels = (
+        None
+        if labels[0] is None
+        else np.concatenate([integers(each.data) for each in labels])
+    )
+    return SampleSource(leaves, leaf, position, task_labels, others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,47 +183,29 @@ class ResolvedRows:
 def resolve_rows(datasets: Sequence[Dataset]) -> ResolvedRows | None:
     """The rows behind the concatenation of ``datasets``, in order.
 
-    Returns: None if part of the data does not lie in one and the same store, if a
-        transform is to be applied to samples, or if the data sets carry different
-        attributes.
+    Returns: None as for ``sample_source``, if part of the data lies in another store, or
+        if a transform is to be applied to samples.
     """
-    leaves: list[ImageRows] = []
-    parts, carried = [], []
-    for dataset in datasets:
-        if not isinstance(dataset, AvalancheDataset):
-            return None
-        tree = dataset._flat_data
-        places = _places(tree, leaves, group=tree._transform_groups.current_group)
-        if places is None:
-            return None
-        parts.append(places)
-        carried.append(_carried(dataset))
-    if not leaves or any(leaf.store is not leaves[0].store for leaf in leaves):
+    source = sample_source(datasets, plain=True)
+    if source is None or len({id(leaf.store) for leaf in source.leaves}) > 1:
         return None
-    if any(each.keys() != carried[0].keys() for each in carried):
-        return None
-    device = leaves[0].rows.device
-    leaf, position = np.concatenate(parts, 1)
+    leaves, store = source.leaves, source.leaves[0].store
+
+    def on_device(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(leaves[0].rows.device)
+
     starts = np.cumsum([0, *map(len, leaves)])
-    index = torch.from_numpy(starts[leaf] + position).to(device)
-    orders = np.array([each.order for each in leaves])[leaf]
+    index = on_device(starts[source.leaf] + source.position)
+    orders = np.array([leaf.order for leaf in leaves])[source.leaf]
     one_order = len(orders) > 0 and bool((orders == orders[0]).all())
-    joined = {
-        name: reduce(lambda a, b: a.concat(b), [each[name] for each in carried])
-        for name in carried[0]
-    }
-    task_labels = joined.pop(_TASK_LABELS, None)
+    labels = source.task_labels
     return ResolvedRows(
-        store=leaves[0].store,
-        rows=torch.cat([each.rows for each in leaves])[index],
-        targets=torch.cat([each.targets for each in leaves])[index],
-        orders=int(orders[0]) if one_order else torch.from_numpy(orders).to(device),
-        task_labels=(
-            None
-            if task_labels is None
-            else torch.from_numpy(integers(task_labels.data)).to(device)
-        ),
-        others=tuple(joined.values()),
+        store=store,
+        rows=torch.cat([leaf.rows for leaf in leaves])[index],
+        targets=torch.cat([leaf.targets for leaf in leaves])[index],
+        orders=int(orders[0]) if one_order else on_device(orders),
+        task_labels=None if labels is None else on_device(labels),
+        others=tuple(source.others.values()),
     )
 
 
@@ -278,7 +282,7 @@ def rows_dataset(
 ) -> RowsDataset:
     """A data set of ``rows`` of ``store``, all of one task."""
     device = store.values.device
-    leaf = ImageRows(store, rows.to(device), targets.to(device), order)
+    leaf = StoredSamples(store, rows.to(device), targets.to(device), order)
     labels = TaskLabels(ConstantSequence(task_label, len(rows)))
     return RowsDataset([leaf], data_attributes=[_Targets(targets), labels])
 
@@ -287,7 +291,7 @@ def rows_dataset(
 
 
 def _places(
-    data: Any, leaves: list[ImageRows], *, group: str | None = None
+    data: Any, leaves: list[StoredSamples], group: str | None
 ) -> np.ndarray | None:
     """``(2, n)``: leaf and row of each sample of a tree; None for foreign data.
 
@@ -296,17 +300,16 @@ def _places(
         group: if given, the transform group in use (Avalanche's "train" or "eval"): a
             tree with a transform in it is foreign too.
     """
-    if isinstance(data, ImageRows):
-        known = [k for k, leaf in enumerate(leaves) if leaf is data]
-        if not known:
+    if isinstance(data, StoredSamples):
+        if not any(leaf is data for leaf in leaves):
             leaves.append(data)
-        number = known[0] if known else len(leaves) - 1
+        (number,) = (k for k, leaf in enumerate(leaves) if leaf is data)
         return np.stack([np.full(len(data), number), np.arange(len(data))])
     if not isinstance(data, FlatData) or (group and _has_transform(data, group)):
         return None
     parts = [np.empty((2, 0), dtype=np.int64)]
     for part in data._datasets:
-        more = _places(part, leaves, group=group)
+        more = _places(part, leaves, group)
         if more is None:
             return None
         parts.append(more)
@@ -320,15 +323,6 @@ def _has_transform(data: Any, group: str) -> bool:
         return False
     groups = (data._transform_groups, data._frozen_transform_groups)
     return any(each[group] is not None for each in groups)
-
-
-_TASK_LABELS = "targets_task_labels"
-
-
-def _carried(dataset: AvalancheDataset) -> dict[str, DataAttribute]:
-    """The attributes that samples carry beside input and target, in their order."""
-    attributes = dataset._data_attributes.values()
-    return {each.name: each for each in attributes if each.use_in_getitem}
 
 
 def integers(values: Any) -> np.ndarray:

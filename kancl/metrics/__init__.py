@@ -1,4 +1,4 @@
-"""What a run is judged by: metrics of the accuracy matrix, and Avalanche adapters."""
+"""What a run is judged by: metrics of the score matrix, and Avalanche adapters."""
 
 from kancl.metrics.score_matrix import (
     METRICS,
@@ -14,18 +14,3 @@ from kancl.metrics.score_matrix import (
     summarise,
 )
 from kancl.metrics.seen_accuracy import SeenExperiencesAccuracy
-
-__all__ = [
-    "METRICS",
-    "SeenExperiencesAccuracy",
-    "UndefinedMetric",
-    "average_accuracy",
-    "average_seen_accuracy",
-    "backward_transfer",
-    "empty_matrix",
-    "forgetting",
-    "forward_transfer",
-    "learning_accuracy",
-    "matrix_from_series",
-    "summarise",
-]

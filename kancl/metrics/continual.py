@@ -101,8 +101,13 @@ def windowed_plasticity(curves: Sequence[Curve], boundaries: Sequence[int]) -> f
 CONTINUAL_METRICS: dict[str, Callable[[Sequence[Curve], Sequence[int]], float]] = {
     metric.__name__: metric
     for metric in (
-        *(minimum_accuracy, worst_case_accuracy, stability_gap, recovery_iterations),
-        *(recovered_share, windowed_forgetting, windowed_plasticity),
+        minimum_accuracy,
+        worst_case_accuracy,
+        stability_gap,
+        recovery_iterations,
+        recovered_share,
+        windowed_forgetting,
+        windowed_plasticity,
     )
 }
 

@@ -146,15 +146,22 @@ def largest_rmse_increase(matrix: Tensor) -> float:
 METRICS: dict[str, Callable[[Tensor], float]] = {
     metric.__name__: metric
     for metric in (
-        *(average_accuracy, learning_accuracy),
-        *(forgetting, backward_transfer, forward_transfer),
+        average_accuracy,
+        learning_accuracy,
+        forgetting,
+        backward_transfer,
+        forward_transfer,
     )
 }
 RMSE_METRICS: dict[str, Callable[[Tensor], float | list[float]]] = {
     metric.__name__: metric
     for metric in (
-        *(average_rmse, learning_rmse, phase_rmse),
-        *(rmse_increases, old_peak_rmse_increase, largest_rmse_increase),
+        average_rmse,
+        learning_rmse,
+        phase_rmse,
+        rmse_increases,
+        old_peak_rmse_increase,
+        largest_rmse_increase,
     )
 }
 

@@ -50,12 +50,10 @@ class SeenExperiencesAccuracy(PluginMetric[float]):
     @torch.no_grad()
     def after_eval_iteration(self, strategy: Any) -> None:
         experience = strategy.experience.current_experience
-        everything = self._trains_jointly and bool(self._seen)
-        if experience not in self._seen and not everything:
-            return
-        hits = (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
-        correct, n = self._counts.get(experience, (torch.zeros_like(hits), 0))
-        self._counts[experience] = (correct + hits, n + len(strategy.mb_y))
+        if experience in self._seen or (self._trains_jointly and self._seen):
+            hits = (strategy.mb_output.argmax(1) == strategy.mb_y).sum()
+            correct, n = self._counts.get(experience, (torch.zeros_like(hits), 0))
+            self._counts[experience] = (correct + hits, n + len(strategy.mb_y))
 
     def after_eval(self, strategy: Any) -> list[MetricValue] | None:
         value = self.result()

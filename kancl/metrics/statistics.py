@@ -61,7 +61,7 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> Interval | Non
     """
     if _count(values) == 1:
         return None
-    if len(set(values)) == 1:  # no spread, which BCa divides by
+    if _spread(values) == 0:  # no spread, which BCa divides by
         return Interval(values[0], values[0])
     low, high = stats.bootstrap(
         (np.asarray(values, dtype=float),),

@@ -14,14 +14,9 @@ from kancl.models.mlp import MLP, mlp
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "kan": kan,
-    "kan_local": kan_local,
     "mlp": mlp,
+    "kan_local": kan_local,
 }
-
-
-def trains_lazily(name: str) -> bool:
-    """Whether runs of this model take lazy steps unless they say otherwise."""
-    return MODELS[name] is kan_local
 
 
 __all__ = [
@@ -32,5 +27,4 @@ __all__ = [
     "kan",
     "kan_local",
     "mlp",
-    "trains_lazily",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.kan_linear import KANLinear
-from kancl.splines.uniform import cardinal
+from kancl.splines import cardinal
 
 PatchFeature = Literal["relu", "spline"]
 

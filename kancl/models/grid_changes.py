@@ -38,7 +38,9 @@ def refine(
     Raises: ValueError if ``factor`` is below 1, or for an optimizer's state that has no
         rule.
     """
-    insertion = refinement(_knots(layer), layer.spline_order, factor, layer.outside)
+    insertion = refinement(
+        layer.spline_grid.exact_knots(), layer.spline_order, factor, layer.outside
+    )
     return _apply(layer, insertion, optimizer, factor)
 
 
@@ -61,22 +63,10 @@ def grow(
             "range from the start (grid_range), or don't warp it"
         )
     degree, outside = layer.spline_order, layer.outside
-    knots = _knots(layer)
+    knots = layer.spline_grid.exact_knots()
     n_left, n_right = cells_to_reach(knots, degree, low, high, outside)
     insertion = growth(knots, degree, n_left, n_right, outside)
     return _apply(layer, insertion, optimizer)
-
-
-def _knots(layer: KANLinear) -> Tensor:
-    """The knots as the layer takes them: of a uniform grid it reads the ends only, and
-    behind a warp there are cells to count instead of inputs.
-    """
-    if not layer.uniform:
-        return layer.grid
-    low, high = grid_ends(layer.grid.double(), layer.spline_order)
-    if layer.warp is not None:
-        low, high = torch.zeros_like(low), torch.full_like(high, layer.grid_size)
-    return uniform_knots(low, high, layer.grid_size, layer.spline_order)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Which layers a model has, what they see, and its outputs in evaluation mode."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -101,24 +101,20 @@ def state_groups(model: nn.Module) -> dict[str, list[str]]:
     their grids), ``base`` branches, ``weights`` and ``biases`` of linear layers; and
     ``all``. Groups without a key are left out.
     """
-    names = {module: name for name, module in model.named_modules()}
     keys = list(model.state_dict())
+    prefixes = {m: f"{name}." if name else "" for name, m in model.named_modules()}
     groups: dict[str, list[str]] = {}
-    kinds: dict[str, list[str]] = {
-        "splines": [],
-        "base": [],
-        "weights": [],
-        "biases": [],
-    }
+    kinds: dict[str, list[str]] = {k: [] for k in ("splines", "base")}
+    kinds |= {k: [] for k in ("weights", "biases")}
     for name, layers in named_layers(model).items():
         groups[name] = []
         for layer in layers:
-            prefix = f"{names[layer]}." if names[layer] else ""
-            for key in (key for key in keys if key.startswith(prefix)):
-                groups[name].append(key)
-                kinds[_kind(layer, key.removeprefix(prefix))].append(key)
-    taken = {key for group in groups.values() for key in group}
-    heads = [key for key in keys if key not in taken and "head_of_class" in key]
+            for key in keys:
+                if key.startswith(prefixes[layer]):
+                    groups[name].append(key)
+                    kinds[_kind(layer, key.removeprefix(prefixes[layer]))].append(key)
+    owned = set().union(*groups.values())
+    heads = [key for key in keys if key not in owned and "head_of_class" in key]
     if heads:
         groups[HEAD] += heads
     return groups | {kind: part for kind, part in kinds.items() if part} | {"all": keys}
@@ -135,26 +131,22 @@ def _kind(layer: nn.Module, key: str) -> str:
 
 def watch(layers: Iterable[tuple[str, nn.Module]], see: See) -> list[RemovableHandle]:
     """Hand every layer's inputs to ``see`` under its name, until the handles are removed."""
-    return [
-        layer.register_forward_pre_hook(partial(_hook, see, name))
-        for name, layer in layers
-    ]
-
-
-@contextmanager
-def watching(layers: Iterable[tuple[str, nn.Module]], see: See) -> Iterator[None]:
-    """``watch`` while this is open."""
-    handles = watch(layers, see)
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = [(layer, partial(_hook, see, name)) for name, layer in layers]
+    return [layer.register_forward_pre_hook(hook) for layer, hook in hooks]
 
 
 @torch.no_grad()
 def _hook(see: See, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     see(name, layer, inputs[0].detach().flatten(0, -2))
+
+
+@contextmanager
+def watching(layers: Iterable[tuple[str, nn.Module]], see: See) -> Iterator[None]:
+    """``watch`` while this is open."""
+    with ExitStack() as handles:
+        for handle in watch(layers, see):
+            handles.callback(handle.remove)
+        yield
 
 
 def layer_inputs(

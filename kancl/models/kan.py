@@ -1,7 +1,8 @@
 """The spline network: KAN layers in a row."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, cast, get_args
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,18 +35,14 @@ class KAN(nn.Module):
         hidden_control: keeps hidden values inside (-1, 1), where grids can be: by
             ``tanh``, or ``layernorm_tanh``, which normalises them first.
         top_k: only so many hidden values of a layer, the largest, are not set to 0.
-
+        lazy: training leaves spline coefficients that no sample of a batch touches as
+            they are; the runner adds the plugin.
     Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``.
-
     Raises: ValueError for fewer than two sizes, and as ``KANLinear`` does.
-
     Source: Liu et al. 2024, arXiv:2404.19756.
 
-    Example::
-
-        >>> import torch
-        >>> KAN([784, 64, 10])(torch.rand(32, 784)).shape
-        torch.Size([32, 10])
+    >>> KAN([784, 64, 10])(torch.rand(32, 784)).shape
+    torch.Size([32, 10])
     """
 
     def __init__(
@@ -71,6 +68,7 @@ class KAN(nn.Module):
         anchor: float | None = None,
         hidden_control: HiddenControl = "none",
         top_k: int | None = None,
+        lazy: bool = False,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
@@ -85,10 +83,12 @@ class KAN(nn.Module):
         self.spline_order = spline_order
         self.hidden_control: HiddenControl = hidden_control
         self.top_k = top_k
+        self.lazy = lazy
         self.in_features = layers_hidden[0]
         self.feature_dim = layers_hidden[-2]
         self._n_hidden = len(layers_hidden) - 2
-        self._layer_options: dict[str, Any] = dict(
+        layer = partial(
+            KANLinear,
             scale_noise=scale_noise,
             scale_base=scale_base,
             scale_spline=scale_spline,
@@ -100,25 +100,27 @@ class KAN(nn.Module):
             implementation=implementation,
         )
         first_range = grid_range if input_range is None else input_range
-        first = dict(
-            grid_range=first_range,
-            grid_size=grid_size if input_grid_size is None else input_grid_size,
-            spline_order=(
-                spline_order if input_spline_order is None else input_spline_order
+        first_size = grid_size if input_grid_size is None else input_grid_size
+        first_order = spline_order if input_spline_order is None else input_spline_order
+        grids: list[dict[str, Any]] = [
+            dict(
+                grid_range=first_range,
+                grid_size=first_size,
+                spline_order=first_order,
+                anchor=input_anchor,
             ),
-            anchor=input_anchor,
+            dict(
+                grid_range=grid_range,
+                grid_size=grid_size,
+                spline_order=spline_order,
+                anchor=anchor,
+            ),
+        ]
+        sizes = zip(layers_hidden, layers_hidden[1:])
+        self.layers: Any = nn.ModuleList(
+            layer(*size, **grids[min(number, 1)]) for number, size in enumerate(sizes)
         )
-        others = dict(
-            grid_range=grid_range,
-            grid_size=grid_size,
-            spline_order=spline_order,
-            anchor=anchor,
-        )
-        self._grids: list[dict[str, Any]] = [first] + [others] * self._n_hidden
-        self.layers = nn.ModuleList(
-            KANLinear(n_in, n_out, **grid, **self._layer_options)
-            for n_in, n_out, grid in zip(layers_hidden, layers_hidden[1:], self._grids)
-        )
+        self._head = partial(layer, self.feature_dim, **grids[min(self._n_hidden, 1)])
 
     @property
     def head(self) -> nn.Module:
@@ -148,15 +150,13 @@ class KAN(nn.Module):
                 f"input_grid={self.input_grid} needs a first layer that is there from the "
                 "start: a hidden layer, or a single head"
             )
-        first = next(self._kan_layers)
+        first = self.layers[0]
         fit = first.fit_range if self.input_grid == "range" else first.warp_grid
         fit(x)
 
     def make_head(self, n_outputs: int) -> nn.Module:
         """A fresh last layer on ``features``."""
-        return KANLinear(
-            self.feature_dim, n_outputs, **self._grids[-1], **self._layer_options
-        )
+        return self._head(n_outputs)
 
     def remove_head(self) -> None:
         """Drop the last layer for good: ``features`` goes on working."""
@@ -168,11 +168,11 @@ class KAN(nn.Module):
         Args:
             update_grid: move every layer's grid to its inputs first.
         """
-        for number, layer in enumerate(self._kan_layers):
+        for number, layer in enumerate(self.layers):
             if number > 0:
                 x = controlled(x, self.hidden_control, self.top_k)
             if update_grid:
-                layer.update_grid(x)
+                layer.update_grid(x.reshape(-1, layer.in_features))
             x = layer(x)
         return x
 
@@ -182,7 +182,7 @@ class KAN(nn.Module):
         """Sum of the layers' losses, see ``KANLinear.regularization_loss``."""
         losses = [
             layer.regularization_loss(regularize_activation, regularize_entropy)
-            for layer in self._kan_layers
+            for layer in self.layers
         ]
         return torch.stack(losses).sum()
 
@@ -190,7 +190,7 @@ class KAN(nn.Module):
     def off_grid_share(self, x: Tensor) -> list[float]:
         """For every layer, the share of its input values that lie off its grid."""
         shares = []
-        for number, layer in enumerate(self._kan_layers):
+        for number, layer in enumerate(self.layers):
             if number > 0:
                 x = controlled(x, self.hidden_control, self.top_k)
             shares.append(layer.off_grid_share(x))
@@ -209,10 +209,6 @@ class KAN(nn.Module):
                 f"top_k={self.top_k}: its networks differ"
             )
         return for_efficient_kan(self.state_dict())
-
-    @property
-    def _kan_layers(self) -> Iterator[KANLinear]:
-        return cast(Iterator[KANLinear], iter(self.layers))
 
 
 def _check_input_grid(kind: str, grid_size: int) -> None:
@@ -246,15 +242,16 @@ def kan(
     anchored: bool = False,
     hidden_control: HiddenControl = "none",
     top_k: int | None = None,
+    lazy: bool = False,
     implementation: Implementation = "auto",
 ) -> KAN:
     """KAN with uniform grids; the first covers the inputs' range.
 
     Args:
+        hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
         hidden_range: ends of the other layers' grids. Hidden values grow in training:
             after an epoch of MNIST 4 of 5 are off a grid over [-1, 1], where a KAN is
             a network of SiLUs.
-        hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
         input_grid_size: of the first layer; null: ``grid_size``.
         input_degree: of the first layer; null: ``degree``.
         input_grid_range: ends of the first layer's grids; null: the inputs' range.
@@ -267,6 +264,8 @@ def kan(
             range, and hidden ones at 0, and learn nothing there.
         hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
         top_k: so many hidden values of a layer are not 0; null: all.
+        lazy: training leaves spline coefficients that no sample of a batch touches as
+            they are.
         implementation: how splines are summed, see ``KANLinear``.
     """
     if input_grid == "range" and input_grid_range is not None:
@@ -290,66 +289,25 @@ def kan(
         anchor=0.0 if anchored else None,
         hidden_control=hidden_control,
         top_k=top_k,
+        lazy=lazy,
         implementation=implementation,
     )
 
 
-def kan_local(
-    in_features: int,
-    n_outputs: int,
-    *,
-    input_range: tuple[float, float] = (0, 1),
-    hidden: Sequence[int] = (256,),
-    hidden_range: tuple[float, float] = (-1, 1),
-    grid_size: int = 5,
-    degree: int = 3,
-    input_grid_size: int | None = 1,
-    input_degree: int | None = 1,
-    input_grid: InputGrid = "uniform",
-    base: bool = False,
-    outside: Outside = "zero",
-    anchored: bool = True,
-    hidden_control: HiddenControl = "layernorm_tanh",
-    top_k: int | None = None,
-    implementation: Implementation = "auto",
-) -> KAN:
-    """The KAN whose training is local: anchored splines alone, hidden values on grid.
+kan_local = partial(
+    kan,
+    hidden=(256,),
+    hidden_range=(-1, 1),
+    input_grid_size=1,
+    input_degree=1,
+    base=False,
+    anchored=True,
+    hidden_control="layernorm_tanh",
+    lazy=True,
+)
+kan_local.__doc__ = """The KAN whose training is local: anchored splines alone, hidden values on grid.
 
-    No path but the splines: no base branch, no factor per edge, no learned norm. The
-    options are those of ``kan``, with the defaults that forgot least.
-
-    Args:
-        hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
-        hidden_range: ends of the other layers' grids: where the control keeps values.
-        input_grid_size: of the first layer: 1 of degree 1 is linear in a pixel, which
-            serves near-binary ones; null: ``grid_size``.
-        input_degree: of the first layer; null: ``degree``.
-        input_grid: of the first layer, as in ``kan``.
-        base: whether every edge has a SiLU branch beside its spline.
-        outside: what a spline does beyond its grid, see ``KANLinear``.
-        anchored: whether splines are 0 at the background, the low end of the inputs'
-            range, and hidden ones at 0, and learn nothing there.
-        hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
-        top_k: so many hidden values of a layer are not 0; null: all.
-        implementation: how splines are summed, see ``KANLinear``.
-    """
-    network = kan(
-        in_features,
-        n_outputs,
-        input_range=input_range,
-        hidden=hidden,
-        hidden_range=hidden_range,
-        grid_size=grid_size,
-        degree=degree,
-        input_grid_size=input_grid_size,
-        input_degree=input_degree,
-        input_grid=input_grid,
-        base=base,
-        outside=outside,
-        anchored=anchored,
-        hidden_control=hidden_control,
-        top_k=top_k,
-        implementation=implementation,
-    )
-    network.lazy = True
-    return network
+No path but the splines: no base branch, no factor per edge, no learned norm; the first
+layer, one cell of degree 1, is linear in a pixel, which serves near-binary ones. The
+options are those of :class:`kancl.models.kan.kan`, with the values that forgot least.
+"""

@@ -8,26 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kancl.models.efficient_kan import rename_from_efficient_kan
+from kancl.models.efficient_kan import adapt_to_state_dict, rename_from_efficient_kan
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
+    Grid,
     Implementation,
     Outside,
-    UniformGrid,
-    anchored_basis,
     check_implementation,
     check_outside,
+    ends_of,
     fit_coefficients,
-    grid_basis,
     grid_ends,
-    is_uniform,
     moved_grid,
     quantile_warp,
     second_moment,
-    spline_basis,
-    spline_sum,
     uniform_knots,
-    warped,
 )
 
 SMALLEST = 1e-30  # far below any share; its inverse and logarithm are finite
@@ -82,8 +77,8 @@ class KANLinear(nn.Module):
     anchor: Tensor | None
     warp: Tensor | None
     base_weight: nn.Parameter | None
+    coefficients: nn.Parameter
     edge_scale: nn.Parameter | None
-    uniform: bool  # whether `grid` is equally spaced: the closed forms hold
 
     def __init__(
         self,
@@ -105,16 +100,16 @@ class KANLinear(nn.Module):
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        sizes = {
-            "in_features": in_features,
-            "out_features": out_features,
-            "grid_size": grid_size,
-        }
+        sizes = dict(
+            in_features=in_features, out_features=out_features, grid_size=grid_size
+        )
         for name, size in sizes.items():
             if not isinstance(size, Integral) or size < 1:
                 raise ValueError(f"{name} must be a whole number from 1, got {size!r}")
-        scales = {"scale_noise": scale_noise, "scale_base": scale_base}
-        for name, scale in {**scales, "scale_spline": scale_spline}.items():
+        scales = dict(
+            scale_noise=scale_noise, scale_base=scale_base, scale_spline=scale_spline
+        )
+        for name, scale in scales.items():
             if not math.isfinite(scale):
                 raise ValueError(f"{name} must be finite, got {scale}")
         if spline_order not in range(1, 6):
@@ -128,38 +123,34 @@ class KANLinear(nn.Module):
         keep_freed_memory()
         self.in_features = in_features
         self.out_features = out_features
-        self.grid_size = grid_size
         self.spline_order = spline_order
         self.scale_noise = scale_noise
         self.scale_base = scale_base
         self.scale_spline = scale_spline
-        self.enable_standalone_scale_spline = enable_standalone_scale_spline
+        self.enable_standalone_scale_spline = has_scale = enable_standalone_scale_spline
         self.grid_eps = grid_eps
         self.outside: Outside = outside
         self.implementation: Implementation = implementation
 
-        low, high = _ends(grid_range, in_features)
-        dtype = torch.get_default_dtype()
-        knots = uniform_knots(low, high, grid_size, spline_order)
-        self.register_buffer("grid", knots.to(dtype).contiguous())
-        self.uniform = True
-        self._known: tuple[UniformGrid, list[tuple[Tensor, int]]] | None = None
-        anchors = None if anchor is None else _per_feature(anchor, in_features, dtype)
+        ends = ends_of(grid_range, in_features)
+        knots = uniform_knots(*ends, grid_size, spline_order)
+        place = dict(dtype=torch.get_default_dtype(), device=torch.get_default_device())
+        self.register_buffer("grid", knots.to(**place).contiguous())
+        anchors = None if anchor is None else _per_input(anchor, in_features)
         self.register_buffer("anchor", anchors)
         self.register_buffer("warp", None)
+        self._reading: tuple[Grid, list[tuple[Tensor, int]]] | None = None
+        self._uniform = True  # at the last reading, for graphs that can't read
         self.base_activation = base_activation()
-        self.base_weight = (
-            nn.Parameter(torch.empty(out_features, in_features)) if base else None
-        )
         n_basis = grid_size + spline_order
-        self.coefficients = nn.Parameter(
-            torch.empty(in_features, n_basis, out_features)
+        shapes = dict(
+            base_weight=(out_features, in_features) if base else None,
+            coefficients=(in_features, n_basis, out_features),
+            edge_scale=(in_features, out_features) if has_scale else None,
         )
-        self.edge_scale = (
-            nn.Parameter(torch.empty(in_features, out_features))
-            if enable_standalone_scale_spline
-            else None
-        )
+        for name, shape in shapes.items():
+            made = None if shape is None else nn.Parameter(torch.empty(shape))
+            self.register_parameter(name, made)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -182,6 +173,66 @@ class KANLinear(nn.Module):
                 deviation /= factor
             self.coefficients.normal_(0, deviation)
 
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_input(x)
+        rows = x.reshape(-1, self.in_features)  # (batch, in_features)
+        splines = self.coefficients, self.edge_scale
+        y = self.spline_grid.sum(rows, *splines, self.implementation)
+        if self.base_weight is not None:  # y is (batch, out_features)
+            # A product of its own: with the activation packed in beside dense bases, one
+            # product for both, a step took 1.0 to 1.3 times as long, for the copying.
+            y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
+        return y.reshape(*x.shape[:-1], self.out_features)  # (..., out_features)
+
+    def b_splines(self, x: Tensor) -> Tensor:
+        """All bases at ``x``, outside the grid by policy; at least float32.
+
+        Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
+        """
+        self._check_input(x, 2)
+        return self.spline_grid.basis(x)
+
+    @property
+    def spline_grid(self) -> Grid:
+        """``grid``, ``anchor`` and ``warp`` as one value, read from these tensors.
+
+        Kept while they are the ones that were read and nobody wrote to them since, by
+        torch's count: reading them takes as long as a small layer does. Where values
+        can't be read, as in a graph that is compiled, the knots are taken to be what
+        they were at the last reading.
+        """
+        tensors = [t for t in (self.grid, self.anchor, self.warp) if t is not None]
+        options = self.spline_order, self.outside, self.anchor, self.warp
+        if torch.compiler.is_compiling() or self.grid.is_meta:
+            return Grid(self.grid, *options, self._uniform)
+        transformed = torch._C._are_functorch_transforms_active()
+        if transformed and torch._C._functorch.is_batchedtensor(self.grid):
+            return Grid(self.grid, *options, False)  # true of any knots
+        if type(self.grid) is not Tensor:
+            return Grid(self.grid, *options, self._uniform)
+        if self._reading is not None:
+            grid, read = self._reading
+            if len(read) == len(tensors) and all(
+                t is known and t._version == version
+                for t, (known, version) in zip(tensors, read)
+            ):
+                return grid
+        grid = Grid(self.grid, *options)
+        self._uniform = grid.uniform
+        if not transformed and not any(t.is_inference() for t in tensors):
+            self._reading = grid, [(t, t._version) for t in tensors]
+        return grid
+
+    @property
+    def grid_size(self) -> int:
+        """Intervals of the grid."""
+        return self.grid.shape[1] - 1 - 2 * self.spline_order
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the knots are equally spaced, so that closed forms hold."""
+        return self.spline_grid.uniform
+
     @property
     def scaled_coefficients(self) -> Tensor:
         """The coefficients in use, ``(in_features, n_basis, out_features)``."""
@@ -199,27 +250,6 @@ class KANLinear(nn.Module):
         """``edge_scale`` as ``(out_features, in_features)``: a view."""
         return None if self.edge_scale is None else self.edge_scale.T
 
-    def b_splines(self, x: Tensor) -> Tensor:
-        """All bases at ``x``, outside the grid by policy; at least float32.
-
-        Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
-        """
-        self._check_input(x, 2)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        if self.uniform:
-            return grid_basis(*self._on_grid(x)).to(dtype)
-        return self._reference_basis(x).to(dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self._check_input(x)
-        rows = x.reshape(-1, self.in_features)
-        y = self._splines(rows)
-        if self.base_weight is not None:
-            # A product of its own: with the activation packed in beside dense bases, one
-            # product for both, a step took 1.0 to 1.3 times as long, for the copying.
-            y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
-        return y.reshape(*x.shape[:-1], self.out_features)
-
     @torch.no_grad()
     def fit_range(self, x: Tensor) -> None:
         """Let each input's grid reach from its smallest sample to its largest.
@@ -230,23 +260,21 @@ class KANLinear(nn.Module):
         Shape: ``(n, in_features)``.
         Raises: ValueError if ``x`` is not finite, or the grid was moved or warped before.
         """
-        self._check_input(x, 2)
-        if len(x) == 0 or not bool(torch.isfinite(x).all()):
-            raise ValueError("a grid is fitted on finite samples, got NaN, inf or none")
-        if not self.uniform or self.warp is not None:
+        self._check_samples(x, "a grid is fitted on finite samples")
+        grid = self.spline_grid
+        if not grid.uniform or grid.warp is not None:
             raise ValueError(
                 "fit_range needs a uniform grid, and this one was moved or warped: fit a "
                 "fresh layer"
             )
-        low, high = x.amin(0).double(), x.amax(0).double()
+        low, high = x.amin(0).double(), x.amax(0).double()  # (in_features,)
         if self.anchor is not None:
             low = torch.minimum(low, self.anchor.double())
             high = torch.maximum(high, self.anchor.double())
-        present = grid_ends(self.grid.double(), self.spline_order)
-        low, high = (
-            torch.where(low < high, new, old) for new, old in zip((low, high), present)
-        )
-        self.grid.copy_(uniform_knots(low, high, self.grid_size, self.spline_order))
+        varied = low < high
+        low = torch.where(varied, low, grid.low.double())
+        high = torch.where(varied, high, grid.high.double())
+        self.grid.copy_(uniform_knots(low, high, grid.size, grid.degree))
 
     def warp_grid(self, x: Tensor, uniform_share: float = 0.2) -> None:
         """Let the grid follow the samples: cells between quantiles, atoms set apart.
@@ -260,27 +288,14 @@ class KANLinear(nn.Module):
         Raises: ValueError if the knots were moved before, or as ``quantile_warp`` does.
         """
         self._check_input(x, 2)
-        if not self.uniform:
+        grid = self.spline_grid
+        if not grid.uniform:
             raise ValueError(
                 "warp_grid needs a uniform grid, and this one was moved (update_grid): "
                 "warp a fresh layer"
             )
-        low, high = grid_ends(self.grid, self.spline_order)
-        table = quantile_warp(x, low, high, self.grid_size, uniform_share)
-        self.warp = table.to(self.grid.dtype)
-
-    def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
-        """Coefficients of the curves through (or nearest to) given points.
-
-        Shape: ``(n, in_features)``, ``(n, in_features, out_features)`` ->
-            ``(out_features, in_features, n_basis)``.
-        """
-        self._check_input(x, 2)
-        expected = (len(x), self.in_features, self.out_features)
-        if y.shape != expected:
-            raise ValueError(f"expected y of shape {expected}, got {tuple(y.shape)}")
-        bases = self.b_splines(x).transpose(0, 1)  # (in_features, n, n_basis)
-        return fit_coefficients(bases, y.transpose(0, 1)).permute(2, 0, 1)
+        table = quantile_warp(x, grid.low, grid.high, grid.size, uniform_share)
+        self.warp = table.to(self.grid.dtype)  # (in_features, resolution + 1)
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> None:
@@ -296,20 +311,29 @@ class KANLinear(nn.Module):
         Raises: ValueError if ``x`` has another shape or is not finite, or the grid is
             warped.
         """
-        self._check_input(x, 2)
+        self._check_samples(x, "update_grid needs finite samples")
         if self.warp is not None:
             raise ValueError(
                 "update_grid moves knots, but this grid is warped: it stays"
             )
-        if len(x) == 0 or not bool(torch.isfinite(x).all()):
-            raise ValueError("update_grid needs finite samples, got NaN, inf or none")
         scaled = self.scaled_coefficients.permute(2, 0, 1)
-        options = self.spline_order, self.outside, self.grid_eps, margin
-        knots, matrix = moved_grid(x, self.grid, scaled, *options)
+        knots, matrix = moved_grid(x, self.spline_grid, scaled, self.grid_eps, margin)
         # The same map for every output, so that a scale per edge needs no undoing.
         self.coefficients.copy_(matrix @ self.coefficients.to(matrix.dtype))
         self.grid.copy_(knots)
-        self.uniform = is_uniform(self.grid, self.spline_order)
+        self._uniform = self.uniform
+
+    def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
+        """Coefficients of the curves through (or nearest to) given points.
+
+        Shape: ``(n, in_features)``, ``(n, in_features, out_features)`` ->
+            ``(out_features, in_features, n_basis)``.
+        """
+        bases = self.b_splines(x).transpose(0, 1)  # (in_features, n, n_basis)
+        expected = (len(x), self.in_features, self.out_features)
+        if y.shape != expected:
+            raise ValueError(f"expected y of shape {expected}, got {tuple(y.shape)}")
+        return fit_coefficients(bases, y.transpose(0, 1)).permute(2, 0, 1)
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
@@ -328,8 +352,8 @@ class KANLinear(nn.Module):
     def off_grid_share(self, x: Tensor) -> float:
         """Share of the values in ``x`` that lie outside the grid."""
         self._check_input(x)
-        low, high = grid_ends(self.grid, self.spline_order)
-        return float(((x < low) | (x > high)).double().mean())
+        grid = self.spline_grid
+        return float(((x < grid.low) | (x > grid.high)).double().mean())
 
     @torch.no_grad()
     def edge_functions(self, n_points: int = 100) -> tuple[Tensor, Tensor]:
@@ -337,11 +361,10 @@ class KANLinear(nn.Module):
 
         Shape: ``(in_features, n_points)``, ``(out_features, in_features, n_points)``.
         """
-        low, high = (
-            end.unsqueeze(1) for end in grid_ends(self.grid, self.spline_order)
-        )
+        grid = self.spline_grid
+        low, high = grid.low.unsqueeze(1), grid.high.unsqueeze(1)
         share = torch.linspace(0, 1, n_points, dtype=low.dtype, device=low.device)
-        x = low + share * (high - low)
+        x = low + share * (high - low)  # (in_features, n_points)
         bases = self.b_splines(x.T).to(low.dtype)  # (n_points, in_features, n_basis)
         weight = self.scaled_coefficients.to(low.dtype)
         y = torch.einsum("nig,igo->oin", bases, weight)
@@ -358,73 +381,8 @@ class KANLinear(nn.Module):
             f"implementation={self.implementation!r}"
         )
 
-    def _splines(self, x: Tensor) -> Tensor:
-        """The sum over all edges' splines, by the implementation chosen.
-
-        Shape: ``(batch, in_features)`` -> ``(batch, out_features)``.
-        """
-        if not self.uniform or self.implementation == "reference":
-            if self.implementation not in ("auto", "reference"):
-                raise ValueError(
-                    f"implementation={self.implementation!r} needs a uniform grid, and "
-                    f"this one was moved: choose 'auto' or 'reference'"
-                )
-            basis = self._reference_basis(x).to(self.coefficients.dtype)
-            return basis.flatten(1) @ self.scaled_coefficients.flatten(0, 1)
-        x, grid = self._on_grid(x)
-        splines = self.coefficients, self.edge_scale
-        return spline_sum(x, *splines, grid, self.implementation)
-
-    def _on_grid(self, x: Tensor) -> tuple[Tensor, UniformGrid]:
-        """``x`` and the uniform grid that it is to be evaluated on, warp applied."""
-        if self.warp is not None:
-            low, high = grid_ends(self.grid, self.spline_order)
-            x = warped(x, low, high, self.warp)
-        buffers = [b for b in (self.grid, self.anchor, self.warp) if b is not None]
-        if torch.compiler.is_compiling() or any(b.is_inference() for b in buffers):
-            return x, self._uniform_grid()
-        # Kept while the buffers stay: making it anew takes as long as a small layer.
-        if self._known is not None:
-            grid, known = self._known
-            if len(known) == len(buffers) and all(
-                b is c and b._version == version
-                for b, (c, version) in zip(buffers, known)
-            ):
-                return x, grid
-        grid = self._uniform_grid()
-        self._known = grid, [(b, b._version) for b in buffers]
-        return x, grid
-
-    def _uniform_grid(self) -> UniformGrid:
-        low, high = grid_ends(self.grid, self.spline_order)
-        anchor = self.anchor
-        if self.warp is not None:
-            if anchor is not None:
-                anchor = warped(anchor.unsqueeze(0), low, high, self.warp).squeeze(0)
-            low, high = torch.zeros_like(low), torch.full_like(high, self.grid_size)
-        size, degree = self.grid_size, self.spline_order
-        return UniformGrid(low, high, size, degree, self.outside, anchor)
-
-    def _reference_basis(self, x: Tensor) -> Tensor:
-        """``b_splines``, by Cox-de Boor on whatever knots."""
-        knots, anchor = self.grid, self.anchor
-        if self.warp is not None:
-            x, grid = self._on_grid(x)
-            knots, anchor = (
-                uniform_knots(grid.low, grid.high, grid.size, grid.degree),
-                grid.anchor,
-            )
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        policy = self.spline_order, self.outside
-        basis = spline_basis(x, knots.to(x.dtype), *policy)
-        if anchor is None:
-            return basis
-        anchor = anchor.to(x.dtype)
-        at_anchor = spline_basis(anchor.unsqueeze(0), knots.to(x.dtype), *policy)
-        return anchored_basis(basis, at_anchor, x == anchor)
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": None}
+        return {**self.__dict__, "_reading": None}
 
     def _check_input(self, x: Tensor, n_dimensions: int | None = None) -> None:
         if n_dimensions is not None and x.dim() != n_dimensions:
@@ -439,99 +397,45 @@ class KANLinear(nn.Module):
                 f"got shape {tuple(x.shape)}"
             )
 
+    def _check_samples(self, x: Tensor, rule: str) -> None:
+        self._check_input(x, 2)
+        if len(x) == 0 or not bool(torch.isfinite(x).all()):
+            raise ValueError(f"{rule}, got NaN, inf or none")
+
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "KANLinear":
+        before, uniform = dict(self._buffers), self.uniform
+        super()._apply(fn, recurse)
         # The grid keeps float32 when the weights go to half precision: rounded to
         # bfloat16 it would be another one.
-        before = dict(self._buffers)
-        super()._apply(fn, recurse)
         for name, buffer in before.items():
             now = self._buffers[name]
             if buffer is not None and now is not None and now.dtype.itemsize < 4:
                 self._buffers[name] = buffer.to(now.device)
+        # Knots that were even for their old dtype are to be so for a finer one.
+        if uniform and self.grid.dtype != before["grid"].dtype:
+            ends = grid_ends(self.grid, self.spline_order)
+            knots = uniform_knots(*ends, self.grid_size, self.spline_order)
+            self.grid = knots.to(self.grid.dtype)
         return self
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+    def _load_from_state_dict(  # type: ignore[override]
+        self, state_dict: dict[str, Any], prefix: str, *options: Any
     ) -> None:
         """Take efficient-kan's, another grid size, and one with or without scale."""
         rename_from_efficient_kan(state_dict, prefix)
-        knots = state_dict.get(f"{prefix}grid")
-        coefficients = state_dict.get(f"{prefix}coefficients")
-        scale = state_dict.get(f"{prefix}edge_scale")
-        if knots is not None and coefficients is not None:
-            n_basis = coefficients.shape[1]
-            degree = knots.shape[-1] - 1 - n_basis
-            if degree != self.spline_order:
-                error_msgs.append(
-                    f"{prefix or 'state_dict: '}grid and splines are those of degree "
-                    f"{degree}, this layer has degree {self.spline_order}: build it "
-                    f"with spline_order={degree}"
-                )
-                return
-            if n_basis - degree != self.grid_size:
-                self._resize_grid(n_basis - degree)
-            if scale is not None and self.edge_scale is None:
-                state_dict[f"{prefix}coefficients"] = coefficients * scale.unsqueeze(1)
-                del state_dict[f"{prefix}edge_scale"]
-            if scale is None and self.edge_scale is not None:
-                state_dict[f"{prefix}edge_scale"] = torch.ones_like(coefficients[:, 0])
+        if (error := adapt_to_state_dict(self, state_dict, prefix)) is not None:
+            options[-1].append(error)
+            return
         warp = state_dict.get(f"{prefix}warp")
         self.warp = None if warp is None else self.grid.new_empty(warp.shape)
-        super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
-        )
-        if not self.grid.is_meta:
-            self.uniform = is_uniform(self.grid, self.spline_order)
-
-    def _resize_grid(self, grid_size: int) -> None:
-        """Make room for another grid size; contents are for the caller to fill."""
-        degree = self.spline_order
-        self.grid_size = grid_size
-        self.grid = self.grid.new_empty(self.in_features, grid_size + 2 * degree + 1)
-        present = self.coefficients.data
-        self.coefficients.data = present.new_empty(
-            self.in_features, grid_size + degree, self.out_features
-        )
+        super()._load_from_state_dict(state_dict, prefix, *options)
+        self._uniform = self.uniform
 
 
-def _ends(
-    grid_range: Sequence[float] | Tensor, in_features: int
-) -> tuple[Tensor, Tensor]:
-    """Both ends of every feature's grid, ``(in_features,)`` float64."""
-    ends = torch.as_tensor(grid_range, dtype=torch.float64)
-    if ends.shape not in ((2,), (in_features, 2)):
-        raise ValueError(
-            f"grid_range is a pair (low, high) or one per input ({in_features}, 2), "
-            f"got shape {tuple(ends.shape)}"
-        )
-    low, high = ends.expand(in_features, 2).unbind(1)
-    wrong = ~((low < high) & low.isfinite() & high.isfinite())
-    if bool(wrong.any()):
-        first = int(wrong.nonzero()[0])
-        raise ValueError(
-            "grid_range must increase from one finite end to another, got "
-            f"({float(low[first])}, {float(high[first])})"
-        )
-    return low, high
-
-
-def _per_feature(value: float | Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
-    values = torch.as_tensor(value, dtype=dtype)
+def _per_input(value: float | Tensor, in_features: int) -> Tensor:
+    values = torch.as_tensor(value, dtype=torch.get_default_dtype())
     if values.shape not in ((), (in_features,)):
         raise ValueError(
             f"anchor is one number or one per input ({in_features}), got shape "

@@ -14,7 +14,6 @@ class SplineActivation(nn.Module):
 
     Args:
         grid_size: intervals of the grid over ``[-4, 4]``; 3 more bases.
-
     Shape: ``(batch, features)`` -> the same.
     """
 
@@ -23,11 +22,9 @@ class SplineActivation(nn.Module):
 
     def __init__(self, features: int, grid_size: int = 16) -> None:
         super().__init__()
-        self.features = features
-        self.grid_size = grid_size
+        self.features, self.grid_size = features, grid_size
         self.register_buffer("high", torch.full((features,), self.REACH), False)
-        start = self.centres().relu()
-        self.coefficients = nn.Parameter(start.repeat(features, 1))
+        self.coefficients = nn.Parameter(self.centres().relu().repeat(features, 1))
 
     def centres(self) -> Tensor:
         """Greville abscissae: a spline with these coefficients is the identity."""
@@ -38,4 +35,4 @@ class SplineActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         high = self.get_buffer("high")
         basis = uniform_basis(x, -high, high, self.grid_size, self.DEGREE, "linear")
-        return (basis * self.coefficients).sum(-1)
+        return (basis * self.coefficients).sum(-1)  # (batch, features)

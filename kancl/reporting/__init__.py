@@ -1,24 +1,14 @@
-"""What a reader sees: TensorBoard, progress, tables, figures."""
+"""What a reader sees: TensorBoard, progress, tables, figures, the report."""
 
-from kancl.reporting.comparison import (
-    comparison_markdown,
-    comparison_table,
-    fitting_console,
-    run_table,
-    show_comparison,
-    show_run,
-)
-from kancl.reporting.convergence import (
-    Epochs,
-    convergence_answers,
-    convergence_table,
-)
+from kancl.reporting.comparison import comparison_table, run_table
+from kancl.reporting.convergence import Epochs, convergence_answers, convergence_table
 from kancl.reporting.curves import Curves
-from kancl.reporting.figures import accuracy_matrix, edge_functions, forgetting_curves
+from kancl.reporting.figures import edge_functions, forgetting_curves, score_matrix
+from kancl.reporting.pairing import pairs
 from kancl.reporting.progress import ProgressPlugin
+from kancl.reporting.table import Column, Estimate, Table, wide_console
+from kancl.reporting.tags import TAGS
 from kancl.reporting.tensorboard import (
-    TAGS,
-    TAGS_ON_REQUEST,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,
@@ -28,24 +18,24 @@ from kancl.reporting.tensorboard import (
 
 __all__ = [
     "TAGS",
-    "TAGS_ON_REQUEST",
+    "Column",
     "Curves",
     "Epochs",
+    "Estimate",
     "ProgressPlugin",
+    "Table",
     "TensorBoardPlugin",
-    "accuracy_matrix",
-    "comparison_markdown",
     "comparison_table",
     "convergence_answers",
     "convergence_table",
     "dashboard_url",
     "edge_functions",
-    "fitting_console",
     "forgetting_curves",
+    "pairs",
     "run_table",
-    "show_comparison",
-    "show_run",
+    "score_matrix",
     "stock_evaluator",
     "tensorboard_command",
+    "wide_console",
     "write_comparison",
 ]

@@ -1,11 +1,12 @@
 """Which model converges faster, which is more accurate, which overfits: by epoch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
+from kancl.reporting.pairing import model_title
+from kancl.reporting.table import Cell, Column, Table
 from kancl.runs.measurements import Measurement
 
 MARGIN = 0.005
@@ -17,13 +18,10 @@ class Epochs:
     """What was measured after every epoch of one run.
 
     Args:
-        label: the run, say ``"kan"``.
         iterations: training iterations done after each epoch.
-        train_loss, train_accuracy: on the training data.
-        validation_loss, validation_accuracy: on data not trained on.
     """
 
-    label: str
+    model: str
     iterations: tuple[int, ...]
     train_loss: tuple[float, ...]
     train_accuracy: tuple[float, ...]
@@ -32,11 +30,11 @@ class Epochs:
 
     @classmethod
     def from_measurements(
-        cls, measurements: Iterable[Measurement], label: str
-    ) -> "Epochs":
-        """Of a recorder's measurements, or of the rows of ``metrics.csv``.
+        cls, measurements: Iterable[Measurement], model: str
+    ) -> Epochs:
+        """Read a recorder's measurements, or the rows of ``metrics.csv``.
 
-        The validation stream if there is one, else the test stream.
+        The validation stream is taken if there is one, else the test stream.
 
         Raises: ValueError if training data and the other stream were not evaluated
             after every epoch.
@@ -53,21 +51,16 @@ class Epochs:
             not set(iterations) <= series.get(name, {}).keys() for name in names
         ):
             raise ValueError(
-                f"run {label!r} was not evaluated after every epoch; "
+                f"run {model!r} was not evaluated after every epoch; "
                 "evaluation.each_epoch=true does it"
             )
-        return cls(
-            label,
-            iterations,
-            *(tuple(series[name][it] for it in iterations) for name in names),
-        )
+        values = (tuple(series[name][it] for it in iterations) for name in names)
+        return cls(model, iterations, *values)
 
     def epochs_to(self, accuracy: float) -> int | None:
         """First epoch (from 1) whose validation accuracy is at least this, or None."""
-        for epoch, value in enumerate(self.validation_accuracy, start=1):
-            if value >= accuracy:
-                return epoch
-        return None
+        epochs = enumerate(self.validation_accuracy, start=1)
+        return next((epoch for epoch, value in epochs if value >= accuracy), None)
 
     @property
     def gap(self) -> float:
@@ -83,55 +76,52 @@ class Epochs:
 def convergence_table(runs: Sequence[Epochs]) -> Table:
     """A row per run; columns in the order of the three questions."""
     target = _target(runs)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model")
-    for title in (
-        f"epochs to\n{100 * target:.1f} %",
-        "validation\naccuracy %",
-        "best\n(epoch)",
-        "training\naccuracy %",
-        "training -\nvalidation",
-        "validation\nloss",
-        "above its\nlowest",
-    ):
-        table.add_column(title, justify="right")
+    rows: list[list[Cell]] = []
     for run in runs:
         best = max(run.validation_accuracy)
         epoch = run.validation_accuracy.index(best) + 1
-        table.add_row(
-            run.label,
-            str(run.epochs_to(target)),
-            f"{100 * run.validation_accuracy[-1]:.2f}",
-            f"{100 * best:.2f} ({epoch})",
-            f"{100 * run.train_accuracy[-1]:.2f}",
-            f"{100 * run.gap:+.2f}",
-            f"{run.validation_loss[-1]:.4f}",
-            f"{run.loss_rise:+.4f}",
-        )
-    return table
+        row: list[Cell] = [run.model, str(run.epochs_to(target))]
+        row += [run.validation_accuracy[-1], f"{_percent(best)} ({epoch})"]
+        row += [run.train_accuracy[-1], f"{100 * run.gap:+.2f}"]
+        rows.append([*row, run.validation_loss[-1], run.loss_rise])
+    columns = (
+        Column("model"),
+        Column(f"epochs to\n{100 * target:.1f} %", str),
+        Column("validation\naccuracy", _percent, "%"),
+        Column("best\n(epoch)", str),
+        Column("training\naccuracy", _percent, "%"),
+        Column("training -\nvalidation", str),
+        Column("validation\nloss", "{:.4f}".format),
+        Column("above its\nlowest", "{:+.4f}".format),
+    )
+    return Table("", columns, rows)
 
 
-def convergence_answers(kan: Epochs, mlp: Epochs) -> list[str]:
+def convergence_answers(compared: Epochs, reference: Epochs) -> list[str]:
     """The three questions of the joint scenario, each answered in one sentence."""
-    target = _target([kan, mlp])
-    epochs = {run.label: run.epochs_to(target) for run in (kan, mlp)}
-    k, m = epochs[kan.label], epochs[mlp.label]
-    assert k is not None and m is not None  # the target is below both bests
-    faster = "Yes" if k < m else "No"
-    difference = 100 * (kan.validation_accuracy[-1] - mlp.validation_accuracy[-1])
+    a, b = compared, reference
+    target = _target([a, b])
+    epochs_a, epochs_b = a.epochs_to(target), b.epochs_to(target)
+    assert epochs_a is not None and epochs_b is not None  # below both bests
+    faster = "Yes" if epochs_a < epochs_b else "No"
+    difference = 100 * (a.validation_accuracy[-1] - b.validation_accuracy[-1])
     close = "Yes" if abs(difference) <= 0.5 else "No"
-    more = kan if kan.gap > mlp.gap else mlp
+    more = a if a.gap > b.gap else b
     return [
-        f"Does the KAN converge in fewer epochs? {faster}: {100 * target:.1f} % is "
-        f"reached after epoch {k} ({kan.label}) and {m} ({mlp.label}).",
+        f"Does the {model_title(a.model)} converge in fewer epochs? {faster}: "
+        f"{100 * target:.1f} % is reached after epoch {epochs_a} ({a.model}) and "
+        f"{epochs_b} ({b.model}).",
         f"Are the accuracies close? {close}: {difference:+.2f} points "
-        f"({kan.label} - {mlp.label}) after the last epoch.",
-        f"Which of them overfits? {more.label} more: training - validation accuracy "
-        f"{100 * kan.gap:+.2f} ({kan.label}) and {100 * mlp.gap:+.2f} ({mlp.label}); "
-        f"validation loss above its lowest {kan.loss_rise:+.4f} and "
-        f"{mlp.loss_rise:+.4f}.",
+        f"({a.model} - {b.model}) after the last epoch.",
+        f"Which of them overfits? {more.model} more: training - validation accuracy "
+        f"{100 * a.gap:+.2f} ({a.model}) and {100 * b.gap:+.2f} ({b.model}); "
+        f"validation loss above its lowest {a.loss_rise:+.4f} and {b.loss_rise:+.4f}.",
     ]
 
 
 def _target(runs: Sequence[Epochs]) -> float:
     return min(max(run.validation_accuracy) for run in runs) - MARGIN
+
+
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.2f}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 
 from kancl.metrics.diagnosis import Diagnosis, Forecast, forecasts
 from kancl.reporting.locality import in_words
-from kancl.reporting.table import Cell, Column, Show, Table, rounded
+from kancl.reporting.table import Cell, Column, Table, rounded
 
 WORTHLESS = 0.3
 """A rank correlation below this foretells next to nothing: its square is under 0.1."""
@@ -25,10 +25,8 @@ def pooled_table(diagnoses: Sequence[Diagnosis]) -> Table:
     return forecast_table(judged, len(diagnoses))
 
 
-def _shown(diagnosis: Diagnosis) -> Show:
-    return (
-        (lambda v: f"{100 * v:.1f} %") if diagnosis.score.higher_is_better else rounded
-    )
+def _shown(diagnosis: Diagnosis) -> Callable[[float], str]:
+    return "{:.1%}".format if diagnosis.score.higher_is_better else rounded
 
 
 def _forgotten(diagnosis: Diagnosis) -> Table:

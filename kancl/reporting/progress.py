@@ -1,29 +1,23 @@
 """One progress display per run, a few plain lines where the output is no terminal."""
 
+from __future__ import annotations
+
 import math
 import time
-from types import TracebackType
 from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn
 
-from kancl.metrics.score_matrix import (
-    UndefinedMetric,
-    average_rmse,
-    average_seen_accuracy,
-    forgetting,
-    largest_rmse_increase,
-    learning_accuracy,
-)
+from kancl.metrics.score import Score
 from kancl.observe.recorder import RecorderPlugin
+from kancl.reporting.measures import so_far
 from kancl.runs.measurements import Measurement
-from kancl.runs.names import CURVE
 
 UPDATES_PER_SECOND = 8
-WIDE = 120  # columns that everything takes, spelt out
+WIDE = 120
+"""Columns into which everything fits spelled out."""
 SHORT = {"experience": "exp", "epoch": "ep", "accuracy": "acc", "forgetting": "forg"}
 SHORT_TITLE = 9
 
@@ -32,22 +26,18 @@ class ProgressPlugin(SupervisedPlugin):
     """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting.
 
     In a terminal: one line that is redrawn a few times per second, abbreviated below
-    ``WIDE`` columns so that it fits 80. Everywhere: one line
-    per experience, and per epoch where whole streams are evaluated after each. Where
-    nothing can be forgotten, loss and learning rate take forgetting's place. Quiet:
-    nothing. Use it around the run, behind the recorder among the
-    plugins::
+    ``WIDE`` columns. Everywhere: one line per experience, and per epoch where whole
+    streams are evaluated after each. Where nothing can be forgotten, loss and learning
+    rate take forgetting's place. Use it around the run, behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained
 
-    The accuracy shown while training is that of the forgetting curve's samples on the
-    experiences seen, and the forgetting is that curve's fall from its best so far; the
-    line per experience gives those of the whole test sets.
+    While training, accuracy and forgetting are those of the forgetting curve's samples;
+    the line per experience gives those of the whole test sets.
 
     Args:
         total_iterations: of the whole run, None if unknown: then no time left.
-        console: where to; standard output by default.
     """
 
     def __init__(
@@ -64,64 +54,58 @@ class ProgressPlugin(SupervisedPlugin):
         self._title = title
         self._console = console or Console()
         self._quiet = quiet
-        self._live: Progress | None = None
-        self._total = total_iterations
         self._epoch = 0
         self._learning_rate = math.nan
         self._loss = math.nan
         self._next = 0.0
         self._started = time.perf_counter()
-        self._accuracy: dict[int, float] = {}
+        self._scores: dict[int, float] = {}
         self._best: dict[int, float] = {}
         recorder.listeners.append(self._listen)
         self._wide = self._console.width >= WIDE
-        if self._console.is_terminal and not quiet:
-            self._live = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=18 if self._wide else 6),
-                TextColumn("{task.fields[where]}"),
-                _Speed(recorder, self._wide),
-                TextColumn("{task.fields[score]}"),
-                console=self._console,
-                auto_refresh=False,
-                transient=True,
-            )
-            if not self._wide and len(title) > SHORT_TITLE:
-                title = f"{title[: SHORT_TITLE - 1]}…"
-            self._task = self._live.add_task(
-                title, total=self._total, where="", score=""
-            )
+        self._live = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=18 if self._wide else 6),
+            TextColumn("{task.fields[where]}"),
+            TextColumn("[dim]{task.fields[speed]}"),
+            TextColumn("{task.fields[score]}"),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        if not self._wide and len(title) > SHORT_TITLE:
+            title = f"{title[: SHORT_TITLE - 1]}…"
+        self._task = self._live.add_task(
+            title, total=total_iterations, where="", speed="", score=""
+        )
 
-    def __enter__(self) -> "ProgressPlugin":
+    def __enter__(self) -> ProgressPlugin:
         self._started = time.perf_counter()
-        if self._live is not None:
-            self._live.start()
+        self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
+    def __exit__(self, *error: object) -> None:
+        if not self._live.disable:  # else it would print an empty line
             self._live.stop()
         self._recorder.listeners.remove(self._listen)
 
     def catch_up(self, strategy: Any) -> None:
-        """Show a run that goes on in its midst as if it had been seen so far."""
+        """Show a resumed run as if it had been seen from its beginning."""
         for measurement in self._recorder.measurements:
             self._listen(measurement)
         self._epoch = strategy.clock.train_exp_epochs + 1
 
     def _listen(self, m: Measurement) -> None:
-        if m.name == CURVE and m.experience is not None:
-            self._accuracy[m.experience] = m.value
-            if m.experience < self._recorder.n_seen(m.iteration):
-                best = self._best.get(m.experience, 0.0)
-                self._best[m.experience] = max(best, m.value)
-        elif m.name == "batch_loss":
+        score = self._recorder.score
+        if m.name == "batch_loss":
             self._loss = m.value
+        elif m.name == f"curve_{score.name}" and m.experience is not None:
+            self._scores[m.experience] = m.value
+            if m.experience < self._recorder.n_seen(m.iteration):
+                best = self._best.get(m.experience, m.value)
+                better = max if score.higher_is_better else min
+                self._best[m.experience] = better(best, m.value)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._epoch = 0
@@ -132,50 +116,63 @@ class ProgressPlugin(SupervisedPlugin):
         self._learning_rate = strategy.optimizer.param_groups[0]["lr"]
 
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
-        evaluated = {
-            m.name: m.value
-            for m in self._recorder.latest()
-            if m.name.endswith(("_loss", "_accuracy"))
-            if m.experience is not None and not m.name.startswith(("batch_", "curve_"))
-        }
-        if not evaluated or self._recorder.n_experiences > 1 or self._quiet:
+        if self._recorder.n_experiences > 1:
             return
         words = [f"{self._title}: epoch {self._epoch}/{strategy.train_epochs}"]
-        for name, value in evaluated.items():
-            stream, _, what = name.rpartition("_")
-            shown = f"{value:.4f}" if what == "loss" else f"{100 * value:.2f} %"
-            words.append(f"{stream} {what} {shown}")
-        words.append(f"learning rate {self._learning_rate:.1e}")
-        self._print(", ".join(words))
+        for m in self._recorder.latest():
+            stream, _, what = m.name.rpartition("_")
+            if m.experience is None or stream in ("batch", "curve"):
+                continue
+            if what == "loss":
+                words.append(f"{stream} loss {m.value:.4f}")
+            elif what == "accuracy":
+                words.append(f"{stream} accuracy {100 * m.value:.2f} %")
+        if len(words) > 1:
+            self._say(*words, f"learning rate {self._learning_rate:.1e}")
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        if self._live is not None and time.perf_counter() >= self._next:
+        if time.perf_counter() >= self._next:
             self._draw(strategy)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._draw(strategy)
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """The line of an experience, which stays."""
         recorder = self._recorder
         n = recorder.n_trained
-        if n and not recorder.in_training and not self._quiet:
-            self._say(n)
+        if recorder.in_training or not n:
+            return
+        where = f"after experience {n} of {recorder.n_experiences}"
+        if recorder.trains_jointly:
+            where = f"after all {n} experiences at once"
+        words = [f"{self._title}: {where}", f"{recorder.iteration} iterations"]
+        for _, name, value in so_far(recorder.matrix, n, recorder.score):
+            words.append(f"{name} {_number(value, recorder.score)}")
+        self._say(*words, f"{time.perf_counter() - self._started:.0f} s")
+
+    def _say(self, *words: str) -> None:
+        """A line that stays; a terminal breaks it between words, a log not at all."""
+        if not self._quiet:
+            soft = not self._console.is_terminal
+            self._console.print(", ".join(words), highlight=False, soft_wrap=soft)
 
     def _draw(self, strategy: Any) -> None:
-        if self._live is None:
+        if self._live.disable:
             return
         recorder = self._recorder
         n = recorder.n_experiences
+        where = f"experience {min(recorder.n_trained + 1, n)}/{n}"
         if recorder.trains_jointly:
             where = f"all {n} experiences"
-        else:
-            now = min(recorder.n_trained + 1, n)
-            where = f"experience {now}/{n}"
         if strategy.train_epochs > 1:
             where += f" epoch {max(self._epoch, 1)}/{strategy.train_epochs}"
-        where, score = self._short(where), self._short(self._score())
         self._live.update(
-            self._task, completed=recorder.iteration, where=where, score=score
+            self._task,
+            completed=recorder.iteration,
+            where=self._short(where),
+            speed=self._speed(),
+            score=self._short(self._score()),
         )
         self._live.refresh()
         self._next = time.perf_counter() + 1 / UPDATES_PER_SECOND
@@ -187,74 +184,35 @@ class ProgressPlugin(SupervisedPlugin):
                 text = text.replace(f"{word}s", short).replace(word, short)
         return text
 
+    def _speed(self) -> str:
+        """Iterations per second so far, and the time left at that pace."""
+        (task,), done = self._live.tasks, self._recorder.iteration
+        if not done or not task.elapsed:
+            return ""
+        speed = f"{done / task.elapsed:.0f} it/s"
+        if task.total is None:
+            return speed
+        left = duration(max(task.total - done, 0) * task.elapsed / done)
+        return f"{speed}, {left}{' left' if self._wide else ''}"
+
     def _score(self) -> str:
-        n_seen = self._recorder.n_seen()
-        seen = [v for k, v in self._accuracy.items() if k < n_seen]
+        recorder, score = self._recorder, self._recorder.score
+        n_seen = recorder.n_seen()
+        seen = [v for k, v in self._scores.items() if k < n_seen]
         if not seen:
             return ""
-        score = f"accuracy {100 * sum(seen) / len(seen):.1f} %"
-        falls = [self._best[k] - self._accuracy[k] for k in range(n_seen - 1)]
-        if self._recorder.trains_jointly or self._recorder.n_experiences == 1:
+        text = f"{score.title} {_number(sum(seen) / len(seen), score)}"
+        if recorder.trains_jointly or recorder.n_experiences == 1:
             rate = f" lr {self._learning_rate:.1e}" if self._wide else ""
-            return f"{score} loss {self._loss:.3f}{rate}"
+            return f"{text} loss {self._loss:.3f}{rate}"
+        falls = [abs(self._best[k] - self._scores[k]) for k in range(n_seen - 1)]
         if falls:
-            score += f" forgetting {100 * sum(falls) / len(falls):.1f} %"
-        return score
-
-    def _print(self, line: str) -> None:
-        """A line that stays; a terminal breaks it between words, a log not at all."""
-        soft = not self._console.is_terminal
-        self._console.print(line, highlight=False, soft_wrap=soft)
-
-    def _say(self, n: int) -> None:
-        """The line of an experience, which stays."""
-        recorder = self._recorder
-        matrix = recorder.matrix
-        part = matrix[: n + 1, :n]
-        words = [f"{self._title}: after experience {n} of {recorder.n_experiences}"]
-        if recorder.trains_jointly:
-            words = [f"{self._title}: after all {n} experiences at once"]
-        words.append(f"{recorder.iteration} iterations")
-        for name, metric, arguments in [
-            ("accuracy", average_seen_accuracy, (matrix, n)),
-            ("learning accuracy", learning_accuracy, (part,)),
-            ("forgetting", forgetting, (part,)),
-            ("RMSE", average_rmse, (part,)),
-            ("largest increase of an old one", largest_rmse_increase, (part,)),
-        ]:
-            of_errors = metric in (average_rmse, largest_rmse_increase)
-            if of_errors == recorder.score.higher_is_better:
-                continue
-            try:
-                value: float = metric(*arguments)  # type: ignore
-            except UndefinedMetric:
-                continue
-            words.append(
-                f"{name} {value:.2g}" if of_errors else f"{name} {100 * value:.1f} %"
-            )
-        words.append(f"{time.perf_counter() - self._started:.0f} s")
-        self._print(", ".join(words))
+            text += f" forgetting {_number(sum(falls) / len(falls), score)}"
+        return text
 
 
-class _Speed(ProgressColumn):
-    """Iterations per second of training so far, and the time left at that pace."""
-
-    max_refresh = 0.5
-
-    def __init__(self, recorder: RecorderPlugin, wide: bool = True) -> None:
-        super().__init__()
-        self._recorder = recorder
-        self._left = " left" if wide else ""
-
-    def render(self, task: Task) -> Text:
-        if not task.completed or not task.elapsed:
-            return Text("")
-        per_second = task.completed / task.elapsed
-        text = f"{per_second:.0f} it/s"
-        if task.total is not None:
-            left = max(task.total - task.completed, 0) / per_second
-            text += f", {duration(left)}{self._left}"
-        return Text(text, style="dim")
+def _number(value: float, score: Score) -> str:
+    return f"{100 * value:.1f} %" if score.higher_is_better else f"{value:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from statistics import fmean
 from typing import Union
 
@@ -17,14 +16,13 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from kancl.metrics.paired import Difference
 from kancl.metrics.statistics import Interval, t_interval
 
 UNDEFINED = "n/a"
-STYLES = {"PASS": "green", "FAIL": "bold red"}
+GOOD, BAD = ("PASS", "completed"), ("FAIL", "failed", "diverged")
+STYLES = dict.fromkeys(GOOD, "green") | dict.fromkeys(BAD, "bold red")
 """Style of a row in a terminal, by the verdict in its last cell."""
-
-Show = Callable[[float], str]
-"""A number -> the text that stands for it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,14 @@ class Estimate:
         """The mean of the values with its t-interval, None without values."""
         return cls(fmean(values), t_interval(values), note=note) if values else None
 
-    def text(self, show: Show) -> str:
+    @classmethod
+    def of_difference(
+        cls, difference: Difference | None, ends: bool = False
+    ) -> Estimate | None:
+        d = difference
+        return cls(d.mean, d.interval, True, ends) if d else None
+
+    def text(self, show: Callable[[float], str]) -> str:
         def number(value: float) -> str:
             text = show(value)
             return f"+{text}" if self.signed and not text.startswith("-") else text
@@ -70,8 +75,8 @@ class Column:
     """How the cells of a column are shown.
 
     Args:
-        title: its line breaks are kept in a terminal only.
-        show: how numbers are shown; None in a column of words, which is set left.
+        title: only a terminal shows its line breaks.
+        show: a number -> the text for it; None in a column of words, which is set left.
         unit: stands behind the title.
         absent: stands for None.
         wraps: long words may take several lines in a terminal.
@@ -79,22 +84,25 @@ class Column:
     """
 
     title: str
-    show: Show | None = None
+    show: Callable[[float], str] | None = None
     unit: str = ""
     absent: str = UNDEFINED
     wraps: bool = False
     starts_part: bool = False
 
     @property
+    def words(self) -> str:
+        """The title in one line."""
+        return " ".join(self.title.split())
+
+    @property
     def name(self) -> str:
         """Title and unit in one line."""
-        return " ".join(f"{self.title} {self.unit}".split())
+        return f"{self.words} {self.unit}".rstrip()
 
     def text(self, cell: Cell) -> str:
-        if cell is None:
-            return self.absent
-        if isinstance(cell, str):
-            return cell
+        if cell is None or isinstance(cell, str):
+            return self.absent if cell is None else cell
         show = self.show or str
         return cell.text(show) if isinstance(cell, Estimate) else show(cell)
 
@@ -104,7 +112,7 @@ class Table:
     """Columns, rows of as many cells, and what a reader has to know of them.
 
     Args:
-        title: empty for a table that needs none.
+        title: empty for a table that needs none; so may the columns' titles be.
         below: rows below a rule, in bold.
         notes: sentences below the table.
     """
@@ -116,11 +124,10 @@ class Table:
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        n = len(self.columns)
         for row in (*self.rows, *self.below):
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"a row of {len(self.columns)} cells was expected, got {row}"
-                )
+            if len(row) != n:
+                raise ValueError(f"a row of {n} cells was expected, got {row}")
 
     @property
     def head(self) -> list[str]:
@@ -139,100 +146,89 @@ class Table:
             console.print(note, style="dim", highlight=False, markup=False)
 
     def rich(self) -> RichTable:
+        headed = any(self.head)
         table = RichTable(
             title=Text(self.title) if self.title else None,
-            box=SIMPLE_HEAD,
+            box=SIMPLE_HEAD if headed else None,
+            show_header=headed,
             pad_edge=False,
-            collapse_padding=True,
+            collapse_padding=headed,
         )
         for column in self.columns:
             gap = "\n" if column.unit and "\n" not in column.title else " "
+            title = Text(f"{column.title}{gap}{column.unit}".rstrip())
             table.add_column(
-                Text(f"{column.title}{gap}{column.unit}".rstrip()),
+                title,
                 justify="right" if column.show else "left",
                 no_wrap=not column.wraps,
             )
         for row in self.texts(self.rows):
             table.add_row(*map(Text, row), style=STYLES.get(row[-1], ""))
-        if self.below:
-            table.add_section()
+        table.add_section()
         for row in self.texts(self.below):
             table.add_row(*map(Text, row), style="bold")
         return table
 
     def _parts(self, console: Console) -> list[Table]:
         """The table, or tables that fit: each has the first columns, those of words."""
-        keys = list(
-            takewhile(lambda k: not self.columns[k].show, range(len(self.columns)))
-        )
         if self._fits(console) or any(column.wraps for column in self.columns):
             return [self]
-        parts = [keys]
-        for k in range(len(keys), len(self.columns)):
+        shows = [column.show for column in self.columns]
+        n_words = next((k for k, show in enumerate(shows) if show), len(shows))
+        parts = [list(range(n_words))]
+        for k in range(n_words, len(self.columns)):
             wider = [*parts[-1], k]
             starts = self.columns[k].starts_part or not self._of(wider)._fits(console)
-            if parts[-1] != keys and starts:
-                parts.append([*keys, k])
+            if starts and len(parts[-1]) > n_words:
+                parts.append([*range(n_words), k])
             else:
                 parts[-1] = wider
         return [self._of(part) for part in parts]
 
     def _of(self, columns: Sequence[int]) -> Table:
-        """The columns with these indices."""
-        return replace(
-            self,
-            columns=[self.columns[k] for k in columns],
-            rows=[[row[k] for k in columns] for row in self.rows],
-            below=[[row[k] for k in columns] for row in self.below],
-        )
+        """The columns with these indices; of the rows below, those with numbers."""
+        head = [self.columns[k] for k in columns]
+        rows = [[row[k] for k in columns] for row in self.rows]
+        below = [[row[k] for k in columns] for row in self.below]
+        below = [r for r in below if any(v != "" and c.show for c, v in zip(head, r))]
+        return replace(self, columns=head, rows=rows, below=below)
 
     def _fits(self, console: Console) -> bool:
-        unbounded = console.options.update(max_width=10_000)
-        return Measurement.get(console, unbounded, self.rich()).maximum <= console.width
+        wide = console.options.update(max_width=10_000)
+        return Measurement.get(console, wide, self.rich()).maximum <= console.width
 
     def markdown(self) -> str:
         rule = ["---:" if column.show else "---" for column in self.columns]
         lines = [f"**{_markdown(self.title)}**", ""] if self.title else []
-        lines += map(_markdown_row, [self.head, rule, *self.texts(self.rows)])
+        for row in [self.head, rule, *self.texts(self.rows)]:
+            lines.append(f"| {' | '.join(map(_markdown, row))} |")
         for row in self.texts(self.below):
             bold = [f"**{_markdown(text)}**" if text else "" for text in row]
             lines.append(f"| {' | '.join(bold)} |")
-        if self.notes:
-            lines += ["", *(f"- {note}" for note in self.notes)]
+        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
         """A table for ``\\usepackage{booktabs}``."""
-        blocks = [rows for rows in (self.rows, self.below) if rows]
+        places = "".join("r" if column.show else "l" for column in self.columns)
         lines = [r"\begin{table}"]
         lines += [rf"\caption{{{_latex(self.title)}}}"] if self.title else []
-        places = "".join("r" if column.show else "l" for column in self.columns)
         lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule"]
-        lines.append(_latex_row(self.head))
-        for rows in blocks:
-            lines += [r"\midrule", *map(_latex_row, self.texts(rows))]
-        lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [_latex(note) + r"\\" for note in self.notes]
+        blocks = [self.texts(rows) for rows in (self.rows, self.below) if rows]
+        for k, rows in enumerate([[self.head], *blocks]):
+            lines += [r"\midrule"] if k else []
+            lines += [" & ".join(map(_latex, row)) + r" \\" for row in rows]
+        lines.append(r"\bottomrule")
+        lines += [r"\end{tabular}", *(_latex(note) + r"\\" for note in self.notes)]
         return "\n".join([*lines, r"\end{table}", ""])
 
     def csv(self) -> str:
-        """Unrounded numbers; an estimate takes three columns: mean, low, high."""
-        rows = [*self.rows, *self.below]
-        head: list[str] = []
-        cells: list[Iterator[Sequence[Cell]]] = []
-        for k, column in enumerate(self.columns):
-            values = [row[k] for row in rows]
-            if any(isinstance(value, Estimate) for value in values):
-                head += [column.name, f"{column.name} low", f"{column.name} high"]
-                cells.append(map(_spread, values))
-            else:
-                head.append(column.name)
-                cells.append((value,) for value in values)
+        """Unrounded numbers; of an estimate, the mean alone."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        for parts in zip(*cells):
-            writer.writerow([_csv_cell(cell) for part in parts for cell in part])
+        writer.writerow(self.head)
+        for row in (*self.rows, *self.below):
+            writer.writerow(map(_csv, row))
         return file.getvalue()
 
 
@@ -244,20 +240,11 @@ def wide_console(console: Console | None = None) -> Console:
     return Console(file=console.file, width=200, no_color=True, highlight=False)
 
 
+count, seconds, rounded = "{:,.0f}".format, "{:,.1f}".format, "{:.2g}".format
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def rounded(value: float) -> str:
-    return f"{value:.2g}"
-
-
-def count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def seconds(value: float) -> str:
-    return f"{value:,.1f}"
 
 
 def prefixed(value: float) -> str:
@@ -273,10 +260,6 @@ def size(n_bytes: float) -> str:
         if n_bytes >= 2**power:
             return f"{n_bytes / 2**power:.1f} {unit}"
     return f"{n_bytes:.0f} B"
-
-
-def _markdown_row(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_markdown, texts))} |"
 
 
 def _markdown(text: str) -> str:
@@ -296,24 +279,13 @@ LATEX = {
 }
 
 
-def _latex_row(texts: Sequence[str]) -> str:
-    return " & ".join(map(_latex, texts)) + r" \\"
-
-
 def _latex(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
 
 
-def _spread(cell: Cell) -> Sequence[Cell]:
-    if not isinstance(cell, Estimate):
-        return cell, None, None
-    return cell.mean, *(cell.interval or (None, None))
-
-
-def _csv_cell(cell: Cell) -> str:
+def _csv(cell: Cell) -> str:
     """The value; words that a spreadsheet would take for a formula are quoted."""
-    if cell is None:
-        return ""
     if isinstance(cell, str):
         return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") else cell
-    return repr(cell) if isinstance(cell, float) else str(cell)
+    value = cell.mean if isinstance(cell, Estimate) else cell
+    return "" if value is None else repr(value)

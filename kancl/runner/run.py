@@ -292,12 +292,8 @@ def _size_as_trained(parts: Parts) -> Size:
 
 def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any]:
     """What came out; metrics that are undefined are None and say why."""
-    if recorder.score.higher_is_better:
-        scores = all_metrics(recorder.matrix, recorder.measurements)
-    else:
-        scores = summarise(recorder.matrix, recorder.score)
     return {
-        **scores,
+        **all_metrics(recorder.matrix, recorder.measurements, recorder.score),
         "n_iterations": recorder.iteration,
         "train_seconds": recorder.train_seconds,
         "eval_seconds": recorder.eval_seconds,

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from kancl.metrics.continual import summarise_curves
+from kancl.metrics.score import ACCURACY, RMSE, Score
 from kancl.metrics.score_matrix import summarise
-from kancl.runs.names import CURVE, LOSS
+from kancl.runs.names import CURVE, LOSS, RMSE_CURVE, TEST_RMSE
 
 
 class Measurement(NamedTuple):
@@ -49,11 +50,21 @@ def training_ends(measurements: Iterable[Measurement]) -> tuple[tuple[int, ...],
     return tuple(sorted(ends.values())), None in ends
 
 
-def all_metrics(matrix: Tensor, measurements: Sequence[Measurement]) -> dict[str, Any]:
-    """Metrics of the accuracy matrix and of the forgetting curves between its rows;
-    None where undefined, with the reason under ``"undefined"``.
+def score_of(measurements: Iterable[Measurement]) -> Score:
+    """What a run is judged by: RMSEs if any were measured, else accuracies."""
+    errors = any(m.name in (TEST_RMSE, RMSE_CURVE) for m in measurements)
+    return RMSE if errors else ACCURACY
+
+
+def all_metrics(
+    matrix: Tensor, measurements: Sequence[Measurement], score: Score = ACCURACY
+) -> dict[str, Any]:
+    """Metrics of the score matrix and, for accuracies, of the forgetting curves between
+    its rows; None where undefined, with the reason under ``"undefined"``.
     """
-    at_boundaries, curves = summarise(matrix), series_of(measurements, CURVE)
+    at_boundaries, curves = summarise(matrix, score), series_of(measurements, CURVE)
+    if not score.higher_is_better:
+        return at_boundaries
     ends = training_ends(measurements) if curves else ((), False)
     between = summarise_curves(curves, *ends)
     undefined = {**at_boundaries["undefined"], **between["undefined"]}

@@ -20,10 +20,16 @@ from torch import Tensor
 from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.continual import CONTINUAL_METRICS
-from kancl.metrics.score_matrix import METRICS, matrix_from_series
+from kancl.metrics.score_matrix import METRICS, RMSE_METRICS, matrix_from_series
 from kancl.runs import names
 from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
-from kancl.runs.measurements import Measurement, all_metrics, series_of, training_ends
+from kancl.runs.measurements import (
+    Measurement,
+    all_metrics,
+    score_of,
+    series_of,
+    training_ends,
+)
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
 """More than any run has: what says so is no run, and its matrix would fill the memory."""
@@ -124,7 +130,7 @@ def read_run(folder: Path) -> Run:
             return replace(run, problems=tuple(reason))
         measurements = read_measurements(folder)
         matrix = _recomputed(measurements, summary)
-        metrics = all_metrics(matrix, measurements)
+        metrics = all_metrics(matrix, measurements, score_of(measurements))
         run = replace(run, measurements=measurements, matrix=matrix, metrics=metrics)
         return replace(run, problems=tuple(_contradictions(run, matrix)))
     except Exception as error:  # a forged or torn file can raise any
@@ -214,13 +220,10 @@ def _count(text: str, most: int) -> int:
 def _recomputed(
     measurements: Sequence[Measurement], summary: Mapping[str, Any]
 ) -> Tensor:
-    if any(m.name == names.TEST_RMSE for m in measurements):
-        raise ValueError(
-            "a regression has no accuracies to report: see its summary.json"
-        )
-    series = series_of(measurements, names.TEST_ACCURACY)
+    name = f"test_{score_of(measurements).name}"
+    series = series_of(measurements, name)
     if not series:
-        raise ValueError("metrics.csv has no test_accuracy: nothing was evaluated")
+        raise ValueError(f"metrics.csv has no {name}: nothing was evaluated")
     n = max(len(series), int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")
@@ -230,15 +233,17 @@ def _recomputed(
 
 def _contradictions(run: Run, matrix: Tensor) -> Iterator[str]:
     """Say where the run's own account is not that of its raw series."""
+    score = score_of(run.measurements).name
+    file = names.matrix_file(score)
     try:
-        written = read_matrix(run.folder)
+        written = read_matrix(run.folder, score)
         if written.shape != matrix.shape or not torch.allclose(
             written, matrix, rtol=0, atol=1e-9, equal_nan=True
         ):
-            yield "accuracy_matrix.csv differs from the series in metrics.csv"
+            yield f"{file} differs from the series in metrics.csv"
     except FileNotFoundError:
-        yield "accuracy_matrix.csv is missing"
-    for key in (*METRICS, *CONTINUAL_METRICS):
+        yield f"{file} is missing"
+    for key in (*METRICS, *RMSE_METRICS, *CONTINUAL_METRICS):
         ours, theirs = run.metric(key), run.number(key)
         if key not in run.summary or ours is theirs is None:
             continue

@@ -1,14 +1,10 @@
-"""B-splines in torch: knots, bases, fitting. Functions on tensors, no state."""
+"""Splines in torch: grids as values, bases, sums, knot insertion, fitting."""
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
-from kancl.splines.choice import Implementation, check_implementation, spline_sum
-from kancl.splines.dense import anchored_basis, dense_spline_sum, grid_basis
-from kancl.splines.fitting import Refit, fit_coefficients, refit
-from kancl.splines.fused import (
-    fused_spline_sum,
-    takes_fused,
-    why_not_fused,
-)
+from kancl.splines.cpu import why_not_sparse
+from kancl.splines.fitting import Refit, fit_coefficients, moved_grid, refit
+from kancl.splines.gpu import why_not_fused
+from kancl.splines.grid import Grid
 from kancl.splines.insertion import (
     Insertion,
     cells_to_reach,
@@ -16,28 +12,45 @@ from kancl.splines.insertion import (
     insertion_matrix,
     refinement,
 )
-from kancl.splines.knots import adapted_knots, grid_ends, is_uniform, uniform_knots
-from kancl.splines.moving import moved_grid
-from kancl.splines.sparse import sparse_spline_sum, takes_sparse, why_not_sparse
-from kancl.splines.uniform import UniformGrid, second_moment, uniform_basis
+from kancl.splines.knots import (
+    adapted_knots,
+    ends_of,
+    grid_ends,
+    is_uniform,
+    uniform_knots,
+)
+from kancl.splines.sums import (
+    Implementation,
+    check_implementation,
+    dense_spline_sum,
+    fused_spline_sum,
+    sparse_spline_sum,
+)
+from kancl.splines.uniform import (
+    UniformGrid,
+    cardinal,
+    second_moment,
+    uniform_basis,
+)
 from kancl.splines.warp import quantile_warp, warped
 
 __all__ = [
+    "Grid",
     "Implementation",
     "Insertion",
     "Outside",
     "Refit",
     "UniformGrid",
     "adapted_knots",
-    "anchored_basis",
+    "cardinal",
     "cells_to_reach",
     "check_implementation",
     "check_outside",
     "cox_de_boor",
     "dense_spline_sum",
+    "ends_of",
     "fit_coefficients",
     "fused_spline_sum",
-    "grid_basis",
     "grid_ends",
     "growth",
     "insertion_matrix",
@@ -49,9 +62,6 @@ __all__ = [
     "second_moment",
     "sparse_spline_sum",
     "spline_basis",
-    "spline_sum",
-    "takes_fused",
-    "takes_sparse",
     "uniform_basis",
     "uniform_knots",
     "warped",

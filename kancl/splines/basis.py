@@ -5,10 +5,12 @@ layers use on grids that are not uniform, and the twin that the closed form in
 ``uniform.py`` is tested against.
 """
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kancl.splines.knots import grid_ends
 
@@ -36,8 +38,7 @@ def spline_basis(
         # Everything beyond the last knot is 0 as at it; keeps inf out of the sums.
         first, last = knots[..., 0], knots[..., -1]
         return cox_de_boor(torch.clamp(x, first, last), knots, degree)
-    low, high = grid_ends(knots, degree)
-    inside = nearest_inside(x, low, high)
+    inside = nearest_inside(x, *grid_ends(knots, degree))
     basis = cox_de_boor(inside, knots, degree, extend_ends=True)
     if outside == "linear":
         slope = basis_slope(inside.detach(), knots, degree)
@@ -54,6 +55,23 @@ def nearest_inside(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tens
     return torch.where(x < ends[0], ends[0], torch.where(x > ends[1], ends[1], x))
 
 
+def anchored_basis(
+    basis_at: Callable[[Tensor], Tensor], x: Tensor, anchor: Tensor | None
+) -> Tensor:
+    """``B_g(x) - B_g(anchor)``, exactly 0 where the input is the anchor.
+
+    Shape: ``(batch, in_features)``, ``(in_features,)`` -> as ``basis_at(x)``.
+    """
+    basis = basis_at(x)
+    if anchor is None:
+        return basis
+    anchor = anchor.to(x.dtype)
+    basis = basis - basis_at(anchor.unsqueeze(0))
+    # Not left to the subtraction: rounding may differ between batch sizes.
+    no_value = basis - basis.detach()  # 0, with the derivatives of the bases
+    return torch.where((x == anchor).unsqueeze(-1), no_value, basis)
+
+
 def cox_de_boor(
     x: Tensor, knots: Tensor, degree: int, extend_ends: bool = False
 ) -> Tensor:
@@ -66,7 +84,7 @@ def cox_de_boor(
     Args:
         extend_ends: the first and last cell of the grid reach to infinity, that is,
             their polynomials also serve at and beyond the ends.
-    Shape: as ``spline_basis``.
+    Shape: see ``spline_basis``.
     Source: de Boor, A Practical Guide to Splines, 1978, chapter X.
     """
     n_cells = knots.shape[-1] - 1
@@ -81,14 +99,13 @@ def cox_de_boor(
         stops = stops.masked_fill(cell == last, infinity)
     x = x.unsqueeze(-1)
     basis = ((x >= starts) & (x < stops)).to(x.dtype)  # (..., in_features, n_cells)
+    tiny = torch.finfo(x.dtype).tiny
     for k in range(1, degree + 1):
         span = knots[..., k:] - knots[..., :-k]  # t_{i+k} - t_i
-        inverse = torch.where(
-            span > 0, 1 / span.clamp(min=torch.finfo(x.dtype).tiny), 0
-        )
+        inverse = torch.where(span > 0, 1 / span.clamp(min=tiny), 0)
         rising = (x - knots[..., : -k - 1]) * inverse[..., :-1] * basis[..., :-1]
         falling = (knots[..., k + 1 :] - x) * inverse[..., 1:] * basis[..., 1:]
-        basis = rising + falling
+        basis = rising + falling  # (..., in_features, n_cells - k)
     return basis
 
 
@@ -97,11 +114,9 @@ def basis_slope(x: Tensor, knots: Tensor, degree: int) -> Tensor:
 
     ``B'_{i,d} = d (B_{i,d-1}/(t_{i+d}-t_i) - B_{i+1,d-1}/(t_{i+d+1}-t_{i+1}))``
 
-    Shape: as ``spline_basis``.
+    Shape: see ``spline_basis``.
     """
     lower = cox_de_boor(x, knots[..., 1:-1], degree - 1, extend_ends=True)
     span = knots[..., 1 + degree : -1] - knots[..., 1 : -1 - degree]
     scaled = degree * torch.where(span > 0, lower / span, 0)
-    return torch.nn.functional.pad(scaled, (1, 0)) - torch.nn.functional.pad(
-        scaled, (0, 1)
-    )
+    return pad(scaled, (1, 0)) - pad(scaled, (0, 1))

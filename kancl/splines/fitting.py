@@ -1,4 +1,4 @@
-"""Least-squares coefficients: of a curve, and of an old spline on new knots.
+"""Least-squares coefficients: of a curve, and of an old spline on moved knots.
 
 By normal equations with a tiny ridge, in float64: well defined where a basis saw no
 sample, and right on CUDA, where ``torch.linalg.lstsq`` fails for rank-deficient input
@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kancl.splines.grid import Grid
+from kancl.splines.knots import adapted_knots, grid_ends
+
 RIDGE = 1e-10  # of the mean diagonal
+TOLERANCE = 0.01  # largest change of a feature's functions, of their root mean square
+SHARES = 1.0, 0.5, 0.25, 0.125  # of the way that knots move, tried in turn
 
 
 def fit_coefficients(basis: Tensor, y: Tensor) -> Tensor:
@@ -22,9 +27,8 @@ def fit_coefficients(basis: Tensor, y: Tensor) -> Tensor:
     Shape: ``(in_features, n, n_basis)``, ``(in_features, n, out)`` ->
         ``(in_features, n_basis, out)``.
     """
-    basis_, y_ = basis.double(), y.double()
-    gram = basis_.transpose(1, 2) @ basis_
-    return _solve(gram, basis_.transpose(1, 2) @ y_).to(y.dtype)
+    transposed = basis.double().transpose(1, 2)
+    return _solve(transposed @ basis.double(), transposed @ y.double()).to(y.dtype)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Refit:
     once, scaled or not.
 
     Args:
-        matrix: of the map, ``(in_features, n_new, n_old)``.
+        matrix: the map itself, ``(in_features, n_new, n_old)``.
         residual, size: quadratic forms in the old coefficients, ``(in_features, n_old,
             n_old)``: mean square of the change that remains, and of the function.
     """
@@ -71,7 +75,7 @@ def refit(
     Args:
         old_basis, new_basis: ``(n, in_features)`` -> ``(n, in_features, n_basis)``.
         points: where the function is to be kept, ``(n, in_features)``.
-        weights: of the points, ``(n,)``.
+        weights: one for each point, ``(n,)``.
         chunk_size: points evaluated at a time.
     """
     new_new = new_old = old_old = points.new_zeros(())
@@ -87,6 +91,55 @@ def refit(
     mixed = back @ new_old
     residual = old_old - mixed - mixed.transpose(1, 2) + back @ new_new @ matrix
     return Refit(matrix, residual, old_old)
+
+
+def moved_grid(
+    x: Tensor, grid: Grid, coefficients: Tensor, uniform_share: float, margin: float
+) -> tuple[Tensor, Tensor]:
+    """Knots nearer to the data, and the map from old coefficients to those for them.
+
+    The aim are the knots of ``adapted_knots``. With as many coefficients as before a
+    spline on other knots can't be quite the same: each feature's knots go the whole way,
+    a half, a quarter, an eighth, or stay, the first that changes its functions by at most
+    ``TOLERANCE``, on the samples and all over the new grid alike. Features with samples
+    off the present grid go the whole way.
+
+    Args:
+        grid: the present one; the new knots come rounded to its dtype.
+        coefficients: in use on it.
+    Shape: ``(n, in_features)``, ``(out_features, in_features, n_basis)`` -> as the
+        knots, ``(in_features, n_basis, n_basis)``, both float64.
+    """
+    x, present = x.double(), grid.knots.double()
+    aim = adapted_knots(x, present, grid.degree, uniform_share, margin)
+    low, high = grid_ends(present, grid.degree)
+    off_grid = (x.amin(0) < low) | (x.amax(0) > high)
+    knots = present.clone()
+    matrix = torch.eye(coefficients.shape[-1], dtype=x.dtype, device=x.device)
+    matrix = matrix.repeat(len(knots), 1, 1)
+    todo = torch.ones_like(off_grid)
+    for share in SHARES:
+        # Rounded as the grid will be, so that the fit is to the knots in use.
+        tried = (present + share * (aim - present)).to(grid.knots.dtype)
+        fit = _fit(x, grid, Grid(tried, grid.degree, grid.outside))
+        fine = fit.relative_change(coefficients) <= TOLERANCE
+        accepted = todo & (fine | off_grid)
+        knots[accepted] = tried.double()[accepted]
+        matrix[accepted] = fit.matrix[accepted]
+        todo &= ~accepted
+        if not bool(todo.any()):
+            break
+    return knots, matrix
+
+
+def _fit(x: Tensor, old: Grid, new: Grid) -> Refit:
+    """From one grid to another, over samples and, equally, the whole new grid."""
+    share = torch.linspace(0, 1, 16 * new.size, device=x.device).to(x.dtype)
+    low, high = new.low.double(), new.high.double()
+    even = low + share.unsqueeze(1) * (high - low)  # (n_even, in_features)
+    weights = [torch.full_like(points[:, 0], 1 / len(points)) for points in (x, even)]
+    old = Grid(old.knots, old.degree, old.outside)  # an anchor is no matter here
+    return refit(old.basis, new.basis, torch.cat([x, even]), torch.cat(weights))
 
 
 def _solve(gram: Tensor, right: Tensor) -> Tensor:

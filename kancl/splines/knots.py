@@ -4,6 +4,8 @@ Throughout, ``knots`` is the extended vector of one feature, ``grid_size +
 2*degree + 1`` long; the grid proper is ``knots[degree] .. knots[-degree-1]``.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,22 +31,49 @@ def uniform_knots(
     return (low * (grid_size - step) + high * step) / grid_size
 
 
+def ends_of(
+    grid_range: Sequence[float] | Tensor, in_features: int
+) -> tuple[Tensor, Tensor]:
+    """Both ends of every input's grid, ``(in_features,)`` float64, on the CPU.
+
+    Args:
+        grid_range: one pair for all inputs, or ``(in_features, 2)``.
+    Raises: ValueError unless every pair increases and is finite.
+    """
+    ends = torch.as_tensor(grid_range, dtype=torch.float64, device="cpu")
+    if ends.shape not in ((2,), (in_features, 2)):
+        raise ValueError(
+            f"grid_range is a pair (low, high) or one per input ({in_features}, 2), "
+            f"got shape {tuple(ends.shape)}"
+        )
+    low, high = ends.expand(in_features, 2).unbind(1)
+    wrong = ~((low < high) & low.isfinite() & high.isfinite())
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        raise ValueError(
+            "grid_range must increase from one finite end to another, got "
+            f"({float(low[first])}, {float(high[first])})"
+        )
+    return low, high
+
+
 def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
     """First and last knot of the grid proper, one value per feature."""
     return knots[..., degree], knots[..., knots.shape[-1] - 1 - degree]
 
 
 def is_uniform(knots: Tensor, degree: int) -> bool:
-    """Whether all knots are equally spaced, up to the rounding of their dtype.
+    """Whether every feature's knots are equally spaced, up to their dtype's rounding.
 
     Reads values: on a GPU it waits for them.
     """
     low, high = grid_ends(knots.double(), degree)
     grid_size = knots.shape[-1] - 1 - 2 * degree
     expected = uniform_knots(low, high, grid_size, degree)
-    rounding = 8 * torch.finfo(knots.dtype).eps * knots.abs().amax().double()
-    increasing = bool((high > low).all())
-    return increasing and bool(((knots.double() - expected).abs() <= rounding).all())
+    largest = knots.abs().amax(-1, keepdim=True).double()  # of each feature
+    rounding = 8 * torch.finfo(knots.dtype).eps * largest
+    even = ((knots.double() - expected).abs() <= rounding).all()
+    return bool(even & (high > low).all())
 
 
 def adapted_knots(

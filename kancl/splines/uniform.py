@@ -1,14 +1,14 @@
 """B-spline bases on equally spaced knots, in closed form: the fast path.
 
-Every basis function is one cardinal B-spline ``M_d``, shifted. Of all of them only
-``degree + 1`` are not 0 at a point: the cell comes from ``floor``, the values from a
-sum of truncated powers of the *local* coordinate, at most ``(d+1)/2`` of them, so that
-nothing cancels however fine the grid.
+Every basis function is one cardinal B-spline ``M_d``, shifted. Only ``degree + 1`` of
+them are not 0 at a point: the cell comes from ``floor``, the values from a sum of
+truncated powers of the *local* coordinate, at most ``(d+1)/2`` of them, so that nothing
+cancels however fine the grid.
 """
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb, factorial
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kancl.splines.basis import Outside, nearest_inside
+from kancl.splines.basis import Outside, anchored_basis, nearest_inside
 
 MANY_VALUES = 2**13  # above, memory traffic costs more than calls of operators
 BLOCK = 2**15  # values at a time
@@ -29,8 +29,9 @@ class UniformGrid:
     Args:
         low, high: ends of the grid, ``(in_features,)``.
         size: intervals; ``size + degree`` bases.
-        outside: policy outside the grid, as for ``spline_basis``.
+        outside: policy outside the grid, see ``spline_basis``.
         anchor: where every basis is shifted to 0, ``(in_features,)``; ``None``: not.
+        constants: what kernels work out once for each grid.
     """
 
     low: Tensor
@@ -39,6 +40,16 @@ class UniformGrid:
     degree: int
     outside: Outside = "zero"
     anchor: Tensor | None = None
+    constants: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+
+def grid_basis(x: Tensor, grid: UniformGrid) -> Tensor:
+    """All bases of a grid at ``x``, less their values at its anchor.
+
+    Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
+    """
+    options = grid.low, grid.high, grid.size, grid.degree, grid.outside
+    return anchored_basis(lambda x: uniform_basis(x, *options), x, grid.anchor)
 
 
 def uniform_basis(
@@ -57,7 +68,7 @@ def uniform_basis(
 
     Args:
         low, high: ends of the grid, one value per feature.
-        outside: policy outside the grid, as for ``spline_basis``.
+        outside: policy outside the grid, see ``spline_basis``.
     Shape: ``(batch, in_features)`` -> ``(batch, in_features, grid_size + degree)``.
     """
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -70,8 +81,7 @@ def uniform_basis(
     inside = nearest_inside(position, 0, grid_size)
     basis = _evaluate(inside, grid_size, degree, 0, True, dtype)
     if outside == "linear":
-        ends = inside.detach()
-        slope = _evaluate(ends, grid_size, degree, 1, True, dtype)
+        slope = _evaluate(inside.detach(), grid_size, degree, 1, True, dtype)
         basis = basis + (position - inside).to(dtype).unsqueeze(-1) * slope
     return basis
 
@@ -83,8 +93,8 @@ def _evaluate(position: Tensor, *options: Any) -> Tensor:
         or (position.requires_grad and torch.is_grad_enabled())
         or torch._C._are_functorch_transforms_active()
     ):
-        found: Tensor = _DenseBasis.apply(position, *options)
-        return found
+        basis: Tensor = _DenseBasis.apply(position, *options)
+        return basis
     return _dense(position, *options)
 
 
@@ -150,7 +160,7 @@ def _dense(
     Shape: ``(batch, in_features)`` -> ``(batch, in_features, grid_size + degree)``.
     """
     n_basis = grid_size + degree
-    flat = position.reshape(-1)
+    flat = position.reshape(-1)  # (n_values,)
     basis = torch.zeros(flat.shape[0] * n_basis, dtype=dtype, device=position.device)
     options = grid_size, degree, derivative, closed
     if derivative > degree:
@@ -175,11 +185,11 @@ def _scatter_values(
     closed: bool,
 ) -> None:
     """Write the values that are not 0 into ``basis``, ``(n_values * n_basis,)``."""
+    n_values, device = position.shape[0], position.device
     n_basis = grid_size + degree
-    first = torch.arange(
-        0, position.shape[0] * n_basis, n_basis, device=position.device
-    )
-    if degree == 3 and derivative == 0 and _few_passes_suffice(position, grid_size):
+    first = torch.arange(0, n_values * n_basis, n_basis, device=device)
+    many = not torch.compiler.is_compiling() and n_values > MANY_VALUES
+    if many and degree == 3 and derivative == 0 and _on_grid(position, grid_size):
         column = position.long().clamp_(max=grid_size - 1)
         local = (position - column).to(basis.dtype)
         column += first
@@ -194,19 +204,16 @@ def _scatter_values(
     local = (position - cell).to(basis.dtype)
     column = cell.long().add_(first)
     # A value lives in bases cell + slot, slot = 0..degree.
-    slots = torch.arange(degree + 1, device=position.device).unsqueeze(1)
-    few = torch.compiler.is_compiling() or position.shape[0] <= MANY_VALUES
-    for some in [slots] if few else slots.split(1):
+    slots = torch.arange(degree + 1, device=device).unsqueeze(1)  # (degree + 1, 1)
+    for some in slots.split(1) if many else [slots]:
         centred = local + ((degree - 1) / 2 - some).to(local.dtype)
         values = cardinal(centred, degree, derivative)
         basis.scatter_(0, (column + some).view(-1), values.view(-1))
 
 
-def _few_passes_suffice(position: Tensor, grid_size: int) -> bool:
-    """Whether there are many values, none off the grid; not asked on a GPU, to wait."""
-    if torch.compiler.is_compiling() or position.device.type != "cpu":
-        return False
-    if position.shape[0] <= MANY_VALUES:
+def _on_grid(position: Tensor, grid_size: int) -> bool:
+    """Whether no value is off the grid; not asked on a GPU, to wait."""
+    if position.device.type != "cpu":
         return False
     low, high = position.aminmax()
     return bool(low >= 0) and bool(high <= grid_size)  # False for NaN

@@ -7,6 +7,7 @@ table look-up and nothing else.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Share of the samples with one and the same value from which on it is an atom.
 ATOM = 0.1
@@ -68,10 +69,10 @@ def quantile_warp(
     halves = counts / 2
     halves[:, 0], halves[:, -1] = counts[:, 0], counts[:, -1]
     mass = halves[:, :-1] + halves[:, 1:]  # (in_features, resolution)
-    whole = mass.sum(1, keepdim=True)
+    total = mass.sum(1, keepdim=True)
     even = torch.full_like(mass, 1 / resolution)
-    mass = torch.where(whole > 0, mass / whole.clamp(min=1), even)
+    mass = torch.where(total > 0, mass / total.clamp(min=1), even)
     mass = uniform_share * even + (1 - uniform_share) * mass
-    table = torch.nn.functional.pad(mass.cumsum(1), (1, 0)) * grid_size
+    table = pad(mass.cumsum(1), (1, 0)) * grid_size
     table[:, -1] = grid_size
     return table

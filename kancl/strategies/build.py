@@ -42,7 +42,7 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
         )
     ]
     bases = [member for member in members if isinstance(member, Base)] or [Base()]
-    own: list[Plugin] = [m for m in members if isinstance(m, Plugin)]
+    own = [member for member in members if not isinstance(member, Base)]
     if len(bases) > 1:
         names = " and ".join(type(base).template.__name__ for base in bases)
         raise ValueError(
@@ -112,15 +112,15 @@ def _in_order(plugins: Sequence[SupervisedPlugin]) -> list[SupervisedPlugin]:
 
 
 def _without_twins(
-    own: Sequence[Plugin], users: Sequence[SupervisedPlugin]
-) -> list[Plugin]:
+    own: Sequence[SupervisedPlugin], users: Sequence[SupervisedPlugin]
+) -> list[SupervisedPlugin]:
     """Leave out plugins without keys that are there already (lazy steps of the model)."""
     kinds = {type(plugin) for plugin in users}
     return [plugin for plugin in own if type(plugin) not in kinds]
 
 
 def _check_needs(
-    name: str, setup: TrainingSetup, base: Base, own: Sequence[Plugin]
+    name: str, setup: TrainingSetup, base: Base, own: Sequence[SupervisedPlugin]
 ) -> None:
     """Raises: ValueError for the first need that the set-up does not meet."""
     plugins = [p for p in setup.plugins if isinstance(p, Plugin)]
@@ -130,7 +130,7 @@ def _check_needs(
         "fixed_head": isinstance(setup.model, GrowingHead),
         "one_head": isinstance(setup.model, MultiHead),
         "fixed_grids": any(p.changes_grids for p in plugins),
-        "own_loss": any(p.stage in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
+        "own_loss": any(stage(p) in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
         "alone": "+" in GROUP.expanded(name),
     }
     for needs in (base.needs, *(plugin.needs for plugin in plugins)):

@@ -16,8 +16,7 @@ def test_everything_is_measured_that_a_cpu_can(tmp_path: Path) -> None:
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert not any(row["verdict"] for row in rows)  # targets are a GPU's
     not_run = [row["what"] for row in rows if row["result"].startswith("not run")]
-    assert len(not_run) == 3
-    assert all("CUDA" in what or "compile" in what for what in not_run)
+    assert not_run == ["graphs", "compiled", "streams"]
     words = " ".join(row["what"] for row in rows)
     for what in ("fastest KAN (dense) / equal MLP", "10 seeds by vmap", "Split MNIST"):
         assert what in words
@@ -44,5 +43,5 @@ def test_what_breaks_is_a_failed_row_and_the_rest_goes_on(
     tables = list(bench_device(device="cpu", small=True, only=["steps", "vmap"]))
     assert [rows[0]["verdict"] for rows in tables] == ["", "", "FAIL", ""]
     assert tables[2][0]["result"] == "RuntimeError: out of memory"
-    assert device._at_most("cuda", "b", 3.0, " s", 2.0)["verdict"] == "FAIL"
-    assert device._at_most("cpu", "b", 3.0, " s", 2.0)["verdict"] == ""
+    assert device._at_most("cuda", "b", 3.0, 2.0)["verdict"] == "FAIL"
+    assert device._at_most("cpu", "b", 3.0, 2.0)["verdict"] == ""

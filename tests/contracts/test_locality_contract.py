@@ -29,7 +29,7 @@ from avalanche.core import SupervisedPlugin
 
 from kancl.benchmarks import split_mnist
 from kancl.metrics.locality import Occupancy, leak, output_drift
-from kancl.models import MODELS, trains_lazily
+from kancl.models import MODELS
 from kancl.models.grid_changes import grow, refine
 from kancl.models.heads import with_head
 from kancl.models.inspect import (
@@ -40,7 +40,7 @@ from kancl.models.inspect import (
 )
 from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import TrainingSetup, build
 
 CLAUSES = {"L1", "L2", "L3", "L4", "L5", "L6", "L7"}
 KEPT = {
@@ -111,7 +111,7 @@ def trained(model, benchmark, images, optimizer="sgd", strategy="naive", **optio
         experience moved in the second.
     """
     net = with_head(network(model), "single", 5)
-    spy, lazy = Spy(), trains_lazily(model)
+    spy, lazy = Spy(), getattr(net.network, "lazy", False)
     setup = TrainingSetup(
         net,
         OPTIMIZERS[optimizer.removeprefix("plain_")](
@@ -119,12 +119,11 @@ def trained(model, benchmark, images, optimizer="sgd", strategy="naive", **optio
         ),
         batch_size=BATCH,
         plugins=[LazyStepsPlugin()] if lazy else [],
-        reset_optimizer=lazy,
     )
     options = {**OPTIONS.get(strategy, {}), **options}
     if model == "kan" and "gram" in strategy:
         options["structure"] = "blocks"  # 7,056 features: a matrix of 200 MB
-    made = STRATEGIES[strategy](setup, **options)
+    made = build(strategy, setup, **options)
     made.plugins.append(spy)
     outputs = []
     for experience in benchmark.train_stream:

@@ -267,7 +267,7 @@ def test_an_input_grid_of_quantiles_leaves_the_background_out() -> None:
     assert layer.uniform  # the fast paths go on
     ends = torch.tensor([[0.0] * 3, [1.0] * 3])
     assert layer.off_grid_share(ends) == 0
-    cells = torch.histc(layer._on_grid(x)[0][:, 1].float(), 8, 0, 8)
+    cells = torch.histc(layer.spline_grid.position(x)[:, 1].float(), 8, 0, 8)
     assert cells.min() > 0.5 * len(x) / 8  # of the uniform grid half would be empty
     slow = kan(3, 2, hidden=(4,), grid_size=8, implementation="reference")
     slow.load_state_dict(network.state_dict())  # which carries the warp

@@ -6,12 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from kancl.reporting.comparison import (
-    comparison_markdown,
-    comparison_table,
-    show_comparison,
-    show_run,
-)
+from kancl.reporting.comparison import comparison_table, run_table
 
 
 def _summary(model="kan", strategy="naive", seed=0, status="completed", **changes):
@@ -35,8 +30,12 @@ def _summary(model="kan", strategy="naive", seed=0, status="completed", **change
 
 def _print(summaries, **console):
     file = io.StringIO()
-    show_comparison(summaries, Console(file=file, **console))
+    comparison_table(summaries).show(Console(file=file, **console))
     return file.getvalue()
+
+
+def comparison_markdown(summaries):
+    return comparison_table(summaries).markdown()
 
 
 def _rows(text):
@@ -135,6 +134,24 @@ def test_every_kind_of_kan_is_compared():
     assert names[-2:] == ["KAN - MLP", "kan_local - MLP"]
 
 
+def test_a_model_of_ones_own_is_compared_with_the_mlp_or_is_the_reference_of_the_kan():
+    runs = [_summary("kan"), _summary("mine"), _summary("mlp"), _summary("yours")]
+    names = [row["model"] for row in _rows(comparison_markdown(runs))]
+    assert names[-3:] == ["KAN - MLP", "mine - MLP", "yours - MLP"]
+    names = [row["model"] for row in _rows(comparison_markdown(runs[:2]))]
+    assert names[-1] == "KAN - mine"
+
+
+def test_errors_stand_where_a_regression_has_no_accuracies():
+    errors = {"average_rmse": 0.125, "learning_rmse": 0.01, "average_accuracy": None}
+    runs = [_summary(m, **errors) for m in ["kan", "mlp"]]
+    for run in runs:
+        del run["average_accuracy"], run["forgetting"]
+    kan, _, difference = _rows(comparison_markdown(runs))
+    assert kan["average RMSE"] == "0.12" and difference["learning RMSE"] == "+0"
+    assert "average accuracy %" not in kan
+
+
 def test_scenarios_are_never_mixed():
     runs = [*PAIR, _summary(scenario="permuted_mnist-domain", average_accuracy=0.8)]
     rows = _rows(comparison_markdown(runs))
@@ -179,7 +196,7 @@ def test_where_there_is_no_terminal_it_is_plain_and_whole():
 def test_one_run_shows_its_status_and_reasons():
     file = io.StringIO()
     summary = _summary(forgetting=None, undefined={"forgetting": "a single experience"})
-    show_run(summary, Console(file=file))
+    run_table(summary).show(Console(file=file))
     text = file.getvalue()
     assert "completed" in text
     assert "n/a (a single experience)" in text
@@ -198,7 +215,7 @@ def test_every_cost_that_was_recorded_is_in_the_table():
     assert row["training FLOPs"] == "153 G"
     assert row["iterations / second"] == "72"
     assert row["peak memory"] == "3.0 GiB"
-    assert row["held by strategy"] == "1.5 KiB"
+    assert row["strategy memory"] == "1.5 KiB"
     text = _print([_summary(**cost)], force_terminal=True, width=80)
     plain = re.sub(r"\x1b\[[\d;]*m", "", text)
     assert max(len(line) for line in plain.splitlines()) <= 80

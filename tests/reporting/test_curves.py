@@ -25,10 +25,10 @@ def _measurements(jointly=False):
         yield Measurement(iteration, 0, "test_accuracy", 0.77)
 
 
-def test_curves_and_borders_are_read_off_measurements():
+def test_curves_and_boundaries_are_read_off_measurements():
     curves = Curves.from_measurements(_measurements(), "kan-naive")
     assert curves.points[0] == ((0, 0.5), (10, 0.9), (20, 1.0), (30, 0.6), (40, 0.2))
-    assert curves.borders == (20, 40)
+    assert curves.boundaries == (20, 40)
     assert (curves.n_experiences, curves.last_iteration) == (2, 40)
     assert [curves.starts(k) for k in (0, 1)] == [0, 20]
 
@@ -54,7 +54,7 @@ def test_trained_jointly_everything_is_seen_from_the_start():
 def test_a_run_stopped_early_leaves_the_rest_unseen():
     rows = [m for m in _measurements() if m.iteration <= 10]
     curves = Curves.from_measurements(rows, "x")
-    assert curves.borders == (10,)
+    assert curves.boundaries == (10,)
     assert curves.starts(1) == 10  # as far as the rows tell
 
 
@@ -72,7 +72,7 @@ def _seed(*finals):
 def test_the_mean_over_seeds_has_the_t_interval_as_its_band():
     finals = [0.5, 0.55, 0.6]
     mean = mean_curves([_seed(final) for final in finals], "kan-naive")
-    assert (mean.label, mean.n_seeds, mean.borders) == ("kan-naive", 3, (20, 40))
+    assert (mean.label, mean.n_seeds, mean.boundaries) == ("kan-naive", 3, (20, 40))
     (line,) = mean.points
     assert line == ((0, pytest.approx(0.2)), (20, pytest.approx(0.55)), line[2])
     low, high = stats.ttest_1samp(finals, 0).confidence_interval(0.95)

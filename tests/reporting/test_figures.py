@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from kancl.metrics.score import RMSE
 from kancl.models import KAN
 from kancl.reporting import figures
 from kancl.reporting.colours import EXPERIENCES, experience_colour
@@ -17,9 +18,9 @@ from kancl.reporting.curves import Curves
 RUN = Curves(
     "kan-naive",
     (((0, 0.1), (10, 0.9), (20, 0.3)), ((0, 0.2), (10, 0.0), (20, 0.8))),
-    borders=(10, 20),
+    boundaries=(10, 20),
 )
-JOINT = Curves("kan-joint", RUN.points, borders=(20,), trains_jointly=True)
+JOINT = Curves("kan-joint", RUN.points, boundaries=(20,), trains_jointly=True)
 
 
 def _lines(axes, colour):
@@ -40,7 +41,7 @@ def test_every_experience_is_a_line_of_its_own_colour_faint_before_its_training(
     assert strong == [(0, 0.1), (10, 0.9), (20, 0.3)]
 
 
-def test_borders_stand_where_an_experience_ends():
+def test_boundaries_stand_where_an_experience_ends():
     axes = figures.forgetting_curves([RUN]).axes[0]
     upright = [line for line in axes.lines if list(line.get_xdata()) == [10, 10]]
     assert len(upright) == 1
@@ -51,6 +52,16 @@ def test_runs_stand_side_by_side_on_one_scale():
     left, right = figure.axes
     assert [left.get_title(), right.get_title()] == ["kan-naive", "kan-joint"]
     assert left.get_ylim() == right.get_ylim()
+
+
+def test_errors_of_all_runs_share_a_scale_from_0_that_holds_them_all():
+    small = Curves("kan", (((0, 0.2), (10, 0.1)),), (10,), score=RMSE)
+    large = Curves("mlp", (((0, 0.2), (10, 0.9)),), (10,), score=RMSE)
+    left, right = figures.forgetting_curves([small, large]).axes
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylim()[0] == 0 and left.get_ylim()[1] > 0.9
+    assert left.get_ylabel() == "RMSE on each experience"
+    assert "mean of\nseen: 0.9" in [text.get_text() for text in right.texts]
 
 
 def test_the_mean_on_the_seen_is_written_out():
@@ -65,7 +76,7 @@ def test_no_runs_are_refused():
 
 def test_the_matrix_shows_its_numbers_and_leaves_gaps_blank():
     matrix = torch.tensor([[0.1, 0.2], [0.99, 0.004], [float("nan"), 0.5]])
-    axes = figures.accuracy_matrix(matrix.double(), "kan").axes[0]
+    axes = figures.score_matrix(matrix.double(), "kan").axes[0]
     shown = {t.get_position(): t.get_text() for t in axes.texts}
     assert shown == {
         (0, 0): "10",
@@ -107,7 +118,7 @@ def test_all_numbers_of_experiences_can_be_drawn(n, tmp_path):
     points = tuple(((0, 0.1), (10 * n, 0.5)) for _ in range(n))
     run = Curves("kan", points, tuple(range(10, 10 * n + 1, 10)))
     figures.forgetting_curves([run]).savefig(tmp_path / "curves.png")
-    figures.accuracy_matrix(torch.rand(n + 1, n)).savefig(tmp_path / "matrix.png")
+    figures.score_matrix(torch.rand(n + 1, n)).savefig(tmp_path / "matrix.png")
     for name in ["curves", "matrix"]:
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
@@ -128,7 +139,7 @@ def test_drawing_touches_no_global_state():
     if "matplotlib.pyplot" in sys.modules:
         n_open = len(sys.modules["matplotlib.pyplot"].get_fignums())
     assert isinstance(figures.forgetting_curves([RUN]), Figure)
-    figures.as_pixels(figures.accuracy_matrix(torch.rand(3, 2)))
+    figures.as_pixels(figures.score_matrix(torch.rand(3, 2)))
     assert dict(matplotlib.rcParams) == before
     if n_open is not None:
         assert len(sys.modules["matplotlib.pyplot"].get_fignums()) == n_open
@@ -141,7 +152,7 @@ def test_colours_are_fixed_and_distinct():
 
 def test_the_mean_over_seeds_has_a_band_from_each_experiences_start():
     bands = (((0, 0.0, 0.2), (10, 0.8, 1.0), (20, 0.2, 0.4)),) * 2
-    run = Curves("kan-naive", RUN.points, RUN.borders, n_seeds=5, bands=bands)
+    run = Curves("kan-naive", RUN.points, RUN.boundaries, n_seeds=5, bands=bands)
     axes = figures.forgetting_curves([run]).axes[0]
     assert axes.get_title() == "kan-naive, 5 seeds"
     spans = [
@@ -156,7 +167,7 @@ def test_the_mean_over_seeds_has_a_band_from_each_experiences_start():
 def test_the_spread_over_seeds_stands_below_the_mean():
     matrix = torch.tensor([[0.1], [0.9]], dtype=torch.float64)
     spread = torch.tensor([[0.02], [0.03]], dtype=torch.float64)
-    figure = figures.accuracy_matrix(matrix, "kan-naive", spread)
+    figure = figures.score_matrix(matrix, "kan-naive", spread)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["10", "± 2", "90", "± 3"]
     assert "± sd" in figure.axes[0].get_title()

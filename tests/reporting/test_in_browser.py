@@ -42,7 +42,7 @@ def test_both_models_curves_are_what_is_seen_first(log_dir):
         left, right = boxes
         assert left["top"] == right["top"] < 300  # side by side, without scrolling
         colours = _wait_for_lines(page)
-    assert colours >= 5  # a colour per experience and one for the borders
+    assert colours >= 5  # a colour per experience and one for the boundaries
 
 
 def _wait_for_lines(page):

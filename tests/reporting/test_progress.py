@@ -86,7 +86,7 @@ def test_the_longest_line_fits_80_columns(jointly):
     )
     recorder.borders, recorder.n_trained = list(range(9)), 9
     recorder.iteration, bar._epoch, bar._loss = 50_000, 10, 0.12345
-    bar._accuracy, bar._best = dict.fromkeys(range(10), 0.0), dict.fromkeys(
+    bar._scores, bar._best = dict.fromkeys(range(10), 0.0), dict.fromkeys(
         range(10), 1.0
     )
     bar._live.tasks[0].start_time = bar._live.get_time() - 40

@@ -24,9 +24,9 @@ from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
+from kancl.reporting.tags import TAGS
 from kancl.reporting.tensorboard import (
     PULSE,
-    TAGS,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,
@@ -103,8 +103,8 @@ def test_every_curve_is_a_run_of_its_own_under_one_tag(folder, recorder):
         assert (steps, values) == recorder.series(CURVE, experience)
 
 
-def test_borders_go_straight_up_and_down_where_an_experience_ends(folder, recorder):
-    steps, heights = scalars(read(folder / "borders"), TAG)
+def test_boundaries_go_straight_up_and_down_where_an_experience_ends(folder, recorder):
+    steps, heights = scalars(read(folder / "boundaries"), TAG)
     n = len(PULSE)
     assert recorder.borders == [8, 16, 24, 32, 40]
     assert steps == [b for b in [8, 16, 24, 32] for _ in range(n)]  # none at the end
@@ -224,7 +224,7 @@ def test_a_card_says_what_the_run_is_and_what_every_tag_means(main):
 
 def test_every_tag_written_is_documented(folder, main):
     written = set()
-    for part in [main, read(folder / "experience_1"), read(folder / "borders")]:
+    for part in [main, read(folder / "experience_1"), read(folder / "boundaries")]:
         for kind in ["scalars", "images", "histograms"]:
             written |= set(part.Tags()[kind])
     for tag in written:
@@ -273,7 +273,7 @@ def test_a_jointly_trained_run_has_curves_and_no_forgetting(tmp_path):
     assert "forgetting/forgetting" not in tags and "final/forgetting" not in tags
     assert "final/average_accuracy" in tags
     assert read(tmp_path / "experience_2").Tags()["scalars"]
-    assert not (tmp_path / "borders").exists()
+    assert not (tmp_path / "boundaries").exists()
 
 
 def test_validation_shares_the_training_charts_as_a_run_of_its_own(tmp_path):

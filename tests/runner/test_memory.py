@@ -5,17 +5,16 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
-from avalanche.training.templates import SupervisedTemplate
 
+from kancl.plugins import Plugin, TrainingSetup
 from kancl.runner.memory import is_out_of_memory
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]
 Plant = Callable[[Callable[[], object]], None]
@@ -27,13 +26,12 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
     def planted(work: Callable[[], object]) -> None:
         class Planted(SupervisedPlugin):
+            """Do the work after each step."""
+
             def after_update(self, strategy: Any, **kwargs: Any) -> None:
                 work()
 
-        def naive(setup: TrainingSetup) -> SupervisedTemplate:
-            return setup.build(plugins=[Planted()])
-
-        monkeypatch.setitem(STRATEGIES, "naive", naive)
+        monkeypatch.setitem(STRATEGIES, "naive", [*STRATEGIES["naive"], Planted])
 
     return planted
 
@@ -71,14 +69,14 @@ def test_no_run_stays_in_memory(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     made: list[weakref.ref[torch.nn.Module]] = []
-    build = STRATEGIES[strategy]
 
-    @wraps(build)  # its keys are read off its signature
-    def noting(setup: TrainingSetup, **options: Any) -> SupervisedTemplate:
-        made.append(weakref.ref(setup.model))
-        return build(setup, **options)
+    class Noting(Plugin):
+        """Note the network."""
 
-    monkeypatch.setitem(STRATEGIES, strategy, noting)
+        def prepare(self, setup: TrainingSetup) -> None:
+            made.append(weakref.ref(setup.model))
+
+    monkeypatch.setitem(STRATEGIES, strategy, [*STRATEGIES[strategy], Noting])
     for seed in range(2):
         make_run(f"strategy={strategy}", f"seed={seed}", "model=kan_local")
     gc.collect()

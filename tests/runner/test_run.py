@@ -8,19 +8,18 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
-from avalanche.training.templates import SupervisedTemplate
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kancl.runner import execute, read_request, run, run_folder
 from kancl.runner.build import build_benchmark
 from kancl.runs.provenance import environment
-from kancl.strategies import STRATEGIES, TrainingSetup
+from kancl.strategies import GROUP, STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]
 BYTES = ("accuracy_matrix.csv", "metrics.csv", "model.pt", "config.yaml")
@@ -134,9 +133,12 @@ def test_deterministic_algorithms_are_asked_for_by_run(
 class _Witness(SupervisedPlugin):
     """Remembers which images and labels were trained on, in order."""
 
+    made: ClassVar[list[_Witness]] = []
+
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[torch.Tensor] = []
+        self.made.append(self)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         places = torch.arange(784.0)  # a sum alone would not see a permutation
@@ -147,15 +149,10 @@ class _Witness(SupervisedPlugin):
 
 @pytest.fixture
 def witnesses() -> Iterator[list[_Witness]]:
-    made: list[_Witness] = []
     naive = STRATEGIES["naive"]
-
-    def witnessed(setup: TrainingSetup) -> SupervisedTemplate:
-        made.append(_Witness())
-        return setup.build(plugins=[made[-1]])
-
-    STRATEGIES["naive"] = witnessed
-    yield made
+    STRATEGIES["naive"] = [*naive, _Witness]
+    _Witness.made.clear()
+    yield _Witness.made
     STRATEGIES["naive"] = naive
 
 
@@ -209,15 +206,14 @@ def test_a_diverged_run_is_marked_and_made_again(make_run: MakeRun) -> None:
 
 
 def test_a_failed_run_keeps_its_traceback(make_run: MakeRun) -> None:
-    def broken(setup: TrainingSetup) -> SupervisedTemplate:
-        class Broken(SupervisedPlugin):
-            def after_update(self, strategy: Any, **kwargs: Any) -> None:
-                raise RuntimeError("the plugin broke")
+    class Broken(SupervisedPlugin):
+        """Break at the first step."""
 
-        return setup.build(plugins=[Broken()])
+        def after_update(self, strategy: Any, **kwargs: Any) -> None:
+            raise RuntimeError("the plugin broke")
 
     naive = STRATEGIES["naive"]
-    STRATEGIES["naive"] = broken
+    STRATEGIES["naive"] = [*naive, Broken]
     try:
         summary, folder = make_run()
     finally:
@@ -325,7 +321,10 @@ def test_environment_tells_no_names() -> None:
     assert not any("/" in str(value) for value in found.values())
 
 
-@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "der"])
+ON_SPLINES = "spline_bayes lazy freeze_base hard_mask drift_penalty grow_grids".split()
+
+
+@pytest.mark.parametrize("strategy", [s for s in GROUP.names if s != "der"])
 def test_every_strategy_runs_with_a_head_per_experience(
     make_run: MakeRun, strategy: str
 ) -> None:
@@ -334,7 +333,7 @@ def test_every_strategy_runs_with_a_head_per_experience(
         f"strategy={strategy}",
         "scenario.incremental=task",
         "scenario.n_experiences=2",
-        "model=" + ("kan" if strategy == "spline_bayes" else "mlp"),
+        "model=" + ("kan" if strategy in ON_SPLINES else "mlp"),
         "evaluation.samples=0",
     )
     assert summary["status"] == "completed", summary
@@ -397,8 +396,8 @@ def test_a_run_tells_what_its_mask_leaves_free_and_how_its_grids_grow(
         "model=kan_local",
         "model.hidden_control=none",
         "model.hidden_range=[-0.001,0.001]",
-        "locality.hard_mask=true",
-        "locality.grow_off_grid=0.001",
+        "strategy=grow_grids+hard_mask",
+        "strategy.off_grid=0.001",
         "tensorboard=numbers",
     )
     with (folder / "metrics.csv").open(newline="") as file:

@@ -1,18 +1,17 @@
 """A report of run folders: what they show, how sure it is, and what it cost."""
 
-from kancl.reporting.report.tensorboard import OVER_SEEDS, write_over_seeds
+from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.tuning import Tuning, find_tunings
-from kancl.reporting.report.variants import Benchmark, Side, benchmarks
+from kancl.reporting.report.variants import Benchmark, Variant, benchmarks
 from kancl.reporting.report.verdicts import Comparison, compare, headline
 from kancl.reporting.report.write import Report, write_report
 
 __all__ = [
-    "OVER_SEEDS",
     "Benchmark",
     "Comparison",
     "Report",
-    "Side",
     "Tuning",
+    "Variant",
     "benchmarks",
     "compare",
     "find_tunings",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
 from statistics import fmean
 from typing import Any
 
@@ -13,143 +15,174 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from kancl.metrics.statistics import Interval, t_interval
+from kancl.metrics.statistics import t_interval
 from kancl.reporting.colours import FAINT, INK, KAN, model_colours
-from kancl.reporting.comparison import model_title
-from kancl.reporting.figures import quiet
-from kancl.reporting.report.variants import Benchmark, Side
-from kancl.reporting.report.verdicts import COMPARED, Comparison
+from kancl.reporting.figures import (
+    CENTRED,
+    despine,
+    forgetting_curves,
+    label_axes,
+    new_figure,
+    score_matrix,
+)
+from kancl.reporting.measures import COMPARED, ERRORS, METRICS
+from kancl.reporting.pairing import model_title, pair_title
+from kancl.reporting.report.variants import Benchmark, Variant
+from kancl.reporting.report.verdicts import Comparison
+from kancl.reporting.table import UNDEFINED
 
 MARKERS = "osD^vP*Xphd<>8H"
-WAYS = {
-    "forgetting": "← KAN forgets less  |  more →",
-    "learning_accuracy": "← KAN learns less  |  more →",
-    "average_accuracy": "← KAN ends lower  |  higher →",
-}
 PAGE = "#FEFEFE"
 """Stands for the page's background."""
 
 
 def differences(comparisons: Sequence[Comparison]) -> Figure:
-    """KAN - MLP with its 95 % interval, a row per pair, a panel per metric.
+    """Each difference with its 95 % interval, a row per pair, a panel per metric.
 
     Seeds are drawn faint. Filled: the verdict's tests show a difference.
     """
-    n = len(comparisons)
-    figure = Figure(figsize=(9.6, 0.95 + 0.34 * n), layout="constrained", dpi=150)
-    panels = figure.subplots(1, len(COMPARED), sharey=True, squeeze=False)[0]
-    for axes, (metric, title) in zip(panels, COMPARED.items()):
+    n, metrics = len(comparisons), list(comparisons[0].differences)
+    names = {model_title(c.compared.model) for c in comparisons}
+    name = f"{names.pop()} " if len(names) == 1 else ""
+    figure = new_figure(9.6, 0.95 + 0.34 * n)
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    ways = [("forgets", "less", "more"), ("learns", "less", "more")]
+    ways.append(("ends", "lower", "higher"))
+    for axes, metric, (verb, *ends) in zip(panels, metrics, ways):
+        if verb == "learns" and metric in ERRORS:
+            ends.reverse()
         axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
         for row, comparison in enumerate(comparisons):
             _difference(axes, comparison, metric, row)
-        axes.set_title(title, fontsize=10, fontweight="bold", color=INK)
-        axes.set_xlabel(f"points\n{WAYS[metric]}", fontsize=8, color=INK)
-        reach = max(max(map(abs, axes.get_xlim())), 1.0)
+        way = f"← {name}{verb} {ends[0]}  |  {ends[1]} →"
+        label_axes(axes, f"{_unit(metric)}\n{way}", size=8)
+        style: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "color": INK}
+        axes.set_title(METRICS[metric].words, **style)
+        least = 0.0 if metric in ERRORS else 1.0
+        reach = max(*map(abs, axes.get_xlim()), least)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(n - 0.4, -0.6)
-        quiet(axes)
+        despine(axes)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    kinds = {c.title for c in comparisons}
-    names = [c.strategy if len(kinds) == 1 else _row(c) for c in comparisons]
-    panels[0].set_yticks(range(n), list(map(plain, names)), fontsize=9, color=INK)
+    several = len({c.title for c in comparisons}) > 1
+    rows = [_row(c) if several else c.strategy for c in comparisons]
+    panels[0].set_yticks(range(n), list(map(plain, rows)), fontsize=9, color=INK)
     return figure
 
 
+def _scale(metric: str) -> int:
+    """Shares are drawn in percent."""
+    return 100 if METRICS[metric].unit == "%" else 1
+
+
+def _unit(metric: str) -> str:
+    return "points" if METRICS[metric].unit == "%" else "RMSE"
+
+
 def _difference(axes: Axes, comparison: Comparison, metric: str, row: int) -> None:
-    difference = comparison.differences[metric]
+    difference, scale = comparison.differences[metric], _scale(metric)
     if difference is None:
-        axes.text(0, row, "n/a", ha="center", va="center", fontsize=8, color=INK)
+        axes.text(0, row, UNDEFINED, fontsize=8, color=INK, **CENTRED)
         return
-    shown = comparison.finding(metric) in ("lower", "higher")
+    shown = comparison.is_shown(metric)
     colour = KAN if shown else FAINT
-    seeds = [100 * value for value in difference.values]
+    seeds = [scale * value for value in difference.values]
     axes.plot(seeds, [row] * len(seeds), "|", color=colour, alpha=0.5, markersize=9)
     if difference.interval is not None:
-        low, high = (100 * end for end in difference.interval)
-        axes.plot([low, high], [row, row], color=colour, linewidth=2.2)
-    face = colour if shown else PAGE
-    style: dict[str, Any] = {
-        "markerfacecolor": face,
-        "markeredgecolor": colour,
-        "markersize": 6.5,
-    }
-    axes.plot([100 * difference.mean], [row], "o", zorder=4, **style)
+        ends = [scale * end for end in difference.interval]
+        axes.plot(ends, [row, row], color=colour, linewidth=2.2)
+    style: dict[str, Any] = {"markeredgecolor": colour, "markersize": 6.5, "zorder": 4}
+    style["markerfacecolor"] = colour if shown else PAGE
+    axes.plot([scale * difference.mean], [row], "o", **style)
 
 
-def _row(comparison: Comparison) -> str:
-    sides = f"{model_title(comparison.kan.model)} - {model_title(comparison.mlp.model)}"
-    variant = comparison.kan.variant or comparison.mlp.variant
-    name = f"{sides}, {comparison.strategy}"
-    return f"{name} ({variant[:30]})" if variant else name
+def _row(c: Comparison) -> str:
+    name = f"{pair_title(*c.both)}, {c.strategy}"
+    words = c.compared.distinction or c.reference.distinction
+    return f"{name} ({words[:30]})" if words else name
 
 
 def stability_plasticity(benchmark: Benchmark) -> Figure | None:
-    """Forgetting against learning accuracy: the upper right corner is where to be.
+    """What was lost against what was learned: the upper right corner is where to be.
 
     Small: seeds; large: their mean with 95 % intervals both ways. None where forgetting
     is undefined.
     """
-    sides = [side for side in benchmark.sides if _both(side)]
-    if not sides:
+    lost, learned, _ = COMPARED[benchmark.score.name]
+    pairs = [(v, _both(v, learned, lost)) for v in benchmark.variants]
+    measured = [(variant, seeds) for variant, seeds in pairs if seeds]
+    if not measured:
         return None
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=150)
+    figure = new_figure(6.4, 4.2)
     axes = figure.subplots()
-    strategies = list(dict.fromkeys(side.strategy for side in sides))
-    colours = model_colours(side.model for side in sides)
-    for side in sides:
-        colour = colours[side.model]
-        marker = MARKERS[strategies.index(side.strategy) % len(MARKERS)]
-        seeds = _both(side)
-        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": ""}
-        x, y = [100 * a for a, _ in seeds], [100 * b for _, b in seeds]
+    strategies = list(dict.fromkeys(v.strategy for v, _ in measured))
+    markers = {s: MARKERS[k % len(MARKERS)] for k, s in enumerate(strategies)}
+    colours = model_colours(v.model for v, _ in measured)
+    for variant, seeds in measured:
+        colour = colours[variant.model]
+        style: dict[str, Any] = {"color": colour, "linestyle": ""}
+        style["marker"] = markers[variant.strategy]
+        x, y = ([_scale(lost) * value for value in values] for values in zip(*seeds))
         axes.plot(x, y, markersize=4, alpha=0.3, markeredgewidth=0, **style)
         centre = fmean(x), fmean(y)
-        for values, across in ((x, True), (y, False)):
-            interval = t_interval(values)
-            if interval is not None:
-                axes.plot(*_bar(interval, centre, across), color=colour, linewidth=1)
+        across, up = t_interval(x), t_interval(y)
+        if across is not None and up is not None:
+            axes.plot(across, [centre[1]] * 2, color=colour, linewidth=1)
+            axes.plot([centre[0]] * 2, up, color=colour, linewidth=1)
         axes.plot(*[[c] for c in centre], markersize=9, zorder=4, **style)
     axes.invert_yaxis()
-    axes.set_xlabel("learning accuracy, %  (plasticity →)", fontsize=9, color=INK)
-    axes.set_ylabel("forgetting, %  (stability ↑)", fontsize=9, color=INK)
+    if learned in ERRORS:
+        axes.invert_xaxis()
+    x_name, y_name = (METRICS[m].name.replace(" %", ", %") for m in (learned, lost))
+    label_axes(axes, f"{x_name}  (plasticity →)", f"{y_name}  (stability ↑)", size=9)
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     handles = [
         Line2D([], [], color=colour, linewidth=5, label=plain(model_title(model)))
         for model, colour in colours.items()
     ]
-    handles += [
-        Line2D(
-            [],
-            [],
-            color=FAINT,
-            linestyle="",
-            marker=MARKERS[k % len(MARKERS)],
-            label=plain(strategy),
-        )
-        for k, strategy in enumerate(strategies)
-    ]
-    legend = figure.legend(
-        handles=handles, loc="outside right center", fontsize=8, frameon=False
-    )
-    for text in legend.get_texts():
-        text.set_color(INK)
-    quiet(axes)
+    for strategy, marker in markers.items():
+        grey: dict[str, Any] = {"color": FAINT, "linestyle": "", "marker": marker}
+        handles.append(Line2D([], [], label=plain(strategy), **grey))
+    where: dict[str, Any] = {"loc": "outside right center", "frameon": False}
+    figure.legend(handles=handles, fontsize=8, labelcolor=INK, **where)
+    despine(axes)
     return figure
 
 
-def _both(side: Side) -> list[tuple[float, float]]:
-    """(learning accuracy, forgetting) of the seeds that have both."""
-    learned, forgot = side.by_seed("learning_accuracy"), side.by_seed("forgetting")
-    return [(learned[seed], forgot[seed]) for seed in learned if seed in forgot]
+def _both(variant: Variant, learned: str, lost: str) -> list[tuple[float, float]]:
+    """What was learned and lost, of the seeds that have both."""
+    a, b = variant.by_seed(learned), variant.by_seed(lost)
+    return [(a[seed], b[seed]) for seed in a if seed in b]
 
 
-def _bar(
-    interval: Interval, centre: tuple[float, float], across: bool
-) -> tuple[list[float], list[float]]:
-    if across:
-        return list(interval), [centre[1]] * 2
-    return [centre[0]] * 2, list(interval)
+def curves(benchmark: Benchmark) -> dict[str, Figure]:
+    """Forgetting curves, up to three side by side of what had the same strategy."""
+    drawn = {}
+    for strategy in dict.fromkeys(v.strategy for v in benchmark.variants):
+        same = [v.curves for v in benchmark.variants if v.strategy == strategy]
+        shown = [replace(c, label=plain(c.label)) for c in same if c]
+        for k in range(0, len(shown), 3):
+            name = f"forgetting curves, {strategy}" + (f" {k}" if k else "")
+            drawn[name] = forgetting_curves(shown[k : k + 3])
+    return drawn
+
+
+def matrices(benchmark: Benchmark) -> dict[str, Figure]:
+    """A mean matrix for each variant."""
+    return {
+        f"{benchmark.score.title} matrix of {variant.label}": mean_matrix(variant)
+        for variant in benchmark.variants
+        if variant.matrices is not None
+    }
+
+
+def mean_matrix(variant: Variant) -> Figure:
+    """The mean matrix, with standard deviations where there are several seeds."""
+    matrices = variant.matrices
+    assert matrices is not None
+    spread = matrices.std(0) if len(matrices) > 1 else None
+    return score_matrix(matrices.mean(0), plain(variant.label), spread, variant.score)
 
 
 def plain(text: str, longest: int = 48) -> str:
@@ -167,26 +200,22 @@ def svg(figure: Figure, description: str) -> str:
         description: what a screen reader says.
     """
     buffer = io.StringIO()
+    nobody = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nobody)
     content = buffer.getvalue()
     content = content[content.index("<svg") :]
-    content = re.sub(r"<metadata>.*?</metadata>", "", content, flags=re.DOTALL)
-    content = re.sub(r"<!--.*?-->", "", content, flags=re.DOTALL)
-    content = re.sub(r"<style.*?</style>", "", content, flags=re.DOTALL)
-    content = re.sub(r' id="[a-z0-9.]+_\d+"', "", content)
-    content = re.sub(r" font-family: [^;]*;", "", content)
+    for needless in (
+        r"<metadata>.*?</metadata>",
+        r"<!--.*?-->",
+        r"<style.*?</style>",
+        r' id="[a-z0-9.]+_\d+"',
+        r" font-family: [^;]*;",
+    ):
+        content = re.sub(needless, "", content, flags=re.DOTALL)
     content = content.replace(INK, "currentColor").replace(PAGE.lower(), "var(--page)")
     width = re.search(r'width="([\d.]+)pt"', content)
     assert width is not None
-    label = (
-        description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    )
-    head = f'<svg role="img" aria-label="{label}" style="max-width: {width[1]}pt"'
-    content = content.replace("<svg", head, 1)
+    head = f'<svg role="img" aria-label="{escape(description)}"'
+    content = content.replace("<svg", f'{head} style="max-width: {width[1]}pt"', 1)
     return re.sub(r' (width|height)="[\d.]+pt"', "", content, count=2)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kancl.reporting.report.variants import Benchmark, Side, shown
+from kancl.reporting.report.variants import Benchmark, Variant, shown
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Tuning:
     model: str
     strategy: str
     n_trials: int
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     chosen: dict[str, str]
-    at_edge: tuple[str, ...]
+    at_edge: Sequence[str]
 
-    def is_of(self, benchmark: Benchmark, side: Side) -> bool:
-        """Whether the side was run with what was chosen here."""
-        options = benchmark.options
-        if self.scenario != (options["name"], options.get("incremental")):
-            return False
-        if (self.model, self.strategy) != (side.model, side.strategy):
-            return False
-        return all(shown(side.settings.get(k)) == v for k, v in self.chosen.items())
+    def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
+        """Whether the variant was run with what was chosen here."""
+        options, settings = benchmark.options, variant.settings
+        return (
+            self.scenario == (options["name"], options.get("incremental"))
+            and (self.model, self.strategy) == (variant.model, variant.strategy)
+            and all(shown(settings.get(k)) == v for k, v in self.chosen.items())
+        )
 
 
 def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
@@ -45,30 +45,23 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
 
     Raises: ValueError for a file there that ``kancl tune`` did not write.
     """
-    files = {f for path in paths for f in Path(path).rglob("tuned/*.yaml")}
-    found = []
-    for file in sorted(files):
+    tunings = []
+    for file in sorted({f for path in paths for f in Path(path).rglob("tuned/*.yaml")}):
         try:
             content: Any = OmegaConf.to_container(OmegaConf.load(file))
-            found += [_tuning(record) for record in content["tuning"]]
+            for record in content["tuning"]:
+                scenario = record["scenario"], record["incremental"]
+                chosen = {key: _shown(text) for key, text in record["chosen"].items()}
+                names = record["model"], record["strategy"]
+                budget = int(record["trials"]), [int(seed) for seed in record["seeds"]]
+                tuning = Tuning(scenario, *names, *budget, chosen, record["at_edge"])
+                tunings.append(tuning)
         except Exception as error:  # whatever YAML stumbles over
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
             raise ValueError(
                 f"{file} was not written by kancl tune: {reason}"
             ) from error
-    return found
-
-
-def _tuning(record: dict[str, Any]) -> Tuning:
-    return Tuning(
-        (record["scenario"], record["incremental"]),
-        record["model"],
-        record["strategy"],
-        int(record["trials"]),
-        tuple(int(seed) for seed in record["seeds"]),
-        {key: _shown(value) for key, value in record["chosen"].items()},
-        tuple(record["at_edge"]),
-    )
+    return tunings
 
 
 def _shown(text: str) -> str:

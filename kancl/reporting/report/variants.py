@@ -1,7 +1,7 @@
-"""Which runs belong together: benchmarks, and on each the sides that met there.
+"""Which runs belong together: benchmarks, and on each the variants that met there.
 
-A benchmark is a scenario with all of its options; a side is a model with a strategy and
-every other setting, over its seeds.
+A benchmark is a scenario with all of its options; a variant is a model with a strategy
+and every other setting, over its seeds.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ import torch
 from torch import Tensor
 
 from kancl.config.schema import NOT_HASHED
+from kancl.metrics.score import ACCURACY, RMSE, Score
 from kancl.reporting.curves import Curves, mean_curves
+from kancl.reporting.pairing import role
 from kancl.runs.reader import STATUSES, Run
 
 
 @dataclass(frozen=True)
-class Side:
+class Variant:
     """The runs of one model and strategy with the same settings.
 
     Args:
-        variant: the settings that tell it from others of its model and strategy.
+        distinction: the settings that tell it from others of its model and strategy.
         runs: whatever became of them, by seed.
         repeated: further completed runs of a seed that is there already.
     """
 
     model: str
     strategy: str
-    variant: str
+    distinction: str
     runs: tuple[Run, ...]
     repeated: tuple[Run, ...] = ()
 
     @property
     def label(self) -> str:
         name = f"{self.model}-{self.strategy}"
-        return f"{name} ({self.variant})" if self.variant else name
+        return f"{name} ({self.distinction})" if self.distinction else name
 
     @property
     def completed(self) -> list[Run]:
@@ -54,6 +56,12 @@ class Side:
     def example(self) -> Run:
         """A run to read the settings from."""
         return (self.completed or list(self.runs))[0]
+
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by."""
+        errors = any("average_rmse" in run.metrics for run in self.runs)
+        return RMSE if errors else ACCURACY
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -69,20 +77,24 @@ class Side:
         values = [run.number(key) for run in self.completed]
         return [value for value in values if value is not None]
 
-    def count(self, status: str) -> int:
-        return sum(run.status == status for run in self.runs)
-
     def counts(self) -> dict[str, int]:
         """Runs by status, those that occur."""
-        return {s: self.count(s) for s in STATUSES if self.count(s)}
+        ends = [run.status for run in self.runs]
+        return {status: ends.count(status) for status in STATUSES if status in ends}
+
+    @property
+    def lost(self) -> str:
+        """``1 diverged, 2 failed``, empty if every run completed."""
+        lost = [f"{n} {s}" for s, n in self.counts().items() if s != "completed"]
+        return ", ".join(lost)
 
     @cached_property
     def curves(self) -> Curves | None:
         """The mean forgetting curves, None if none were measured alike."""
         runs = [run.measurements for run in self.completed]
         try:
-            measured = [Curves.from_measurements(m, self.label) for m in runs]
-            return mean_curves(measured, self.label)
+            curves = [Curves.from_measurements(run, self.label) for run in runs]
+            return mean_curves(curves, self.label)
         except ValueError:
             return None
 
@@ -101,7 +113,7 @@ class Benchmark:
 
     title: str
     options: Mapping[str, Any]
-    sides: tuple[Side, ...]
+    variants: tuple[Variant, ...]
 
     @property
     def slug(self) -> str:
@@ -110,15 +122,18 @@ class Benchmark:
 
     @property
     def runs(self) -> list[Run]:
-        return [run for side in self.sides for run in side.runs]
+        return [run for variant in self.variants for run in variant.runs]
+
+    @property
+    def score(self) -> Score:
+        return self.variants[0].score
 
 
 def settings(run: Run) -> dict[str, Any]:
     """Every key that decides what a run is, but scenario and seed."""
-    flat = flattened(run.config)
     return {
         key: value
-        for key, value in flat.items()
+        for key, value in flattened(run.config).items()
         if not key.startswith("scenario.") and key not in (*NOT_HASHED, "seed")
     }
 
@@ -151,46 +166,43 @@ def shown(value: Any) -> str:
 
 
 def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    """Sort the readable runs by benchmark and side."""
-    by_scenario: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.config:
-            by_scenario.setdefault(_text(run.config["scenario"]), []).append(run)
-    groups = [list(group) for group in by_scenario.values()]
+    """Sort the readable runs by benchmark and variant."""
+    groups = _grouped(
+        (run for run in runs if run.config), lambda r: r.config["scenario"]
+    )
     titles = [_title(group[0].config["scenario"]) for group in groups]
-    found = []
+    result = []
     for title, group in zip(titles, groups):
-        same = [g for t, g in zip(titles, groups) if t == title]
+        same = [g[0].config["scenario"] for t, g in zip(titles, groups) if t == title]
         options = dict(group[0].config["scenario"])
-        told_apart = unlike(g[0].config["scenario"] for g in same)
-        extra = ", ".join(f"{key}={shown(options.get(key))}" for key in told_apart)
+        extra = ", ".join(f"{key}={shown(options.get(key))}" for key in unlike(same))
         full = f"{title} ({extra})" if extra else title
-        found.append(Benchmark(full, options, _sides(group)))
-    return sorted(found, key=lambda benchmark: benchmark.title)
+        result.append(Benchmark(full, options, _variants(group)))
+    return sorted(result, key=lambda benchmark: benchmark.title)
 
 
-def _sides(runs: Sequence[Run]) -> tuple[Side, ...]:
-    by_settings: dict[str, list[Run]] = {}
-    for run in runs:
-        by_settings.setdefault(_text(settings(run)), []).append(run)
-    groups = list(by_settings.values())
-    sides: list[Side] = []
+def _variants(runs: Sequence[Run]) -> tuple[Variant, ...]:
+    groups = _grouped(runs, settings)
+    variants: list[Variant] = []
     for group in groups:
-        name = _name(group[0])
+        name, own = _name(group[0]), settings(group[0])
         same = [settings(g[0]) for g in groups if _name(g[0]) == name]
-        own = settings(group[0])
-        variant = ", ".join(f"{_short(k)}={shown(own[k])}" for k in _telling(same))
-        if any((*name, variant) == (s.model, s.strategy, s.variant) for s in sides):
-            variant = f"{variant} settings of another version {len(sides)}".strip()
-        sides.append(Side(*name, variant, *_one_per_seed(group)))
-    return tuple(sorted(sides, key=lambda s: (_rank(s), s.variant)))
+        # A key that some lack is one that their version of kancl did not know yet.
+        telling = [key for key in unlike(same) if all(key in m for m in same)]
+        words = ", ".join(f"{_short(key)}={shown(own[key])}" for key in telling)
+        if any(
+            (*name, words) == (v.model, v.strategy, v.distinction) for v in variants
+        ):
+            words = f"{words} settings of another version {len(variants)}".strip()
+        variants.append(Variant(*name, words, *_one_per_seed(group)))
+    return tuple(sorted(variants, key=_rank))
 
 
-def _telling(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys that tell settings apart; those that all have, since a key that some lack is
-    one that their version of kancl did not know yet.
-    """
-    return [key for key in unlike(mappings) if all(key in m for m in mappings)]
+def _grouped(runs: Iterable[Run], key: Any) -> list[list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_text(key(run)), []).append(run)
+    return list(groups.values())
 
 
 def _short(key: str) -> str:
@@ -200,27 +212,24 @@ def _short(key: str) -> str:
 
 def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The runs, completed ones once per seed; and the further ones of a seed."""
-    kept: list[Run] = []
+    first: list[Run] = []
     repeated: list[Run] = []
     seeds = set()
     for run in sorted(runs, key=lambda run: (run.seed, run.folder)):
-        if run.completed and run.seed in seeds:
-            repeated.append(run)
-            continue
+        again = run.completed and run.seed in seeds
+        (repeated if again else first).append(run)
         if run.completed:
             seeds.add(run.seed)
-        kept.append(run)
-    return tuple(kept), tuple(repeated)
+    return tuple(first), tuple(repeated)
 
 
 def _name(run: Run) -> tuple[str, str]:
     return run.name_of("model"), run.name_of("strategy")
 
 
-def _rank(side: Side) -> tuple[Any, ...]:
+def _rank(v: Variant) -> tuple[Any, ...]:
     """KANs first, MLPs last; naive before whatever is to do better."""
-    kan, mlp = side.model.startswith("kan"), side.model.startswith("mlp")
-    return not kan, mlp, side.model, side.strategy != "naive", side.strategy
+    return role(v.model), v.model, v.strategy != "naive", v.strategy, v.distinction
 
 
 def _title(scenario: Mapping[str, Any]) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from kancl.reporting.report import tables
 from kancl.reporting.report.page import page
+from kancl.reporting.report.tables import Compared
 from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.tuning import Tuning
-from kancl.reporting.report.variants import Benchmark, benchmarks
-from kancl.reporting.report.verdicts import Comparison, compare
+from kancl.reporting.report.variants import benchmarks
+from kancl.reporting.report.verdicts import compare
 from kancl.runs.reader import Run
 
 
@@ -27,7 +28,7 @@ class Report:
     page: Path
     tensorboard: Sequence[Path]
     runs: Sequence[Run]
-    compared: Sequence[tuple[Benchmark, Sequence[Comparison]]]
+    compared: Compared
 
 
 def write_report(
@@ -40,22 +41,23 @@ def write_report(
     if not runs:
         raise ValueError("no runs to report on")
     folder = Path(folder)
-    compared = [(benchmark, compare(benchmark)) for benchmark in benchmarks(runs)]
+    groups = benchmarks(runs)
+    compared = [(benchmark, compare(benchmark)) for benchmark in groups]
     folder.mkdir(parents=True, exist_ok=True)
-    sheets = {
-        "results": [tables.results(b) for b, _ in compared],
-        "comparison": [tables.comparison(b, c) for b, c in compared if c],
-        "continual": [s for b, _ in compared if (s := tables.continual(b))],
-        "cost": [tables.cost(b) for b, _ in compared],
+    to_read = {
+        "results": map(tables.results, groups),
+        "comparison": (tables.comparison(b, c) for b, c in compared if c),
+        "continual": map(tables.continual, groups),
+        "cost": map(tables.cost, groups),
     }
-    for name, parts in sheets.items():
+    for name, made in to_read.items():
+        parts = [table for table in made if table is not None]
         if parts:
             (folder / f"{name}.md").write_text("\n".join(p.markdown() for p in parts))
             (folder / f"{name}.tex").write_text("\n".join(p.latex() for p in parts))
-    groups = [benchmark for benchmark, _ in compared]
-    (folder / "results.csv").write_text(tables.results_csv(groups))
-    (folder / "comparison.csv").write_text(tables.comparison_csv(compared))
-    (folder / "runs.csv").write_text(tables.runs_csv(groups))
+    (folder / "results.csv").write_text(tables.all_results(groups).csv())
+    (folder / "comparison.csv").write_text(tables.all_comparisons(compared).csv())
+    (folder / "runs.csv").write_text(tables.all_runs(groups).csv())
     written = folder / "report.html"
     written.write_text(page(runs, compared, tunings))
     over_seeds = write_over_seeds(folder / "tensorboard", groups)

@@ -34,7 +34,7 @@ class SampleSources:
         self._leaves: dict[int, tuple[str, int]] = {}
         for name, experiences in self._streams.items():
             for k, experience in enumerate(experiences):
-                found = sample_source(experience.dataset)
+                found = sample_source([experience.dataset])
                 if found is not None:
                     for leaf in found.leaves:
                         self._leaves[id(leaf)] = name, k
@@ -61,18 +61,21 @@ class SampleSources:
         """Return plain data that ``dataset`` makes a data set of."""
         if len(dataset) == 0:
             return {"parts": []}
-        found = sample_source(dataset)
+        found = sample_source([dataset])
         foreign = found is None or any(id(x) not in self._leaves for x in found.leaves)
         if found is None or foreign:
             raise Unresumable("samples are kept that are none of the benchmark's own")
         parts: list[list[Any]] = []
         for leaf in found.leaves:
             parts.append([*self._leaves[id(leaf)]])
-        columns = {name: torch.stack(values) for name, values in found.others.items()}
+        columns = {
+            name: torch.stack([values[i] for i in range(len(dataset))])
+            for name, values in found.others.items()
+        }
         return {
             "parts": parts,
-            "part": found.leaf,
-            "row": found.position,
+            "part": torch.from_numpy(found.leaf).int(),
+            "row": torch.from_numpy(found.position).int(),
             "columns": columns,
         }
 

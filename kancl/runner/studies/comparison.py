@@ -14,19 +14,17 @@ from kancl.config import RunConfig
 from kancl.reporting import (
     Curves,
     Epochs,
-    comparison_markdown,
+    comparison_table,
     convergence_answers,
     convergence_table,
     dashboard_url,
-    fitting_console,
     forgetting_curves,
-    show_comparison,
-    show_run,
+    pairs,
+    run_table,
     tensorboard_command,
     write_comparison,
 )
 from kancl.reporting.report import benchmarks, write_over_seeds
-from kancl.reporting.tensorboard import EVERY_EXPERIENCE, RMSE_EVERYWHERE
 from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import Request
 from kancl.runner.studies.launch import Summaries, make_runs
@@ -50,21 +48,18 @@ def execute(
     folders = [run_folder(config) for config in request.configs]
     lines: list[str] = []
     if len(summaries) == 1:
-        show_run(summaries[0], console)
+        run_table(summaries[0]).show(console)
         lines.append(f"run folder: {folders[0]}")
     else:
-        show_comparison(summaries, console)
+        comparison_table(summaries).show(console)
         _show_convergence(request.configs, summaries, folders, console)
         folder = _write_comparison(request.configs, summaries, folders)
         lines.append(f"figure and table: {folder}")
     log_dir = request.configs[0].log_dir
     labels = list(dict.fromkeys(f"{s['model']}-{s['strategy']}" for s in summaries))
-    regression = any("average_rmse" in summary for summary in summaries)
-    curves = RMSE_EVERYWHERE if regression else EVERY_EXPERIENCE
-    lines += [
-        tensorboard_command(log_dir),
-        f"  {dashboard_url(labels, curves=curves)}",
-    ]
+    score = "rmse" if any("average_rmse" in s for s in summaries) else "accuracy"
+    url = dashboard_url(labels, score=score)
+    lines += [tensorboard_command(log_dir), f"  {url}"]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(made) > 1:
@@ -83,7 +78,7 @@ def _write_comparison(
         / hashlib.sha256(names.encode()).hexdigest()[:8]
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.md").write_text(comparison_markdown(summaries))
+    (folder / "comparison.md").write_text(comparison_table(summaries).markdown())
     curves = [
         _curves(path, summary)
         for config, summary, path in zip(configs, summaries, folders)
@@ -123,10 +118,11 @@ def _show_convergence(
             if summary["status"] == "completed" and summary["model"] not in runs:
                 label = summary["model"]
                 runs[label] = Epochs.from_measurements(read_measurements(folder), label)
-    if runs:
-        fitting_console(console).print(convergence_table(list(runs.values())))
-    if {"kan", "mlp"} <= runs.keys():
-        for answer in convergence_answers(runs["kan"], runs["mlp"]):
+    measured = list(runs.values())
+    if measured:
+        convergence_table(measured).show(console)
+    for compared, reference in pairs(measured, lambda run: None):
+        for answer in convergence_answers(compared, reference):
             console.print(answer, highlight=False, soft_wrap=True, markup=False)
 
 

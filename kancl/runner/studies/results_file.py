@@ -51,11 +51,11 @@ def _merged(old: str, new: str) -> str:
     _, old_rows, old_notes = _parts(old)
     n_keys = sum(title in KEYS for title in _cells(head[-2]))
     fresh = {_cells(row)[:n_keys]: row for row in rows}
-    kept = [fresh.pop(_cells(row)[:n_keys], row) for row in old_rows]
+    merged = [fresh.pop(_cells(row)[:n_keys], row) for row in old_rows]
     notes += [line for line in old_notes if line not in notes]
     while notes and not notes[-1]:
         notes.pop()
-    return "\n".join([*head, *kept, *fresh.values(), *notes]) + "\n"
+    return "\n".join([*head, *merged, *fresh.values(), *notes]) + "\n"
 
 
 def _parts(section: str) -> tuple[list[str], list[str], list[str]]:

@@ -30,12 +30,13 @@ from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import all_options
-from kancl.reporting.table import Cell as TableCell
 from kancl.reporting.table import Column, Table
+from kancl.runner.identity import run_folder
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.run import run
+from kancl.runs.names import TRIALS
 
 try:
     import optuna
@@ -48,18 +49,13 @@ except ImportError as error:
 EDGE = 0.02
 """A best value within this share of its range from an end lies at the edge."""
 
-FOLDER = "tuned"
-"""Below the log folder; ``kancl report`` reads what was chosen, and leaves out trials."""
-
-NO_TEST_DATA = (
-    "scenario.test_samples=1",
-    "tensorboard=none",
-    "evaluation.samples=0",
-)
+QUIET = ("scenario.test_samples=1", "tensorboard=none", "evaluation.samples=0")
 RULES = {"scenario.validation", "scenario.test_samples", "seed"}
 
 Cell = tuple[str, ...]
 """Scenario, model and strategy, as they are typed."""
+Record = dict[str, Any]
+"""How a cell was tuned, as the file says it and ``kancl report`` reads it."""
 
 Interval = distributions.FloatDistribution | distributions.IntDistribution
 
@@ -78,6 +74,10 @@ class Space:
     distribution: distributions.BaseDistribution
 
     @property
+    def first(self) -> object:
+        return self.choices[0] if self.choices else getattr(self.distribution, "low")
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """All values, as they are typed; none of an interval."""
         return getattr(self.distribution, "choices", ())
@@ -94,30 +94,6 @@ class Space:
         except ValueError:  # words have no order
             return False
         return len(tried) > 2 and float(value) in (tried[0], tried[-1])
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What was chosen for a cell.
-
-    Args:
-        accuracy: best mean validation accuracy.
-        chosen: values as they are typed, by key.
-        n_lost: runs that did not complete; a trial with one counts as accuracy 0.
-    """
-
-    cell: Cell
-    config: RunConfig
-    accuracy: float
-    chosen: Mapping[str, str]
-    spaces: Sequence[Space]
-    n_trials: int
-    n_lost: int
-
-    @property
-    def edges(self) -> list[str]:
-        """Keys whose best value lies at the edge of its space."""
-        return [s.key for s in self.spaces if s.at_edge(self.chosen[s.key])]
 
 
 def tune(
@@ -147,23 +123,26 @@ def tune(
     for text in [space.text for space in spaces] + fixed:
         if not any(_takes(keys_of_cell, text) for keys_of_cell in known.values()):
             read_request([*cells[0], text], sweep=True)  # says what is wrong with it
-    held_out = [f"scenario.validation={validation}", *NO_TEST_DATA]
+    held_out = [f"scenario.validation={validation}", *QUIET]
     todo: dict[Cell, tuple[list[str], list[Space]]] = {}
     for cell, taken in known.items():
         words = [*(text for text in fixed if _takes(taken, text)), *held_out, *cell]
         todo[cell] = words, [space for space in spaces if space.key in taken]
-        check([_config([*words, *map(_first, todo[cell][1])], seeds[0])])
-    path = _path(out, _config(todo[cells[0]][0], seeds[0]))
+        firsts = [f"{space.key}={space.first}" for space in todo[cell][1]]
+        check([_config([*words, *firsts], seeds[0])])
+    first = _config(todo[cells[0]][0], seeds[0])
+    name = f"{run_folder(first).parts[-3]}.yaml"
+    path = Path(first.log_dir) / TRIALS / name if out is None else Path(out)
     command = shlex.join(["kancl", "tune", *overrides])
     if path.is_file() and f"# {command}\n" not in path.read_text():
         raise ConfigError(f"{path} was chosen by another command; --out names a file")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found = [
-        _tune_cell(cell, words, mine, n_trials, seeds, console)
+    records = {
+        cell: _tune_cell(cell, words, mine, n_trials, seeds, console)
         for cell, (words, mine) in todo.items()
-    ]
-    _show(found, console)
-    _write(path, command, found, fixed, seeds, validation)
+    }
+    _show(records, console)
+    _write(path, command, records, fixed, validation)
     return path
 
 
@@ -174,7 +153,7 @@ def _tune_cell(
     n_trials: int,
     seeds: Sequence[int],
     console: Console,
-) -> Tuned:
+) -> Record:
     sampler = optuna.samplers.TPESampler(seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     combinations = math.prod(len(space.choices) or math.inf for space in spaces)
@@ -182,24 +161,36 @@ def _tune_cell(
         n_trials = int(combinations)
         for values in itertools.product(*(space.choices for space in spaces)):
             study.enqueue_trial(dict(zip((space.key for space in spaces), values)))
-    n_lost = 0
+    n_lost = 0  # runs; a trial with one counts as accuracy 0
     for number in range(n_trials):
         trial = study.ask({space.key: space.distribution for space in spaces})
-        said = [f"{key}={value}" for key, value in trial.params.items()]
+        overrides = [f"{key}={value}" for key, value in trial.params.items()]
         accuracies = []
         for seed in seeds:
-            config = _config([*words, *said], seed)
-            folder = Path(config.log_dir) / FOLDER / "runs"
+            config = _config([*words, *overrides], seed)
+            folder = Path(config.log_dir) / TRIALS / "runs"
             summary = run(replace(config, log_dir=str(folder)), quiet=True)
             lost = summary["status"] != "completed"
             n_lost += lost
             accuracies.append(0.0 if lost else summary["validation_accuracy"])
         mean = fmean(accuracies) if min(accuracies) > 0 else 0.0
         study.tell(trial, mean)
-        line = f"{' '.join(cell)} {number + 1}/{n_trials}: {' '.join(said)}"
+        line = f"{' '.join(cell)} {number + 1}/{n_trials}: {' '.join(overrides)}"
         console.print(f"{line}  {mean:.2%}", highlight=False, markup=False)
     chosen = {space.key: str(study.best_params[space.key]) for space in spaces}
-    return Tuned(cell, config, study.best_value, chosen, spaces, n_trials, n_lost)
+    return {
+        "scenario": config.scenario.name,
+        "incremental": config.scenario.options.get("incremental"),
+        "model": config.model.name,
+        "strategy": config.strategy.name,
+        "trials": n_trials,
+        "seeds": list(seeds),
+        "lost_runs": n_lost,
+        "validation_accuracy": study.best_value,
+        "spaces": [space.text for space in spaces],
+        "chosen": chosen,
+        "at_edge": [space.key for space in spaces if space.at_edge(chosen[space.key])],
+    }
 
 
 def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]:
@@ -282,34 +273,21 @@ def _config(words: Sequence[str], seed: int) -> RunConfig:
     return config
 
 
-def _first(space: Space) -> str:
-    value = (*space.choices, getattr(space.distribution, "low", None))[0]
-    return f"{space.key}={value}"
-
-
-def _path(out: Path | str | None, config: RunConfig) -> Path:
-    if out is not None:
-        return Path(out)
-    incremental = config.scenario.options.get("incremental")
-    name = config.scenario.name + (f"-{incremental}" if incremental else "")
-    return Path(config.log_dir) / FOLDER / f"{name}.yaml"
-
-
 def _write(
     path: Path,
     command: str,
-    found: Sequence[Tuned],
+    records: Mapping[Cell, Record],
     fixed: Sequence[str],
-    seeds: Sequence[int],
     validation: float,
 ) -> None:
-    counts = sorted({tuned.n_trials for tuned in found})
+    counts = sorted({record["trials"] for record in records.values()})
     n_trials = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    seeds = ", ".join(map(str, next(iter(records.values()))["seeds"]))
     head = [
         "# Chosen by",
         f"# {command}",
         f"# with {n_trials} trials each, on {validation:g} of the training images, tuning "
-        f"seeds {', '.join(map(str, seeds))}; test images were not used.",
+        f"seeds {seeds}; test images were not used.",
         f"# {date.today().isoformat()}, kancl {kancl.__version__}. Run what was chosen: "
         f"kancl run experiment={path}",
     ]
@@ -317,49 +295,30 @@ def _write(
         "question": "With settings chosen alike, which of them forgets less?",
         "control": "Equal trials for every variant, chosen on held-out training images.",
         "shared": [*fixed, "seed=range(5)"],
-        "variants": [
-            [*t.cell, *(f"{key}={value}" for key, value in t.chosen.items())]
-            for t in found
-        ],
-        "tuning": [_record(tuned, seeds) for tuned in found],
+        "variants": [[*cell, *_chosen(record)] for cell, record in records.items()],
+        "tuning": list(records.values()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     body = OmegaConf.to_yaml(OmegaConf.create(content))
     path.write_text("\n".join(head) + f"\n{body}")
 
 
-def _record(tuned: Tuned, seeds: Sequence[int]) -> dict[str, Any]:
-    config = tuned.config
-    return {
-        "scenario": config.scenario.name,
-        "incremental": config.scenario.options.get("incremental"),
-        "model": config.model.name,
-        "strategy": config.strategy.name,
-        "trials": tuned.n_trials,
-        "seeds": list(seeds),
-        "lost_runs": tuned.n_lost,
-        "validation_accuracy": tuned.accuracy,
-        "spaces": [space.text for space in tuned.spaces],
-        "chosen": dict(tuned.chosen),
-        "at_edge": tuned.edges,
-    }
+def _chosen(record: Record) -> list[str]:
+    return [f"{key}={value}" for key, value in record["chosen"].items()]
 
 
-def _show(found: Sequence[Tuned], console: Console) -> None:
+def _show(records: Mapping[Cell, Record], console: Console) -> None:
     columns = [Column("cell"), Column("validation", "{:.2%}".format)]
     columns += [Column("chosen", wraps=True), Column("at the edge of its range")]
-    rows: list[list[TableCell]] = []
-    for tuned in found:
-        chosen = ", ".join(f"{key}={value}" for key, value in tuned.chosen.items())
-        edges = ", ".join(tuned.edges)
-        rows.append([" ".join(tuned.cell), tuned.accuracy, chosen, edges])
-    Table("", columns, rows).show(console)
-    for tuned in found:
-        if tuned.edges:
-            where = (
-                f"{' '.join(tuned.cell)}: the best value of {', '.join(tuned.edges)}"
+    rows = []
+    notes = []
+    for cell, record in records.items():
+        name, edges = " ".join(cell), ", ".join(record["at_edge"])
+        chosen = ", ".join(_chosen(record))
+        rows.append((name, record["validation_accuracy"], chosen, edges))
+        if edges:
+            notes.append(
+                f"{name}: the best value of {edges} lies at the edge of its range: widen "
+                "it before believing it"
             )
-            line = (
-                f"{where} lies at the edge of its range: widen it before believing it"
-            )
-            console.print(line, style="yellow", highlight=False, markup=False)
+    Table("", columns, rows, notes=notes).show(console)

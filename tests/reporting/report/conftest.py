@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from kancl.config import RunConfig, plain
+from kancl.metrics.score import ACCURACY, RMSE
 from kancl.metrics.score_matrix import empty_matrix, summarise
 from kancl.runner import read_request, run_folder
 from kancl.runs import RunFolder
@@ -40,17 +41,19 @@ def planted(learned: float, kept: float) -> torch.Tensor:
     return matrix
 
 
-def measurements(matrix: torch.Tensor) -> Iterator[tuple[int, int | None, str, float]]:
+def measurements(
+    matrix: torch.Tensor, score: str
+) -> Iterator[tuple[int, int | None, str, float]]:
     """The series that belong to the matrix: evaluations, curves and training."""
     for row, accuracies in enumerate(matrix.tolist()):
         iteration = row * ITERATIONS
         if row:
             yield iteration, row - 1, "batch_loss", 0.5
             for k, accuracy in enumerate(accuracies):
-                yield iteration - 5, k, "curve_accuracy", accuracy
+                yield iteration - 5, k, f"curve_{score}", accuracy
         for k, accuracy in enumerate(accuracies):
-            yield iteration, k, "curve_accuracy", accuracy
-            yield iteration, k, "test_accuracy", accuracy
+            yield iteration, k, f"curve_{score}", accuracy
+            yield iteration, k, f"test_{score}", accuracy
             yield iteration, k, "test_loss", 1.0
 
 
@@ -66,7 +69,8 @@ def plant_runs(log_dir: Path, *overrides: str, outcome: Outcome) -> list[Path]:
 
 @cache
 def _configs(overrides: tuple[str, ...]) -> tuple[RunConfig, ...]:
-    words = ["scenario.n_experiences=3", *overrides]
+    regression = "scenario=gaussian_peaks" in overrides
+    words = [*overrides] if regression else ["scenario.n_experiences=3", *overrides]
     return tuple(read_request(words, sweep=True).configs)
 
 
@@ -99,9 +103,10 @@ def write(config: Any, outcome: Any) -> Path:
             folder.write_summary(summary)
         return folder.path
     matrix = planted(*outcome)
-    folder.write_matrix(matrix)
-    folder.write_metrics(measurements(matrix))
-    summary |= {"status": "completed", **summarise(matrix)}
+    score = RMSE if config.scenario.name == "gaussian_peaks" else ACCURACY
+    folder.write_matrix(matrix, score.name)
+    folder.write_metrics(measurements(matrix, score.name))
+    summary |= {"status": "completed", **summarise(matrix, score)}
     summary |= {"n_iterations": N * ITERATIONS, "train_seconds": 2.0}
     folder.write_summary(summary)
     return folder.path

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kancl.reporting.report.confounds import flags
+from kancl.reporting.report.confounds import confounds
 from kancl.reporting.report.variants import benchmarks
 from kancl.reporting.report.verdicts import compare
 from kancl.runs import find_runs
@@ -16,11 +16,11 @@ def outcome(config):
 
 
 def raised(path):
-    """``{title: text}`` of the one benchmark's flags."""
+    """``{title: text}`` of the one benchmark's confounds."""
     (benchmark,) = benchmarks(find_runs([path]))
-    found = flags(benchmark, compare(benchmark))
+    found = confounds(benchmark, compare(benchmark))
     assert [f.level for f in found] == sorted((f.level for f in found), reverse=True)
-    return {flag.title: flag.text for flag in found}
+    return {confound.title: confound.text for confound in found}
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from kancl.metrics.score_matrix import forgetting
 from kancl.reporting.colours import KAN, MLP
-from kancl.reporting.report import OVER_SEEDS, write_report
+from kancl.reporting.report import write_report
 from kancl.reporting.report.figures import PAGE, differences, stability_plasticity
 from kancl.reporting.report.page import page
+from kancl.reporting.tags import OVER_SEEDS
 from kancl.runs import find_runs
 from tests.reporting.report.conftest import edit, plant_runs, planted
 
@@ -103,7 +104,7 @@ def test_comparisons_are_scipys_of_the_planted_outcomes(report):
     (row,) = [
         row
         for row in rows(report.page.parent / "comparison.csv")
-        if row["kan"] == "kan-naive" and row["metric"] == "forgetting"
+        if row["compared"] == "kan-naive" and row["metric"] == "forgetting"
     ]
     low, high = expected.confidence_interval(0.95)
     assert (float(row["low"]), float(row["high"])) == pytest.approx((low, high))
@@ -220,11 +221,11 @@ def test_tensorboard_has_the_mean_and_the_band_of_every_curve(report):
     expected = {"mean": sum(finals) / 6, "low": interval.low, "high": interval.high}
     for end, value in expected.items():
         assert _values(first, f"{tag}/{end}")[-1] == pytest.approx(value, abs=1e-6)
-    side = _events(folder / "mlp-naive")
+    variant = _events(folder / "mlp-naive")
     seen = [(0.9 + 2 * value) / 3 for value in finals]
-    value = _values(side, f"over_seeds/{folder.name}/accuracy_on_seen/mean")[-1]
+    value = _values(variant, f"over_seeds/{folder.name}/accuracy_on_seen/mean")[-1]
     assert value == pytest.approx(sum(seen) / 6, abs=1e-6)
-    assert side.Tags()["images"] == [
+    assert variant.Tags()["images"] == [
         "over_seeds/picture/forgetting_curves",
         "over_seeds/picture/accuracy_matrix",
     ]
@@ -237,14 +238,14 @@ def test_a_margin_chart_shows_every_band(report):
     (category,) = layout.category
     assert "95 % band" in category.title
     titles = {chart.title for chart in category.chart}
-    sides = {"kan-naive", "kan-ewc", "mlp-naive", "mlp-ewc"}
-    assert titles == {*sides, "accuracy on the experiences seen"}
+    variants = {"kan-naive", "kan-ewc", "mlp-naive", "mlp-ewc"}
+    assert titles == {*variants, "accuracy on the experiences seen"}
     written = set(_events(folder / "experience_2").Tags()["scalars"])
     for chart in category.chart:
         (series,) = chart.margin.series
         assert series.value.endswith("/mean")
         assert series.lower.endswith("/low") and series.upper.endswith("/high")
-        if chart.title in sides:
+        if chart.title in variants:
             assert {series.value, series.lower, series.upper} <= written
 
 
@@ -267,9 +268,9 @@ def test_every_tag_over_seeds_is_documented(report):
 
 def test_spread_of_the_matrices_is_over_seeds(report):
     ((benchmark, _),) = report.compared
-    side = benchmark.sides[0]
+    variant = benchmark.variants[0]
     kept = torch.tensor([0.6 + 0.01 * seed for seed in range(6)], dtype=torch.float64)
-    assert side.matrices.std(0)[-1, 0].item() == pytest.approx(kept.std().item())
+    assert variant.matrices.std(0)[-1, 0].item() == pytest.approx(kept.std().item())
 
 
 def test_stability_and_plasticity_shows_every_side_of_every_model(report):
@@ -281,9 +282,9 @@ def test_stability_and_plasticity_shows_every_side_of_every_model(report):
         for line in large
     }
     means = {}
-    for side in benchmark.sides:
-        values = side.by_seed("forgetting").values()
-        means[side.label] = round(100 * sum(values) / 6, 6)
+    for variant in benchmark.variants:
+        values = variant.by_seed("forgetting").values()
+        means[variant.label] = round(100 * sum(values) / 6, 6)
     assert {(colour, y) for colour, _, _, y in found} == {
         (KAN, means["kan-naive"]),
         (MLP, means["mlp-naive"]),

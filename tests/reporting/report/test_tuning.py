@@ -1,10 +1,10 @@
-"""What kancl tune wrote down becomes flags beside the runs that it is about."""
+"""What kancl tune wrote down becomes confounds beside the runs that it is about."""
 
 import pytest
 import yaml
 
 from kancl.reporting.report import benchmarks, compare, find_tunings
-from kancl.reporting.report.confounds import flags
+from kancl.reporting.report.confounds import confounds
 from kancl.runs import find_runs
 
 BUDGET, EDGE = "Unequal tuning budget", "Optimum at the edge of its grid"
@@ -25,7 +25,7 @@ def record(model, **changes):
 
 @pytest.fixture
 def flagged(plant, tmp_path):
-    """The flags of planted runs at lr=3e-4, tuned as these records say."""
+    """The confounds of planted runs at lr=3e-4, tuned as these records say."""
 
     def make(*records):
         words = ["model=kan,mlp", "optimizer.lr=3e-4", "seed=range(2)"]
@@ -34,8 +34,8 @@ def flagged(plant, tmp_path):
         folder.mkdir()
         (folder / "mine.yaml").write_text(yaml.safe_dump({"tuning": list(records)}))
         (benchmark,) = benchmarks(find_runs([tmp_path]))
-        found = flags(benchmark, compare(benchmark), find_tunings([tmp_path]))
-        return {flag.title: flag for flag in found}
+        found = confounds(benchmark, compare(benchmark), find_tunings([tmp_path]))
+        return {confound.title: confound for confound in found}
 
     return make
 

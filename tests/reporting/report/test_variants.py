@@ -1,4 +1,4 @@
-"""What belongs together: benchmarks, sides, seeds."""
+"""What belongs together: benchmarks, variants, seeds."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_sides_are_models_with_strategies_and_settings(plant, tmp_path):
     plant("model=mlp,kan", "strategy=ewc,naive", "seed=0,1", outcome=outcome)
     plant("model=kan", "optimizer.lr=0.01", outcome=outcome)
     (benchmark,) = benchmarks(find_runs([tmp_path]))
-    assert [(side.label, side.seeds) for side in benchmark.sides] == [
+    assert [(variant.label, variant.seeds) for variant in benchmark.variants] == [
         ("kan-naive (lr=0.001)", [0, 1]),
         ("kan-naive (lr=0.01)", [0]),
         ("kan-ewc", [0, 1]),
@@ -44,7 +44,7 @@ def test_settings_that_an_older_version_lacks_are_no_part_of_a_name(plant, tmp_p
     text = (old / "config.yaml").read_text().replace("  degree: 3\n", "")
     (old / "config.yaml").write_text(text)
     (benchmark,) = benchmarks(find_runs([tmp_path]))
-    assert [(side.label, side.seeds) for side in benchmark.sides] == [
+    assert [(variant.label, variant.seeds) for variant in benchmark.variants] == [
         ("kan-naive", [1]),
         ("kan-naive (settings of another version 1)", [0]),
     ]
@@ -54,32 +54,32 @@ def test_where_and_how_a_run_was_made_makes_no_side(plant, tmp_path):
     plant("seed=0", "device=cpu", "threads=1", outcome=outcome)
     plant("seed=1", "threads=2", "tensorboard=none", outcome=outcome)
     (benchmark,) = benchmarks(find_runs([tmp_path]))
-    assert [side.seeds for side in benchmark.sides] == [[0, 1]]
+    assert [variant.seeds for variant in benchmark.variants] == [[0, 1]]
 
 
 def test_a_seed_that_stands_twice_counts_once(plant, tmp_path):
     for name in ["a", "b"]:
         plant("seed=0,1", outcome=outcome, log_dir=tmp_path / name)
     (benchmark,) = benchmarks(find_runs([tmp_path]))
-    (side,) = benchmark.sides
-    assert side.seeds == [0, 1]
-    assert [run.seed for run in side.repeated] == [0, 1]
+    (variant,) = benchmark.variants
+    assert variant.seeds == [0, 1]
+    assert [run.seed for run in variant.repeated] == [0, 1]
 
 
 def test_a_completed_run_does_not_hide_one_that_failed(plant, tmp_path):
     plant("seed=0", outcome=lambda config: "failed", log_dir=tmp_path / "a")
     plant("seed=0", outcome=outcome, log_dir=tmp_path / "b")
     (benchmark,) = benchmarks(find_runs([tmp_path]))
-    assert benchmark.sides[0].counts() == {"completed": 1, "failed": 1}
+    assert benchmark.variants[0].counts() == {"completed": 1, "failed": 1}
 
 
 def test_mean_curves_and_matrices_are_over_the_completed_seeds(plant, tmp_path):
     ends = {0: (0.9, 0.4), 1: (0.7, 0.6), 2: "diverged"}
     plant("seed=range(3)", outcome=lambda config: ends[config.seed])
     (benchmark,) = benchmarks(find_runs([tmp_path]))
-    (side,) = benchmark.sides
+    (variant,) = benchmark.variants
     mean = (planted(0.9, 0.4) + planted(0.7, 0.6)) / 2
-    assert torch.allclose(side.matrices.mean(0), mean)
-    assert side.curves.n_seeds == 2
-    last = [line[-1][1] for line in side.curves.points]
+    assert torch.allclose(variant.matrices.mean(0), mean)
+    assert variant.curves.n_seeds == 2
+    last = [line[-1][1] for line in variant.curves.points]
     assert last == pytest.approx(mean[-1].tolist())

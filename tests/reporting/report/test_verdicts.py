@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from kancl.reporting.report.variants import Benchmark, Side, benchmarks
+from kancl.reporting.report.variants import Benchmark, Variant, benchmarks
 from kancl.reporting.report.verdicts import compare, headline
 from kancl.runs import Run, find_runs
 
 
-def side(model, strategy, forgetting, learned=None, **summary):
-    """A side with these forgettings, by seed."""
+def variant(model, strategy, forgetting, learned=None, **summary):
+    """A variant with these forgettings, by seed."""
     runs = []
     for seed, value in forgetting.items():
         metrics = {"forgetting": value, "average_accuracy": 0.5, "undefined": {}}
@@ -17,17 +17,19 @@ def side(model, strategy, forgetting, learned=None, **summary):
         config = {"seed": seed, "model": {"name": model}}
         run = Run(None, config, {}, summary, "completed", metrics=metrics)
         runs.append(run)
-    return Side(model, strategy, "", tuple(runs))
+    return Variant(model, strategy, "", tuple(runs))
 
 
 def comparisons(*strategies, **options):
     """Of ``(strategy, KAN - MLP by seed)``."""
-    sides = []
+    variants = []
     for strategy, differences in strategies:
         kan = {seed: 0.5 + value for seed, value in enumerate(differences)}
-        sides.append(side("kan", strategy, kan, n_parameters=1000))
-        sides.append(side("mlp", strategy, {s: 0.5 for s in kan}, n_parameters=1010))
-    return compare(Benchmark("Split MNIST", {}, tuple(sides)))
+        variants.append(variant("kan", strategy, kan, n_parameters=1000))
+        variants.append(
+            variant("mlp", strategy, {s: 0.5 for s in kan}, n_parameters=1010)
+        )
+    return compare(Benchmark("Split MNIST", {}, tuple(variants)))
 
 
 def verdicts(*strategies):
@@ -91,17 +93,17 @@ def test_differences_without_spread_are_judged_by_the_exact_test():
 
 
 def test_learning_less_is_said_beside_forgetting_less():
-    kan = side("kan", "naive", {s: 0.1 + 0.01 * s for s in range(5)})
+    kan = variant("kan", "naive", {s: 0.1 + 0.01 * s for s in range(5)})
     learned = {s: 0.7 + 0.01 * (s % 2) for s in range(5)}
-    lazy = side("kan", "naive", {s: 0.1 + 0.01 * s for s in range(5)}, learned)
-    mlp = side("mlp", "naive", {s: 0.8 - 0.01 * s for s in range(5)})
+    lazy = variant("kan", "naive", {s: 0.1 + 0.01 * s for s in range(5)}, learned)
+    mlp = variant("mlp", "naive", {s: 0.8 - 0.01 * s for s in range(5)})
     (comparison,) = compare(Benchmark("B", {}, (lazy, mlp)))
     assert comparison.verdict == f"{LESS}, but learns less"
     # 0.7 or 0.71 against 0.9: -19.6, s = 0.548, ± 2.776 * 0.548 / sqrt(5) = 0.68
-    assert comparison.caveat == "it learns less: -19.6 [-20.3, -18.9]"
+    assert comparison.caveat == "it learns less: -19.6 [-20.3, -18.9] points"
     (comparison,) = compare(Benchmark("B", {}, (kan, mlp)))
     assert comparison.verdict == LESS
-    assert comparison.caveat == "learning accuracy: +0.0 [+0.0, +0.0]"
+    assert comparison.caveat == "learning accuracy: +0.0 [+0.0, +0.0] points"
 
 
 @pytest.mark.parametrize(
@@ -115,24 +117,24 @@ def test_learning_less_is_said_beside_forgetting_less():
     ],
 )
 def test_sizes_are_told_as_they_are(match, n_kan, says):
-    sides = []
+    variants = []
     for model, n in [("kan", n_kan), ("mlp", 1000)]:
-        made = side(model, "naive", {0: 0.5, 1: 0.5})
+        made = variant(model, "naive", {0: 0.5, 1: 0.5})
         for run in made.runs:
             run.config["match"] = match
             run.summary["n_parameters"] = n
-        sides.append(made)
-    (comparison,) = compare(Benchmark("B", {}, tuple(sides)))
+        variants.append(made)
+    (comparison,) = compare(Benchmark("B", {}, tuple(variants)))
     assert says in comparison.evidence
 
 
 def test_seeds_are_paired_and_those_left_over_are_named():
-    kan = side("kan", "naive", {0: 0.4, 1: 0.5, 2: 0.6})
-    mlp = side("mlp", "naive", {1: 0.3, 2: 0.3, 7: 0.9})
+    kan = variant("kan", "naive", {0: 0.4, 1: 0.5, 2: 0.6})
+    mlp = variant("mlp", "naive", {1: 0.3, 2: 0.3, 7: 0.9})
     (comparison,) = compare(Benchmark("B", {}, (kan, mlp)))
     assert comparison.differences["forgetting"].values == pytest.approx((0.2, 0.3))
     assert comparison.unpaired_seeds == {"kan-naive": [0], "mlp-naive": [7]}
-    other = side("mlp", "naive", {8: 0.3})
+    other = variant("mlp", "naive", {8: 0.3})
     (comparison,) = compare(Benchmark("B", {}, (kan, other)))
     assert comparison.verdict == "not comparable"
     assert comparison.evidence == "no seed was run with both"
@@ -153,7 +155,7 @@ def test_a_kan_meets_the_mlp_whose_training_is_most_alike(plant, tmp_path):
     plant("model=mlp", "strategy=ewc", outcome=outcome)
     (benchmark,) = benchmarks(find_runs([tmp_path]))
     rates = [
-        (c.kan.settings["optimizer.lr"], c.mlp.settings["optimizer.lr"])
+        (c.compared.settings["optimizer.lr"], c.reference.settings["optimizer.lr"])
         for c in compare(benchmark)
     ]
     assert rates == [(0.001, 0.001), (0.01, 0.01)]

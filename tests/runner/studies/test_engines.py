@@ -33,8 +33,7 @@ def test_every_engine_has_a_preset() -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    extras = {**engines.EXTRAS, "basic": ("sweep", "no_such_launcher")}
-    monkeypatch.setattr(engines, "EXTRAS", extras)
+    monkeypatch.setitem(engines.EXTRAS, "basic", ("sweep", "no_such_launcher"))
     request = read_request(["hydra/launcher=basic"], sweep=False)
     with pytest.raises(ConfigError, match=r"basic needs: pip install 'kancl\[sweep\]'"):
         engines.launch(request.configs, request.launcher, make=print)

@@ -131,6 +131,11 @@ def test_the_edge_of_a_range(distribution, value, at_edge):
     assert Space("k", "", distribution).at_edge(value) == at_edge
 
 
+def test_the_first_value_is_tried_before_anything_is_trained():
+    assert Space("k", "", IntDistribution(0, 10)).first == 0
+    assert Space("k", "", CategoricalDistribution(["b", "a"])).first == "b"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -22,8 +22,7 @@ class Vector(types.Type):
     """Numba type of a vector of so many ``scalar``."""
 
     def __init__(self, scalar: Any, lanes: int) -> None:
-        self.scalar = scalar
-        self.lanes = lanes
+        self.scalar, self.lanes = scalar, lanes
         super().__init__(name=f"Vector({scalar}, {lanes})")
 
     @property
@@ -44,10 +43,8 @@ def load(typing: Any, array: Any, offset: Any, lanes: Any) -> Any:
     vector = Vector(array.dtype, lanes.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(
-            context, builder, signature.args[0], args[0], args[1], vector
-        )
-        value = builder.load(address)
+        pointer = _address(context, builder, signature, args, vector.in_llvm)
+        value = builder.load(pointer)
         value.align = array.dtype.bitwidth // 8
         return value
 
@@ -59,12 +56,30 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """``store(array, offset, value)``"""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(context, builder, signature.args[0], args[0], args[1], value)
-        written = builder.store(args[2], address)
+        pointer = _address(context, builder, signature, args, value.in_llvm)
+        written = builder.store(args[2], pointer)
         written.align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), generate
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """``prefetch(array, offset)``: have that element's cache line brought near."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _address(context, builder, signature, args, ir.IntType(8))
+        kinds = [BYTES, INDEX, INDEX, INDEX]
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [BYTES], ir.FunctionType(ir.VoidType(), kinds)
+        )
+        # For reading, into the second level of caches, as data
+        numbers = [ir.Constant(INDEX, number) for number in (0, 2, 1)]
+        builder.call(function, [pointer, *numbers])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -75,8 +90,7 @@ def splat(typing: Any, number: Any, lanes: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         undefined = ir.Constant(vector.in_llvm, ir.Undefined)
         first = builder.insert_element(undefined, args[0], ir.Constant(INDEX, 0))
-        order = ir.Constant(ir.VectorType(INDEX, vector.lanes), [0] * vector.lanes)
-        return builder.shuffle_vector(first, undefined, order)
+        return builder.shuffle_vector(first, undefined, _numbers([0] * vector.lanes))
 
     return vector(number, lanes), generate
 
@@ -84,31 +98,13 @@ def splat(typing: Any, number: Any, lanes: Any) -> Any:
 @intrinsic
 def multiply(typing: Any, a: Any, b: Any) -> Any:
     """``multiply(a, b)``: ``a*b``"""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fmul(*args, flags=CONTRACT)
-
-    return a(a, b), generate
-
-
-@intrinsic
-def add(typing: Any, a: Any, b: Any) -> Any:
-    """``add(a, b)``: ``a + b``"""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fadd(*args, flags=CONTRACT)
-
-    return a(a, b), generate
+    return a(a, b), lambda _, builder, __, args: builder.fmul(*args, flags=CONTRACT)
 
 
 @intrinsic
 def subtract(typing: Any, a: Any, b: Any) -> Any:
     """``subtract(a, b)``: ``a - b``"""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fsub(*args, flags=CONTRACT)
-
-    return a(a, b), generate
+    return a(a, b), lambda _, builder, __, args: builder.fsub(*args, flags=CONTRACT)
 
 
 @intrinsic
@@ -130,10 +126,7 @@ def total(typing: Any, a: Any) -> Any:
         value, n = args[0], a.lanes
         while n > 1:
             n //= 2
-            halves = [
-                ir.Constant(ir.VectorType(INDEX, n), list(range(start, start + n)))
-                for start in (0, n)
-            ]
+            halves = _numbers(range(n)), _numbers(range(n, 2 * n))
             low, high = (builder.shuffle_vector(value, value, h) for h in halves)
             value = builder.fadd(low, high)
         return builder.extract_element(value, ir.Constant(INDEX, 0))
@@ -144,42 +137,23 @@ def total(typing: Any, a: Any) -> Any:
 @intrinsic
 def interleave(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """``interleave(a, b, c, d)``: ``a0, b0, c0, d0, a1, b1, ...``, four times as long."""
-    result = Vector(a.scalar, 4 * a.lanes)
+    n = a.lanes
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        n = a.lanes
-        one_after_another = ir.Constant(ir.VectorType(INDEX, 2 * n), list(range(2 * n)))
-        ab = builder.shuffle_vector(args[0], args[1], one_after_another)
-        cd = builder.shuffle_vector(args[2], args[3], one_after_another)
+        ab = builder.shuffle_vector(args[0], args[1], _numbers(range(2 * n)))
+        cd = builder.shuffle_vector(args[2], args[3], _numbers(range(2 * n)))
         order = [lane + n * which for lane in range(n) for which in range(4)]
-        mask = ir.Constant(ir.VectorType(INDEX, 4 * n), order)
-        return builder.shuffle_vector(ab, cd, mask)
+        return builder.shuffle_vector(ab, cd, _numbers(order))
 
-    return result(a, b, c, d), generate
-
-
-@intrinsic
-def prefetch(typing: Any, array: Any, offset: Any) -> Any:
-    """``prefetch(array, offset)``: have that element's cache line brought near."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        kinds = [BYTES, INDEX, INDEX, INDEX]
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch", [BYTES], ir.FunctionType(ir.VoidType(), kinds)
-        )
-        address = builder.bitcast(builder.gep(data, [args[1]]), BYTES)
-        # For reading, into the second level of caches, as data
-        numbers = [ir.Constant(INDEX, number) for number in (0, 2, 1)]
-        builder.call(function, [address, *numbers])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), generate
+    return Vector(a.scalar, 4 * n)(a, b, c, d), generate
 
 
-def _address(
-    context: Any, builder: Any, kind: Any, array: Any, offset: Any, vector: Vector
-) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    pointer = vector.in_llvm.as_pointer()
-    return builder.bitcast(builder.gep(data, [offset]), pointer)
+def _numbers(values: Any) -> ir.Constant:
+    """A constant vector of indices."""
+    return ir.Constant(ir.VectorType(INDEX, len(values)), list(values))
+
+
+def _address(context: Any, builder: Any, signature: Any, args: Any, kind: Any) -> Any:
+    """Where the element that the first two arguments name is, as a pointer to kind."""
+    data = context.make_array(signature.args[0])(context, builder, args[0]).data
+    return builder.bitcast(builder.gep(data, [args[1]]), kind.as_pointer())

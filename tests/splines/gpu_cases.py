@@ -1,4 +1,4 @@
-"""What the fused path has to be equal to; run by ``test_fused.py``, in a process apart.
+"""What the fused path has to be equal to; run by ``test_gpu.py``, in a process apart.
 
 On a CUDA device if there is one, else in Triton's interpreter, which ``TRITON_INTERPRET``
 must choose before Triton is imported. The dense path is the oracle, in float64.
@@ -12,8 +12,14 @@ import torch
 from torch import Tensor
 
 from kancl import KANLinear
-from kancl.splines import UniformGrid, dense_spline_sum, fused, uniform_knots
-from kancl.splines.fused import function, fused_spline_sum
+from kancl.splines import (
+    UniformGrid,
+    dense_spline_sum,
+    fused_spline_sum,
+    gpu,
+    sums,
+    uniform_knots,
+)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 4e-12}
@@ -112,7 +118,7 @@ def test_sizes_that_fill_no_block(batch: int, n_in: int, n_out: int, size: int) 
 
 
 def test_inputs_that_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function, "PROGRAMS", 4)
+    monkeypatch.setattr(gpu, "PROGRAMS", 4)
     x, grid = case(torch.float32, 5, 3, "zero", False, 12, 17)
     for dtype in (torch.float32, torch.bfloat16):
         coefficients = torch.randn(17, 8, 10, device=DEVICE).to(dtype)
@@ -237,12 +243,12 @@ def test_auto_takes_it_from_the_measured_size_on(
         calls.append(inputs)
         return fused_spline_sum(*inputs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fused, "fused_spline_sum", spy)
+    monkeypatch.setattr(sums, "fused_spline_sum", spy)
     layer = KANLinear(3, 4, 5).to(DEVICE)
     x = torch.rand(6, 3, device=DEVICE)
     layer(x)
     assert not calls  # nobody has measured yet
-    monkeypatch.setattr(fused, "FEWEST_BASES_IN_AUTO", 8)
+    monkeypatch.setattr(gpu, "FEWEST_BASES_IN_AUTO", 8)
     layer(x)
     assert len(calls) == (DEVICE == "cuda")  # never on a CPU
     KANLinear(3, 4, 4).to(DEVICE)(x)

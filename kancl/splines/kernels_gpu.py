@@ -1,4 +1,4 @@
-"""The kernels of the fused path, in Triton.
+"""The GPU's kernels, in Triton.
 
 At a point at most ``degree + 1`` bases are not 0, those of neighbouring rows of the
 coefficients ``(in_features, n_basis, out_features)``. Forward and the gradient by the
@@ -12,9 +12,9 @@ Every number is written by one program and summed in a fixed order, without atom
 same inputs give the same bits.
 
 All kernels take the inputs and the grid alike: ``x (batch, in_features)``; ``low``,
-``cells`` (grid cells per unit of x) and ``anchor``, ``(in_features,)`` float64 each.
-What the flags ``ANCHORED`` and ``SCALED`` rule out is not read. ``KIND`` is the type of
-all values and sums. Nothing is checked here.
+``cells`` (grid cells per unit of x) and ``anchor``, ``(in_features,)`` float64 each;
+``GRID``: its size, degree, policy outside, and the type of all values and sums. What
+the flags ``ANCHORED`` and ``SCALED`` rule out is not read. Nothing is checked here.
 """
 
 # Triton compiles these functions from their source: no annotations but its own.
@@ -81,18 +81,18 @@ def _slope(u, m: tl.constexpr, DEGREE: tl.constexpr):
 
 
 @triton.jit
-def _locate(
-    x, low, cells, SIZE: tl.constexpr, DEGREE: tl.constexpr, OUTSIDE: tl.constexpr
-):
+def _locate(x, low, cells, GRID: tl.constexpr):
     """First live basis, place in its cell, and cells beyond the grid; in float64.
 
     Exact in this sense: the position in cells is one rounding in float64, the cell is
     its floor, the rest is exact. NaN is passed on in the latter two.
     """
+    SIZE: tl.constexpr = GRID[0]
+    DEGREE: tl.constexpr = GRID[1]
     position = (x.to(tl.float64) - low) * cells
     known = position == position
     place = tl.where(known, position, 0.0)
-    if OUTSIDE == "zero":
+    if GRID[2] == "zero":
         # Beyond the bases' reach there is none whatever the distance.
         place = tl.minimum(tl.maximum(place, -1.0 - DEGREE), 1.0 + SIZE + DEGREE)
         start = tl.floor(place)
@@ -107,286 +107,172 @@ def _locate(
 
 
 @triton.jit
-def _weight(
-    u,
-    beyond,
-    m: tl.constexpr,
-    SLOPE: tl.constexpr,
-    DEGREE: tl.constexpr,
-    OUTSIDE: tl.constexpr,
-    KIND: tl.constexpr,
-):
+def _weight(u, beyond, m: tl.constexpr, SLOPE: tl.constexpr, GRID: tl.constexpr):
     """The ``m``-th live basis, or its derivative by the position."""
-    local = u.to(KIND)
+    local = u.to(GRID[3])
     if SLOPE:
-        weight = _slope(local, m, DEGREE)
-        if OUTSIDE == "clamp":
+        weight = _slope(local, m, GRID[1])
+        if GRID[2] == "clamp":
             weight = tl.where(beyond == 0, weight, 0.0)
     else:
-        weight = _piece(local, m, DEGREE)
-        if OUTSIDE == "linear":
-            weight += beyond.to(KIND) * _slope(local, m, DEGREE)
+        weight = _piece(local, m, GRID[1])
+        if GRID[2] == "linear":
+            weight += beyond.to(GRID[3]) * _slope(local, m, GRID[1])
     return weight
 
 
 @triton.jit
 def _live_sum(
-    coefficients,
-    i,
-    first,
-    u,
-    beyond,
-    outputs,
-    n_out,
-    SLOPE: tl.constexpr,
-    SIZE: tl.constexpr,
-    DEGREE: tl.constexpr,
-    OUTSIDE: tl.constexpr,
-    KIND: tl.constexpr,
+    coefficients, i, place, outputs, n_out, SLOPE: tl.constexpr, GRID: tl.constexpr
 ):
-    """Input ``i``'s splines at some samples: ``(n_samples, n_outputs)``."""
-    N_BASIS: tl.constexpr = SIZE + DEGREE
-    wanted = outputs < n_out
+    """Input ``i``'s splines at some samples' places: ``(n_samples, n_outputs)``."""
+    N_BASIS: tl.constexpr = GRID[0] + GRID[1]
+    first, u, beyond = place
+    in_range = outputs < n_out
     rows = coefficients + (tl.zeros([], tl.int64) + i) * (N_BASIS * n_out)
-    total = tl.zeros([first.shape[0], outputs.shape[0]], KIND)
-    for m in tl.static_range(DEGREE + 1):
+    total = tl.zeros([first.shape[0], outputs.shape[0]], GRID[3])
+    for m in tl.static_range(GRID[1] + 1):
         basis = first + m
-        there = (basis >= 0) & (basis < N_BASIS)
+        exists = (basis >= 0) & (basis < N_BASIS)
         row = tl.load(
             rows + ((basis * n_out)[:, None] + outputs[None, :]),
-            mask=there[:, None] & wanted[None, :],
+            mask=exists[:, None] & in_range[None, :],
             other=0.0,
         )
-        weight = _weight(u, beyond, m, SLOPE, DEGREE, OUTSIDE, KIND)
-        total += weight[:, None] * row.to(KIND)
+        weight = _weight(u, beyond, m, SLOPE, GRID)
+        total += weight[:, None] * row.to(GRID[3])
     return total
 
 
 @triton.jit
-def _all_bases(
-    bases,
-    first,
-    u,
-    beyond,
-    DEGREE: tl.constexpr,
-    OUTSIDE: tl.constexpr,
-    KIND: tl.constexpr,
-):
-    """The bases asked for, at some samples: ``(n_bases, n_samples)``."""
-    total = tl.zeros([bases.shape[0], first.shape[0]], KIND)
-    for m in tl.static_range(DEGREE + 1):
-        weight = _weight(u, beyond, m, False, DEGREE, OUTSIDE, KIND)
+def _bases_at(bases, place, GRID: tl.constexpr):
+    """The bases asked for, at some samples' places: ``(n_bases, n_samples)``."""
+    first, u, beyond = place
+    total = tl.zeros([bases.shape[0], first.shape[0]], GRID[3])
+    for m in tl.static_range(GRID[1] + 1):
+        weight = _weight(u, beyond, m, False, GRID)
         here = bases[:, None] == (first + m)[None, :]
         total = tl.where(here, weight[None, :], total)
     return total
 
 
+# fmt: off
 @triton.jit
 def spline_sum(
-    x,
-    low,
-    cells,
-    anchor,
-    coefficients,
-    scale,
-    sums,
-    batch,
-    n_in,
-    n_out,
-    inputs_per_part,
-    SIZE: tl.constexpr,
-    DEGREE: tl.constexpr,
-    OUTSIDE: tl.constexpr,
-    ANCHORED: tl.constexpr,
-    SCALED: tl.constexpr,
-    KIND: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-):
+    x, low, cells, anchor, coefficients, scale, sums, batch, n_in, n_out, inputs_per_part,
+    GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: on
     """Sums over a part of the inputs: ``sums (n_parts, batch, out_features)``."""
     samples = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     outputs = tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
     part = tl.program_id(2)
-    found, wanted = samples < batch, outputs < n_out
+    in_batch, in_range = samples < batch, outputs < n_out
     one = tl.zeros([1], tl.int32)
-    total = tl.zeros([BLOCK_B, BLOCK_O], KIND)
+    total = tl.zeros([BLOCK_B, BLOCK_O], GRID[3])
     stop = tl.minimum((part + 1) * inputs_per_part, n_in)
     for i in range(part * inputs_per_part, stop):
-        value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=found, other=0.0)
+        value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=in_batch, other=0.0)
         grid_low, grid_cells = tl.load(low + i), tl.load(cells + i)
-        first, u, beyond = _locate(value, grid_low, grid_cells, SIZE, DEGREE, OUTSIDE)
-        y = _live_sum(
-            coefficients,
-            i,
-            first,
-            u,
-            beyond,
-            outputs,
-            n_out,
-            False,
-            SIZE,
-            DEGREE,
-            OUTSIDE,
-            KIND,
-        )
+        place = _locate(value, grid_low, grid_cells, GRID)
+        y = _live_sum(coefficients, i, place, outputs, n_out, False, GRID)
         if ANCHORED:
             at = tl.load(anchor + i + one)
-            live, v, off = _locate(at, grid_low, grid_cells, SIZE, DEGREE, OUTSIDE)
-            y -= _live_sum(
-                coefficients,
-                i,
-                live,
-                v,
-                off,
-                outputs,
-                n_out,
-                False,
-                SIZE,
-                DEGREE,
-                OUTSIDE,
-                KIND,
-            )
+            place = _locate(at, grid_low, grid_cells, GRID)
+            y -= _live_sum(coefficients, i, place, outputs, n_out, False, GRID)
             # Not left to the subtraction: the compiler may round the two differently.
             y = tl.where((value.to(tl.float64) == at)[:, None], 0.0, y)
         if SCALED:
-            factor = tl.load(scale + i * n_out + outputs, mask=wanted, other=0.0)
-            y *= factor.to(KIND)[None, :]
+            factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
+            y *= factor.to(GRID[3])[None, :]
         total += y
     row = (samples.to(tl.int64) + part.to(tl.int64) * batch) * n_out
     tl.store(
         sums + row[:, None] + outputs[None, :],
         total,
-        mask=found[:, None] & wanted[None, :],
+        mask=in_batch[:, None] & in_range[None, :],
     )
 
 
+# fmt: off
 @triton.jit
 def input_gradient(
-    x,
-    low,
-    cells,
-    coefficients,
-    scale,
-    grad,
-    of_x,
-    batch,
-    n_in,
-    n_out,
-    SIZE: tl.constexpr,
-    DEGREE: tl.constexpr,
-    OUTSIDE: tl.constexpr,
-    SCALED: tl.constexpr,
-    KIND: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-):
-    """``of_x (batch, in_features)``, from ``grad (batch, out_features)``."""
+    x, low, cells, coefficients, scale, grad, grad_x, batch, n_in, n_out,
+    GRID: tl.constexpr, SCALED: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
+):  # fmt: on
+    """``grad_x (batch, in_features)``, from ``grad (batch, out_features)``."""
     samples = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     i = tl.program_id(1)
-    found = samples < batch
-    place = samples.to(tl.int64) * n_in + i
-    value = tl.load(x + place, mask=found, other=0.0)
+    in_batch = samples < batch
+    at = samples.to(tl.int64) * n_in + i
+    value = tl.load(x + at, mask=in_batch, other=0.0)
     grid_cells = tl.load(cells + i)
-    first, u, beyond = _locate(
-        value, tl.load(low + i), grid_cells, SIZE, DEGREE, OUTSIDE
-    )
-    total = tl.zeros([BLOCK_B], KIND)
+    place = _locate(value, tl.load(low + i), grid_cells, GRID)
+    total = tl.zeros([BLOCK_B], GRID[3])
     for start in range(0, n_out, BLOCK_O):
         outputs = start + tl.arange(0, BLOCK_O)
-        wanted = outputs < n_out
-        slope = _live_sum(
-            coefficients,
-            i,
-            first,
-            u,
-            beyond,
-            outputs,
-            n_out,
-            True,
-            SIZE,
-            DEGREE,
-            OUTSIDE,
-            KIND,
-        )
+        in_range = outputs < n_out
+        slope = _live_sum(coefficients, i, place, outputs, n_out, True, GRID)
         if SCALED:
-            factor = tl.load(scale + i * n_out + outputs, mask=wanted, other=0.0)
-            slope *= factor.to(KIND)[None, :]
+            factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
+            slope *= factor.to(GRID[3])[None, :]
         grads = tl.load(
             grad + (samples.to(tl.int64) * n_out)[:, None] + outputs[None, :],
-            mask=found[:, None] & wanted[None, :],
+            mask=in_batch[:, None] & in_range[None, :],
             other=0.0,
         )
-        total += tl.sum(grads.to(KIND) * slope, 1)
-    tl.store(of_x + place, (total * grid_cells).to(KIND), mask=found)
+        total += tl.sum(grads.to(GRID[3]) * slope, 1)
+    tl.store(grad_x + at, (total * grid_cells).to(GRID[3]), mask=in_batch)
 
 
+# fmt: off
 @triton.jit
 def coefficient_gradient(
-    x,
-    low,
-    cells,
-    anchor,
-    coefficients,
-    scale,
-    grad,
-    of_coefficients,
-    of_scale,
-    batch,
-    n_in,
-    n_out,
-    SIZE: tl.constexpr,
-    DEGREE: tl.constexpr,
-    OUTSIDE: tl.constexpr,
-    ANCHORED: tl.constexpr,
-    SCALED: tl.constexpr,
-    KIND: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-    BLOCK_G: tl.constexpr,
-):
+    x, low, cells, anchor, coefficients, scale, grad, grad_coefficients, grad_scale,
+    batch, n_in, n_out, GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_G: tl.constexpr,
+):  # fmt: on
     """An input's gradients, for a block of its bases.
 
-    ``of_coefficients`` like ``coefficients``; ``of_scale (n_blocks_of_bases,
+    ``grad_coefficients`` like ``coefficients``; ``grad_scale (n_blocks_of_bases,
     in_features, out_features)``, to be summed.
     """
-    N_BASIS: tl.constexpr = SIZE + DEGREE
+    N_BASIS: tl.constexpr = GRID[0] + GRID[1]
     i = tl.program_id(0)
     outputs = tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
     block = tl.program_id(2)
     bases = block * BLOCK_G + tl.arange(0, BLOCK_G)
-    wanted = outputs < n_out
+    in_range = outputs < n_out
     grid_low, grid_cells = tl.load(low + i), tl.load(cells + i)
     if ANCHORED:
         at = tl.load(anchor + i + tl.zeros([1], tl.int32))
-        live, v, off = _locate(at, grid_low, grid_cells, SIZE, DEGREE, OUTSIDE)
-        at_anchor = _all_bases(bases, live, v, off, DEGREE, OUTSIDE, KIND)
-    total = tl.zeros([BLOCK_G, BLOCK_O], KIND)
+        at_anchor = _bases_at(bases, _locate(at, grid_low, grid_cells, GRID), GRID)
+    total = tl.zeros([BLOCK_G, BLOCK_O], GRID[3])
     for start in range(0, batch, BLOCK_B):
         samples = start + tl.arange(0, BLOCK_B)
-        found = samples < batch
-        value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=found, other=0.0)
-        first, u, beyond = _locate(value, grid_low, grid_cells, SIZE, DEGREE, OUTSIDE)
-        weights = _all_bases(bases, first, u, beyond, DEGREE, OUTSIDE, KIND)
+        in_batch = samples < batch
+        value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=in_batch, other=0.0)
+        weights = _bases_at(bases, _locate(value, grid_low, grid_cells, GRID), GRID)
         if ANCHORED:
             weights -= at_anchor
             weights = tl.where((value.to(tl.float64) == at)[None, :], 0.0, weights)
         grads = tl.load(
             grad + (samples.to(tl.int64) * n_out)[:, None] + outputs[None, :],
-            mask=found[:, None] & wanted[None, :],
+            mask=in_batch[:, None] & in_range[None, :],
             other=0.0,
         )
         # "ieee": no TF32, whose 10 bits are not float32.
-        total = tl.dot(weights, grads.to(KIND), total, input_precision="ieee")
+        total = tl.dot(weights, grads.to(GRID[3]), total, input_precision="ieee")
     row = (bases + i * N_BASIS).to(tl.int64) * n_out
-    place = row[:, None] + outputs[None, :]
-    mask = (bases < N_BASIS)[:, None] & wanted[None, :]
+    at_row = row[:, None] + outputs[None, :]
+    mask = (bases < N_BASIS)[:, None] & in_range[None, :]
     if SCALED:
-        rows = tl.load(coefficients + place, mask=mask, other=0.0).to(KIND)
-        edges = of_scale + (block * n_in + i) * n_out + outputs
-        tl.store(edges, tl.sum(total * rows, 0), mask=wanted)
-        factor = tl.load(scale + i * n_out + outputs, mask=wanted, other=0.0)
-        total *= factor.to(KIND)[None, :]
-    tl.store(of_coefficients + place, total, mask=mask)
+        rows = tl.load(coefficients + at_row, mask=mask, other=0.0).to(GRID[3])
+        edges = grad_scale + (block * n_in + i) * n_out + outputs
+        tl.store(edges, tl.sum(total * rows, 0), mask=in_range)
+        factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
+        total *= factor.to(GRID[3])[None, :]
+    tl.store(grad_coefficients + at_row, total, mask=mask)
 
 
 INTERPRETED = not isinstance(spline_sum, triton.JITFunction)

@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from kancl import KANLinear
-from kancl.splines.fused import function
+from kancl.splines import gpu
 
-CASES = Path(__file__).with_name("fused_cases.py")
+CASES = Path(__file__).with_name("gpu_cases.py")
 # No GPU is needed for either: an H100's instructions can be made anywhere.
 HOPPER = """
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from kancl.splines.fused import kernels
+from kancl.splines import kernels_gpu as kernels
 
-options = dict(SIZE=20, DEGREE=3, OUTSIDE="linear", ANCHORED=True, SCALED=True,
-               KIND=tl.float32, BLOCK_B=32, BLOCK_O=32, BLOCK_G=16)
+options = dict(GRID=(20, 3, "linear", tl.float32), ANCHORED=True, SCALED=True,
+               BLOCK_B=32, BLOCK_O=32, BLOCK_G=16)
 double = ("low", "cells", "anchor")
 count = ("batch", "n_in", "n_out", "inputs_per_part")
 for kernel in (kernels.spline_sum, kernels.input_gradient, kernels.coefficient_gradient):
@@ -77,9 +77,9 @@ def test_tensors_on_a_cpu_are_refused() -> None:
 def test_an_impossible_layer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="degree is 4, the fused path takes 1 to 3"):
         KANLinear(3, 2, spline_order=4, implementation="triton")
-    monkeypatch.setitem(sys.modules, "kancl.splines.fused.kernels", None)
-    function._kernels.cache_clear()
+    monkeypatch.setitem(sys.modules, "kancl.splines.kernels_gpu", None)
+    gpu._kernels.cache_clear()
     with pytest.raises(ValueError, match="Triton is missing"):
         KANLinear(3, 2, implementation="triton")
     monkeypatch.undo()
-    function._kernels.cache_clear()
+    gpu._kernels.cache_clear()

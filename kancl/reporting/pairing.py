@@ -1,0 +1,55 @@
+"""Who is compared with whom: a model with its reference, by their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+
+class Entrant(Protocol):
+    """What has a model by name."""
+
+    @property
+    def model(self) -> str: ...
+
+
+T = TypeVar("T", bound=Entrant)
+
+
+def role(model: str) -> int:
+    """0: KANs, which are compared; 2: MLPs, the references; 1: any other model, which is
+    compared with MLPs, and is the reference of KANs where there is no MLP.
+    """
+    return 0 if model.startswith("kan") else 2 if model.startswith("mlp") else 1
+
+
+def pairs(
+    entrants: Sequence[T],
+    group: Callable[[T], object],
+    distance: Callable[[T, T], float] = lambda compared, reference: 0,
+) -> list[tuple[T, T]]:
+    """Every ``(compared, reference)``, in the order of the entrants.
+
+    Args:
+        group: only entrants of equal group are compared.
+        distance: of several references, those nearest by it are taken.
+    """
+    result = []
+    for a in entrants:
+        others = [b for b in entrants if group(b) == group(a)]
+        highest = max(role(b.model) for b in others)
+        if role(a.model) < highest:
+            references = [b for b in others if role(b.model) == highest]
+            nearest = min(distance(a, b) for b in references)
+            result += [(a, b) for b in references if distance(a, b) == nearest]
+    return result
+
+
+def model_title(model: str) -> str:
+    """``KAN`` for ``kan``; longer names as they are typed."""
+    return {"kan": "KAN", "mlp": "MLP"}.get(model, model)
+
+
+def pair_title(compared: Entrant, reference: Entrant) -> str:
+    """``KAN - MLP``."""
+    return f"{model_title(compared.model)} - {model_title(reference.model)}"

@@ -1,0 +1,111 @@
+"""A grid as a value: whatever decides how splines are computed, read from tensors."""
+
+import torch
+from torch import Tensor
+
+from kancl.splines.basis import Outside, anchored_basis, spline_basis
+from kancl.splines.knots import grid_ends, is_uniform, uniform_knots
+from kancl.splines.sums import Implementation, spline_sum
+from kancl.splines.uniform import UniformGrid, grid_basis
+from kancl.splines.warp import warped
+
+
+class Grid:
+    """The grids of all inputs of a layer.
+
+    Args:
+        knots: the extended vectors, ``(in_features, size + 2*degree + 1)``.
+        outside: policy outside the grid, see ``spline_basis``.
+        anchor: where every basis is shifted to 0, ``(in_features,)``; ``None``: not.
+        warp: maps inputs to places on the grid, see ``warped``; ``None``: knots do.
+        uniform: whether the knots are equally spaced, so that closed forms hold;
+            ``None``: read from them.
+    """
+
+    def __init__(
+        self,
+        knots: Tensor,
+        degree: int,
+        outside: Outside = "zero",
+        anchor: Tensor | None = None,
+        warp: Tensor | None = None,
+        uniform: bool | None = None,
+    ) -> None:
+        self.knots, self.degree, self.outside = knots, degree, outside
+        self.anchor, self.warp = anchor, warp
+        self.uniform = is_uniform(knots, degree) if uniform is None else uniform
+        self.size = knots.shape[-1] - 1 - 2 * degree
+        self.low, self.high = grid_ends(knots, degree)
+        self._closed = UniformGrid(
+            self.low, self.high, self.size, degree, outside, anchor
+        )
+        if warp is not None:
+            if anchor is not None:
+                anchor = self.position(anchor.unsqueeze(0)).squeeze(0)
+            ends = torch.zeros_like(self.low), torch.full_like(self.high, self.size)
+            self._closed = UniformGrid(*ends, self.size, degree, outside, anchor)
+
+    def position(self, x: Tensor) -> Tensor:
+        """Where ``x`` is on the grid: the value itself, or cells behind a warp.
+
+        Shape: ``(batch, in_features)`` -> the same.
+        """
+        if self.warp is None:
+            return x
+        return warped(x, self.low, self.high, self.warp)
+
+    def basis(self, x: Tensor) -> Tensor:
+        """All bases at ``x``, less their values at the anchor; at least float32.
+
+        Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
+        """
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if not self.uniform:
+            return self._cox_de_boor(x).to(dtype)
+        return grid_basis(self.position(x), self._closed).to(dtype)
+
+    def sum(
+        self,
+        x: Tensor,
+        coefficients: Tensor,
+        scale: Tensor | None = None,
+        implementation: Implementation = "auto",
+    ) -> Tensor:
+        """``y_o = sum_i scale_io sum_g coefficients_igo B_g(x_i)``
+
+        Shape: x ``(batch, in_features)``, coefficients ``(in_features, n_basis,
+            out_features)``, scale ``(in_features, out_features)`` -> ``(batch,
+            out_features)``.
+        Raises: ValueError if the implementation needs uniform knots, and as
+            ``spline_sum`` does.
+        """
+        if self.uniform and implementation != "reference":
+            x = self.position(x)
+            return spline_sum(x, coefficients, scale, self._closed, implementation)
+        if implementation not in ("auto", "reference"):
+            raise ValueError(
+                f"implementation={implementation!r} needs a uniform grid, and this one "
+                f"was moved: choose 'auto' or 'reference'"
+            )
+        if scale is not None:
+            coefficients = coefficients * scale.unsqueeze(1)
+        basis = self._cox_de_boor(x).to(coefficients.dtype)
+        return basis.flatten(1) @ coefficients.flatten(0, 1)
+
+    def exact_knots(self) -> Tensor:
+        """The knots as they are used: of a uniform grid its ends alone are read, and
+        behind a warp there are cells to count instead of inputs.
+        """
+        if not self.uniform:
+            return self.knots
+        ends = self._closed.low.double(), self._closed.high.double()
+        return uniform_knots(*ends, self.size, self.degree)
+
+    def _cox_de_boor(self, x: Tensor) -> Tensor:
+        """``basis`` by the recursion, which takes any knots; float64 behind a warp."""
+        x = self.position(x)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        knots = self.knots if self.warp is None else self.exact_knots()
+        options = knots.to(x.dtype), self.degree, self.outside
+        anchor = self._closed.anchor
+        return anchored_basis(lambda x: spline_basis(x, *options), x, anchor)
