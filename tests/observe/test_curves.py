@@ -196,3 +196,10 @@ def test_a_curve_of_nothing_is_refused(option):
         ForgettingCurvePlugin(recorder, stream, **{option: 0})
     with pytest.raises(ValueError, match="no experience"):
         ForgettingCurvePlugin(recorder, [])
+
+
+def test_a_checkpoint_holds_where_the_points_were(run):
+    recorder, curve = run
+    _, resumed = _watched(stream_of_digits(n_train=96))
+    resumed.load_state_dict(curve.state_dict())
+    assert (resumed._last, resumed._n_measured) == (60, 5)
