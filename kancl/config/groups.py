@@ -10,9 +10,9 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_type_hints
 
 from kancl.config.docstrings import argument_help, summary
 from kancl.config.presets import Preset
@@ -61,13 +61,17 @@ def signature_options(
     Raises: TypeError for an argument without default, or of a type no key can have.
     """
     texts, found = argument_help(builder), {}
-    for p in inspect.signature(builder, eval_str=True).parameters.values():
+    # Fields that a class inherits are typed in the module of the base class.
+    source = builder if is_dataclass(builder) else getattr(builder, "__init__", builder)
+    source = source if isinstance(builder, type) else builder
+    hints = get_type_hints(source, include_extras=True)
+    for p in inspect.signature(builder).parameters.values():
         if p.kind is not p.KEYWORD_ONLY or p.name in supplied:
             continue
         if p.default is p.empty:
             raise TypeError(f"{builder.__name__}: {p.name} has no default")
-        describe(p.annotation)
-        found[p.name] = Option(p.name, p.annotation, p.default, texts.get(p.name, ""))
+        describe(hints[p.name])
+        found[p.name] = Option(p.name, hints[p.name], p.default, texts.get(p.name, ""))
     return found
 
 

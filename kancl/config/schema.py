@@ -11,10 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from kancl.config.groups import signature_options
-from kancl.config.values import Bounds
-
-Count = Annotated[int, Bounds(1)]
-Natural = Annotated[int, Bounds(0)]
+from kancl.config.values import Bounds, Count, Natural
 
 
 @dataclass(frozen=True)

@@ -31,16 +31,27 @@ class Bounds:
 
     least: int
     most: int | None = None
+    is_open: bool = False
 
     def check(self, value: float, key: str) -> None:
         """Raises: ConfigError naming the end that is passed."""
+        if self.is_open and value <= self.least:
+            raise ConfigError(f"{key} must be above {self.least}, not {value}")
         if value < self.least:
             raise ConfigError(f"{key} must be at least {self.least}, not {value}")
         if self.most is not None and value > self.most:
             raise ConfigError(f"{key} must be at most {self.most}, not {value}")
 
     def __str__(self) -> str:
-        return f">= {self.least}" + (f" and <= {self.most}" if self.most else "")
+        low = f"{'>' if self.is_open else '>='} {self.least}"
+        return low + (f" and <= {self.most}" if self.most else "")
+
+
+Natural = Annotated[int, Bounds(0)]
+Count = Annotated[int, Bounds(1)]
+NonNegative = Annotated[float, Bounds(0)]
+Positive = Annotated[float, Bounds(0, is_open=True)]
+Share = Annotated[float, Bounds(0, 1)]
 
 
 def describe(annotation: Any) -> str:

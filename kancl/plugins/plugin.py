@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
 
+from kancl.config.groups import signature_options
+from kancl.config.values import convert
 from kancl.plugins.state import Unresumable, from_state, to_state
 
 if TYPE_CHECKING:
@@ -86,8 +88,9 @@ class Plugin(SupervisedPlugin):
 
     The keyword-only arguments of ``__init__`` are the keys of the command line
     (``strategy.<key>=``); their meaning stands under ``Args:`` in the class's docstring.
-    Whatever ``__init__`` leaves on the object is such an argument, or named in ``state``
-    or in ``transient``: otherwise the plugin is refused before anything is trained.
+    Those of a dataclass are checked against their types. Whatever ``__init__`` leaves
+    on the object is such an argument, or named in ``state`` or in ``transient``:
+    otherwise the plugin is refused before anything is trained.
 
     Attributes:
         stage: where the plugin acts among the others.
@@ -98,11 +101,14 @@ class Plugin(SupervisedPlugin):
         changes_grids: whether it changes grids while training.
     """
 
-    stage: Stage = Stage.OBSERVE
+    stage: ClassVar[Stage] = Stage.OBSERVE
     state: ClassVar[tuple[str, ...]] = ()
     transient: ClassVar[tuple[str, ...]] = ()
-    needs: Needs = Needs()
+    needs: ClassVar[Needs] = Needs()
     changes_grids: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_keys(self)
 
     def prepare(self, setup: TrainingSetup) -> None:
         """Take from the set-up what the plugin works with, or change the set-up.
@@ -136,6 +142,12 @@ class Plugin(SupervisedPlugin):
         """Take the state that ``state_dict`` gave."""
         for name in self.state:
             setattr(self, name, from_state(getattr(self, name), state[name]))
+
+
+def check_keys(item: Any) -> None:
+    """Raises: ConfigError, a ValueError, naming a key that is out of its bounds."""
+    for key, option in signature_options(type(item)).items():  # type: ignore[arg-type]
+        setattr(item, key, convert(getattr(item, key), option.annotation, key))
 
 
 def undeclared(plugin: Plugin) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +13,8 @@ from avalanche.training.supervised.er_ace import ER_ACE
 from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 
-from kancl.plugins.hyperparameters import at_least, non_negative
-from kancl.plugins.plugin import Needs
+from kancl.config.values import Count, NonNegative
+from kancl.plugins.plugin import Needs, check_keys
 from kancl.plugins.rehearsal.asymmetric_loss import asymmetric_cross_entropy
 from kancl.plugins.rehearsal.memory import ResumableBuffer
 from kancl.plugins.rehearsal.rehearsal_plugin import CLASSES
@@ -45,6 +46,8 @@ class Base:
     needs: ClassVar[Needs] = Needs()
     trains_jointly: ClassVar[bool] = False
     trains_last_layer_only: ClassVar[bool] = False
+
+    __post_init__ = check_keys
 
     def make(self, batch_size: int, **arguments: Any) -> SupervisedTemplate:
         """Make the strategy.
@@ -114,17 +117,21 @@ class ForwardOnlyBase(Base):
     trains_last_layer_only = True
 
 
+@dataclass(kw_only=True, eq=False)
 class _ReplayingBase(Base):
-    """A strategy whose own training loop replays from a buffer balanced by class."""
+    """A strategy whose own training loop replays from a buffer balanced by class.
+
+    Args:
+        mem_size: samples kept in all, divided equally over the classes so far.
+        replay_batch_size: samples replayed per iteration; null: as many as the batch
+            size.
+    """
 
     state = ("storage_policy", "replay_loader")
     buffer: ClassVar[type]
 
-    def __init__(self, mem_size: int, replay_batch_size: int | None) -> None:
-        self.mem_size = at_least("mem_size", mem_size)
-        self.replay_batch_size = replay_batch_size
-        if replay_batch_size is not None:
-            at_least("replay_batch_size", replay_batch_size)
+    mem_size: Count = 1000
+    replay_batch_size: Count | None = None
 
     def make(self, batch_size: int, **arguments: Any) -> SupervisedTemplate:
         replayed = self.replay_batch_size or batch_size
@@ -146,16 +153,14 @@ class _ClassBufferWithLogits(ClassBalancedBufferWithLogits, ResumableBuffer):
     pass
 
 
+@dataclass(kw_only=True, eq=False)
 class ERACEBase(_ReplayingBase):
     """Replay, with the current loss over the current batch's classes only (ER-ACE).
 
     ``L = (CE(current, over classes in the batch) + CE(replayed, over all)) / 2``.
 
-    Args:
-        mem_size: samples kept in all, divided equally over the classes so far; the
-            current ones are among them.
-        replay_batch_size: samples replayed per iteration; null: as many as the batch
-            size.
+    Current samples are among those kept.
+
     Source: Caccia et al. 2022, arXiv:2104.05025. Avalanche's ER_ACE, but
         for its loss, which is infinite once a probability rounds to 0.
     """
@@ -164,17 +169,13 @@ class ERACEBase(_ReplayingBase):
     buffer = _ClassBuffer
     needs = Needs(class_labels=CLASSES, own_loss=OWN_LOSS)
 
-    def __init__(
-        self, *, mem_size: int = 1000, replay_batch_size: int | None = None
-    ) -> None:
-        super().__init__(mem_size, replay_batch_size)
-
     def make(self, batch_size: int, **arguments: Any) -> SupervisedTemplate:
         strategy = super().make(batch_size, **arguments)
         strategy.ace_criterion = asymmetric_cross_entropy
         return strategy
 
 
+@dataclass(kw_only=True, eq=False)
 class DERBase(_ReplayingBase):
     """Replay with the outputs of old as targets (dark experience replay, DER++).
 
@@ -182,9 +183,6 @@ class DERBase(_ReplayingBase):
     ``beta=0`` is plain DER.
 
     Args:
-        mem_size: samples kept in all, divided equally over the classes so far.
-        replay_batch_size: samples replayed per iteration; null: as many as the batch
-            size.
         alpha: weight of the outputs kept.
         beta: weight of the labels kept.
     Source: Buzzega et al. 2020, arXiv:2004.07211, section 3. Avalanche's DER, unchanged:
@@ -203,17 +201,8 @@ class DERBase(_ReplayingBase):
         own_loss=OWN_LOSS,
     )
 
-    def __init__(
-        self,
-        *,
-        mem_size: int = 1000,
-        replay_batch_size: int | None = None,
-        alpha: float = 0.1,
-        beta: float = 0.5,
-    ) -> None:
-        super().__init__(mem_size, replay_batch_size)
-        self.alpha = non_negative("alpha", alpha)
-        self.beta = non_negative("beta", beta)
+    alpha: NonNegative = 0.1
+    beta: NonNegative = 0.5
 
     def make(self, batch_size: int, **arguments: Any) -> SupervisedTemplate:
         return super().make(batch_size, alpha=self.alpha, beta=self.beta, **arguments)

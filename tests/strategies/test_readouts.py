@@ -120,9 +120,14 @@ def test_nothing_but_the_last_layer_moves_and_draws_depend_on_the_seed(benchmark
 @pytest.mark.parametrize(
     "name, network, options, message",
     [
-        ("ridge_readout", "mlp", {"ridge": 0.0}, "ridge must be .* above 0, got 0.0"),
-        ("ridge_readout", "mlp", {"n_features": 0}, "n_features must be 1 or more"),
-        ("spline_bayes", "kan", {"smoothing": -1.0}, "smoothing must be .* got -1.0"),
+        ("ridge_readout", "mlp", {"ridge": 0.0}, "ridge must be above 0, not 0.0"),
+        ("ridge_readout", "mlp", {"n_features": 0}, "n_features must be at least 1"),
+        (
+            "spline_bayes",
+            "kan",
+            {"smoothing": -1.0},
+            "smoothing must be above 0, not -1.0",
+        ),
         ("spline_bayes", "mlp", {}, "no bases.* use model=kan, .* instead"),
         (
             "spline_bayes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -11,12 +12,13 @@ from avalanche.models import avalanche_forward
 from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 
+from kancl.config.values import NonNegative, Positive
 from kancl.models.module_state import load_module_state, module_state
-from kancl.plugins.hyperparameters import non_negative, positive
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.setup import TrainingSetup
 
 
+@dataclass(kw_only=True, eq=False)
 class LwFPlugin(Plugin):
     """Keep the outputs for past classes as they were (learning without forgetting).
 
@@ -49,26 +51,13 @@ class LwFPlugin(Plugin):
         "strategy=si instead"
     )
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 1.0,
-        temperature: float = 2.0,
-        alpha_schedule: Literal["constant", "experiences"] = "constant",
-        student: Literal["old", "seen", "all"] = "old",
-    ) -> None:
-        super().__init__()
-        if alpha_schedule not in ("constant", "experiences"):
-            raise ValueError(
-                "alpha_schedule must be 'constant' or 'experiences', "
-                f"got {alpha_schedule!r}"
-            )
-        if student not in ("old", "seen", "all"):
-            raise ValueError(f"student must be 'old', 'seen' or 'all', got {student!r}")
-        self.alpha = non_negative("alpha", alpha, "0 trains as naive does")
-        self.temperature = positive("temperature", temperature)
-        self.alpha_schedule = alpha_schedule
-        self.student = student
+    alpha: NonNegative = 1.0
+    temperature: Positive = 2.0
+    alpha_schedule: Literal["constant", "experiences"] = "constant"
+    student: Literal["old", "seen", "all"] = "old"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._teacher: nn.Module | None = None
         self._classes: dict[int, set[int]] = {}  # by task label; past experiences
         self._model: nn.Module | None = None

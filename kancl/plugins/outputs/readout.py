@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from kancl.config.values import Count, Positive
 from kancl.models import KANLinear
 from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
@@ -21,7 +23,6 @@ from kancl.models.readouts import (
     ridge_weights,
     spline_bayes_weights,
 )
-from kancl.plugins.hyperparameters import at_least, positive
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.setup import TrainingSetup
 
@@ -53,10 +54,11 @@ class ReadoutPlugin(Plugin):
     )
     keeps_gram: ClassVar[bool] = False
     """Whether it solves by the features' gram matrix."""
+    features: Any
+    n_features: Any = 0
 
-    def __init__(self, features: Features, n_features: int) -> None:
-        super().__init__()
-        self.features, self.n_features = features, n_features
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.sums: dict[int | None, FeatureSums] = {}
         """By task label; None where one layer serves all."""
         self._inputs: dict[int | None, Tensor] = {}
@@ -71,7 +73,6 @@ class ReadoutPlugin(Plugin):
         lasts = last_layers(model)
         n_outputs = lasts[None].n_classes if None in lasts else 1
         if self.features == "patches":
-            at_least("n_features", self.n_features)
             generator = torch.Generator().manual_seed(setup.seed)
             splines = any(isinstance(m, KANLinear) for m in model.modules())
             patches = RandomPatches(
@@ -149,6 +150,7 @@ class ReadoutPlugin(Plugin):
         return keep
 
 
+@dataclass(kw_only=True, eq=False)
 class RidgeReadoutPlugin(ReadoutPlugin):
     """Solve the last layer by ridge regression on all data so far; the rest is frozen.
 
@@ -167,20 +169,15 @@ class RidgeReadoutPlugin(ReadoutPlugin):
 
     keeps_gram = True
 
-    def __init__(
-        self,
-        *,
-        ridge: float = 1e-4,
-        features: Features = "patches",
-        n_features: int = 2000,
-    ) -> None:
-        super().__init__(features, n_features)
-        self.ridge = positive("ridge", ridge)
+    ridge: Positive = 1e-4
+    features: Features = "patches"
+    n_features: Count = 2000
 
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
         return ridge_weights(sums, self.ridge)
 
 
+@dataclass(kw_only=True, eq=False)
 class NearestMeanPlugin(ReadoutPlugin):
     """Choose the class with the nearest mean of features: the cheapest baseline.
 
@@ -190,15 +187,14 @@ class NearestMeanPlugin(ReadoutPlugin):
     Source: Mensink et al. 2013, IEEE TPAMI 35, 2624-2637.
     """
 
-    def __init__(
-        self, *, features: Features = "inputs", n_features: int = 2000
-    ) -> None:
-        super().__init__(features, n_features)
+    features: Features = "inputs"
+    n_features: Count = 2000
 
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
         return nearest_mean_weights(sums, constant_weights(layer))
 
 
+@dataclass(kw_only=True, eq=False)
 class SplineBayesPlugin(ReadoutPlugin):
     """Naive Bayes over the inputs, its densities the classes' occupancies of the bases.
 
@@ -210,7 +206,6 @@ class SplineBayesPlugin(ReadoutPlugin):
         ``spline_bayes_weights``.
     """
 
-    transient = (*ReadoutPlugin.transient, "n_features")
     needs = Needs(
         class_labels=ReadoutPlugin.needs.class_labels,
         fixed_grids=ReadoutPlugin.needs.fixed_grids,
@@ -218,14 +213,8 @@ class SplineBayesPlugin(ReadoutPlugin):
         "strategy=nearest_mean or strategy=ridge_readout instead",
     )
 
-    def __init__(
-        self,
-        *,
-        smoothing: float = 1.0,
-        features: Literal["inputs", "network"] = "inputs",
-    ) -> None:
-        super().__init__(features, 0)
-        self.smoothing = positive("smoothing", smoothing)
+    smoothing: Positive = 1.0
+    features: Literal["inputs", "network"] = "inputs"
 
     def prepare(self, setup: TrainingSetup) -> None:
         network: Any = setup.model.network

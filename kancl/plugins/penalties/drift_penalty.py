@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from kancl.config.values import NonNegative
 from kancl.models.inspect import kan_layers
-from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.occupancies import occupancies
 from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
 from kancl.plugins.plugin import Needs
@@ -13,6 +14,7 @@ from kancl.plugins.plugin import Needs
 SAMPLES = 2_000  # of an experience: occupancies are means, and settle soon
 
 
+@dataclass(kw_only=True, eq=False)
 class DriftPenaltyPlugin(AnchorPlugin):
     """Hold spline coefficients by how much past experiences used them: no labels needed.
 
@@ -30,11 +32,7 @@ class DriftPenaltyPlugin(AnchorPlugin):
         "strategy=l2_anchor or strategy=ewc instead"
     )
 
-    def __init__(self, *, drift_lambda: float = 1.0) -> None:
-        super().__init__()
-        self.drift_lambda = non_negative(
-            "drift_lambda", drift_lambda, "0 trains as naive does"
-        )
+    drift_lambda: NonNegative = 1.0
 
     @property
     def factor(self) -> float:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
 from avalanche.training.utils import ParamData
 
+from kancl.config.values import Count, NonNegative, Share
 from kancl.data.rows import as_tensors
-from kancl.plugins.hyperparameters import at_least, fraction, non_negative
 from kancl.plugins.penalties.fisher import FisherLabels, diagonal_fisher
-from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
+from kancl.plugins.penalties.pooling import Pooling, pooled
 from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.sampling import drawn
@@ -22,6 +23,7 @@ from kancl.plugins.setup import TrainingSetup
 CLASSES = "it takes class probabilities; use strategy=mas or strategy=si instead"
 
 
+@dataclass(kw_only=True, eq=False)
 class EWCPlugin(AnchorPlugin):
     """Hold parameters by their exact Fisher information, a term per experience (EWC).
 
@@ -53,27 +55,15 @@ class EWCPlugin(AnchorPlugin):
     state = ("anchor", "_generator")
     needs = Needs(class_labels=CLASSES)
 
-    def __init__(
-        self,
-        *,
-        ewc_lambda: float = 100.0,
-        gamma: float | None = None,
-        fisher_labels: FisherLabels = "expected",
-        fisher_samples: int | None = None,
-        implicit: bool = False,
-        pooling: Pooling = "none",
-    ) -> None:
-        super().__init__()
-        self.ewc_lambda = non_negative(
-            "ewc_lambda", ewc_lambda, "0 trains as naive does"
-        )
-        self.gamma = None if gamma is None else fraction("gamma", gamma)
-        if fisher_samples is not None:
-            at_least("fisher_samples", fisher_samples)
-        self.fisher_labels = fisher_labels
-        self.fisher_samples = fisher_samples
-        self.implicit = implicit
-        self.pooling = check_pooling(pooling)
+    ewc_lambda: NonNegative = 100.0
+    gamma: Share | None = None
+    fisher_labels: FisherLabels = "expected"
+    fisher_samples: Count | None = None
+    implicit: bool = False
+    pooling: Pooling = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._generator = torch.Generator()
 
     @property
@@ -120,6 +110,7 @@ class EWCPlugin(AnchorPlugin):
             self.anchor.move(fisher, values(strategy.model), decay=self.gamma)
 
 
+@dataclass(kw_only=True, eq=False)
 class BatchedEWCPlugin(Plugin, AvalancheEWCPlugin):
     """Avalanche's EWC: squared gradients of the mean loss of mini-batches.
 
@@ -142,9 +133,11 @@ class BatchedEWCPlugin(Plugin, AvalancheEWCPlugin):
         "strategy=ewc, or leave grow_grids out instead",
     )
 
-    def __init__(self, *, ewc_lambda: float = 100.0) -> None:
-        non_negative("ewc_lambda", ewc_lambda, "0 trains as naive does")
-        AvalancheEWCPlugin.__init__(self, ewc_lambda, mode="separate")
+    ewc_lambda: NonNegative = 100.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        AvalancheEWCPlugin.__init__(self, self.ewc_lambda, mode="separate")
 
     def state_dict(self) -> dict[str, Any]:
         return {

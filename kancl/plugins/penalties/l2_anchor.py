@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from kancl.plugins.hyperparameters import non_negative
+from kancl.config.values import NonNegative
 from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, trainable, values
 
 
+@dataclass(kw_only=True, eq=False)
 class L2AnchorPlugin(AnchorPlugin):
     """Hold all parameters alike at their latest values: the control for importances.
 
@@ -25,9 +27,10 @@ class L2AnchorPlugin(AnchorPlugin):
 
     state = ("anchor", "_trained")
 
-    def __init__(self, *, l2_lambda: float = 1.0) -> None:
-        super().__init__()
-        self.l2_lambda = non_negative("l2_lambda", l2_lambda, "0 trains as naive does")
+    l2_lambda: NonNegative = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._trained: set[str] = set()
 
     @property

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from kancl.config.values import NonNegative
 from kancl.data.rows import as_tensors
-from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.penalties.per_sample_gradients import gradient_moments
-from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
+from kancl.plugins.penalties.pooling import Pooling, pooled
 from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
 
 
+@dataclass(kw_only=True, eq=False)
 class MASPlugin(AnchorPlugin):
     """Hold parameters by how strongly they move the outputs (memory-aware synapses).
 
@@ -32,12 +34,8 @@ class MASPlugin(AnchorPlugin):
         failure.
     """
 
-    def __init__(self, *, mas_lambda: float = 1.0, pooling: Pooling = "none") -> None:
-        super().__init__()
-        self.mas_lambda = non_negative(
-            "mas_lambda", mas_lambda, "0 trains as naive does"
-        )
-        self.pooling = check_pooling(pooling)
+    mas_lambda: NonNegative = 1.0
+    pooling: Pooling = "none"
 
     @property
     def factor(self) -> float:

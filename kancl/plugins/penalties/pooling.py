@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -12,14 +12,6 @@ from kancl.plugins.occupancies import occupancies
 Pooling = Literal["none", "knot", "occupancy"]
 
 SAMPLES = 2_000  # of an experience
-
-
-def check_pooling(pooling: Pooling) -> Pooling:
-    """Raises: ValueError for a kind there is not."""
-    if pooling not in get_args(Pooling):
-        kinds = ", ".join(get_args(Pooling))
-        raise ValueError(f"pooling must be one of {kinds}, got {pooling!r}")
-    return pooling
 
 
 def pooled(

@@ -133,8 +133,8 @@ class AnchorPlugin(Plugin):
     stage = Stage.PENALTY
     state: ClassVar[tuple[str, ...]] = ("anchor",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.anchor = QuadraticAnchor()
 
     @property

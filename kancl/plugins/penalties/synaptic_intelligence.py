@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kancl.plugins.hyperparameters import non_negative, positive
-from kancl.plugins.penalties.pooling import Pooling, check_pooling, pooled
+from kancl.config.values import NonNegative, Positive
+from kancl.plugins.penalties.pooling import Pooling, pooled
 from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, trainable, values
 
 
+@dataclass(kw_only=True, eq=False)
 class SynapticIntelligencePlugin(AnchorPlugin):
     """Hold parameters by how much their movement lowered the loss so far (SI).
 
@@ -33,13 +35,12 @@ class SynapticIntelligencePlugin(AnchorPlugin):
 
     state = ("anchor", "_path", "_start", "_before_step")
 
-    def __init__(
-        self, *, si_c: float = 0.1, damping: float = 0.1, pooling: Pooling = "none"
-    ) -> None:
-        super().__init__()
-        self.si_c = non_negative("si_c", si_c, "0 trains as naive does")
-        self.damping = positive("damping", damping)
-        self.pooling = check_pooling(pooling)
+    si_c: NonNegative = 0.1
+    damping: Positive = 0.1
+    pooling: Pooling = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._path: dict[str, Tensor] = {}
         self._start: dict[str, Tensor] = {}
         self._before_step: dict[str, Tensor] = {}

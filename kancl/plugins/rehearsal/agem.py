@@ -17,26 +17,10 @@ class AGEMPlugin(RehearsalPlugin):
     With ``g_ref`` the gradient on exemplars: if ``g . g_ref < 0``, ``g <- g - (g .
     g_ref / g_ref . g_ref) g_ref``.
 
-    Args:
-        mem_size: samples kept in all, divided equally over the classes of the
-            experiences so far.
-        mem_per_class: samples kept of each class of each experience, instead of
-            ``mem_size``.
-        replay_batch_size: kept samples per iteration; null: as many as the batch size.
-    Raises: ValueError if a size is below 1.
     Source: Chaudhry et al. 2019, arXiv:1812.00420, eq. 11. differs from Avalanche,
         which draws equally from each experience (and so fails once there are more
         experiences than ``sample_size``) and keeps a live generator.
     """
-
-    def __init__(
-        self,
-        *,
-        mem_size: int = 1000,
-        mem_per_class: int | None = None,
-        replay_batch_size: int | None = None,
-    ) -> None:
-        super().__init__(mem_size, mem_per_class, replay_batch_size)
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         if not len(self.memory):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from avalanche.training.plugins import GEMPlugin as AvalancheGEMPlugin
 
-from kancl.plugins.hyperparameters import at_least, non_negative
+from kancl.config.values import Count, NonNegative
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.rehearsal.rehearsal_plugin import CLASSES
 
 
+@dataclass(kw_only=True, eq=False)
 class GEMPlugin(Plugin, AvalancheGEMPlugin):
     """Project the gradient off a rise of the loss on any past experience (GEM).
 
@@ -26,9 +29,10 @@ class GEMPlugin(Plugin, AvalancheGEMPlugin):
     state = ("memory_x", "memory_y", "memory_tid", "G")
     needs = Needs(class_labels=CLASSES)
 
-    def __init__(
-        self, *, patterns_per_experience: int = 256, memory_strength: float = 0.5
-    ) -> None:
-        at_least("patterns_per_experience", patterns_per_experience)
-        non_negative("memory_strength", memory_strength)
-        AvalancheGEMPlugin.__init__(self, patterns_per_experience, memory_strength)
+    patterns_per_experience: Count = 256
+    memory_strength: NonNegative = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = self.patterns_per_experience, self.memory_strength
+        AvalancheGEMPlugin.__init__(self, *sizes)

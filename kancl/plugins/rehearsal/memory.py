@@ -13,8 +13,8 @@ from avalanche.training.storage_policy import (
 )
 from torch import Tensor
 
+from kancl.config.values import Bounds
 from kancl.data.rows import as_tensors
-from kancl.plugins.hyperparameters import at_least
 
 
 class ResumableBuffer(BalancedExemplarsBuffer):
@@ -66,7 +66,9 @@ class GroupedExemplars(ResumableBuffer):
                 "give the size of the buffer either in all or per class, "
                 f"got total={total} and per_group={per_group}"
             )
-        super().__init__(max_size=at_least("buffer size", total or per_group or 0))
+        size = total or per_group or 0
+        Bounds(1).check(size, "buffer size")
+        super().__init__(max_size=size)
         self.per_group = per_group
 
     def post_adapt(self, agent: Any, exp: Any) -> None:
@@ -94,15 +96,11 @@ class ExemplarMemory:
     too short, so that all exemplars are seen equally often.
 
     Args:
-        total: samples kept in all, or
-        per_class: samples kept of each class of each experience.
-    Raises: ValueError if both or neither is given, or a size is below 1.
+        exemplars: those to draw from; more join them by ``add``.
     """
 
-    def __init__(
-        self, *, total: int | None = None, per_class: int | None = None
-    ) -> None:
-        self.exemplars = GroupedExemplars(total=total, per_group=per_class)
+    def __init__(self, exemplars: GroupedExemplars) -> None:
+        self.exemplars = exemplars
         self._order = torch.empty(0, dtype=torch.long)
         self._x = self._y = self._task_labels = torch.empty(0)
         self._device = torch.device("cpu")

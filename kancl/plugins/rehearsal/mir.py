@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from avalanche.models import avalanche_forward
 from torch.nn.functional import cross_entropy
 
-from kancl.plugins.hyperparameters import at_least
+from kancl.config.values import Bounds, Count
 from kancl.plugins.penalties.per_sample_gradients import forward_with
 from kancl.plugins.penalties.quadratic_anchor import trainable
 from kancl.plugins.rehearsal.rehearsal_plugin import RehearsalPlugin
 from kancl.plugins.setup import TrainingSetup
 
 
+@dataclass(kw_only=True, eq=False)
 class MIRPlugin(RehearsalPlugin):
     """Replay the kept samples that the coming step would hurt most (MIR).
 
@@ -22,36 +24,24 @@ class MIRPlugin(RehearsalPlugin):
     g) - l(theta)`` are replayed, ``g`` the gradient on the current batch.
 
     Args:
-        mem_size: samples kept in all, divided equally over the classes of the
-            experiences so far.
-        mem_per_class: samples kept of each class of each experience, instead of
-            ``mem_size``.
-        replay_batch_size: samples replayed per iteration; null: as many as the batch
-            size.
         candidates: kept samples looked at per iteration.
-    Raises: ValueError if a size is below 1, or there are fewer candidates than are
-        replayed.
     Source: Aljundi et al. 2019, arXiv:1908.04742, section 3. differs from Avalanche,
         which leaves out every exemplar of a class that was in the last batch of an
         experience: all of them in domain- and task-incremental learning (it trains as
         naive does), the latest experience's in class-incremental learning.
     """
 
-    def __init__(
-        self,
-        *,
-        mem_size: int = 1000,
-        mem_per_class: int | None = None,
-        replay_batch_size: int | None = None,
-        candidates: int = 256,
-    ) -> None:
-        super().__init__(mem_size, mem_per_class, replay_batch_size)
-        self.candidates = at_least("candidates", candidates, replay_batch_size or 1)
+    candidates: Count = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_candidates(self.replay_batch_size or 1)
 
     def prepare(self, setup: TrainingSetup) -> None:
-        at_least(
-            "candidates", self.candidates, self.replay_batch_size or setup.batch_size
-        )
+        self._check_candidates(self.replay_batch_size or setup.batch_size)
+
+    def _check_candidates(self, n_replayed: int) -> None:
+        Bounds(n_replayed).check(self.candidates, "candidates")
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if not len(self.memory):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kancl.plugins.hyperparameters import at_least
+from kancl.config.values import Count
 from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.rehearsal.memory import ExemplarMemory
+from kancl.plugins.rehearsal.memory import ExemplarMemory, GroupedExemplars
 
 CLASSES = (
     "it keeps samples by class; use strategy=l2_anchor, strategy=si or strategy=mas "
@@ -17,35 +18,45 @@ CLASSES = (
 )
 
 
-class RehearsalPlugin(Plugin):
-    """Keep samples of each experience when its training ends.
+@dataclass(kw_only=True, eq=False)
+class MemoryPlugin(Plugin):
+    """Keep samples, by experience and class.
 
     Args:
         mem_size: samples kept in all, divided equally over the classes of the
             experiences so far.
         mem_per_class: samples kept of each class of each experience, instead of
             ``mem_size``.
-        replay_batch_size: samples drawn per iteration; null: as many as the batch size.
-    Raises: ValueError if a size is below 1.
     """
 
     stage = Stage.REHEARSAL
-    state = ("memory",)
     needs = Needs(class_labels=CLASSES)
 
-    def __init__(
-        self, mem_size: int, mem_per_class: int | None, replay_batch_size: int | None
-    ) -> None:
-        super().__init__()
-        self.mem_size, self.mem_per_class = mem_size, mem_per_class
-        self.replay_batch_size = replay_batch_size
-        if mem_per_class is None:
-            self.memory = ExemplarMemory(total=at_least("mem_size", mem_size))
-        else:
-            per_class = at_least("mem_per_class", mem_per_class)
-            self.memory = ExemplarMemory(per_class=per_class)
-        if replay_batch_size is not None:
-            at_least("replay_batch_size", replay_batch_size)
+    mem_size: Count = 1000
+    mem_per_class: Count | None = None
+
+    def exemplars_to_keep(self) -> GroupedExemplars:
+        """Make the memory that the keys ask for."""
+        if self.mem_per_class is not None:
+            return GroupedExemplars(per_group=self.mem_per_class)
+        return GroupedExemplars(total=self.mem_size)
+
+
+@dataclass(kw_only=True, eq=False)
+class RehearsalPlugin(MemoryPlugin):
+    """Keep samples of each experience when its training ends, and draw batches of them.
+
+    Args:
+        replay_batch_size: samples drawn per iteration; null: as many as the batch size.
+    """
+
+    state = ("memory",)
+
+    replay_batch_size: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.memory = ExemplarMemory(self.exemplars_to_keep())
 
     def draw(self, strategy: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs, targets and task labels of a batch of exemplars."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from avalanche.models import avalanche_forward
@@ -9,6 +10,7 @@ from avalanche.models import avalanche_forward
 from kancl.plugins.rehearsal.rehearsal_plugin import RehearsalPlugin
 
 
+@dataclass(kw_only=True, eq=False)
 class ReplayPlugin(RehearsalPlugin):
     """Train on kept samples beside every current batch (experience replay, ER).
 
@@ -17,34 +19,14 @@ class ReplayPlugin(RehearsalPlugin):
     (``weighting="experiences"``). Penalties that other plugins added stay as they are.
 
     Args:
-        mem_size: samples kept in all, divided equally over the classes of the
-            experiences so far.
-        mem_per_class: samples kept of each class of each experience, instead of
-            ``mem_size``.
-        replay_batch_size: samples replayed per iteration; null: as many as the batch
-            size.
         weighting: how current and replayed loss share the step.
-    Raises: ValueError if a size is below 1 or ``weighting`` is unknown.
     Source: Rolnick et al. 2019, arXiv:1811.11682; weights as in van de Ven et al. 2022,
         "Three types of incremental learning". differs from Avalanche's ReplayPlugin:
         exemplars pass through the network apart from the current batch, so both losses
         are known; for its memory see ``GroupedExemplars``.
     """
 
-    def __init__(
-        self,
-        *,
-        mem_size: int = 1000,
-        mem_per_class: int | None = None,
-        replay_batch_size: int | None = None,
-        weighting: Literal["images", "experiences"] = "images",
-    ) -> None:
-        super().__init__(mem_size, mem_per_class, replay_batch_size)
-        if weighting not in ("images", "experiences"):
-            raise ValueError(
-                f"weighting must be 'images' or 'experiences', got {weighting!r}"
-            )
-        self.weighting = weighting
+    weighting: Literal["images", "experiences"] = "images"
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if not len(self.memory):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from kancl.config.values import Bounds, Positive
 from kancl.plugins.plugin import Plugin, Stage
 
 
+@dataclass(kw_only=True, eq=False)
 class SchedulePlugin(Plugin):
     """Put each experience's full learning rate back when its training ends."""
 
     stage = Stage.SCHEDULE
     state = ("_full",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._full: list[float] = []
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -25,6 +28,7 @@ class SchedulePlugin(Plugin):
             group["lr"] = full
 
 
+@dataclass(kw_only=True, eq=False)
 class LinearDecayPlugin(SchedulePlugin):
     """Let the learning rate fall linearly to 0 in each experience, then start anew.
 
@@ -39,25 +43,22 @@ class LinearDecayPlugin(SchedulePlugin):
             group["lr"] = full * share
 
 
+@dataclass(kw_only=True, eq=False)
 class EpochDecayPlugin(SchedulePlugin):
     """Multiply the learning rate by ``gamma`` after every epoch, starting anew each time.
 
     Args:
         gamma: above 0.
-    Raises: ValueError if ``gamma`` is not above 0.
     """
 
-    def __init__(self, *, gamma: float) -> None:
-        super().__init__()
-        if not gamma > 0:
-            raise ValueError(f"gamma must be above 0, got {gamma}")
-        self.gamma = gamma
+    gamma: Positive = 1.0
 
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         for group in strategy.optimizer.param_groups:
             group["lr"] *= self.gamma
 
 
+@dataclass(kw_only=True, eq=False)
 class ExperienceDecayPlugin(Plugin):
     """Multiply the learning rate by ``gamma`` after every experience.
 
@@ -66,16 +67,11 @@ class ExperienceDecayPlugin(Plugin):
 
     Args:
         gamma: above 0 and at most 1.
-    Raises: ValueError if ``gamma`` is out of range.
     """
 
     stage = Stage.SCHEDULE
 
-    def __init__(self, *, gamma: float) -> None:
-        super().__init__()
-        if not 0 < gamma <= 1:
-            raise ValueError(f"gamma must lie above 0 and at most at 1, got {gamma}")
-        self.gamma = gamma
+    gamma: Annotated[float, Bounds(0, 1, is_open=True)] = 1.0
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for group in strategy.optimizer.param_groups:

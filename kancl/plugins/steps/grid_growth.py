@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from kancl.config.values import Count, Share
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
 from kancl.models.inspect import kan_layers, shown_name
-from kancl.plugins.hyperparameters import at_least, fraction
 from kancl.plugins.occupancies import occupancies, pass_through
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.setup import Record, TrainingSetup
@@ -32,6 +33,7 @@ class GridChange(NamedTuple):
     grid_size: int
 
 
+@dataclass(kw_only=True, eq=False)
 class GridGrowthPlugin(Plugin):
     """Before each experience but the first, change grids that don't fit it, exactly.
 
@@ -57,17 +59,12 @@ class GridGrowthPlugin(Plugin):
     needs = Needs(spline_bases="it changes the grids of splines; use model=kan instead")
     changes_grids = True
 
-    def __init__(
-        self,
-        *,
-        off_grid: float = 0.05,
-        refine_below: float = 0.0,
-        largest: int = 100,
-    ) -> None:
-        super().__init__()
-        self.off_grid = fraction("off_grid", off_grid)
-        self.refine_below = fraction("refine_below", refine_below)
-        self.largest = at_least("largest", largest)
+    off_grid: Share = 0.05
+    refine_below: Share = 0.0
+    largest: Count = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.changes: list[GridChange] = []
         self._refined: set[str] = set()
         self._record: Record | None = None

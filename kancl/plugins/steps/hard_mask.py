@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from kancl.config.values import NonNegative
 from kancl.metrics.locality import VISITED
 from kancl.models.inspect import kan_layers, shown_name
-from kancl.plugins.hyperparameters import non_negative
 from kancl.plugins.occupancies import occupancies
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.setup import Record, TrainingSetup
@@ -16,6 +17,7 @@ from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
 from kancl.splines import Insertion
 
 
+@dataclass(kw_only=True, eq=False)
 class HardMaskPlugin(Plugin):
     """Freeze every spline coefficient whose basis a past experience's samples touched.
 
@@ -26,7 +28,6 @@ class HardMaskPlugin(Plugin):
 
     Args:
         threshold: a coefficient is visited where its basis exceeds this.
-    Raises: ValueError if ``threshold`` is negative.
     """
 
     stage = Stage.RESTORE
@@ -37,9 +38,10 @@ class HardMaskPlugin(Plugin):
         "strategy=l2_anchor instead"
     )
 
-    def __init__(self, *, threshold: float = VISITED) -> None:
-        super().__init__()
-        self.threshold = non_negative("threshold", threshold, "0 counts any touch")
+    threshold: NonNegative = VISITED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.visited: dict[str, Tensor] = {}
         """By layer, ``(in_features, n_basis)``."""
         self._frozen: FrozenCoefficients | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from kancl.config.values import Count, NonNegative
 from kancl.data.rows import as_tensors
 from kancl.models import KANLinear
 from kancl.models.heads import GrowingHead
@@ -21,7 +23,6 @@ from kancl.models.layer_features import (
     n_layer_features,
     weight_rows,
 )
-from kancl.plugins.hyperparameters import at_least, non_negative
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.sampling import drawn
 from kancl.plugins.setup import TrainingSetup
@@ -38,6 +39,7 @@ MOST_FEATURES = 10_000
 """Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
 
+@dataclass(kw_only=True, eq=False)
 class StepPreconditionerPlugin(Plugin):
     """Replace each step of a layer's weights by what a preconditioner leaves of it.
 
@@ -50,7 +52,9 @@ class StepPreconditionerPlugin(Plugin):
     The layers of a growing head share P: they have the same features. A head per task
     has its own, of its task's samples.
 
-    Raises: ValueError if a size is below 1, or for a KAN layer with a factor per edge.
+    Args:
+        feature_samples: samples of each experience to take P over; null takes all.
+    Raises: ValueError for a KAN layer with a factor per edge.
     """
 
     stage = Stage.STEP
@@ -59,11 +63,10 @@ class StepPreconditionerPlugin(Plugin):
     kinds: ClassVar[dict[str, type[Preconditioner]]] = {}
     """Classes of preconditioners that a state may hold, by name."""
 
-    def __init__(self, feature_samples: int | None) -> None:
-        super().__init__()
-        if feature_samples is not None:
-            at_least("feature_samples", feature_samples)
-        self.feature_samples = feature_samples
+    feature_samples: Count | None = 10_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.preconditioners: dict[str, Preconditioner] = {}
         """By the layer's name."""
         self._before: dict[str, Tensor] = {}
@@ -143,6 +146,7 @@ class StepPreconditionerPlugin(Plugin):
                 yield name, layer
 
 
+@dataclass(kw_only=True, eq=False)
 class OccupancyPlugin(StepPreconditionerPlugin):
     """Slow every coefficient down by how much past experiences have used it.
 
@@ -151,17 +155,12 @@ class OccupancyPlugin(StepPreconditionerPlugin):
 
     Args:
         beta: strength.
-        feature_samples: samples of each experience to take ``m`` over; null takes all.
     Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
     """
 
     kinds = {"DiagonalOccupancy": DiagonalOccupancy}
 
-    def __init__(
-        self, *, beta: float = 1.0, feature_samples: int | None = 10_000
-    ) -> None:
-        super().__init__(feature_samples)
-        self.beta = non_negative("beta", beta, "0 trains as naive does")
+    beta: NonNegative = 1.0
 
     def prepare(self, setup: TrainingSetup) -> None:
         super().prepare(setup)
@@ -185,6 +184,7 @@ class OccupancyPlugin(StepPreconditionerPlugin):
             known.carry(insertion, layer.in_features)
 
 
+@dataclass(kw_only=True, eq=False)
 class GramPlugin(StepPreconditionerPlugin):
     """Shrink steps that would move the outputs of past features (Gram occupancy).
 
@@ -197,7 +197,6 @@ class GramPlugin(StepPreconditionerPlugin):
         structure: of C: full; or, for layers with many bases, blocks (one for each
             input's features; for a linear layer that is the diagonal) or low_rank.
         rank: how many directions low_rank keeps; memory and time grow with it.
-        feature_samples: samples of each experience to take C over; null takes all.
     Source: a soft form of Zeng et al. 2019, arXiv:1810.01256 (OWM).
     """
 
@@ -208,27 +207,10 @@ class GramPlugin(StepPreconditionerPlugin):
         "(model.hidden_range), or take strategy=occupancy instead"
     )
 
-    def __init__(
-        self,
-        *,
-        beta_input: float = 10.0,
-        beta_hidden: float = 1.0,
-        structure: Literal["full", "blocks", "low_rank"] = "full",
-        rank: int = 128,
-        feature_samples: int | None = 10_000,
-    ) -> None:
-        super().__init__(feature_samples)
-        self.beta_input = non_negative(
-            "beta_input", beta_input, "0 leaves the first layer's steps alone"
-        )
-        self.beta_hidden = non_negative(
-            "beta_hidden", beta_hidden, "0 leaves the other layers' steps alone"
-        )
-        if structure not in ("full", "blocks", "low_rank"):
-            raise ValueError(
-                f"structure must be full, blocks or low_rank, got {structure!r}"
-            )
-        self.structure, self.rank = structure, at_least("rank", rank)
+    beta_input: NonNegative = 10.0
+    beta_hidden: NonNegative = 1.0
+    structure: Literal["full", "blocks", "low_rank"] = "full"
+    rank: Count = 128
 
     def _check_size(self, n_features: int) -> None:
         if self.structure == "full" and n_features > MOST_FEATURES:

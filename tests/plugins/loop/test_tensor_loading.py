@@ -390,7 +390,7 @@ def test_iterations_and_epochs_exclude_each_other(split: Any) -> None:
     learner = naive(split[0], [TensorLoadingPlugin(iterations=4)], epochs=2)
     with pytest.raises(ValueError, match="train_epochs=2: set one of them only"):
         learner.train(split[0].train_stream[0])
-    with pytest.raises(ValueError, match="iterations=0 must be 1 or more"):
+    with pytest.raises(ValueError, match="iterations=0 must be at least 1"):
         TensorLoadingPlugin(iterations=0)
 
 

@@ -46,5 +46,7 @@ def test_importances_by_knot_and_by_use(name, naive, points_benchmark):
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_another_kind_is_refused(name):
-    with pytest.raises(ValueError, match="none, knot, occupancy, got 'row'"):
+    with pytest.raises(
+        ValueError, match="pooling=row is not one of none, knot, occupancy"
+    ):
         PLUGINS[name]("row")

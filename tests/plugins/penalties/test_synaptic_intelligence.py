@@ -80,8 +80,8 @@ def test_differs_from_naive_where_stock_is_naive_to_the_bit(points_benchmark, na
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"si_c": -0.1}, "si_c must be a finite number, 0 or more, got -0.1"),
-        ({"si_c": 1.0, "damping": 0.0}, "damping must be a finite number above 0"),
+        ({"si_c": -0.1}, "si_c must be at least 0, not -0.1"),
+        ({"si_c": 1.0, "damping": 0.0}, "damping must be above 0"),
     ],
 )
 def test_refuses_what_is_out_of_range(options, message):

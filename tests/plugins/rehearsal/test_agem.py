@@ -58,5 +58,5 @@ def test_more_experiences_than_exemplars_per_batch(points_benchmark, naive):
 
 
 def test_refuses_an_empty_batch():
-    with pytest.raises(ValueError, match="replay_batch_size must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="replay_batch_size must be at least 1, not 0"):
         AGEMPlugin(mem_size=6, replay_batch_size=0)

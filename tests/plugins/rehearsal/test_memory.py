@@ -65,7 +65,7 @@ def test_small_memories_may_leave_a_group_empty(points_benchmark):
 
 
 def test_memory_draws_every_exemplar_equally_often(points_benchmark):
-    memory = ExemplarMemory(total=12)
+    memory = ExemplarMemory(GroupedExemplars(total=12))
     assert len(memory) == 0
     for experience in points_benchmark("task").train_stream:
         memory.add(experience.dataset, CPU)
@@ -84,11 +84,11 @@ def test_memory_draws_every_exemplar_equally_often(points_benchmark):
     "sizes, message",
     [
         ({}, "either in all or per class"),
-        ({"total": 3, "per_class": 3}, "either in all or per class"),
-        ({"total": 0}, "buffer size must be 1 or more, got 0"),
-        ({"per_class": -1}, "buffer size must be 1 or more, got -1"),
+        ({"total": 3, "per_group": 3}, "either in all or per class"),
+        ({"total": 0}, "buffer size must be at least 1, not 0"),
+        ({"per_group": -1}, "buffer size must be at least 1, not -1"),
     ],
 )
 def test_refuses_sizes(sizes, message):
     with pytest.raises(ValueError, match=message):
-        ExemplarMemory(**sizes)
+        GroupedExemplars(**sizes)

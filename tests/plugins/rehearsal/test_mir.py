@@ -66,5 +66,5 @@ def test_stock_replays_nothing_of_the_experience_before(
 
 
 def test_refuses_fewer_candidates_than_it_replays():
-    with pytest.raises(ValueError, match="candidates must be 8 or more, got 4"):
+    with pytest.raises(ValueError, match="candidates must be at least 8, not 4"):
         MIRPlugin(mem_size=12, replay_batch_size=8, candidates=4)

@@ -46,5 +46,5 @@ def test_both_kinds_of_falling_go_together(points_benchmark, naive):
 
 @pytest.mark.parametrize("gamma", [0.0, 1.5])
 def test_a_rate_that_vanishes_or_grows_is_refused(gamma):
-    with pytest.raises(ValueError, match=f"got {gamma}"):
+    with pytest.raises(ValueError, match=f"not {gamma}"):
         ExperienceDecayPlugin(gamma=gamma)

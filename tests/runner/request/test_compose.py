@@ -177,7 +177,7 @@ CANNOT_WORK = [
         ["strategy=grow_grids+occupancy", "scenario.head=growing"],
         "head=single",
     ),
-    (["strategy=grow_grids", "strategy.off_grid=2"], "off_grid must lie between"),
+    (["strategy=grow_grids", "strategy.off_grid=2"], "off_grid must be at most 1"),
     (["training.lr_gamma=-1"], "training.lr_gamma=-1.0 must be above 0"),
     (["match=params", "model=mlp", "match_to.hidden=[1]", "match_to.degree=9"], "9"),
     (["data_dir=/nowhere/at/all"], "/nowhere/at/all"),
