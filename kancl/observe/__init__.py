@@ -2,6 +2,11 @@
 
 from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.observe.learned_function import LearnedFunctionPlugin
-from kancl.observe.snapshots import SnapshotPlugin
+from kancl.observe.snapshots import LocalityMetrics, SnapshotPlugin
 
-__all__ = ["ForgettingCurvePlugin", "LearnedFunctionPlugin", "SnapshotPlugin"]
+__all__ = [
+    "ForgettingCurvePlugin",
+    "LearnedFunctionPlugin",
+    "LocalityMetrics",
+    "SnapshotPlugin",
+]
