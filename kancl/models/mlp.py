@@ -112,6 +112,7 @@ def mlp(
     Args:
         input_range: ignored; KANs need it.
         hidden: sizes of the hidden layers, ``[]`` for a linear model.
+        dropout: share of hidden values that a training step leaves out.
         hidden_control: of the values before the ReLU, as in ``kan``.
         top_k: so many hidden values of a layer are not 0; null: all.
         activation: relu, or spline: a learned function per hidden unit.
