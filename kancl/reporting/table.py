@@ -16,8 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from kancl.metrics.paired import Difference
-from kancl.metrics.statistics import Interval, t_interval
+from kancl.metrics.statistics import Difference, Interval, t_interval
 
 UNDEFINED = "n/a"
 GOOD, BAD = ("PASS", "completed"), ("FAIL", "failed", "diverged")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from avalanche.models import avalanche_forward
 from torch.nn.functional import cross_entropy
 
-from kancl.config.values import Bounds, Count
+from kancl.config.values import Bounds, Count, convert
 from kancl.plugins.penalties.per_sample_gradients import forward_with
 from kancl.plugins.penalties.quadratic_anchor import trainable
 from kancl.plugins.rehearsal.rehearsal_plugin import RehearsalPlugin
@@ -41,7 +41,7 @@ class MIRPlugin(RehearsalPlugin):
         self._check_candidates(self.replay_batch_size or setup.batch_size)
 
     def _check_candidates(self, n_replayed: int) -> None:
-        Bounds(n_replayed).check(self.candidates, "candidates")
+        convert(self.candidates, Annotated[int, Bounds(n_replayed)], "candidates")
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if not len(self.memory):
