@@ -1,4 +1,4 @@
-"""The forgetting curve: accuracy on every experience while others are learned."""
+"""Curves: accuracy on every experience while others are learned, or epoch by epoch."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +14,28 @@ from kancl.plugins.plugin import Plugin, Stage
 
 UNSEEN_EVERY = 5
 """Every fifth regular point measures the experiences to come as well."""
+
+
+class EpochEvaluationPlugin(Plugin):
+    """Evaluate streams after every training epoch, for learning curves.
+
+    Avalanche's ``eval_every=1`` does it before training too, which takes as long as an
+    epoch when the training stream is among them.
+
+    Args:
+        streams: the training stream and one that is not trained on, say.
+    """
+
+    stage = Stage.OBSERVE
+    transient = ("_streams",)
+
+    def __init__(self, streams: Sequence[Any]) -> None:
+        super().__init__()
+        self._streams = streams
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        for stream in self._streams:
+            strategy.eval(stream)
 
 
 class ForgettingCurvePlugin(Plugin):

@@ -69,7 +69,7 @@ class RecorderPlugin(Plugin):
         "_eval_sums",
         "_n_evaluated",
     )
-    transient = ("listeners", "_matrix_stream", "_every", "_clock")
+    transient = ("listeners", "_matrix_stream", "_every", "_since")
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class RecorderPlugin(Plugin):
         self._every = every_iterations
         self.in_training = False
         """Whether ``strategy.train`` is under way, also while it evaluates."""
-        self._clock = _Stopwatch()
+        self._since = time.perf_counter()
         self._losses: list[Tensor] = []  # on the device, since the last row
         self._scores: list[Tensor] = []
         self._evaluated: list[tuple[str, int, Tensor, int]] = []
@@ -145,38 +145,43 @@ class RecorderPlugin(Plugin):
 
     def latest(self) -> list[Measurement]:
         """What was measured at the current iteration."""
-        rows = takewhile(
-            lambda m: m.iteration == self.iteration, reversed(self.measurements)
-        )
+        newest_first = reversed(self.measurements)
+        rows = takewhile(lambda m: m.iteration == self.iteration, newest_first)
         return list(rows)[::-1]
 
     @contextmanager
     def evaluating(self, device: torch.device) -> Iterator[None]:
         """Count the time inside as evaluation, also in the midst of training."""
-        outer = self._clock.lap(device)
-        if self.in_training:
-            self.train_seconds += outer
+        self.settle(device)
         try:
             yield
         finally:
-            self.eval_seconds += self._clock.lap(device)
+            self.eval_seconds += self._lap(device)
 
     def settle(self, device: torch.device, count: bool = True) -> None:
         """Count the time up to now, or leave it out: a state of the recorder that is
         kept, or given back, then has nothing running.
         """
-        seconds = self._clock.lap(device)
+        seconds = self._lap(device)
         if self.in_training and count:
             self.train_seconds += seconds
+
+    def _lap(self, device: torch.device) -> float:
+        """Seconds since the last lap, the device's queue emptied first."""
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
 
     # training
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         self.in_training = True
-        self._clock.lap(strategy.device)
+        self._lap(strategy.device)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
-        self.train_seconds += self._clock.lap(strategy.device)
+        self.train_seconds += self._lap(strategy.device)
         self.in_training = False
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
@@ -214,9 +219,7 @@ class RecorderPlugin(Plugin):
     # evaluation
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
-        seconds = self._clock.lap(strategy.device)
-        if self.in_training:
-            self.train_seconds += seconds
+        self.settle(strategy.device)
         self._evaluated = []
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -243,27 +246,13 @@ class RecorderPlugin(Plugin):
             means = torch.stack([sums / n for *_, sums, n in evaluated])
             means[:, 0] = self.score.reduce(means[:, 0])
             values = means.tolist()
-        self.eval_seconds += self._clock.lap(strategy.device)
+        self.eval_seconds += self._lap(strategy.device)
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):
             if stream == self._matrix_stream and not self.in_training:
                 self.matrix[self.n_trained, experience] = score
             self.add(f"{stream}_{self.score.name}", score, experience)
             self.add(f"{stream}_loss", loss, experience)
             _check_finite(loss, f"{stream} loss on experience {experience + 1}")
-
-
-class _Stopwatch:
-    """Seconds between laps, the device's queue emptied first."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    def lap(self, device: torch.device) -> float:
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        return seconds
 
 
 def _index(experience: Any) -> int:

@@ -1,24 +1,20 @@
 """What a plugin says about itself: its keys, its place, its state, what it needs."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
 
 from kancl.config.groups import signature_options
 from kancl.config.values import convert
+from kancl.models import KANLinear
+from kancl.plugins.setup import TrainingSetup
 from kancl.plugins.state import Unresumable, from_state, to_state
-
-if TYPE_CHECKING:
-    from kancl.models import KANLinear
-    from kancl.plugins.setup import TrainingSetup
-    from kancl.splines import Insertion
+from kancl.splines import Insertion
 
 
 class Stage(IntEnum):
@@ -76,11 +72,8 @@ class Needs:
 
     def unmet(self, absent: Mapping[str, bool]) -> str | None:
         """Return the reason of the first need that is absent, None if all are met."""
-        for field in fields(self):
-            reason: str = getattr(self, field.name)
-            if reason and absent.get(field.name):
-                return reason
-        return None
+        reasons = [getattr(self, f.name) for f in fields(self) if absent.get(f.name)]
+        return next(filter(None, reasons), None)
 
 
 class Plugin(SupervisedPlugin):
@@ -88,9 +81,9 @@ class Plugin(SupervisedPlugin):
 
     The keyword-only arguments of ``__init__`` are the keys of the command line
     (``strategy.<key>=``); their meaning stands under ``Args:`` in the class's docstring.
-    Those of a dataclass are checked against their types. Whatever ``__init__`` leaves
-    on the object is such an argument, or named in ``state`` or in ``transient``:
-    otherwise the plugin is refused before anything is trained.
+    Those of a dataclass are checked against their types. Whatever else is kept on the
+    object is named in ``state`` or ``transient``, or the plugin is refused before
+    anything is trained.
 
     Attributes:
         stage: where the plugin acts among the others.
@@ -139,7 +132,6 @@ class Plugin(SupervisedPlugin):
         return {name: to_state(getattr(self, name), name) for name in self.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the state that ``state_dict`` gave."""
         for name in self.state:
             setattr(self, name, from_state(getattr(self, name), state[name]))
 
@@ -152,11 +144,8 @@ def check_keys(item: Any) -> None:
 
 def undeclared(plugin: Plugin) -> list[str]:
     """Return the attributes that are no argument, no state and not transient."""
-    known = {
-        *plugin.state,
-        *plugin.transient,
-        *inspect.signature(type(plugin)).parameters,
-    }
+    arguments = inspect.signature(type(plugin)).parameters
+    known = {*plugin.state, *plugin.transient, *arguments}
     return [name for name in vars(plugin) if name not in known]
 
 

@@ -1,7 +1,5 @@
 """What a strategy is made from, besides its own keys."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

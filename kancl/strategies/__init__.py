@@ -8,13 +8,3 @@ from kancl.strategies.registry import (
     trains_jointly,
     trains_last_layer_only,
 )
-
-__all__ = [
-    "GROUP",
-    "STRATEGIES",
-    "TrainingSetup",
-    "build",
-    "strategy_state_bytes",
-    "trains_jointly",
-    "trains_last_layer_only",
-]

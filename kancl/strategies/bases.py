@@ -1,7 +1,5 @@
 """The Avalanche strategy classes that plugins are put on, each with its keys and state."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,10 +12,9 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import Tensor
 
 from kancl.config.values import Count, NonNegative
+from kancl.plugins.outputs.present_classes import asymmetric_cross_entropy
 from kancl.plugins.plugin import Needs, check_keys
-from kancl.plugins.rehearsal.asymmetric_loss import asymmetric_cross_entropy
-from kancl.plugins.rehearsal.memory import ResumableBuffer
-from kancl.plugins.rehearsal.rehearsal_plugin import CLASSES
+from kancl.plugins.rehearsal.memory import CLASSES, ResumableBuffer
 
 OWN_LOSS = (
     "its training loop replays by itself, with a loss of its own; use strategy=replay "
@@ -50,20 +47,14 @@ class Base:
     __post_init__ = check_keys
 
     def make(self, batch_size: int, **arguments: Any) -> SupervisedTemplate:
-        """Make the strategy.
-
-        Args:
-            batch_size: samples per iteration.
-            arguments: those of every Avalanche strategy.
-        """
+        """Make the strategy from the arguments of every Avalanche strategy."""
         return self.template(train_mb_size=batch_size, **arguments)
 
 
 class JointBase(Base):
     """Train once on the data of all experiences together: the upper bound.
 
-    ``train`` takes the whole stream; there is nothing between the experiences to
-    measure.
+    ``train`` takes the whole stream: nothing between experiences can be measured.
 
     Source: "offline" in van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's
         JointTraining.
@@ -158,11 +149,10 @@ class ERACEBase(_ReplayingBase):
     """Replay, with the current loss over the current batch's classes only (ER-ACE).
 
     ``L = (CE(current, over classes in the batch) + CE(replayed, over all)) / 2``.
-
     Current samples are among those kept.
 
-    Source: Caccia et al. 2022, arXiv:2104.05025. Avalanche's ER_ACE, but
-        for its loss, which is infinite once a probability rounds to 0.
+    Source: Caccia et al. 2022, arXiv:2104.05025. Avalanche's ER_ACE, but for its loss,
+        which is infinite once a probability rounds to 0.
     """
 
     template = ER_ACE

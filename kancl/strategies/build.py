@@ -1,7 +1,5 @@
 """From a strategy's name and a set-up to an Avalanche strategy, or a refusal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +9,16 @@ from avalanche.training.templates import SupervisedTemplate
 
 from kancl.models.heads import GrowingHead, MultiHead
 from kancl.models.inspect import kan_layers
-from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
-from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
-from kancl.plugins.loop.quiet_evaluation import QuietEvaluationPlugin
-from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
+from kancl.plugins.loop import (
+    OptimizerStatePlugin,
+    QuietEvaluationPlugin,
+    TensorLoadingPlugin,
+)
 from kancl.plugins.plugin import METHOD_STAGES, Plugin, Stage, check_declared
 from kancl.plugins.setup import TrainingSetup
 from kancl.plugins.state import n_bytes
 from kancl.strategies.bases import Base
-from kancl.strategies.direct_hooks import DirectHooks
 from kancl.strategies.registry import GROUP
 
 
@@ -49,8 +48,10 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
             f"strategy={name} asks for the training loops of {names} at once: use one of "
             "them alone instead"
         )
-    plugins = [*setup.plugins, *_without_twins(own, setup.plugins)]
-    setup.plugins = plugins = _in_order(plugins)
+    kinds = {type(plugin) for plugin in setup.plugins}
+    # Plugins without keys may be there already (lazy steps of the model).
+    plugins = [*setup.plugins, *(p for p in own if type(p) not in kinds)]
+    setup.plugins = plugins = sorted(plugins, key=stage)
     _check_needs(name, setup, bases[0], own)
     for plugin in plugins:
         if isinstance(plugin, Plugin):
@@ -67,13 +68,14 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
         train_epochs=1 if setup.iterations is not None else setup.epochs,
         eval_mb_size=setup.eval_batch_size,
         device=setup.device,
-        plugins=_in_order(
+        plugins=sorted(
             [
                 QuietEvaluationPlugin(),
                 *(p for p in plugins if stage(p) <= Stage.LOADER),
                 OptimizerStatePlugin(reset=setup.reset_optimizer),
                 TensorLoadingPlugin(iterations=setup.iterations),
-            ]
+            ],
+            key=stage,
         ),
         evaluator=setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()]),
     )
@@ -96,27 +98,9 @@ def strategy_state_bytes(strategy: SupervisedTemplate) -> int:
     """
     parts = [*strategy.model.parameters(), *strategy.model.buffers()]
     seen = {part.untyped_storage().data_ptr() for part in parts}
-    holders = [(strategy, strategy.state)]
-    holders += [(p, p.state) for p in strategy.plugins if _is_method(p)]
-    return sum(
-        n_bytes(getattr(h, name), seen) for h, state in holders for name in state
-    )
-
-
-def _is_method(plugin: SupervisedPlugin) -> bool:
-    return isinstance(plugin, Plugin) and plugin.stage in METHOD_STAGES
-
-
-def _in_order(plugins: Sequence[SupervisedPlugin]) -> list[SupervisedPlugin]:
-    return sorted(plugins, key=stage)
-
-
-def _without_twins(
-    own: Sequence[SupervisedPlugin], users: Sequence[SupervisedPlugin]
-) -> list[SupervisedPlugin]:
-    """Leave out plugins without keys that are there already (lazy steps of the model)."""
-    kinds = {type(plugin) for plugin in users}
-    return [plugin for plugin in own if type(plugin) not in kinds]
+    methods = (p for p in strategy.plugins if isinstance(p, Plugin))
+    holders = [strategy, *(p for p in methods if p.stage in METHOD_STAGES)]
+    return sum(n_bytes(getattr(h, name), seen) for h in holders for name in h.state)
 
 
 def _check_needs(
@@ -133,8 +117,8 @@ def _check_needs(
         "own_loss": any(stage(p) in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
         "alone": "+" in GROUP.expanded(name),
     }
-    for needs in (base.needs, *(plugin.needs for plugin in plugins)):
-        reason = needs.unmet(absent)
+    for part in (base, *plugins):
+        reason = part.needs.unmet(absent)
         if reason is not None:
             head = type(setup.model).__name__
             raise ValueError(f"strategy={name} can't train this {head}: {reason}")

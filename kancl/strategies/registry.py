@@ -1,31 +1,32 @@
 """The strategies by name: each a list of plugins, on an Avalanche strategy class."""
 
-from __future__ import annotations
+from collections import Counter
 
 from kancl.config import Group, Part
-from kancl.plugins.outputs.labels_trick import LabelsTrickPlugin
 from kancl.plugins.outputs.lwf import LwFPlugin
+from kancl.plugins.outputs.present_classes import LabelsTrickPlugin
 from kancl.plugins.outputs.readout import (
     NearestMeanPlugin,
     RidgeReadoutPlugin,
     SplineBayesPlugin,
 )
-from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
-from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
-from kancl.plugins.penalties.mas import MASPlugin
-from kancl.plugins.penalties.synaptic_intelligence import SynapticIntelligencePlugin
+from kancl.plugins.penalties.importances import (
+    DriftPenaltyPlugin,
+    L2AnchorPlugin,
+    MASPlugin,
+    SynapticIntelligencePlugin,
+)
 from kancl.plugins.plugin import Plugin
-from kancl.plugins.rehearsal.agem import AGEMPlugin
-from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
-from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
-from kancl.plugins.rehearsal.gem import GEMPlugin
-from kancl.plugins.rehearsal.mir import MIRPlugin
-from kancl.plugins.rehearsal.replay import ReplayPlugin
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
+from kancl.plugins.rehearsal.projections import AGEMPlugin, GEMPlugin
+from kancl.plugins.rehearsal.replay import MIRPlugin, ReplayPlugin
+from kancl.plugins.rehearsal.retraining import FromScratchPlugin, MemoryOnlyPlugin
+from kancl.plugins.steps.frozen import (
+    FrozenBasePlugin,
+    HardMaskPlugin,
+    LazyStepsPlugin,
+)
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 from kancl.strategies.bases import (
     Base,
@@ -89,21 +90,16 @@ def parts(name: str) -> list[Part]:
     for word in names:
         first, *rest = STRATEGIES[word]
         found += [Part(word, first), *(Part(f"{word}.{c.__name__}", c) for c in rest)]
-    classes = [part.builder for part in found]
-    for cls in classes:
-        if classes.count(cls) > 1:
-            raise ValueError(
-                f"strategy={name} has {cls.__name__} more than once: leave one of the "
-                "names out instead"
-            )
+    (cls, n), *_ = Counter(part.builder for part in found).most_common(1)
+    if n > 1:
+        raise ValueError(
+            f"strategy={name} has {cls.__name__} more than once: leave one of the names "
+            "out instead"
+        )
     return found
 
 
-GROUP = Group(
-    "strategy",
-    STRATEGIES,  # type: ignore[arg-type]
-    parts=parts,
-)
+GROUP = Group("strategy", STRATEGIES, parts=parts)  # type: ignore[arg-type]
 """The keys of every strategy, with their defaults and meanings."""
 
 

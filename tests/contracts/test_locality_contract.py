@@ -38,7 +38,7 @@ from kancl.models.inspect import (
     layer_weights,
     named_layers,
 )
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
+from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
 from kancl.strategies import TrainingSetup, build
 

@@ -1,6 +1,7 @@
 """Names, keys and documentation of the strategies, sums of them, and what is refused."""
 
 import inspect
+
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Learning without forgetting: distil the network of before into the present one."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,9 +71,9 @@ class LwFPlugin(Plugin):
         """The network has to be as it was made still: a teacher begins as its copy."""
         self._classes = state["classes"]
         if state["teacher"] is not None:
-            if self._teacher is None:
-                assert self._model is not None
-                self._teacher = copy.deepcopy(self._model).requires_grad_(False)
+            teacher = self._model if self._teacher is None else self._teacher
+            assert teacher is not None
+            self._teacher = copy.deepcopy(teacher).requires_grad_(False)
             load_module_state(self._teacher, state["teacher"])
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:

@@ -1,10 +1,9 @@
 """Last layers in closed form, from sums over everything seen so far: no gradients."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,7 +14,7 @@ from kancl.config.values import Count, Positive
 from kancl.models import KANLinear
 from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
-from kancl.models.inspect import last_layers
+from kancl.models.inspect import kan_layers, last_layers
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
 from kancl.models.readouts import (
     FeatureSums,
@@ -36,12 +35,6 @@ class ReadoutPlugin(Plugin):
     as it is: the strategy only goes forward. A head per task label has its own sums; a
     growing head is solved as the one layer it amounts to. Classes not seen give
     ``UNSEEN``.
-
-    Args:
-        features: random patches in place of the network (splines of them for a KAN, ReLU
-            for an MLP), the raw inputs (additive splines, or linear), or those of the
-            network as it was initialised.
-        n_features: random patches.
     """
 
     stage = Stage.OUTPUTS
@@ -73,14 +66,12 @@ class ReadoutPlugin(Plugin):
         lasts = last_layers(model)
         n_outputs = lasts[None].n_classes if None in lasts else 1
         if self.features == "patches":
-            generator = torch.Generator().manual_seed(setup.seed)
-            splines = any(isinstance(m, KANLinear) for m in model.modules())
             patches = RandomPatches(
                 int(model.network.in_features),
                 n_outputs,
                 self.n_features,
-                "spline" if splines else "relu",
-                generator,
+                "spline" if kan_layers(model) else "relu",
+                torch.Generator().manual_seed(setup.seed),
             )
             replace_network(model, patches.to(setup.device))
         elif self.features == "inputs":
@@ -100,9 +91,8 @@ class ReadoutPlugin(Plugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for label, last in last_layers(strategy.model).items():
-            self._handles.append(
-                last.layers[0].register_forward_pre_hook(self._keeper(label))
-            )
+            keep = partial(self._keep, label)
+            self._handles.append(last.layers[0].register_forward_pre_hook(keep))
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()  # of an evaluation in between
@@ -143,11 +133,8 @@ class ReadoutPlugin(Plugin):
             handle.remove()
         self._handles.clear()
 
-    def _keeper(self, label: int | None) -> Callable[[nn.Module, Any], None]:
-        def keep(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._inputs[label] = inputs[0]
-
-        return keep
+    def _keep(self, label: int | None, layer: nn.Module, inputs: tuple[Any]) -> None:
+        self._inputs[label] = inputs[0]
 
 
 @dataclass(kw_only=True, eq=False)

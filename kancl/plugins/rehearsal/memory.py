@@ -1,8 +1,7 @@
 """Which samples of past experiences a rehearsal method keeps, and how it draws them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +12,14 @@ from avalanche.training.storage_policy import (
 )
 from torch import Tensor
 
-from kancl.config.values import Bounds
+from kancl.config.values import Bounds, Count
 from kancl.data.rows import as_tensors
+from kancl.plugins.plugin import Needs, Plugin, Stage
+
+CLASSES = (
+    "it keeps samples by class; use strategy=l2_anchor, strategy=si or strategy=mas "
+    "instead"
+)
 
 
 class ResumableBuffer(BalancedExemplarsBuffer):
@@ -125,11 +130,8 @@ class ExemplarMemory:
         return self._x[rows], self._y[rows], self._task_labels[rows]
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "exemplars": self.exemplars.state_dict(),
-            "order": self._order,
-            "device": self._device,
-        }
+        exemplars = self.exemplars.state_dict()
+        return {"exemplars": exemplars, "order": self._order, "device": self._device}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.exemplars.load_state_dict(state["exemplars"])
@@ -140,3 +142,51 @@ class ExemplarMemory:
     def _gather(self) -> None:
         parts = as_tensors(self.exemplars.buffer)
         self._x, self._y, self._task_labels = (p.to(self._device) for p in parts)
+
+
+@dataclass(kw_only=True, eq=False)
+class MemoryPlugin(Plugin):
+    """Keep samples, by experience and class.
+
+    Args:
+        mem_size: samples kept in all, divided equally over the classes of the
+            experiences so far.
+        mem_per_class: samples kept of each class of each experience, instead of
+            ``mem_size``.
+    """
+
+    stage = Stage.REHEARSAL
+    needs = Needs(class_labels=CLASSES)
+
+    mem_size: Count = 1000
+    mem_per_class: Count | None = None
+
+    def exemplars_to_keep(self) -> GroupedExemplars:
+        """Make the memory that the keys ask for."""
+        if self.mem_per_class is not None:
+            return GroupedExemplars(per_group=self.mem_per_class)
+        return GroupedExemplars(total=self.mem_size)
+
+
+@dataclass(kw_only=True, eq=False)
+class RehearsalPlugin(MemoryPlugin):
+    """Keep samples of each experience when its training ends, and draw batches of them.
+
+    Args:
+        replay_batch_size: samples drawn per iteration; null: as many as the batch size.
+    """
+
+    state = ("memory",)
+
+    replay_batch_size: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.memory = ExemplarMemory(self.exemplars_to_keep())
+
+    def draw(self, strategy: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs, targets and task labels of a batch of exemplars."""
+        return self.memory.draw(self.replay_batch_size or strategy.train_mb_size)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self.memory.add(strategy.experience.dataset, torch.device(strategy.device))

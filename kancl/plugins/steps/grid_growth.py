@@ -1,7 +1,5 @@
 """Grids that grow, or get finer, when a new experience asks for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +11,8 @@ from kancl.config.values import Count, Share
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
 from kancl.models.inspect import kan_layers, shown_name
-from kancl.plugins.occupancies import occupancies, pass_through
 from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.samples import occupancies, pass_through
 from kancl.plugins.setup import Record, TrainingSetup
 from kancl.splines import Insertion, grid_ends
 
@@ -100,18 +98,15 @@ class GridGrowthPlugin(Plugin):
                 reach = REACH * (last - first)
                 low, high = max(low, first - reach), min(high, last + reach)
                 insertion = grow(layer, low, high, strategy.optimizer)
-                self._tell(strategy, name, layer, insertion)
-                self._note(strategy, name, f"{outside:.1%} off the grid")
+                self._tell(strategy, name, insertion, f"{outside:.1%} off the grid")
             used = occupancies(strategy, SAMPLES).get(name)
-            if used is None or 2 * layer.grid_size > self.largest:
-                continue
-            if name in self._refined:
+            full = 2 * layer.grid_size > self.largest or name in self._refined
+            if used is None or full:
                 continue
             share = float(used.effective_fraction.mean())
             if share < self.refine_below:
                 insertion = refine(layer, 2, strategy.optimizer)
-                self._tell(strategy, name, layer, insertion)
-                self._note(strategy, name, f"{share:.1%} of the bases used")
+                self._tell(strategy, name, insertion, f"{share:.1%} of the bases used")
                 self._refined.add(name)
 
     def _values(self, strategy: Any, name: str) -> tuple[float, float, float]:
@@ -130,17 +125,14 @@ class GridGrowthPlugin(Plugin):
         x = torch.cat(seen)
         return float(x.min()), float(x.max()), sum(shares) / len(x)
 
-    def _note(self, strategy: Any, name: str, why: str) -> None:
-        experience = strategy.clock.train_exp_counter
-        n_cells = kan_layers(strategy.model)[name].grid_size
-        self.changes.append(GridChange(experience, name, why, n_cells))
-        if self._record is not None:
-            shown = shown_name(strategy.model, name)
-            self._record(f"locality_grid_size_{shown}", n_cells)
-
-    def _tell(
-        self, strategy: Any, name: str, layer: KANLinear, insertion: Insertion
-    ) -> None:
+    def _tell(self, strategy: Any, name: str, insertion: Insertion, why: str) -> None:
+        """Tell the other plugins of a change, and note it."""
+        model, layer = strategy.model, kan_layers(strategy.model)[name]
         for plugin in strategy.plugins:
             if isinstance(plugin, Plugin):
-                plugin.on_grid_change(strategy.model, name, layer, insertion)
+                plugin.on_grid_change(model, name, layer, insertion)
+        experience, n_cells = strategy.clock.train_exp_counter, layer.grid_size
+        self.changes.append(GridChange(experience, name, why, n_cells))
+        if self._record is not None:
+            shown = shown_name(model, name)
+            self._record(f"locality_grid_size_{shown}", n_cells)

@@ -6,18 +6,14 @@ change over past samples; ``(I + beta C)^-1`` makes it small with the least chan
 the step.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kancl.splines import Insertion
-
-Kind = TypeVar("Kind", bound="Preconditioner")
 
 
 class Preconditioner(ABC):
@@ -38,12 +34,9 @@ class Preconditioner(ABC):
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
-    @classmethod
-    def from_state(cls: type[Kind], state: Mapping[str, Any]) -> Kind:
-        """Return the preconditioner that ``state_dict`` is the state of."""
-        made = cls.__new__(cls)
-        vars(made).update(state)
-        return made
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state, also where ``__init__`` has not been called."""
+        vars(self).update(state)
 
 
 class FullGram(Preconditioner):
@@ -128,11 +121,11 @@ class BlockGram(Preconditioner):
         parts = [part.state_dict() for part in self.parts]
         return {**vars(self), "parts": parts}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> BlockGram:
-        made = super().from_state(state)
-        made.parts = [FullGram.from_state(part) for part in state["parts"]]
-        return made
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.parts = [FullGram.__new__(FullGram) for _ in state["parts"]]
+        for part, kept in zip(self.parts, state["parts"]):
+            part.load_state_dict(kept)
 
 
 class LowRankGram(Preconditioner):

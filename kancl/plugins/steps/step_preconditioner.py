@@ -1,17 +1,14 @@
 """Shrink every layer's steps where past experiences' features would feel them."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kancl.config.values import Count, NonNegative
-from kancl.data.rows import as_tensors
 from kancl.models import KANLinear
 from kancl.models.heads import GrowingHead
 from kancl.models.inspect import evaluate_in_chunks, watching
@@ -24,7 +21,7 @@ from kancl.models.layer_features import (
     weight_rows,
 )
 from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.sampling import drawn
+from kancl.plugins.samples import drawn
 from kancl.plugins.setup import TrainingSetup
 from kancl.plugins.steps.preconditioners import (
     BlockGram,
@@ -60,9 +57,6 @@ class StepPreconditionerPlugin(Plugin):
     stage = Stage.STEP
     state = ("preconditioners", "_generator")
     transient = ("_before",)
-    kinds: ClassVar[dict[str, type[Preconditioner]]] = {}
-    """Classes of preconditioners that a state may hold, by name."""
-
     feature_samples: Count | None = 10_000
 
     def __post_init__(self) -> None:
@@ -72,6 +66,11 @@ class StepPreconditionerPlugin(Plugin):
         self._before: dict[str, Tensor] = {}
         self._generator = torch.Generator()
 
+    @property
+    @abstractmethod
+    def kind(self) -> type[Preconditioner]:
+        """Class of the preconditioners."""
+
     @abstractmethod
     def make(self, layer: nn.Module, first: bool) -> Preconditioner:
         """Return a fresh preconditioner for a layer, the one on the inputs or another."""
@@ -79,23 +78,15 @@ class StepPreconditionerPlugin(Plugin):
     def prepare(self, setup: TrainingSetup) -> None:
         self._generator.manual_seed(setup.seed)
         layers = filter(has_features, setup.model.modules())
-        self._check_size(max(map(n_layer_features, layers), default=0))
+        self.check_size(max(map(n_layer_features, layers), default=0))
 
-    def _check_size(self, n_features: int) -> None:
+    def check_size(self, n_features: int) -> None:
         """Raises: ValueError if the largest layer has too many features."""
 
-    def state_dict(self) -> dict[str, Any]:
-        known = {
-            key: [type(one).__name__, one.state_dict()]
-            for key, one in self.preconditioners.items()
-        }
-        return {"known": known, "generator": self._generator.get_state()}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._generator.set_state(state["generator"].cpu())
-        self.preconditioners = {}
-        for key, (kind, attributes) in state["known"].items():
-            self.preconditioners[key] = self.kinds[kind].from_state(attributes)
+        keys = state["preconditioners"]
+        self.preconditioners = {key: self.kind.__new__(self.kind) for key in keys}
+        super().load_state_dict(state)
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
@@ -119,10 +110,7 @@ class StepPreconditionerPlugin(Plugin):
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        dataset = strategy.experience.dataset
-        x, _, task_labels = as_tensors(
-            drawn(dataset, self.feature_samples, self._generator)
-        )
+        x, _, task_labels = drawn(strategy, self.feature_samples, self._generator)
         model, observed = strategy.model, set[str]()
 
         def see(key: str, layer: nn.Module, inputs: Tensor) -> None:
@@ -141,9 +129,8 @@ class StepPreconditionerPlugin(Plugin):
 
     def _known(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         """Layers that have features and a past."""
-        for name, layer in _layers(model):
-            if _key(model, name) in self.preconditioners:
-                yield name, layer
+        known = self.preconditioners
+        return (each for each in _layers(model) if _key(model, each[0]) in known)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -158,7 +145,7 @@ class OccupancyPlugin(StepPreconditionerPlugin):
     Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
     """
 
-    kinds = {"DiagonalOccupancy": DiagonalOccupancy}
+    kind = DiagonalOccupancy
 
     beta: NonNegative = 1.0
 
@@ -200,7 +187,6 @@ class GramPlugin(StepPreconditionerPlugin):
     Source: a soft form of Zeng et al. 2019, arXiv:1810.01256 (OWM).
     """
 
-    kinds = {"FullGram": FullGram, "BlockGram": BlockGram, "LowRankGram": LowRankGram}
     needs = Needs(
         fixed_grids="second moments of old bases say nothing of finer or further ones; "
         "leave grow_grids out, with a grid that is wide enough from the start "
@@ -212,7 +198,13 @@ class GramPlugin(StepPreconditionerPlugin):
     structure: Literal["full", "blocks", "low_rank"] = "full"
     rank: Count = 128
 
-    def _check_size(self, n_features: int) -> None:
+    @property
+    def kind(self) -> type[Preconditioner]:
+        return {"full": FullGram, "blocks": BlockGram, "low_rank": LowRankGram}[
+            self.structure
+        ]
+
+    def check_size(self, n_features: int) -> None:
         if self.structure == "full" and n_features > MOST_FEATURES:
             raise ValueError(
                 f"a layer has {n_features} features, too many for a full gram matrix "

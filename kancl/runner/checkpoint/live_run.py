@@ -5,12 +5,13 @@ declares. Nothing is named in it that is imported or called when it is read back
 from a stranger can be wrong, it can't run code.
 """
 
-from __future__ import annotations
-
+import random
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.models.module_state import load_module_state, module_state
@@ -34,7 +35,7 @@ class LiveRun:
         self._samples = SampleSources(benchmark)
 
     def state(self) -> dict[str, Any]:
-        """Return the strategy as it is now, but for the random streams.
+        """Return the strategy and the random streams as they are now.
 
         Raises: Unresumable naming what can't be kept.
         """
@@ -45,7 +46,7 @@ class LiveRun:
             "strategy": {n: to_state(getattr(strategy, n), n) for n in strategy.state},
             "plugins": {key: _plugin_state(p) for key, p in self.plugins.items()},
         }
-        return self._samples.named(state)
+        return {**self._samples.named(state), "random": _random_state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises: Unresumable, if the state is no state of this configuration."""
@@ -73,6 +74,7 @@ class LiveRun:
         for name in strategy.state:
             value = from_state(getattr(strategy, name), state["strategy"][name])
             setattr(strategy, name, value)
+        _restore_random_state(state["random"])
 
 
 def _plugin_state(plugin: SupervisedPlugin) -> dict[str, Any]:
@@ -125,3 +127,26 @@ def _restore_optimizer(strategy: Any, state: Mapping[str, Any]) -> None:
     strategy.optimizer.state = defaultdict(dict)
     for name, moments in state["moments"].items():
         strategy.optimizer.state[parameters[name]] = moments
+
+
+def _random_state() -> dict[str, Any]:
+    """Where torch's, the GPUs', NumPy's and Python's streams stand, as plain data."""
+    kind, words, position, has_gauss, gauss = np.random.get_state()
+    version, internal, next_gauss = random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+        "numpy": [kind, words.tolist(), position, has_gauss, gauss],  # type: ignore
+        "python": [version, list(internal), next_gauss],
+    }
+
+
+def _restore_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    kind, words, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(words, dtype=np.uint32), *rest))
+    version, internal, next_gauss = state["python"]
+    random.setstate((version, tuple(internal), next_gauss))

@@ -6,8 +6,6 @@ it then; the pass over the data is walked forward to where it was, and there the
 inside is restored. So nothing has to be known of what a strategy prepares.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -23,7 +21,6 @@ from kancl.plugins.plugin import Plugin, Stage
 from kancl.plugins.state import Unresumable
 from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint
 from kancl.runner.checkpoint.live_run import LiveRun
-from kancl.runner.checkpoint.randomness import random_state, restore_random_state
 from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
 
 SHARE = 0.02
@@ -180,7 +177,7 @@ class CheckpointPlugin(Plugin):
 
     def _state(self) -> dict[str, Any]:
         self._recorder.settle(self._live.strategy.device)
-        return {**self._live.state(), "random": random_state()}
+        return self._live.state()
 
     def _try_state(self) -> dict[str, Any] | None:
         if not self._keeps_boundaries:
@@ -210,7 +207,6 @@ class CheckpointPlugin(Plugin):
 
     def _restore(self, state: Any) -> None:
         self._live.restore(state)
-        restore_random_state(state["random"])
         self._recorder.settle(self._live.strategy.device, count=False)
 
     def _resume(self) -> None:

@@ -1,7 +1,5 @@
 """Iterators that can be taken back to where they were, in another process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Data sets that training has put together, told by experience and row."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,26 +52,19 @@ class SampleSources:
             return self.dataset(value[SOURCES])
         return _mapped(value, self.found)
 
-    def experience(self, stream: str, index: int) -> Any:
-        return self._streams[stream][index]
-
     def sources(self, dataset: AvalancheDataset) -> dict[str, Any]:
         """Return plain data that ``dataset`` makes a data set of."""
         if len(dataset) == 0:
             return {"parts": []}
         found = sample_source([dataset])
-        foreign = found is None or any(id(x) not in self._leaves for x in found.leaves)
-        if found is None or foreign:
+        if found is None or any(id(x) not in self._leaves for x in found.leaves):
             raise Unresumable("samples are kept that are none of the benchmark's own")
-        parts: list[list[Any]] = []
-        for leaf in found.leaves:
-            parts.append([*self._leaves[id(leaf)]])
         columns = {
             name: torch.stack([values[i] for i in range(len(dataset))])
             for name, values in found.others.items()
         }
         return {
-            "parts": parts,
+            "parts": [list(self._leaves[id(leaf)]) for leaf in found.leaves],
             "part": torch.from_numpy(found.leaf).int(),
             "row": torch.from_numpy(found.position).int(),
             "columns": columns,
@@ -83,7 +74,8 @@ class SampleSources:
         """The data set again."""
         if not sources["parts"]:
             return concat_datasets([])
-        wholes = [self.experience(*place).dataset for place in sources["parts"]]
+        places = sources["parts"]
+        wholes = [self._streams[stream][index].dataset for stream, index in places]
         starts = torch.tensor([0, *map(len, wholes)]).cumsum(0)
         rows: Tensor = starts[sources["part"].long()] + sources["row"].long()
         whole = wholes[0] if len(wholes) == 1 else concat_datasets(wholes)

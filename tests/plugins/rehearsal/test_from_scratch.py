@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
-from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
+from kancl.plugins.rehearsal.retraining import FromScratchPlugin, MemoryOnlyPlugin
 
 
 class Head(nn.Module):

@@ -8,7 +8,7 @@ from avalanche.training.plugins import MIRPlugin as StockMIRPlugin
 from torch import nn
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.rehearsal.mir import MIRPlugin
+from kancl.plugins.rehearsal.replay import MIRPlugin
 
 
 def network():

@@ -11,8 +11,8 @@ from kancl.models.heads import with_head
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.steps.frozen import HardMaskPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
 from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 
 

@@ -6,13 +6,15 @@ import torch
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.models.inspect import kan_layers
-from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
-from kancl.plugins.steps import lazy_steps
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
-from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
+from kancl.plugins.penalties.importances import DriftPenaltyPlugin
+from kancl.plugins.steps import frozen
+from kancl.plugins.steps.frozen import (
+    FrozenBasePlugin,
+    FrozenRows,
+    HardMaskPlugin,
+    LazyStepsPlugin,
+)
 from kancl.runner.optimizers import OPTIMIZERS
 
 STEPS = {
@@ -91,10 +93,10 @@ def test_nothing_is_held_where_nothing_could_move_it(
     made = []
 
     def count(idle, optimizer):
-        made.append(FrozenCoefficients(idle, optimizer))
+        made.append(FrozenRows(idle, optimizer))
         return made[-1]
 
-    monkeypatch.setattr(lazy_steps, "FrozenCoefficients", count)
+    monkeypatch.setattr(frozen, "FrozenRows", count)
     strategy = naive(network(), LazyStepsPlugin())
     strategy.optimizer = torch.optim.SGD(
         strategy.model.parameters(), lr=0.1, momentum=momentum

@@ -24,9 +24,9 @@ STATE = {"x": torch.arange(3), "list": ["tuple", [1, None, "é"]], "n": 2**60}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> CheckpointFolder:
-    """With a border at iteration 10 and two states inside, at 14 and 18."""
+    """With a boundary at iteration 10 and two states inside, at 14 and 18."""
     made = CheckpointFolder(tmp_path / "checkpoint", PROVENANCE)
-    made.write_border(1, 10, {"at": 10})
+    made.write_boundary(1, 10, {"at": 10})
     made.write_inside(1, 14, {"at": 14})
     made.write_inside(1, 18, STATE)
     return made
@@ -40,7 +40,7 @@ def latest(folder: CheckpointFolder) -> tuple[list[int], str]:
 def test_what_is_written_is_read_back(folder: CheckpointFolder) -> None:
     points = folder.points(pytest.fail)
     assert [point.iteration for point in points] == [18, 14, 10]
-    assert points[0].border == {"at": 10} and points[2].inside is None
+    assert points[0].boundary == {"at": 10} and points[2].inside is None
     state = points[0].inside
     assert state is not None and state["list"] == STATE["list"]
     assert torch.equal(state["x"], STATE["x"]) and state["n"] == 2**60
@@ -49,8 +49,8 @@ def test_what_is_written_is_read_back(folder: CheckpointFolder) -> None:
 def test_the_two_newest_are_kept(folder: CheckpointFolder) -> None:
     folder.write_inside(1, 22, {})
     assert latest(folder)[0] == [22, 18, 10]
-    folder.write_border(2, 24, {})
-    folder.write_border(3, 36, {})
+    folder.write_boundary(2, 24, {})
+    folder.write_boundary(3, 36, {})
     assert [p.name for p in folder.points(lambda text: None)] == [
         "experience-0004.ckpt",
         "experience-0003.ckpt",
@@ -132,7 +132,7 @@ def test_states_of_another_run_or_program_are_refused(folder: CheckpointFolder) 
     assert found == [] and said.count("another torch") == 3
 
 
-def test_a_state_inside_needs_its_border(folder: CheckpointFolder) -> None:
+def test_a_state_inside_needs_its_boundary(folder: CheckpointFolder) -> None:
     (folder.path / "experience-0002.ckpt").write_bytes(b"")
     found, said = latest(folder)
     assert found == [] and said.count("of no use without") == 2

@@ -57,8 +57,8 @@ def test_a_state_goes_into_a_fresh_run_and_out_again(
 
 
 def test_a_state_reads_like_what_it_is(state: State) -> None:
-    """What a reader finds: the network, the optimizer, and each plugin by name."""
-    assert set(state) == {"model", "optimizer", "strategy", "plugins"}
+    """What a reader finds: network, optimizer, random streams, each plugin by name."""
+    assert set(state) == {"model", "optimizer", "strategy", "plugins", "random"}
     ewc = next(s for key, s in state["plugins"].items() if "EWCPlugin" in key)
     assert set(ewc) == {"anchor", "_generator"}
     assert set(ewc["anchor"]) == {"importance", "centre", "constant"}

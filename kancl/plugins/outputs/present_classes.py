@@ -1,8 +1,7 @@
-"""The labels trick: a loss over the classes that are in the batch."""
-
-from __future__ import annotations
+"""Losses over the classes that are in the batch: old outputs aren't pushed down."""
 
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from kancl.plugins.plugin import Needs, Plugin, Stage
 from kancl.plugins.setup import TrainingSetup
@@ -41,7 +40,26 @@ class PresentClassesLoss(nn.Module):
         self.criterion = criterion
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if not outputs.requires_grad:
-            return self.criterion(outputs, targets)
-        classes, position = targets.unique(return_inverse=True)
-        return self.criterion(outputs[:, classes], position)
+        if outputs.requires_grad:
+            outputs, targets = _of_present_classes(outputs, targets)
+        return self.criterion(outputs, targets)
+
+
+def asymmetric_cross_entropy(
+    current: Tensor, target: Tensor, replayed: Tensor, replayed_target: Tensor
+) -> Tensor:
+    """Average the current loss over the classes in its batch and the replayed over all.
+
+    Shape: current and replayed ``(batch, n_outputs)``, targets ``(batch,)``.
+    Source: ER-ACE, Caccia et al. 2022, arXiv:2104.05025. differs from Avalanche's
+        ACECriterion, which takes the logarithm of a softmax that can be 0; equal to it
+        where that is finite.
+    """
+    loss = cross_entropy(*_of_present_classes(current, target))
+    return (loss + cross_entropy(replayed, replayed_target)) / 2
+
+
+def _of_present_classes(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs of the classes among the targets, and the targets' places among them."""
+    classes, position = targets.unique(return_inverse=True)
+    return outputs[:, classes], position

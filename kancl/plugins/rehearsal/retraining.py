@@ -1,16 +1,14 @@
-"""Start every experience with the weights of the first."""
-
-from __future__ import annotations
+"""Training anew in each experience: from the first weights, or on a memory alone."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.rehearsal.memory import CLASSES, MemoryPlugin
 
 
 class FromScratchPlugin(Plugin):
@@ -39,15 +37,35 @@ class FromScratchPlugin(Plugin):
 
     @torch.no_grad()
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        for name, tensor in _weights(strategy.model):
+        model = strategy.model
+        for name, tensor in chain(model.named_parameters(), model.named_buffers()):
             if name in self._initial:
                 tensor.copy_(self._initial[name])
-            else:
+            elif tensor.is_floating_point():
                 self._initial[name] = tensor.detach().clone()
         strategy.optimizer.state = defaultdict(dict)
 
 
-def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
-        if tensor.is_floating_point():
-            yield name, tensor
+class MemoryOnlyPlugin(MemoryPlugin):
+    """Train on a balanced memory alone; each experience joins it before its training.
+
+    Source: Prabhu, Torr, Dokania 2020, "GDumb", ECCV, algorithm 1; no cosine schedule,
+        no cutmix. differs from Avalanche's GDumbPlugin in leaving the model itself alone
+        (it is replaced by a copy there, under whoever holds it); ``FromScratchPlugin``
+        puts its weights back.
+    """
+
+    state = ("exemplars",)
+    needs = Needs(
+        class_labels=CLASSES,
+        alone="it trains anew on its memory alone, so there is nothing left to protect; "
+        "use strategy=gdumb by itself instead",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.exemplars = self.exemplars_to_keep()
+
+    def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        self.exemplars.update_from_dataset(strategy.experience.dataset)
+        strategy.adapted_dataset = self.exemplars.buffer

@@ -1,7 +1,5 @@
 """Learning rates that fall: within each experience, or from one to the next."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any
 

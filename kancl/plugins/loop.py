@@ -1,13 +1,52 @@
-"""Make any Avalanche strategy take whole batches by index."""
+"""The training loop: whole batches by index, what an optimizer and evaluation leave."""
 
-from __future__ import annotations
-
+from collections import defaultdict
 from typing import Any
 
+import torch
 from avalanche.training.plugins import AGEMPlugin
 
 from kancl.data.loading import whole_batches
 from kancl.plugins.plugin import Plugin, Stage
+
+
+class QuietEvaluationPlugin(Plugin):
+    """Put torch's random state back after each evaluation.
+
+    Every iterator over a torch DataLoader draws a seed, an evaluating one too: without
+    this, how often a run is evaluated decides its weights.
+    """
+
+    stage = Stage.EVALUATION_GUARD
+    transient = ("_state",)
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        self._state = torch.random.get_rng_state()
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        torch.random.set_rng_state(self._state)
+
+
+class OptimizerStatePlugin(Plugin):
+    """Forget the optimizer's moments at the start of each experience, or keep them.
+
+    Avalanche keeps them unless ``reset_optimizer_state=True`` reaches every call of
+    ``strategy.train``; here it is a property of the strategy. Kept state survives a
+    growing head: parameters that join have none yet, the others keep theirs.
+
+    Args:
+        reset: True empties ``optimizer.state`` before each experience.
+    """
+
+    stage = Stage.OPTIMIZER
+
+    def __init__(self, *, reset: bool) -> None:
+        super().__init__()
+        self.reset = reset
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        if self.reset:
+            strategy.optimizer.state = defaultdict(dict)
 
 
 class TensorLoadingPlugin(Plugin):
@@ -42,14 +81,11 @@ class TensorLoadingPlugin(Plugin):
             if isinstance(plugin, AGEMPlugin) and plugin.buffer_dataloader is not None:
                 plugin.buffer_dataloader = whole_batches(plugin.buffer_dataloader)
                 plugin.buffer_dliter = iter(plugin.buffer_dataloader)
-        self._swap_training_loader(strategy)
+        self.before_training_epoch(strategy)
 
     def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         # again: a plugin after this one (replay) may have made another loader
-        self._swap_training_loader(strategy)
+        strategy.dataloader = whole_batches(strategy.dataloader, self.iterations)
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
         strategy.dataloader = whole_batches(strategy.dataloader)
-
-    def _swap_training_loader(self, strategy: Any) -> None:
-        strategy.dataloader = whole_batches(strategy.dataloader, self.iterations)

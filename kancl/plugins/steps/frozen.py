@@ -1,0 +1,256 @@
+"""Parameters, and their optimizer state, put back after a step that must not move them."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kancl.config.values import NonNegative
+from kancl.metrics.locality import VISITED
+from kancl.models import KANLinear
+from kancl.models.inspect import kan_layers, shown_name, watch
+from kancl.plugins.hooks import overrides
+from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.samples import occupancies
+from kancl.plugins.setup import Record, TrainingSetup
+from kancl.splines import Insertion
+
+
+class FrozenRows:
+    """Rows of parameters, and of their optimizer state, as they were before a step.
+
+    State counts if it has the shape of its parameter: momentum, Adam's moments.
+
+    Args:
+        frozen: which rows of each parameter, boolean: ``(in_features, n_basis)`` of
+            spline coefficients; one True for the whole of it.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, frozen: Mapping[nn.Parameter, Tensor], optimizer: Optimizer
+    ) -> None:
+        self._rows = [
+            (p, rows, p[rows], {k: v[rows] for k, v in _moments(p, optimizer).items()})
+            for p, rows in frozen.items()
+        ]
+
+    @torch.no_grad()
+    def put_back(self, optimizer: Optimizer) -> None:
+        """Undo what the step did to them; state that it made starts from 0."""
+        for parameter, rows, before, moments in self._rows:
+            parameter[rows] = before
+            for key, moment in _moments(parameter, optimizer).items():
+                moment[rows] = moments.get(key, moment.new_zeros(()))
+
+
+def _moments(parameter: nn.Parameter, optimizer: Optimizer) -> dict[str, Tensor]:
+    state: dict[str, Any] = optimizer.state.get(parameter, {})
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+    }
+
+
+class FreezingPlugin(Plugin):
+    """Put ``frozen`` rows of parameters back after each step."""
+
+    stage = Stage.RESTORE
+    transient: ClassVar[tuple[str, ...]] = ("_before",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._before: FrozenRows | None = None
+
+    @abstractmethod
+    def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
+        """Which rows must not move in the coming step, for ``FrozenRows``."""
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        frozen = self.frozen(strategy)
+        self._before = FrozenRows(frozen, strategy.optimizer) if frozen else None
+
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        if self._before is not None:
+            self._before.put_back(strategy.optimizer)
+            self._before = None
+
+
+@dataclass(kw_only=True, eq=False)
+class LazyStepsPlugin(FreezingPlugin):
+    """Leave untouched spline coefficients, and their moments, as they are, to the bit.
+
+    A coefficient whose basis was 0 at all samples of the batch has a loss gradient of
+    exactly 0, and yet it moves: by momentum, by Adam's moments, by weight decay, by the
+    gradient of a penalty. Here neither it nor its optimizer state does, whatever the
+    optimizer. Touched ones take their usual step; Adam's count of steps goes on for
+    all, as in torch's ``SparseAdam``. The optimizer is made anew for each experience.
+    Where plain SGD follows the batch's loss and nothing else, this is so by itself, and
+    nothing is done.
+
+    A method that moves weights after the step (Gram occupancy, an implicit pull) still
+    does so.
+    """
+
+    stage = Stage.WATCH_STEP
+    transient = ("_before", "_handles", "_inputs", "_loss")
+    needs = Needs(
+        spline_bases="it looks at which splines a batch touches; use model=kan instead"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._handles: list[Any] = []
+        self._inputs: dict[str, list[Tensor]] = {}
+        self._loss: Any = None
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        setup.reset_optimizer = True
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        self._inputs = {}
+        self._handles = watch(kan_layers(strategy.model).items(), self._see)
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        self._loss = strategy.loss.grad_fn
+
+    def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
+        only_the_loss = strategy.loss.grad_fn is self._loss and not any(
+            overrides(plugin, "after_backward")
+            for plugin in strategy.plugins
+            if plugin is not strategy.evaluator  # answers to any name, changes nothing
+        )
+        inputs, self._inputs, self._loss = self._inputs, {}, None
+        if only_the_loss and _is_plain(strategy.optimizer):
+            return {}
+        layers = kan_layers(strategy.model).items()
+        return {
+            layer.coefficients: ~_touched(layer, inputs.get(name, []))
+            for name, layer in layers
+        }
+
+    def _see(self, name: str, layer: KANLinear, x: Tensor) -> None:
+        self._inputs.setdefault(name, []).append(x)
+
+
+@torch.no_grad()
+def _touched(layer: KANLinear, inputs: list[Tensor]) -> Tensor:
+    """Coefficients that a sample reaches, ``(in_features, n_basis)``."""
+    shape = layer.coefficients.shape[:2]
+    touched = torch.zeros(shape, dtype=torch.bool, device=layer.grid.device)
+    for x in inputs:
+        touched |= (layer.b_splines(x) != 0).any(0)
+    return touched
+
+
+def _is_plain(optimizer: Optimizer) -> bool:
+    """Whether steps are gradients times a rate: no momentum, no weight decay."""
+    return isinstance(optimizer, torch.optim.SGD) and not any(
+        group["momentum"] or group["weight_decay"] for group in optimizer.param_groups
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class HardMaskPlugin(FreezingPlugin):
+    """Freeze every spline coefficient whose basis a past experience's samples touched.
+
+    By the drift bound a single spline layer then forgets nothing (what lies below the
+    threshold aside). The price is plasticity: ``free_share`` says what is left to learn
+    with, and where experiences overlap that is next to nothing. Each layer's share is
+    recorded after each experience (``locality_free_share_<layer>``).
+
+    Args:
+        threshold: a coefficient is visited where its basis exceeds this.
+    """
+
+    state = ("visited",)
+    transient = ("_before", "_record")
+    needs = Needs(
+        spline_bases="it freezes spline coefficients; use model=kan, or strategy=ewc or "
+        "strategy=l2_anchor instead"
+    )
+
+    threshold: NonNegative = VISITED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.visited: dict[str, Tensor] = {}
+        """By layer, ``(in_features, n_basis)``."""
+        self._record: Record | None = None
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        self._record = setup.record
+
+    @property
+    def free_share(self) -> dict[str, float]:
+        """Share of each layer's coefficients that may still move."""
+        return {n: 1 - float(v.double().mean()) for n, v in self.visited.items()}
+
+    def on_grid_change(
+        self, model: nn.Module, name: str, layer: Any, insertion: Insertion
+    ) -> None:
+        """Whatever a visited coefficient became is visited."""
+        if name in self.visited:
+            visited = self.visited[name].double()
+            self.visited[name] = insertion.shares(visited) > 0
+
+    def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
+        layers = kan_layers(strategy.model)
+        return {layers[name].coefficients: v for name, v in self.visited.items()}
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for name, occupancy in occupancies(strategy).items():
+            now = occupancy.visited(self.threshold)
+            self.visited[name] = now | self.visited.get(name, now)
+        if self._record is not None:
+            for name, share in self.free_share.items():
+                shown = shown_name(strategy.model, name)
+                self._record(f"locality_free_share_{shown}", share)
+
+
+@dataclass(kw_only=True, eq=False)
+class FrozenBasePlugin(FreezingPlugin):
+    """Freeze KAN layers' base branches and factors per edge after the first experience.
+
+    They are no local path: a step of theirs moves outputs everywhere. Heads that come
+    later keep theirs for their own first experience. What adds to the loss (EWC) still
+    knows these parameters, and cannot move them.
+    """
+
+    state = ("names",)
+    needs = Needs(
+        spline_bases="it freezes what stands beside splines; use model=kan instead"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.names: set[str] = set()
+        """Of the parameters that stay."""
+
+    def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
+        paths = _global_paths(strategy.model).items()
+        return {p: torch.tensor(True) for name, p in paths if name in self.names}
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        paths = _global_paths(strategy.model).items()
+        self.names |= {name for name, path in paths if path.grad is not None}
+
+
+def _global_paths(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of every KAN layer that all samples use."""
+    return {
+        f"{name}.{kind}": getattr(layer, kind)
+        for name, layer in kan_layers(model).items()
+        for kind in ("base_weight", "edge_scale")
+        if getattr(layer, kind) is not None
+    }
