@@ -41,24 +41,21 @@ class EpochEvaluationPlugin(Plugin):
 class ForgettingCurvePlugin(Plugin):
     """Measure the accuracy (RMSE) on EVERY experience while others are trained.
 
-    At iteration 0, every ``every_iterations`` after an experience boundary, at the few
-    iterations ``early_iterations`` (where forgetting happens) and at the end of each
-    experience. Not yet trained experiences have nothing to forget: they are measured at
-    iteration 0, at the ends and at every fifth regular point. Each point is a
-    ``curve_accuracy`` (``curve_rmse``) measurement; its time counts as evaluation.
+    At iteration 0, every ``every_iterations`` after an experience boundary, at the
+    ``early_iterations`` (where forgetting happens) and at the end of each experience.
+    Not yet trained experiences have nothing to forget: they are measured at iteration
+    0, at the ends and at every fifth regular point. Each point is a ``curve_accuracy``
+    (``curve_rmse``) measurement; its time counts as evaluation.
 
-    Nothing random is drawn and modules get their training mode back, so the trained
-    parameters are the same to the bit with and without the plugin. A class that a
-    growing head does not know yet scores 0; an experience whose own head does not exist
-    yet is left out.
+    The trained parameters are the same to the bit with and without the plugin. A class
+    that a growing head does not know yet scores 0; an experience whose own head does
+    not exist yet is left out.
 
     Args:
-        test_stream: experiences with ``dataset``, in the order of their index.
         every_iterations: training iterations between points.
         samples_per_experience: spread evenly over each experience's rows (so over its
             classes); a point's standard error is at most 0.5 / sqrt of it.
-        early_iterations: iterations after the start of an experience at which to measure
-            as well.
+        early_iterations: after the start of an experience, to measure at as well.
         batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
             an MLP's caches hold, everything at once on a GPU.
     """
@@ -101,7 +98,7 @@ class ForgettingCurvePlugin(Plugin):
 
     @property
     def n_samples(self) -> int:
-        """Images that one point of all curves takes."""
+        """How many samples one point of all curves takes."""
         return len(self._y)
 
     @property
@@ -163,14 +160,12 @@ class ForgettingCurvePlugin(Plugin):
 
     def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
         each = {}
-        n_seen = self.recorder.n_seen()
         xs, labels = (v.split(self._sizes) for v in (self._x, self._task_labels))
         for k in experiences:
             try:
                 outputs = model(xs[k], labels[k])
+                each[k] = self.recorder.score.per_sample(outputs, self.targets[k])
             except KeyError:  # no head yet; one of an experience seen must be there
-                if k < n_seen:
+                if k < self.recorder.n_seen():
                     raise
-                continue
-            each[k] = self.recorder.score.per_sample(outputs, self.targets[k])
         return each

@@ -19,9 +19,9 @@ class OffGridPlugin(Plugin):
     """Record, per layer, the share of input values that lie outside the layer's grid.
 
     There a plain spline is 0 and learns nothing. Several heads count as one layer, the
-    last. Measured before training and after
-    each experience, on samples of all experiences. Does nothing for a network without
-    ``off_grid_share`` (an MLP). Put it behind the recorder.
+    last. Measured before training and after each experience, on samples of all
+    experiences; not for a network without ``off_grid_share`` (an MLP). Put it behind
+    the recorder.
 
     Args:
         samples_per_experience: spread evenly over each experience's rows.

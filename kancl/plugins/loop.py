@@ -30,9 +30,8 @@ class QuietEvaluationPlugin(Plugin):
 class OptimizerStatePlugin(Plugin):
     """Forget the optimizer's moments at the start of each experience, or keep them.
 
-    Avalanche keeps them unless ``reset_optimizer_state=True`` reaches every call of
-    ``strategy.train``; here it is a property of the strategy. Kept state survives a
-    growing head: parameters that join have none yet, the others keep theirs.
+    Here it is a property of the strategy, in Avalanche of each call of ``train``. Kept
+    state survives a growing head: parameters that join have none yet.
 
     Args:
         reset: True empties ``optimizer.state`` before each experience.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any, ClassVar
 
@@ -50,30 +50,15 @@ METHOD_STAGES = range(Stage.RESET, Stage.OPTIMIZER)
 
 @dataclass(frozen=True)
 class Needs:
-    """What a plugin cannot work without. Each field says why, and what to use instead.
+    """What a plugin cannot work without. Each field says why, and what to use instead."""
 
-    Args:
-        class_labels: targets are classes, not values.
-        spline_bases: the network has KAN layers.
-        fixed_head: the head does not grow with the classes.
-        one_head: there are not several heads.
-        fixed_grids: no plugin changes grids.
-        own_loss: no other plugin replays samples or acts on outputs.
-        alone: it is no part of a sum.
-    """
-
-    class_labels: str = ""
-    spline_bases: str = ""
-    fixed_head: str = ""
-    one_head: str = ""
-    fixed_grids: str = ""
-    own_loss: str = ""
-    alone: str = ""
-
-    def unmet(self, absent: Mapping[str, bool]) -> str | None:
-        """Return the reason of the first need that is absent, None if all are met."""
-        reasons = [getattr(self, f.name) for f in fields(self) if absent.get(f.name)]
-        return next(filter(None, reasons), None)
+    class_labels: str = ""  # targets are classes, not values
+    spline_bases: str = ""  # the network has KAN layers
+    fixed_head: str = ""  # the head does not grow with the classes
+    one_head: str = ""  # there are not several heads
+    fixed_grids: str = ""  # no plugin changes grids
+    own_loss: str = ""  # no other plugin replays samples or acts on outputs
+    alone: str = ""  # it is no part of a sum
 
 
 class Plugin(SupervisedPlugin):

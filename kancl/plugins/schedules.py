@@ -1,6 +1,6 @@
 """Learning rates that fall: within each experience, or from one to the next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from kancl.config.values import Bounds, Positive
@@ -14,9 +14,7 @@ class SchedulePlugin(Plugin):
     stage = Stage.SCHEDULE
     state = ("_full",)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._full: list[float] = []
+    _full: list[float] = field(default_factory=list, init=False)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._full = [group["lr"] for group in strategy.optimizer.param_groups]

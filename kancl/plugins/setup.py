@@ -21,13 +21,10 @@ class TrainingSetup:
         model: the network with its head, as ``kancl.models.heads.with_head`` returns it.
         optimizer: over the parameters of ``model``; heads that grow join it by
             themselves.
-        criterion: loss of outputs and targets, averaged over the batch.
         batch_size: samples per iteration (replayed ones come on top).
         epochs: passes over each experience; ignored when ``iterations`` is set.
         iterations: exactly this many batches per experience, incomplete ones
             dropped, reshuffled endlessly; None trains by epochs.
-        eval_batch_size: samples per batch while evaluating.
-        device: where the model and the batches live.
         plugins: the user's plugins, beside those of the strategy.
         evaluator: Avalanche's metrics and loggers; None for none (and no warning).
         reset_optimizer: forget moments and momentum at the start of each experience.

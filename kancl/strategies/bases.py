@@ -25,13 +25,9 @@ OWN_LOSS = (
 class Base:
     """Train on one experience after the other, with no remedy ("none", fine-tuning).
 
-    The keyword-only arguments of ``__init__`` are keys of the command line, as those of
-    a plugin.
+    Keys, ``state`` (attributes of the strategy) and ``needs`` are as in a plugin.
 
     Attributes:
-        state: names of the strategy's attributes that a checkpoint holds, and whose
-            bytes are its memory.
-        needs: what is refused, and what to use instead.
         trains_jointly: it trains once on the whole stream, not once per experience.
         trains_last_layer_only: all other layers stay as they were initialised.
     Source: the lower bound of van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's

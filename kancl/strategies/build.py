@@ -25,9 +25,6 @@ from kancl.strategies.registry import GROUP
 def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate:
     """Make the Avalanche strategy of a name, or of a sum of names.
 
-    Plugins act in the order of their stages. Those with nothing to do at a hook are not
-    called there (``DirectHooks``).
-
     Args:
         name: from ``STRATEGIES``, a preset, or a sum such as ``"ewc+replay"``.
         setup: model, optimizer, loop settings and the user's plugins.
@@ -93,8 +90,7 @@ def stage(plugin: SupervisedPlugin) -> Stage:
 def strategy_state_bytes(strategy: SupervisedTemplate) -> int:
     """Count what the strategy keeps from one experience to the next, beside the model.
 
-    Tensors count once, those of the model not at all. Kept samples count as the tensors
-    that they are, whether they are copies or rows of the benchmark's.
+    Tensors count once; kept samples as tensors, also if they are the benchmark's rows.
     """
     parts = [*strategy.model.parameters(), *strategy.model.buffers()]
     seen = {part.untyped_storage().data_ptr() for part in parts}
@@ -117,8 +113,8 @@ def _check_needs(
         "own_loss": any(stage(p) in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
         "alone": "+" in GROUP.expanded(name),
     }
-    for part in (base, *plugins):
-        reason = part.needs.unmet(absent)
-        if reason is not None:
-            head = type(setup.model).__name__
-            raise ValueError(f"strategy={name} can't train this {head}: {reason}")
+    for needs in (base.needs, *(plugin.needs for plugin in plugins)):
+        for need, reason in vars(needs).items():
+            if reason and absent[need]:
+                head = type(setup.model).__name__
+                raise ValueError(f"strategy={name} can't train this {head}: {reason}")

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -35,7 +35,6 @@ class LwFPlugin(Plugin):
             over: old ones, as the teacher's; seen, old and current ones, as van de Ven
             has it where the loss runs over the classes seen; or all, the teacher's too,
             as he has it where the loss runs over all classes.
-    Raises: ValueError if an option is out of range.
     Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4; van de Ven and Tolias 2019,
         arXiv:1904.07734. No factor T^2, as there. differs from Avalanche, whose teacher
         stays in training mode (dropout stays on) and runs past heads twice.
@@ -53,12 +52,10 @@ class LwFPlugin(Plugin):
     temperature: Positive = 2.0
     alpha_schedule: Literal["constant", "experiences"] = "constant"
     student: Literal["old", "seen", "all"] = "old"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._teacher: nn.Module | None = None
-        self._classes: dict[int, set[int]] = {}  # by task label; past experiences
-        self._model: nn.Module | None = None
+    _teacher: nn.Module | None = field(default=None, init=False)
+    _classes: dict[int, set[int]] = field(default_factory=dict, init=False)
+    """Of past experiences, by task label."""
+    _model: nn.Module | None = field(default=None, init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:
         self._model = setup.model

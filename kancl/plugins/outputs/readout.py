@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -28,6 +28,7 @@ from kancl.plugins.setup import TrainingSetup
 Features = Literal["patches", "inputs", "network"]
 
 
+@dataclass(kw_only=True, eq=False)
 class ReadoutPlugin(Plugin):
     """Add up the last layer's features while they pass, and solve it after each epoch.
 
@@ -47,15 +48,13 @@ class ReadoutPlugin(Plugin):
     )
     keeps_gram: ClassVar[bool] = False
     """Whether it solves by the features' gram matrix."""
-    features: Any
-    n_features: Any = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.sums: dict[int | None, FeatureSums] = {}
-        """By task label; None where one layer serves all."""
-        self._inputs: dict[int | None, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
+    features: Any
+    n_features: int = field(default=0, init=False)
+    sums: dict[int | None, FeatureSums] = field(default_factory=dict, init=False)
+    """By task label; None where one layer serves all."""
+    _inputs: dict[int | None, Tensor] = field(default_factory=dict, init=False)
+    _handles: list[RemovableHandle] = field(default_factory=list, init=False)
 
     @abstractmethod
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
@@ -108,25 +107,21 @@ class ReadoutPlugin(Plugin):
                 y = y[strategy.mb_task_id == label]
             features = layer_features(last.layers[0], x)
             if label not in self.sums:
-                size = features.shape[1], last.n_classes
-                self.sums[label] = FeatureSums(
-                    *size, gram=self.keeps_gram, device=x.device
-                )
+                sizes, gram = (features.shape[1], last.n_classes), self.keeps_gram
+                self.sums[label] = FeatureSums(*sizes, gram=gram, device=x.device)
             self.sums[label].add(features, y)
 
     @torch.no_grad()
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Not only after the experience: whoever measures there sees the solution."""
         for label, last in last_layers(strategy.model).items():
-            if label not in self.sums:
-                continue
-            sums = self.sums[label]
-            weights = self.solve(last.layers[0], sums)
-            constant = constant_weights(last.layers[0]).to(weights)
-            seen = sums.n_samples > 0
-            weights = torch.where(seen, weights, UNSEEN * constant.unsqueeze(1))
-            for layer, classes in zip(last.layers, last.classes):
-                set_weights(layer, weights[:, classes])
+            if label in self.sums:
+                weights = self.solve(last.layers[0], self.sums[label])
+                unseen = UNSEEN * constant_weights(last.layers[0]).to(weights)
+                seen = self.sums[label].n_samples > 0
+                weights = torch.where(seen, weights, unseen.unsqueeze(1))
+                for layer, classes in zip(last.layers, last.classes):
+                    set_weights(layer, weights[:, classes])
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for handle in self._handles:
@@ -193,9 +188,8 @@ class SplineBayesPlugin(ReadoutPlugin):
         ``spline_bayes_weights``.
     """
 
-    needs = Needs(
-        class_labels=ReadoutPlugin.needs.class_labels,
-        fixed_grids=ReadoutPlugin.needs.fixed_grids,
+    needs = replace(
+        ReadoutPlugin.needs,
         spline_bases="it has no bases to take densities from; use model=kan, or "
         "strategy=nearest_mean or strategy=ridge_readout instead",
     )

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -119,6 +120,7 @@ class QuadraticAnchor:
                 yield name, old, new
 
 
+@dataclass(kw_only=True, eq=False)
 class AnchorPlugin(Plugin):
     """Add ``factor * sum_k sum_i F_ki (theta_i - theta_ki)^2`` to the loss.
 
@@ -132,9 +134,7 @@ class AnchorPlugin(Plugin):
     strength: ClassVar[str]
     decay: ClassVar[float] = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.anchor = QuadraticAnchor()
+    anchor: QuadraticAnchor = field(default_factory=QuadraticAnchor, init=False)
 
     @property
     def factor(self) -> float:

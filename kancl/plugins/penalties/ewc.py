@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -45,7 +45,6 @@ class EWCPlugin(AnchorPlugin):
             by F: EWC's step taken implicitly, which can't diverge.
         pooling: of spline coefficients' importances: none; knot: one per input's basis;
             occupancy: divided by how much the experience used the basis.
-    Raises: ValueError if an option is out of range.
     Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3; online: Schwarz et al.
         2018, arXiv:1805.06370. differs from Avalanche: exact per-sample Fisher
         information whatever the batch size, the factor 1/2, and gamma at its place in
@@ -61,10 +60,7 @@ class EWCPlugin(AnchorPlugin):
     fisher_samples: Count | None = None
     implicit: bool = False
     pooling: Pooling = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._generator = torch.Generator()
+    _generator: torch.Generator = field(default_factory=torch.Generator, init=False)
 
     @property
     def stage(self) -> Stage:  # type: ignore[override]
@@ -172,10 +168,9 @@ def diagonal_fisher(
     ``"predicted"``.
 
     Args:
-        labels: which labels k the log-likelihood is taken of.
-        generator: for drawing labels, on the CPU; used with ``"sampled"`` only.
+        generator: on the CPU, for ``"sampled"`` labels.
     Shape: x ``(n, ...)``, y and task_labels ``(n,)``.
-    Returns: by name, for every trainable parameter. Buffers have none.
+    Returns: by name, for every trainable parameter.
     Raises: ValueError if ``labels`` is unknown or there is no sample.
     Source: Kirkpatrick et al. 2017, arXiv:1612.00796; the four kinds of labels: van de
         Ven 2025, arXiv:2502.11756. differs from Avalanche: it squares the gradient of
@@ -219,9 +214,8 @@ def _labels(
     labels = torch.empty(len(x), dtype=torch.long)
     for rows, outputs in evaluate_in_chunks(model, x, task_labels):
         p = outputs.softmax(1).cpu()
-        labels[rows.cpu()] = (
-            p.argmax(1)
-            if kind == "predicted"
-            else p.multinomial(1, generator=generator).squeeze(1)
-        )
+        if kind == "predicted":
+            labels[rows.cpu()] = p.argmax(1)
+        else:
+            labels[rows.cpu()] = p.multinomial(1, generator=generator).squeeze(1)
     return labels.to(x.device)

@@ -1,7 +1,7 @@
 """Anchors by what makes a parameter important: nothing, use, outputs, or its path."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,7 +32,6 @@ class L2AnchorPlugin(AnchorPlugin):
 
     Args:
         l2_lambda: strength.
-    Raises: ValueError if ``l2_lambda`` is negative.
     Source: the "L2" control of Kirkpatrick et al. 2017, arXiv:1612.00796, fig. 2.
         Avalanche has none.
     """
@@ -42,10 +41,7 @@ class L2AnchorPlugin(AnchorPlugin):
     decay = 0.0
 
     l2_lambda: NonNegative = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._trained: set[str] = set()
+    _trained: set[str] = field(default_factory=set, init=False)
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         parameters = trainable(strategy.model).items()
@@ -65,7 +61,6 @@ class DriftPenaltyPlugin(AnchorPlugin):
 
     Args:
         drift_lambda: strength.
-    Raises: ValueError if ``drift_lambda`` is negative.
     Source: the bound of ``kancl.metrics.locality.drift_bound``.
     """
 
@@ -100,7 +95,6 @@ class MASPlugin(AnchorPlugin):
         mas_lambda: strength.
         pooling: of spline coefficients' importances: none; knot: one per input's basis;
             occupancy: divided by how much the experience used the basis.
-    Raises: ValueError if ``mas_lambda`` is negative.
     Source: Aljundi et al. 2018, arXiv:1711.09601, section 4. differs from Avalanche:
         absolute values per sample, not of a mini-batch's mean; importances are summed
         over experiences as in the paper's code, not averaged; a loss of exactly 0 is no
@@ -136,7 +130,6 @@ class SynapticIntelligencePlugin(AnchorPlugin):
         damping: keeps Omega bounded where a parameter hardly moved.
         pooling: of spline coefficients' importances: none; knot: one per input's basis;
             occupancy: divided by how much the experience used the basis.
-    Raises: ValueError if ``si_c`` is negative or ``damping`` is not above 0.
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200, eqs. 3-5; g as in van de Ven
         and Tolias 2019, arXiv:1904.07734. differs from Avalanche, whose copies of the
         weights alias them on the CPU, so that its importances are 0.
@@ -148,12 +141,9 @@ class SynapticIntelligencePlugin(AnchorPlugin):
     si_c: NonNegative = 0.1
     damping: Positive = 0.1
     pooling: Pooling = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._path: dict[str, Tensor] = {}
-        self._start: dict[str, Tensor] = {}
-        self._before_step: dict[str, Tensor] = {}
+    _path: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _start: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _before_step: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._start = values(strategy.model)

@@ -1,13 +1,14 @@
-"""Parameters, and their optimizer state, put back after a step that must not move them."""
+"""Parameters that a step must not move: they are put back after it."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from kancl.config.values import NonNegative
 from kancl.metrics.locality import VISITED
@@ -20,65 +21,49 @@ from kancl.plugins.setup import Record, TrainingSetup
 from kancl.splines import Insertion
 
 
-class FrozenRows:
-    """Rows of parameters, and of their optimizer state, as they were before a step.
+@dataclass(kw_only=True, eq=False)
+class FreezingPlugin(Plugin):
+    """Put ``frozen`` rows of parameters, and of their moments, back after each step.
 
-    State counts if it has the shape of its parameter: momentum, Adam's moments.
-
-    Args:
-        frozen: which rows of each parameter, boolean: ``(in_features, n_basis)`` of
-            spline coefficients; one True for the whole of it.
+    Moments are optimizer state of the parameter's shape; what the step made starts at 0.
     """
 
-    @torch.no_grad()
-    def __init__(
-        self, frozen: Mapping[nn.Parameter, Tensor], optimizer: Optimizer
-    ) -> None:
-        self._rows = [
-            (p, rows, p[rows], {k: v[rows] for k, v in _moments(p, optimizer).items()})
-            for p, rows in frozen.items()
-        ]
-
-    @torch.no_grad()
-    def put_back(self, optimizer: Optimizer) -> None:
-        """Undo what the step did to them; state that it made starts from 0."""
-        for parameter, rows, before, moments in self._rows:
-            parameter[rows] = before
-            for key, moment in _moments(parameter, optimizer).items():
-                moment[rows] = moments.get(key, moment.new_zeros(()))
-
-
-def _moments(parameter: nn.Parameter, optimizer: Optimizer) -> dict[str, Tensor]:
-    state: dict[str, Any] = optimizer.state.get(parameter, {})
-    return {
-        key: value
-        for key, value in state.items()
-        if isinstance(value, Tensor) and value.shape == parameter.shape
-    }
-
-
-class FreezingPlugin(Plugin):
-    """Put ``frozen`` rows of parameters back after each step."""
-
     stage = Stage.RESTORE
-    transient: ClassVar[tuple[str, ...]] = ("_before",)
+    transient = ("_before",)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._before: FrozenRows | None = None
+    _before: list[tuple[nn.Parameter, Tensor, Tensor, dict[str, Tensor]]] = field(
+        default_factory=list, init=False
+    )
 
     @abstractmethod
     def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
-        """Which rows must not move in the coming step, for ``FrozenRows``."""
+        """Return what must not move in the coming step.
 
+        Boolean: ``(in_features, n_basis)`` of spline coefficients; one True for the
+        whole of a parameter.
+        """
+
+    @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        frozen = self.frozen(strategy)
-        self._before = FrozenRows(frozen, strategy.optimizer) if frozen else None
+        for p, rows in self.frozen(strategy).items():
+            moments = {k: v[rows] for k, v in _moments(p, strategy.optimizer).items()}
+            self._before.append((p, rows, p[rows], moments))
 
+    @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        if self._before is not None:
-            self._before.put_back(strategy.optimizer)
-            self._before = None
+        for parameter, rows, before, moments in self._before:
+            parameter[rows] = before
+            for key, moment in _moments(parameter, strategy.optimizer).items():
+                moment[rows] = moments.get(key, moment.new_zeros(()))
+        self._before.clear()
+
+
+def _moments(parameter: nn.Parameter, optimizer: Optimizer) -> dict[str, Tensor]:
+    return {
+        key: value
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+    }
 
 
 @dataclass(kw_only=True, eq=False)
@@ -103,17 +88,15 @@ class LazyStepsPlugin(FreezingPlugin):
         spline_bases="it looks at which splines a batch touches; use model=kan instead"
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._handles: list[Any] = []
-        self._inputs: dict[str, list[Tensor]] = {}
-        self._loss: Any = None
+    _handles: list[RemovableHandle] = field(default_factory=list, init=False)
+    _inputs: dict[str, list[Tensor]] = field(init=False)
+    _loss: Any = field(init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:
         setup.reset_optimizer = True
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
-        self._inputs = {}
+        self._inputs = defaultdict(list)
         self._handles = watch(kan_layers(strategy.model).items(), self._see)
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
@@ -134,18 +117,13 @@ class LazyStepsPlugin(FreezingPlugin):
         if only_the_loss and _is_plain(strategy.optimizer):
             return {}
         layers = kan_layers(strategy.model).items()
-        return {
-            layer.coefficients: ~_touched(layer, inputs.get(name, []))
-            for name, layer in layers
-        }
+        return {m.coefficients: ~_touched(m, inputs[name]) for name, m in layers}
 
     def _see(self, name: str, layer: KANLinear, x: Tensor) -> None:
-        self._inputs.setdefault(name, []).append(x)
+        self._inputs[name].append(x)
 
 
-@torch.no_grad()
 def _touched(layer: KANLinear, inputs: list[Tensor]) -> Tensor:
-    """Coefficients that a sample reaches, ``(in_features, n_basis)``."""
     shape = layer.coefficients.shape[:2]
     touched = torch.zeros(shape, dtype=torch.bool, device=layer.grid.device)
     for x in inputs:
@@ -182,11 +160,9 @@ class HardMaskPlugin(FreezingPlugin):
 
     threshold: NonNegative = VISITED
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.visited: dict[str, Tensor] = {}
-        """By layer, ``(in_features, n_basis)``."""
-        self._record: Record | None = None
+    visited: dict[str, Tensor] = field(default_factory=dict, init=False)
+    """By layer, ``(in_features, n_basis)``."""
+    _record: Record | None = field(default=None, init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:
         self._record = setup.record
@@ -232,10 +208,8 @@ class FrozenBasePlugin(FreezingPlugin):
         spline_bases="it freezes what stands beside splines; use model=kan instead"
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.names: set[str] = set()
-        """Of the parameters that stay."""
+    names: set[str] = field(default_factory=set, init=False)
+    """Of the parameters that stay."""
 
     def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
         paths = _global_paths(strategy.model).items()

@@ -1,7 +1,7 @@
 """Grids that grow, or get finer, when a new experience asks for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ class GridGrowthPlugin(Plugin):
         refine_below: share of used bases below which a grid gets twice as fine; 0 never
             refines.
         largest: grids do not get more cells than this by refinement.
-    Raises: ValueError if an option is out of range, or for a grid that is frozen.
+    Raises: ValueError for a grid that is frozen.
     """
 
     stage = Stage.GRID
@@ -60,12 +60,9 @@ class GridGrowthPlugin(Plugin):
     off_grid: Share = 0.05
     refine_below: Share = 0.0
     largest: Count = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.changes: list[GridChange] = []
-        self._refined: set[str] = set()
-        self._record: Record | None = None
+    changes: list[GridChange] = field(default_factory=list, init=False)
+    _refined: set[str] = field(default_factory=set, init=False)
+    _record: Record | None = field(default=None, init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:
         self._record = setup.record

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -36,18 +36,22 @@ MOST_FEATURES = 10_000
 """Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
 
+KINDS: dict[str, type[Preconditioner]] = {
+    "full": FullGram,
+    "blocks": BlockGram,
+    "low_rank": LowRankGram,
+}
+
+
 @dataclass(kw_only=True, eq=False)
 class StepPreconditionerPlugin(Plugin):
     """Replace each step of a layer's weights by what a preconditioner leaves of it.
 
     ``W <- W_before + P (W_after - W_before)`` after every step of the optimizer,
     whichever it is; for SGD, ``W <- W - lr P grad``, which is the published form. P
-    comes from the features that the layer had on past experiences' samples, gathered
-    after each experience. Linear and KAN layers have P; other parameters (norms) move
-    as they do.
-
-    The layers of a growing head share P: they have the same features. A head per task
-    has its own, of its task's samples.
+    comes from the features that the linear or KAN layer had on samples of past
+    experiences. The layers of a growing head share P: they have the same features. A
+    head per task has its own, of its task's samples.
 
     Args:
         feature_samples: samples of each experience to take P over; null takes all.
@@ -58,18 +62,16 @@ class StepPreconditionerPlugin(Plugin):
     state = ("preconditioners", "_generator")
     transient = ("_before",)
     feature_samples: Count | None = 10_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.preconditioners: dict[str, Preconditioner] = {}
-        """By the layer's name."""
-        self._before: dict[str, Tensor] = {}
-        self._generator = torch.Generator()
+    preconditioners: dict[str, Preconditioner] = field(default_factory=dict, init=False)
+    """By the layer's name."""
+    _before: list[tuple[Preconditioner, list[Tensor], Tensor]] = field(
+        default_factory=list, init=False
+    )
+    _generator: torch.Generator = field(default_factory=torch.Generator, init=False)
 
     @property
     @abstractmethod
-    def kind(self) -> type[Preconditioner]:
-        """Class of the preconditioners."""
+    def kind(self) -> type[Preconditioner]: ...
 
     @abstractmethod
     def make(self, layer: nn.Module, first: bool) -> Preconditioner:
@@ -90,23 +92,19 @@ class StepPreconditionerPlugin(Plugin):
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        if self.preconditioners:
-            self._before = {
-                name: torch.cat(list(weight_rows(layer, lambda p: p.data).values()))
-                for name, layer in self._known(strategy.model)
-            }
+        for name, layer in _layers(strategy.model):
+            known = self.preconditioners.get(_key(strategy.model, name))
+            if known is not None:
+                views = list(weight_rows(layer, lambda p: p.data).values())
+                self._before.append((known, views, torch.cat(views)))
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        if not self.preconditioners:
-            return
-        for name, layer in self._known(strategy.model):
-            views = list(weight_rows(layer, lambda p: p.data).values())
-            before = self._before[name]
-            step = torch.cat(views) - before
-            now = before + self.preconditioners[_key(strategy.model, name)].shrink(step)
+        for known, views, before in self._before:
+            now = before + known.shrink(torch.cat(views) - before)
             for view, part in zip(views, now.split([len(view) for view in views])):
                 view.copy_(part)
+        self._before.clear()
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -114,11 +112,11 @@ class StepPreconditionerPlugin(Plugin):
         model, observed = strategy.model, set[str]()
 
         def see(key: str, layer: nn.Module, inputs: Tensor) -> None:
-            if key not in self.preconditioners:
-                first = not self.preconditioners
-                self.preconditioners[key] = self.make(layer, first)
+            known = self.preconditioners
+            if key not in known:
+                known[key] = self.make(layer, first=not known)
             observed.add(key)
-            self.preconditioners[key].observe(layer_features(layer, inputs))
+            known[key].observe(layer_features(layer, inputs))
 
         layers = {_key(model, name): layer for name, layer in _layers(model)}
         with watching(layers.items(), see):
@@ -126,11 +124,6 @@ class StepPreconditionerPlugin(Plugin):
                 pass
         for key in observed:
             self.preconditioners[key].close()
-
-    def _known(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-        """Layers that have features and a past."""
-        known = self.preconditioners
-        return (each for each in _layers(model) if _key(model, each[0]) in known)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -200,9 +193,7 @@ class GramPlugin(StepPreconditionerPlugin):
 
     @property
     def kind(self) -> type[Preconditioner]:
-        return {"full": FullGram, "blocks": BlockGram, "low_rank": LowRankGram}[
-            self.structure
-        ]
+        return KINDS[self.structure]
 
     def check_size(self, n_features: int) -> None:
         if self.structure == "full" and n_features > MOST_FEATURES:

@@ -1,8 +1,7 @@
 """The state of a run as plain data: numbers, strings, tensors, lists and dicts.
 
-A strategy's network and optimizer, what its base declares, and what each of its plugins
-declares. Nothing is named in it that is imported or called when it is read back: a state
-from a stranger can be wrong, it can't run code.
+Nothing is named in it that is imported or called when it is read back: a state from a
+stranger can be wrong, it can't run code.
 """
 
 import random
@@ -68,12 +67,13 @@ class LiveRun:
             )
         # Before the network: a teacher begins as a copy of the network as it was made.
         for key, plugin in self.plugins.items():
-            _restore_plugin(plugin, state["plugins"][key])
+            if _keeps_itself(plugin):
+                plugin.load_state_dict(state["plugins"][key])
+            else:
+                _set_attributes(plugin, state["plugins"][key])
         load_module_state(strategy.model, state["model"])
         _restore_optimizer(strategy, state["optimizer"])
-        for name in strategy.state:
-            value = from_state(getattr(strategy, name), state["strategy"][name])
-            setattr(strategy, name, value)
+        _set_attributes(strategy, {n: state["strategy"][n] for n in strategy.state})
         _restore_random_state(state["random"])
 
 
@@ -89,12 +89,9 @@ def _plugin_state(plugin: SupervisedPlugin) -> dict[str, Any]:
     }
 
 
-def _restore_plugin(plugin: SupervisedPlugin, state: Mapping[str, Any]) -> None:
-    if _keeps_itself(plugin):
-        plugin.load_state_dict(state)
-        return
+def _set_attributes(item: Any, state: Mapping[str, Any]) -> None:
     for name, value in state.items():
-        setattr(plugin, name, from_state(getattr(plugin, name, None), value))
+        setattr(item, name, from_state(getattr(item, name, None), value))
 
 
 def _keeps_itself(plugin: SupervisedPlugin) -> bool:

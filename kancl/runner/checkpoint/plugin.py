@@ -6,6 +6,7 @@ it then; the pass over the data is walked forward to where it was, and there the
 inside is restored. So nothing has to be known of what a strategy prepares.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -135,18 +136,16 @@ class CheckpointPlugin(Plugin):
         for name, value in vars(strategy).items():
             if isinstance(value, GeneratorType):  # DER's and ER-ACE's endless replay
                 setattr(strategy, name, ReplayableIterator(value))
-        if self._point is not None:
+        if self._point is not None and self._point.inside is not None:
             self._epochs = strategy.train_epochs
-            assert self._point.inside is not None
             strategy.train_epochs -= self._point.inside["epoch"]
 
     def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         if not isinstance(strategy.dataloader, ReplayableLoader):
             strategy.dataloader = ReplayableLoader(strategy.dataloader)
         self._loader: ReplayableLoader = strategy.dataloader
-        if self._point is not None:
+        if self._point is not None and self._point.inside is not None:
             strategy.train_epochs = self._epochs
-            assert self._point.inside is not None
             self._loader.resume(self._point.inside["pass"], self._resume)
         self._interruption.can_wait = True
 
@@ -164,16 +163,15 @@ class CheckpointPlugin(Plugin):
     # states
 
     def mute(self, muted: Sequence[SupervisedPlugin]) -> None:
-        """Leave these out until the run is where its state inside was taken.
+        """Leave observers out until the run is where its state inside was taken.
 
-        They observe; what they saw at the beginning of the experience is in that state.
+        What they saw at the beginning of the experience is in that state.
         """
-        if self._point is None:
-            return
-        plugins = self._live.strategy.plugins
-        self._all_plugins = list(plugins)
-        ids = {id(plugin) for plugin in muted}
-        plugins[:] = [plugin for plugin in plugins if id(plugin) not in ids]
+        if self._point is not None:
+            plugins = self._live.strategy.plugins
+            self._all_plugins = list(plugins)
+            ids = set(map(id, muted))
+            plugins[:] = [plugin for plugin in plugins if id(plugin) not in ids]
 
     def _state(self) -> dict[str, Any]:
         self._recorder.settle(self._live.strategy.device)
@@ -190,12 +188,9 @@ class CheckpointPlugin(Plugin):
             return None
 
     def _write_inside(self) -> None:
-        running, strategy = self._loader.running, self._live.strategy
+        running, clock = self._loader.running, self._live.strategy.clock
         assert running is not None
-        where = {
-            "epoch": strategy.clock.train_exp_epochs,
-            "pass": running.state_dict(),
-        }
+        where = {"epoch": clock.train_exp_epochs, "pass": running.state_dict()}
         try:
             state = {**self._state(), **where}
         except Unresumable as error:
@@ -222,6 +217,5 @@ class CheckpointPlugin(Plugin):
 
     def _due_after(self, seconds_it_took: float) -> float:
         every = self._options.every_seconds
-        if every is None:
-            return float("inf")
-        return time.monotonic() + max(every, seconds_it_took / SHARE)
+        wait = math.inf if every is None else max(every, seconds_it_took / SHARE)
+        return time.monotonic() + wait

@@ -21,10 +21,9 @@ SOURCES = "$samples"
 
 
 class SampleSources:
-    """The experiences of a benchmark, to say where samples come from.
+    """The experiences of a benchmark, whose rows buffers of exemplars hold.
 
-    Buffers of exemplars and accumulated data hold rows of them, in an order of their
-    own, and DER's hold outputs besides. A few bytes per sample say it all.
+    A few bytes per sample say which; DER's outputs are held besides.
     """
 
     def __init__(self, benchmark: Any) -> None:
@@ -33,15 +32,11 @@ class SampleSources:
         for name, experiences in self._streams.items():
             for k, experience in enumerate(experiences):
                 found = sample_source([experience.dataset])
-                if found is not None:
-                    for leaf in found.leaves:
-                        self._leaves[id(leaf)] = name, k
+                leaves = [] if found is None else found.leaves
+                self._leaves |= {id(leaf): (name, k) for leaf in leaves}
 
     def named(self, value: Any) -> Any:
-        """Put the sources of its samples in the place of every data set of a state.
-
-        Raises: Unresumable for samples that are none of the benchmark's.
-        """
+        """Put the sources of its samples in the place of every data set of a state."""
         if isinstance(value, AvalancheDataset):
             return {SOURCES: self.sources(value)}
         return _mapped(value, self.named)
@@ -53,7 +48,10 @@ class SampleSources:
         return _mapped(value, self.found)
 
     def sources(self, dataset: AvalancheDataset) -> dict[str, Any]:
-        """Return plain data that ``dataset`` makes a data set of."""
+        """Return plain data that ``dataset`` makes a data set of.
+
+        Raises: Unresumable for samples that are none of the benchmark's.
+        """
         if len(dataset) == 0:
             return {"parts": []}
         found = sample_source([dataset])
@@ -71,7 +69,6 @@ class SampleSources:
         }
 
     def dataset(self, sources: Mapping[str, Any]) -> AvalancheDataset:
-        """The data set again."""
         if not sources["parts"]:
             return concat_datasets([])
         places = sources["parts"]
@@ -82,16 +79,11 @@ class SampleSources:
         dataset = whole.subset(rows.tolist())
         if not sources["columns"]:
             return dataset
-        attributes = [
-            TensorDataAttribute(
-                FlatData(
-                    [list(column.unbind(0))], discard_elements_not_in_indices=True
-                ),
-                name=name,
-                use_in_getitem=True,
-            )
-            for name, column in sources["columns"].items()
-        ]
+        attributes = []
+        for name, column in sources["columns"].items():
+            rows_of = [list(column.unbind(0))]
+            data = FlatData(rows_of, discard_elements_not_in_indices=True)
+            attributes.append(TensorDataAttribute(data, name=name, use_in_getitem=True))
         return make_avalanche_dataset(dataset, data_attributes=attributes)
 
 
