@@ -13,15 +13,14 @@ SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop. Not an Exception: no plugin may swallow it.
+    """A signal asked the run to stop. Not an Exception: no plugin may swallow it."""
 
-    ``wrote``: whether a checkpoint was written on the way out.
-    """
+    wrote = False
+    """Whether a checkpoint was written on the way out."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"stopped by {name}")
         self.exit_code = SIGNALS[name]
-        self.wrote = False
 
 
 class Interruption:
@@ -29,13 +28,11 @@ class Interruption:
 
     Where there is no such end soon (evaluations, Fisher information) it leaves at once,
     and the second signal always does.
-
-    ``can_wait``: whether an iteration is under way, at whose end the run will ask.
     """
 
-    def __init__(self) -> None:
-        self.signal: str | None = None
-        self.can_wait = False
+    signal: str | None = None
+    can_wait = False
+    """Whether an iteration is under way, at whose end the run will ask."""
 
     def leave(self) -> None:
         """Raises: Interrupted."""

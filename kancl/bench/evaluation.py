@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from statistics import median
+from typing import Literal
 
 from kancl.bench.harness import (
     Prepare,
@@ -42,7 +43,7 @@ def bench_evaluation(
     samples: int = 64,
     batch_size: int = 128,
     repeats: int = 3,
-    models: Sequence[str] = ("mlp", "kan"),
+    models: Sequence[Literal["kan", "mlp"]] = ("mlp", "kan"),
     images: int | None = None,
     device: str = "cpu",
 ) -> Iterator[Rows]:
@@ -72,7 +73,7 @@ def bench_evaluation(
 
     timings: dict[tuple[str, str, bool], Timing] = {}
     for turns, n in ((1, 64), (repeats, images)):
-        variants = {
+        variants: dict[tuple[str, str, bool], Prepare] = {
             (model, *look): prepare(model, own, n)
             for model, (look, own) in product(models, looks.items())
         }

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 import torch
 from avalanche.evaluation.metrics import accuracy_metrics
@@ -60,7 +61,7 @@ def bench_runs(
     batch_size: int = 64,
     repeats: int = 3,
     samples: int | None = None,
-    models: Sequence[str] = ("kan", "mlp"),
+    models: Sequence[Literal["kan", "mlp"]] = ("kan", "mlp"),
 ) -> Iterator[Rows]:
     """Time whole runs of all variants in turns.
 

@@ -51,9 +51,8 @@ def gaussian_peaks(
     Args:
         dimensions: 1: the peaks side by side; 2: the counter-example, four peaks in the
             corners of a square and one in the middle.
-        n_points: of each phase; null: 100 in one dimension, 20 x 20 in two.
-    Raises: ValueError for other dimensions, too few points, in two dimensions no square
-        number, or a ``data_dir``.
+        n_points: points of each phase; null: 100 in one dimension, 20 x 20 in two.
+    Raises: ValueError for options out of range, or a ``data_dir``.
     Source: Liu et al. 2024, arXiv:2404.19756, section 3.4; in two dimensions, pykan's
         issue 227.
     """

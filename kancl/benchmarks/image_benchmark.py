@@ -6,9 +6,10 @@ makes train, test and validation streams of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from avalanche.benchmarks import (
     CLScenario,
@@ -20,7 +21,6 @@ from avalanche.benchmarks import (
 from torch import Tensor
 
 from kancl.benchmarks.options import ImageOptions
-from kancl.benchmarks.selection import cap, hold_out, rows_by_class
 from kancl.data.images import Images
 from kancl.data.pixels import pad_images, rotate_images, scaling
 from kancl.data.rows import Store, rows_dataset
@@ -118,16 +118,8 @@ def assemble(
     Args:
         plans: one per experience, all with equally many classes.
     """
+    streams, targets = _choose(images, plans, options)
     pixels = torch.cat([images.train_images, images.test_images])
-    labels = torch.cat([images.train_labels, images.test_labels])
-    streams = _choose(images, plans, options)
-    targets = {
-        stream: [
-            _targets(plan, labels[rows], options.incremental)
-            for plan, rows in zip(plans, parts)
-        ]
-        for stream, parts in streams.items()
-    }
     pixels = pad_images(pixels, options.pad)
     if any(plan.degrees for plan in plans):
         turned = [
@@ -139,7 +131,7 @@ def assemble(
         own = iter(torch.arange(len(pixels)).split([len(part) for part in turned]))
         streams = {stream: [next(own) for _ in plans] for stream in streams}
     _, height, width = pixels.shape
-    scale = scaling(options.normalize, images.mean, images.std)
+    scale = scaling(options.normalize, images.source.mean, images.source.std)
     orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
     store = Store(
         pixels.flatten(1).to(options.device),
@@ -181,22 +173,24 @@ def assemble(
         head="multi" if by_task else "single",
         classes_per_experience=n_classes,
         experience_classes=tuple(tuple(plan.classes) for plan in plans),
-        class_names=images.class_names,
+        class_names=images.source.class_names,
     )
     return Benchmark(list(scenario.streams.values()), info)
 
 
 def _choose(
     images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
-) -> dict[str, list[Tensor]]:
+) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
     """Decide which image is in which experience of which stream.
 
-    Returns: by stream, a tensor of rows per experience; rows of test images follow those
-        of training images.
+    Returns: by stream, a tensor of rows per experience, and the targets of these rows;
+        rows of test images follow those of training images.
     """
     n_train = len(images.train_labels)
     labels = torch.cat([images.train_labels, images.test_labels])
-    streams: dict[str, list[Tensor]] = {"train": [], "test": []}
+    names = ["train", "test"] + ["validation"] * (options.validation > 0)
+    streams: dict[str, list[Tensor]] = {name: [] for name in names}
+    targets: dict[str, list[Tensor]] = {name: [] for name in names}
     for k, plan in enumerate(plans):
         seed = [options.seed, k]
         # the order in which Avalanche's generators meet these classes: that of a set
@@ -217,8 +211,9 @@ def _choose(
                     f"validation={options.validation!r} leaves experience {k} of the "
                     f"{stream} stream without images: bring it nearer to 0.5"
                 )
-            streams.setdefault(stream, []).append(chosen)
-    return streams
+            streams[stream].append(chosen)
+            targets[stream].append(_targets(plan, labels[chosen], options.incremental))
+    return streams, targets
 
 
 def _targets(plan: ExperiencePlan, labels: Tensor, incremental: str) -> Tensor:
@@ -227,3 +222,58 @@ def _targets(plan: ExperiencePlan, labels: Tensor, incremental: str) -> Tensor:
     position = torch.full((max(plan.classes) + 1,), -1)
     position[torch.tensor(plan.classes)] = torch.arange(len(plan.classes))
     return position[labels]
+
+
+# Every draw has its own generator, seeded by what it is for: torch's global generator is
+# never touched, and a draw does not depend on how many others there are.
+_CLASS_ORDER, _PIXEL_ORDER, _VALIDATION, _CAP = range(4)
+
+
+def class_order(kind: str, n_classes: int, seed: int) -> list[int]:
+    """``fixed``: 0, 1, 2...; ``random``: shuffled by ``seed``."""
+    if kind == "fixed":
+        return list(range(n_classes))
+    return np.random.default_rng([_CLASS_ORDER, seed]).permutation(n_classes).tolist()
+
+
+def pixel_order(seed: int, experience: int, n_pixels: int) -> Tensor:
+    """The permutation of one experience; the same for any number of experiences."""
+    generator = np.random.default_rng([_PIXEL_ORDER, seed, experience])
+    return torch.from_numpy(generator.permutation(n_pixels))
+
+
+def rows_by_class(labels: Tensor, classes: Iterable[int]) -> Tensor:
+    """Positions of the labels ``classes``: class by class, ascending within each."""
+    rows = [torch.nonzero(labels == label).flatten() for label in classes]
+    return torch.cat(rows)
+
+
+def hold_out(labels: Tensor, share: float, seed: list[int]) -> Tensor:
+    """A mask over ``labels``: True for a random ``share`` of every class."""
+    return _stratified(labels, round(share * len(labels)), [_VALIDATION, *seed])
+
+
+def cap(rows: Tensor, labels: Tensor, limit: int | None, seed: list[int]) -> Tensor:
+    """At most ``limit`` of ``rows``, random, all classes kept in proportion."""
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows[_stratified(labels[rows], limit, [_CAP, *seed])]
+
+
+def _stratified(labels: Tensor, n: int, seed: list[int]) -> Tensor:
+    """A mask that is True ``n`` times, for each class in proportion to its number.
+
+    Shares are rounded by largest remainder.
+    """
+    classes, counts = (part.numpy() for part in labels.unique(return_counts=True))
+    exact = counts * (n / len(labels))
+    quotas = np.floor(exact + 1e-9).astype(int)
+    by_remainder = np.argsort(quotas - exact, kind="stable")
+    quotas[by_remainder[: n - quotas.sum()]] += 1
+    generator = np.random.default_rng(seed)
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for label, quota in zip(classes.tolist(), quotas.tolist()):
+        members = torch.nonzero(labels == label).flatten()
+        chosen = generator.permutation(len(members))[:quota]
+        mask[members[torch.from_numpy(chosen)]] = True
+    return mask

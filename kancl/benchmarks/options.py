@@ -34,7 +34,7 @@ class ImageOptions:
             makes the validation stream instead.
         train_samples, test_samples: at most so many per experience, classes in
             proportion.
-        seed: of everything that is drawn while building.
+        seed: decides everything that is drawn while building.
         device: where the images live.
     Raises: ValueError for a value out of range, naming it.
     """

@@ -15,10 +15,14 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from kancl.benchmarks.gaussian_peaks import gaussian_peaks
-from kancl.benchmarks.image_benchmark import Benchmark, ExperiencePlan, assemble
+from kancl.benchmarks.image_benchmark import (
+    Benchmark,
+    ExperiencePlan,
+    assemble,
+)
+from kancl.benchmarks.image_benchmark import class_order as draw_class_order
+from kancl.benchmarks.image_benchmark import pixel_order
 from kancl.benchmarks.options import ClassOrder, ImageOptions
-from kancl.benchmarks.selection import class_order as draw_class_order
-from kancl.benchmarks.selection import pixel_order
 from kancl.data.checks import check_choice, check_count
 from kancl.data.images import load_images
 
@@ -42,7 +46,7 @@ def image_scenario(name: str, **defaults: Any) -> Callable[[Plan], Scenario]:
 
     def decorate(plan: Plan) -> Scenario:
         _, *own = inspect.signature(plan, eval_str=True).parameters.values()
-        hints = get_type_hints(ImageOptions)
+        hints = get_type_hints(ImageOptions, include_extras=True)
         shared = [
             inspect.Parameter(
                 field.name,
@@ -67,6 +71,7 @@ def image_scenario(name: str, **defaults: Any) -> Callable[[Plan], Scenario]:
             return assemble(name, images, plans, options)
 
         build.__signature__ = signature  # type: ignore[attr-defined]
+        build.__annotations__ = {p.name: p.annotation for p in [*shared, *own]}
         return build
 
     return decorate
@@ -82,14 +87,12 @@ def split_mnist(
     class among those of its experience.
 
     Args:
-        n_classes: so many of the class order alone.
+        n_classes: use only so many classes, the first of the class order.
         class_order: ``fixed``: experience 0 has classes 0, 1...; ``random``: dealt out
             by ``seed``.
 
     The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
 
-    Raises: ValueError if a value is out of range, or the classes cannot be dealt out
-        evenly.
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200; van de Ven and Tolias 2019,
         arXiv:1904.07734, for the three kinds of incremental learning.
     """

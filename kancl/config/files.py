@@ -46,6 +46,8 @@ def nested(flat_values: Mapping[str, Any]) -> dict[str, Any]:
         inner = found
         for section in sections:
             inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{key} is not a key: {section} is a value")
         inner[name] = value
     return found
 

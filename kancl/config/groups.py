@@ -1,6 +1,6 @@
-"""The options of a builder, read off its signature, and builders by name.
+"""Builders by name, sums and presets of them; their keys, read off signatures.
 
-This is the whole extension contract: a scenario, model, strategy or optimizer is one
+This is the whole extension contract: a scenario, model, strategy or optimizer is a
 function (or class) whose keyword-only arguments are the user's keys, documented in its
 ``Args:``, and one line in a dict.
 """
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache, partial
 from typing import Any, get_type_hints
 
 from kancl.config.docstrings import argument_help, summary
 from kancl.config.presets import Preset
-from kancl.config.presets import presets as tree_presets
+from kancl.config.presets import presets as presets_of_the_tree
 from kancl.config.values import ConfigError, convert, describe, nearest
 
 
@@ -49,6 +49,9 @@ class Part:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+Dealt = list[tuple[Part, dict[str, Any]]]
+
+
 @cache
 def signature_options(
     builder: Callable[..., Any], supplied: frozenset[str] = frozenset()
@@ -61,44 +64,43 @@ def signature_options(
     Raises: TypeError for an argument without default, or of a type no key can have.
     """
     texts, found = argument_help(builder), {}
-    # Fields that a class inherits are typed in the module of the base class.
-    source = builder if is_dataclass(builder) else getattr(builder, "__init__", builder)
-    source = source if isinstance(builder, type) else builder
-    hints = get_type_hints(source, include_extras=True)
-    for p in inspect.signature(builder).parameters.values():
-        if p.kind is not p.KEYWORD_ONLY or p.name in supplied:
-            continue
-        if p.default is p.empty:
-            raise TypeError(f"{builder.__name__}: {p.name} has no default")
-        describe(hints[p.name])
-        found[p.name] = Option(p.name, hints[p.name], p.default, texts.get(p.name, ""))
+    hints = {}
+    if is_dataclass(builder):  # inherited fields are typed in the base class's module
+        hints = get_type_hints(builder, include_extras=True)
+    for p in inspect.signature(builder, eval_str=not hints).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and p.name not in supplied:
+            if p.default is p.empty:
+                raise TypeError(f"{builder.__name__}: {p.name} has no default")
+            annotation = hints.get(p.name, p.annotation)
+            describe(annotation)
+            text = texts.get(p.name, "")
+            found[p.name] = Option(p.name, annotation, p.default, text)
     return found
 
 
 class Group:
-    """Builders, and presets of them, by name.
+    """The builders that a key such as ``model`` chooses from.
 
     Args:
-        name: the key that chooses one: ``model=kan``.
-        builders: the literal dict of the room that holds them.
+        builders: by name; the literal dict of the room that holds them.
         supplied: keyword-only arguments that the runner gives, so no user's keys.
         parts: the parts of a name, if names may be more than those of ``builders``,
             such as sums; raises ValueError for a name that stands for nothing.
-        presets: by name; those of ``configs/``, read when they are needed, if None.
+        presets: by name; None: those of ``configs/``, read when they are needed.
     """
 
     def __init__(
         self,
         name: str,
         builders: Mapping[str, Callable[..., Any]],
-        supplied: Collection[str] = frozenset(),
+        supplied: Collection[str] = (),
         parts: Callable[[str], Sequence[Part]] | None = None,
         presets: Callable[[], Mapping[str, Preset]] | None = None,
     ) -> None:
         self.name, self.builders = name, builders
-        self.supplied = frozenset(supplied)
-        self._presets = presets or partial(tree_presets, name)
-        self._builder_parts = parts or (lambda name: [Part(name, builders[name])])
+        self._supplied = frozenset(supplied)
+        self._parts = parts or (lambda name: [Part(name, builders[name])])
+        self._presets = presets or partial(presets_of_the_tree, name)
 
     @property
     def presets(self) -> Mapping[str, Preset]:
@@ -117,96 +119,82 @@ class Group:
 
         Raises: ConfigError with the nearest name if there is no such builder.
         """
-        if not isinstance(name, str):
-            raise ConfigError(self._no_such(name, key))
-        words = [
-            self.presets[w].preset_of if w in self.presets else w
-            for w in name.split("+")
-        ]
+        words = str(name).split("+")
+        built = "+".join(
+            self.presets[word].preset_of if word in self.presets else word
+            for word in words
+        )
         try:
-            self._builder_parts("+".join(words))
-        except KeyError as error:
-            raise ConfigError(self._no_such(name, key)) from error
+            if isinstance(name, str) and self._parts(built):
+                return built
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        return "+".join(words)
+        except KeyError:
+            pass
+        hint = nearest(name, self.names)
+        raise ConfigError(f"there is no {key or self.name}={name}; {hint}")
 
-    def builder(self, name: object) -> Callable[..., Any]:
-        """The one builder of a name that is no sum."""
-        (part,) = self.parts(name)
-        return part.builder
-
-    def parts(self, name: object) -> list[Part]:
-        """What is built, with the values of the presets that the name holds.
-
-        Raises: ConfigError with the nearest name if there is no such builder.
-        """
-        parts = list(self._builder_parts(self.expanded(name)))
-        for word in str(name).split("+"):
-            if word not in self.presets:
-                continue
-            preset = self.presets[word]
-            base = self._builder_parts(preset.preset_of)
-            tuned = {
-                part.name: v for part, v in self._dealt(base, preset.options, word)
-            }
-            parts = [
-                replace(part, defaults={**part.defaults, **tuned.get(part.name, {})})
-                for part in parts
-            ]
+    def parts(self, name: str) -> list[Part]:
+        """What is built, with the values of the presets that the name holds."""
+        parts = list(self._parts(self.expanded(name)))
+        for word in name.split("+"):
+            if preset := self.presets.get(word):
+                base = self._parts(preset.preset_of)
+                dealt = self._deal(word, base, preset.options)
+                values = {part.name: arguments for part, arguments in dealt}
+                parts = [
+                    replace(p, defaults={**p.defaults, **values.get(p.name, {})})
+                    for p in parts
+                ]
         return parts
 
-    def options(self, name: object) -> dict[str, Option]:
+    def build(self, name: str, *given: Any, **options: Any) -> Any:
+        """Call the one builder of a name that is no sum, with the preset's values."""
+        (part,) = self.parts(name)
+        return part.builder(*given, **{**part.defaults, **options})
+
+    def options(self, name: str) -> dict[str, Option]:
         """Its keys; one that several parts have is told apart as ``part.key``."""
         return {key: option for key, _, option in self._keys(self.parts(name))}
 
-    def defaults(self, name: object) -> dict[str, Any]:
+    def defaults(self, name: str) -> dict[str, Any]:
         """The values of all keys that are not set."""
         return {
             key: convert(option.default, option.annotation, f"{self.name}.{key}")
             for key, option in self.options(name).items()
         }
 
-    def split(
-        self, name: object, options: Mapping[str, Any]
-    ) -> list[tuple[Part, dict[str, Any]]]:
+    def split(self, name: str, options: Mapping[str, Any]) -> Dealt:
         """Deal values by key out to the parts, by the names of their arguments.
 
         Raises: ConfigError for a key that no part has.
         """
-        return self._dealt(self.parts(name), options, name)
+        return self._deal(name, self.parts(name), options)
 
     def summary(self, name: str) -> str:
-        """One line: what the preset says of itself, or the first of the docstring."""
+        """One paragraph: what the preset says of itself, or the builders' docstrings."""
         if name in self.presets and self.presets[name].help:
             return self.presets[name].help
         return " + ".join(summary(part.builder) for part in self.parts(name))
 
-    def _no_such(self, name: object, key: str) -> str:
-        return f"there is no {key or self.name}={name}; {nearest(name, self.names)}"
-
-    def _dealt(
-        self, parts: Sequence[Part], options: Mapping[str, Any], name: object
-    ) -> list[tuple[Part, dict[str, Any]]]:
-        owners = {key: (part.name, o.name) for key, part, o in self._keys(parts)}
+    def _deal(
+        self, name: str, parts: Sequence[Part], options: Mapping[str, Any]
+    ) -> Dealt:
         dealt: dict[str, dict[str, Any]] = {part.name: {} for part in parts}
+        owners = {key: (part.name, o.name) for key, part, o in self._keys(parts)}
         for key, value in options.items():
             if key not in owners:
-                raise ConfigError(
-                    f"{self.name}.{key} is not a key of {self.name}={name}; "
-                    + nearest(key, owners)
-                )
+                whose = f"{self.name}={name}; {nearest(key, owners)}"
+                raise ConfigError(f"{self.name}.{key} is not a key of {whose}")
             part, argument = owners[key]
             dealt[part][argument] = value
         return [(part, dealt[part.name]) for part in parts]
 
-    def _keys(self, parts: Sequence[Part]) -> list[tuple[str, Part, Option]]:
-        read = [(p, signature_options(p.builder, self.supplied)) for p in parts]
+    def _keys(self, parts: Sequence[Part]) -> Iterator[tuple[str, Part, Option]]:
+        read = [(p, signature_options(p.builder, self._supplied)) for p in parts]
         n_parts = Counter(name for _, options in read for name in options)
-        found = []
         for part, options in read:
-            for option in options.values():
-                key = f"{part.name}." * (n_parts[option.name] > 1) + option.name
-                default = part.defaults.get(option.name, option.default)
-                found.append((key, part, replace(option, default=default)))
-        return found
+            for name, option in options.items():
+                key = f"{part.name}.{name}" if n_parts[name] > 1 else name
+                default = part.defaults.get(name, option.default)
+                yield key, part, replace(option, default=default)

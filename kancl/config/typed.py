@@ -23,10 +23,10 @@ from kancl.config.schema import (
 )
 from kancl.config.values import ConfigError, convert, nearest
 
+Groups = Mapping[str, Group]
 
-def all_options(
-    groups: Mapping[str, Group], names: Mapping[str, str]
-) -> dict[str, Option]:
+
+def all_options(groups: Groups, names: Mapping[str, str]) -> dict[str, Option]:
     """Every dotted key of a run that made these choices, and what it takes.
 
     Raises: ConfigError with the nearest name if there is no such builder.
@@ -38,49 +38,57 @@ def all_options(
     return found
 
 
-def typed(mapping: Mapping[str, Any], groups: Mapping[str, Group]) -> RunConfig:
+def typed(mapping: Mapping[str, Any], groups: Groups) -> RunConfig:
     """Check every key and value; what is left out takes its default.
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """
-    given: dict[str, Any] = {"match_to": RunConfig.match_to.name, **mapping}
-    if isinstance(given["match_to"], str):
-        given["match_to"] = {"name": given["match_to"]}
-    values = flat(given)
-    _refuse_targets(values)
+    values = flat(mapping)
     for key in values:
         if key.partition(".")[0] not in TOP:
             raise ConfigError(f"{key} is not a key; {nearest(key, TOP)}")
+    config, unknown = resolved(values, groups)
+    for message in unknown.values():
+        raise ConfigError(message)
+    return config
+
+
+def resolved(
+    values: Mapping[str, Any], groups: Groups
+) -> tuple[RunConfig, dict[str, str]]:
+    """The configuration of dotted keys, and what is wrong with keys that it lacks.
+
+    Raises: ConfigError for a wrong name or value.
+    """
     choices: dict[str, Choice] = {}
-    names: dict[str, str] = {}  # whose options these choices have
+    names: dict[str, str] = {}  # whose options the choices have
     for key in CHOICES:
-        if not isinstance(given.get(key) or {}, Mapping):
-            raise ConfigError(f"{key} takes keys such as {key}.name, not {given[key]}")
-        name = values.pop(f"{key}.name", None)
-        preset_of = values.pop(f"{key}.preset_of", "")
+        default = values.get(
+            key, RunConfig.match_to.name if key == "match_to" else None
+        )
+        name = values.get(f"{key}.name", default)
+        preset_of = values.get(f"{key}.preset_of", "")
         choices[key], names[key] = _choice(key, name, preset_of, group_of(groups, key))
     options = all_options(groups, names)
-    for key, value in values.items():
-        is_empty_section = key in TOP and value in (None, {})
-        if key not in options and not is_empty_section:
-            raise ConfigError(unknown_key(key, options, groups, names))
     checked = {
         key: convert(values.get(key, option.default), option.annotation, key)
         for key, option in options.items()
     }
-    made: dict[str, Any] = {o.name: checked[key] for key, o in FIXED.items()}
+    made = nested({option.name: checked.pop(key) for key, option in FIXED.items()})
+    made |= {section: kind(**made[section]) for section, kind in SECTIONS.items()}
     for key, choice in choices.items():
-        own = group_of(groups, key).options(names[key])
-        chosen = {name: checked[f"{key}.{name}"] for name in own}
-        made[key] = dataclasses.replace(choice, options=chosen)
-    made = nested(made)
-    for section, kind in SECTIONS.items():
-        made[section] = kind(**made[section])
+        own = {k: v for k, v in checked.items() if k.startswith(f"{key}.")}
+        own = {k.partition(".")[2]: v for k, v in own.items()}
+        made[key] = dataclasses.replace(choice, options=own)
     config = RunConfig(**made)
-    if config.is_matched:
-        return config
-    unused = dataclasses.replace(config.match_to, options={})
-    return dataclasses.replace(config, match_to=unused)
+    if not config.is_matched:
+        unused = dataclasses.replace(config.match_to, options={})
+        config = dataclasses.replace(config, match_to=unused)
+    known = {*options, *CHOICES, *(f"{key}.name" for key in CHOICES)}
+    known |= {f"{key}.preset_of" for key in CHOICES}
+    known |= {section for section in SECTIONS if values.get(section) in (None, {})}
+    unknown = [key for key in values if key not in known]
+    return config, {key: _unknown(key, options, groups, names) for key in unknown}
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
@@ -103,34 +111,16 @@ def fingerprint(config: RunConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def unknown_key(
-    key: str,
-    known: Iterable[str],
-    groups: Mapping[str, Group],
-    names: Mapping[str, str],
-) -> str:
-    """Say that there is no such key, whose it is, or which one was probably meant."""
-    choice, _, option = key.partition(".")
-    if choice not in CHOICES or not option:
-        return f"{key} is not a key; {nearest(key, {*known, *CHOICES})}"
-    whose = f"{choice}={names[choice]}"
-    if owners := owners_of(key, groups):
-        owned = ", ".join(f"{choice}={name}" for name in owners)
-        return f"{key} is not a key of {whose}, but of {owned}"
-    own = [name for name in known if name.startswith(f"{choice}.")]
-    return f"{key} is not a key of {whose}; {nearest(key, own)}"
-
-
-def owners_of(key: str, groups: Mapping[str, Group]) -> list[str]:
+def owners_of(key: str, groups: Groups) -> list[str]:
     """The names of builders that have a key such as ``model.hidden``."""
-    choice, _, option = key.partition(".")
-    if choice not in CHOICES:
+    chooser, _, option = key.partition(".")
+    if chooser not in CHOICES:
         return []
-    group = group_of(groups, choice)
+    group = group_of(groups, chooser)
     return [name for name in group.names if option in group.options(name)]
 
 
-def group_of(groups: Mapping[str, Group], key: str) -> Group:
+def group_of(groups: Groups, key: str) -> Group:
     """The builders that a key chooses from."""
     return groups["model" if key == "match_to" else key]
 
@@ -149,21 +139,22 @@ def _choice(key: str, name: Any, preset_of: Any, group: Group) -> tuple[Choice, 
         built = group.expanded(preset_of, key)
     if preset_of not in ("", built):
         raise ConfigError(f"{key}={name} is no preset of {preset_of}, but of {built}")
-    return Choice(name, {}, built if built != name else ""), whose
+    return Choice(name, {}, "" if built == name else built), whose
 
 
-def _refuse_targets(values: Mapping[str, Any]) -> None:
-    """A configuration names builders of a dict, never Python objects to import."""
-    for key, value in values.items():
-        for part in key.split("."):
-            if part.startswith("_") and part.endswith("_"):
-                raise ConfigError(
-                    f"{key} is refused: a configuration cannot name Python objects; "
-                    "use the name of a builder, such as model=kan"
-                )
-        for inner in value if isinstance(value, (list, tuple)) else ():
-            if isinstance(inner, Mapping):
-                _refuse_targets(flat({key: inner}))
+def _unknown(
+    key: str, known: Iterable[str], groups: Groups, names: Mapping[str, str]
+) -> str:
+    """Say that there is no such key, whose it is, or which one was probably meant."""
+    chooser = key.partition(".")[0]
+    if chooser not in CHOICES or chooser == key:
+        return f"{key} is not a key; {nearest(key, {*known, *CHOICES})}"
+    whose = f"{chooser}={names[chooser]}"
+    if owners := owners_of(key, groups):
+        owned = ", ".join(f"{chooser}={owner}" for owner in owners)
+        return f"{key} is not a key of {whose}, but of {owned}"
+    own = [name for name in known if name.startswith(f"{chooser}.")]
+    return f"{key} is not a key of {whose}; {nearest(key, own)}"
 
 
 def _lists(value: Any) -> Any:

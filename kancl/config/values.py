@@ -6,6 +6,7 @@ import difflib
 import math
 import types
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -25,6 +26,14 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return "one of: " + ", ".join(names)
 
 
+class _Unfit(Exception):
+    """What is wrong with a value, behind the name of its key; and a better value."""
+
+    def __init__(self, text: str, better: object = "") -> None:
+        super().__init__(text)
+        self.better = better
+
+
 @dataclass(frozen=True)
 class Bounds:
     """Ends of what a number may be, as the second argument of ``Annotated``."""
@@ -33,14 +42,14 @@ class Bounds:
     most: int | None = None
     is_open: bool = False
 
-    def check(self, value: float, key: str) -> None:
-        """Raises: ConfigError naming the end that is passed."""
+    def checked(self, value: float) -> float:
         if self.is_open and value <= self.least:
-            raise ConfigError(f"{key} must be above {self.least}, not {value}")
+            raise _Unfit(f" must be above {self.least}, not {value}")
         if value < self.least:
-            raise ConfigError(f"{key} must be at least {self.least}, not {value}")
+            raise _Unfit(f" must be at least {self.least}, not {value}")
         if self.most is not None and value > self.most:
-            raise ConfigError(f"{key} must be at most {self.most}, not {value}")
+            raise _Unfit(f" must be at most {self.most}, not {value}")
+        return value
 
     def __str__(self) -> str:
         low = f"{'>' if self.is_open else '>='} {self.least}"
@@ -79,89 +88,61 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
 
     Raises: ConfigError naming ``key``, what it takes and the nearest right value.
     """
+    try:
+        return _fitted(value, annotation)
+    except _Unfit as error:
+        hint = f"; nearest: {key}={error.better}" if error.better != "" else ""
+        raise ConfigError(f"{key}{error}{hint}") from error
+
+
+def _fitted(value: Any, annotation: Any) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    better: object = ""
     if origin is Annotated:
-        value = convert(value, arguments[0], key)
-        arguments[1].check(value, key)
-        return value
+        return arguments[1].checked(_fitted(value, arguments[0]))
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        errors = []
-        for part in arguments:
-            if part is not type(None):
-                try:
-                    return convert(value, part, key)
-                except ConfigError as error:
-                    errors.append(error)
-        raise errors[0] if len(errors) == 1 else _refused(value, annotation, key)
-    if origin is Literal:
+        parts = [part for part in arguments if part is not type(None)]
+        for part in parts:
+            try:
+                return _fitted(value, part)
+            except _Unfit:
+                if len(parts) == 1:
+                    raise
+    elif origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value
         names = [str(choice) for choice in arguments]
-        raise ConfigError(
-            f"{key}={shown(value)} is not one of {', '.join(names)}"
-            + _hint(key, difflib.get_close_matches(str(value), names, 1, 0.3))
-        )
-    if origin in (Sequence, list, tuple):
-        return _convert_list(value, annotation, key)
-    return _convert_scalar(value, annotation, key)
-
-
-def _convert_list(value: Any, annotation: Any, key: str) -> tuple[Any, ...]:
-    arguments = get_args(annotation)
-    if not isinstance(value, (list, tuple)):
-        scalar = isinstance(value, (int, float)) and not isinstance(value, bool)
-        raise _refused(value, annotation, key, f"[{value}]" if scalar else None)
-    if get_origin(annotation) is tuple and Ellipsis not in arguments:
-        if len(value) != len(arguments):
-            raise _refused(value, annotation, key)
-        parts = list(arguments)
-    else:
-        parts = [arguments[0]] * len(value)
-    try:
-        return tuple(convert(item, part, key) for item, part in zip(value, parts))
-    except ConfigError as error:
-        raise _refused(value, annotation, key) from error
-
-
-def _convert_scalar(value: Any, annotation: Any, key: str) -> Any:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and isinstance(value, int) and abs(value) >= 2**63:
-        raise ConfigError(f"{key} takes numbers below 2^63, not one of so many digits")
-    if annotation is bool:
+        close = difflib.get_close_matches(str(value), names, 1, 0.3)
+        text = f"={shown(value)} is not one of {', '.join(names)}"
+        raise _Unfit(text, *close)
+    elif origin in (Sequence, list, tuple):
+        is_fixed = origin is tuple and Ellipsis not in arguments
+        if is_number:
+            better = f"[{value}]"
+        elif isinstance(value, (list, tuple)):
+            parts = [*arguments] if is_fixed else [arguments[0]] * len(value)
+            if len(parts) == len(value):
+                with suppress(_Unfit):
+                    return tuple(map(_fitted, value, parts))
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise _Unfit(" takes numbers below 2^63, not one of so many digits")
+    elif annotation is bool:
         if isinstance(value, bool):
             return value
         words = {"1": "true", "0": "false", "yes": "true", "no": "false"}
-        raise _refused(value, annotation, key, words.get(str(value).lower()))
-    if annotation is int:
-        if is_number and float(value).is_integer():
-            return int(value)
-        whole = is_number and math.isfinite(value)
-        raise _refused(value, annotation, key, str(round(value)) if whole else None)
-    if annotation is float:
-        if is_number and math.isfinite(value):
-            return float(value)
-        raise _refused(value, annotation, key)
-    if annotation is str:
-        if isinstance(value, str) or is_number:
-            return str(value)
-        raise _refused(value, annotation, key)
-    raise TypeError(f"{key}: a configuration cannot hold a value of type {annotation}")
-
-
-def _refused(
-    value: Any, annotation: Any, key: str, better: str | None = None
-) -> ConfigError:
-    kind = describe(annotation)
-    return ConfigError(
-        f"{key} takes {kind}, not {shown(value) or 'an empty value'}"
-        + _hint(key, [better] * bool(better))
-    )
-
-
-def _hint(key: str, better: Sequence[str | None]) -> str:
-    return f"; nearest: {key}={better[0]}" if better else ""
+        better = words.get(str(value).lower(), "")
+    elif is_number and annotation in (int, float):
+        if math.isfinite(value):
+            if annotation is float or int(value) == value:
+                return annotation(value)
+            better = round(value)
+    elif annotation is str and (is_number or isinstance(value, str)):
+        return str(value)
+    what = shown(value) or "an empty value"
+    raise _Unfit(f" takes {describe(annotation)}, not {what}", better)
 
 
 def shown(value: Any) -> str:

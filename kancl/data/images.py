@@ -105,13 +105,11 @@ class Images:
     """
 
     name: str
+    source: Source
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
-    class_names: tuple[str, ...]
-    mean: float
-    std: float
 
 
 def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> Images:
@@ -125,8 +123,7 @@ def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> I
         dataset: ``"mnist"``, ``"fashion_mnist"`` or ``"kmnist"``.
         data_dir: folder in torchvision's layout, filled by torchvision's download if it
             lacks the data set; None: the MNIST files in this package.
-    Raises: ValueError if the name is unknown, a file is damaged, or the data are neither
-        there nor to be had.
+    Raises: ValueError for an unknown name, a damaged file, or data not to be had.
     """
     check_choice("dataset", dataset, SOURCES)
     if data_dir is not None:
@@ -158,22 +155,10 @@ def _downloaded(dataset: str, data_dir: Path) -> Images:
 
 def _read_folder(dataset: str, folder: Path, remedy: str) -> Images:
     source = SOURCES[dataset]
-    train_images, train_labels, test_images, test_labels = (
-        torch.from_numpy(
-            _read_idx(_candidates(folder, name)[0], source, position, remedy)
-        )
-        for position, name in enumerate(_FILES)
-    )
-    return Images(
-        name=dataset,
-        train_images=train_images,
-        train_labels=train_labels.long(),
-        test_images=test_images,
-        test_labels=test_labels.long(),
-        class_names=source.class_names,
-        mean=source.mean,
-        std=source.std,
-    )
+    paths = [_candidates(folder, name)[0] for name in _FILES]
+    arrays = [_read_idx(path, source, k, remedy) for k, path in enumerate(paths)]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    return Images(dataset, source, *[t.long() if t.ndim == 1 else t for t in tensors])
 
 
 def _candidates(folder: Path, name: str) -> list[Path]:

@@ -1,9 +1,9 @@
 """Loaders that fetch a whole batch by index, in the very order of Avalanche's own.
 
 Avalanche's loaders decide what a batch holds (task-balanced, current beside replayed
-data, ...) with samplers that draw from torch's generator. These samplers are kept, and
-what torch's ``DataLoader`` draws around them: the random stream, hence every batch, stays
-equal. Only the way from indices to tensors is another: no Python per sample, no
+data, ...) with samplers that draw from torch's generator. These samplers
+remain, and what torch's ``DataLoader`` draws around them: the random stream, hence every
+batch, stays equal. Only the way from indices to tensors is another: no Python per sample, no
 collating, and where one sampler decides alone, its order is taken at once.
 """
 

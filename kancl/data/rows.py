@@ -212,7 +212,7 @@ def resolve_rows(datasets: Sequence[Dataset]) -> ResolvedRows | None:
 def as_tensors(
     dataset: AvalancheDataset, limit: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole data set as tensors ``(x, y, task_labels)``, order kept.
+    """The whole data set as tensors ``(x, y, task_labels)``, in their order.
 
     Any other data set than ours is read sample by sample.
 
@@ -254,9 +254,7 @@ class RowsDataset(TaskAwareSupervisedClassificationDataset):
 
     def _shallow_clone_dataset(self) -> RowsDataset:
         clone = super()._shallow_clone_dataset()
-        clone._resolved = (
-            None  # the clone is about to get other transforms or attributes
-        )
+        clone._resolved = None  # it is about to get other transforms or attributes
         return clone
 
 
@@ -326,7 +324,7 @@ def _has_transform(data: Any, group: str) -> bool:
 
 
 def integers(values: Any) -> np.ndarray:
-    """Indices or labels, in whichever of Avalanche's sequences they are kept."""
+    """Indices or labels, in whichever of Avalanche's sequences they stand."""
     if isinstance(values, ConstantSequence):
         return np.full(len(values), values[0] if len(values) else 0, dtype=np.int64)
     if isinstance(values, FlatData):

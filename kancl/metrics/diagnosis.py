@@ -18,21 +18,8 @@ from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.locality import (
-    AT_ONCE,
-    Occupancy,
-    Overlap,
-    drift_bound,
-    drift_per_knot,
-    falls,
-    forecast_quality,
-    gradient_cosines,
-    kernel_ratio,
-    leak,
-    overlap,
-    visited_at_all,
-)
-from kancl.metrics.rollback import Rollback, rollback, rolled_back
+from kancl.metrics import locality
+from kancl.metrics.rollback import Rollback, put_back, rollback, rolled_back
 from kancl.metrics.score import Score
 from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import (
@@ -63,7 +50,7 @@ class Usage:
         off_grid: share of the inputs off the grid; None for a linear layer.
     """
 
-    occupancy: Occupancy
+    occupancy: locality.Occupancy
     mean: Tensor
     off_grid: float | None
 
@@ -80,7 +67,7 @@ class Shared:
     layer: str
     old: int
     new: int
-    overlap: Overlap | None
+    overlap: locality.Overlap | None
     cosines: Tensor | None
 
 
@@ -139,7 +126,7 @@ class Diagnosis:
 
     @property
     def falls(self) -> Falls:
-        return falls(self.matrix, self.score.higher_is_better)
+        return locality.falls(self.matrix, self.score.higher_is_better)
 
 
 class Samples:
@@ -162,7 +149,7 @@ class Samples:
     def score(self, model: nn.Module, k: int, score: Score) -> float:
         """How the network does on experience k."""
         x, y, task_labels = self.parts[k]
-        chunks = evaluate_in_chunks(model, x, task_labels, chunk=AT_ONCE)
+        chunks = evaluate_in_chunks(model, x, task_labels, chunk=locality.AT_ONCE)
         each = [score.per_sample(outputs, y[rows]) for rows, outputs in chunks]
         return float(score.reduce(torch.cat(each).double().mean()))
 
@@ -208,7 +195,7 @@ class Samples:
 def _usage(layer: nn.Module, x: Tensor) -> Usage:
     bases = layer_bases(layer, x)
     off_grid = layer.off_grid_share(x) if isinstance(layer, KANLinear) else None
-    return Usage(Occupancy.of(bases), bases.mean(0), off_grid)
+    return Usage(locality.Occupancy.of(bases), bases.mean(0), off_grid)
 
 
 def _gradients(layers: Mapping[str, Sequence[nn.Module]], loss: Tensor) -> State:
@@ -236,17 +223,21 @@ def shared_with_new(
     Args:
         loss: whose gradients are compared; None for overlaps alone.
     """
+    if new == 0:
+        return
     usages, gradients = samples.look(model, new, BATCHES, loss)
     for old in range(new):
         usages_before, gradients_before = samples.look(model, old, loss=loss)
         for layer, usage in usages_before.items():
             views = cosines = None
             with suppress(UndefinedMetric):
-                views = overlap(usage.occupancy, usages[layer].occupancy)
-                ratio = kernel_ratio([usage.mean], [usages[layer].mean])
+                views = locality.overlap(usage.occupancy, usages[layer].occupancy)
+                ratio = locality.kernel_ratio([usage.mean], [usages[layer].mean])
                 views = replace(views, kernel_ratio=ratio)
             if loss is not None:
-                cosines = gradient_cosines(gradients_before[layer], gradients[layer])
+                cosines = locality.gradient_cosines(
+                    gradients_before[layer], gradients[layer]
+                )
             yield Shared(layer, old, new, views, cosines)
 
 
@@ -255,7 +246,8 @@ def shared_between(
 ) -> Iterator[Shared]:
     """What all pairs of experiences share, in the state before the new one's training."""
     for new, state in enumerate(states[1:-1], start=1):
-        yield from shared_with_new(rolled_back(model, state), samples, new)
+        with put_back(model, state) as earlier:
+            yield from shared_with_new(earlier, samples, new)
 
 
 def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
@@ -278,7 +270,7 @@ def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
         if known and all(view in views for views, _ in measured):
             correlation = None
             with suppress(UndefinedMetric):
-                correlation = forecast_quality(known, taken)
+                correlation = locality.forecast_quality(known, taken)
             judged.append(Forecast(*view, tuple(known), correlation))
     return judged
 
@@ -314,14 +306,14 @@ def reviews(
     """
     now = _weights(model)
     for k, then in enumerate(states[1:]):
-        earlier = rolled_back(model, then)
-        usages, before = samples.look(earlier, k)[0], _weights(earlier)
+        with put_back(model, then) as earlier:
+            usages, before = samples.look(earlier, k)[0], _weights(earlier)
         drifts, bounds, back = {}, {}, None
         for layer, after in now.items():
             if layer in before and before[layer].shape == after.shape:
                 sides = before[layer], after
-                drifts[layer] = drift_per_knot(*sides)
-                bound = drift_bound(usages[layer].occupancy, *sides)
+                drifts[layer] = locality.drift_per_knot(*sides)
+                bound = locality.drift_bound(usages[layer].occupancy, *sides)
                 bounds[layer] = float(bound.mean())
         if k + 2 < len(states):
             measure = partial((scored or samples).score, k=k, score=score)
@@ -370,4 +362,4 @@ def first_layer_leak(
     weights = layer_weights(old), layer_weights(new)
     if weights[0].shape != weights[1].shape:
         return None
-    return leak(visited_at_all(old, x.flatten(1)), *weights)
+    return locality.leak(locality.visited_at_all(old, x.flatten(1)), *weights)

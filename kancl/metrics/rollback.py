@@ -1,6 +1,7 @@
 """Which parameters carried the forgetting: put a group back and measure again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ class Rollback:
 
     now: float
     regained: Mapping[str, float]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """By group, with ``nothing`` first and ``all`` last."""
+        return {"nothing": self.now, **self.regained}
 
     @property
     def then(self) -> float:
@@ -47,20 +53,40 @@ def rollback(
     """Put back each group of ``state_groups``, one at a time, as it was ``then``.
 
     Args:
-        then: its state dict after the old experience, on the model's device.
+        then: its state dict after the old experience.
         evaluate: measures a model on the old experience.
     """
-    now = model.state_dict()
-    alike = all(k in then and then[k].shape == v.shape for k, v in now.items())
-    spare = deepcopy(model)
     regained = {}
     for name, keys in state_groups(model).items():
-        if alike and not any(key.endswith("head_of_class") for key in keys):
-            spare.load_state_dict({**now, **{key: then[key] for key in keys}})
-            regained[name] = evaluate(spare)
-        else:
-            regained[name] = evaluate(rolled_back(model, then, keys))
+        with put_back(model, then, keys) as earlier:
+            regained[name] = evaluate(earlier)
     return Rollback(evaluate(model), regained)
+
+
+@contextmanager
+def put_back(
+    model: nn.Module, then: Mapping[str, Tensor], keys: Iterable[str] | None = None
+) -> Iterator[nn.Module]:
+    """``rolled_back`` for a while: the model itself, unless more than values differ."""
+    state, parameters = model.state_dict(), dict(model.named_parameters())
+    chosen = set(state if keys is None else keys)
+    then = {key: then[key].to(state[key].device) for key in chosen if key in then}
+    if any(
+        key not in then
+        or then[key].shape != state[key].shape
+        or not (key in parameters or torch.equal(then[key], state[key]))
+        for key in chosen
+    ):
+        yield rolled_back(model, then, chosen)
+        return
+    now = {key: parameters[key].data for key in chosen & parameters.keys()}
+    try:
+        for key in now:
+            parameters[key].data = then[key]
+        yield model
+    finally:
+        for key, value in now.items():
+            parameters[key].data = value
 
 
 @torch.no_grad()

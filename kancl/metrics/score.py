@@ -28,7 +28,7 @@ class Score:
         loss: what is trained on.
         per_sample: outputs, targets -> a number per sample, ``(batch,)``.
         reduce: what the mean of these becomes.
-        largest: no score lies above it, or below 0.
+        largest: no score lies above it; none lies below 0.
     """
 
     name: str

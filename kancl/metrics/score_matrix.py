@@ -199,10 +199,10 @@ def _checked(matrix: Tensor, score: Score = ACCURACY) -> Tensor:
             f"a matrix of {score.title} has N + 1 rows (row 0: before training) and N "
             f"columns, got shape {tuple(r.shape)}"
         )
-    outside = r[~r.isnan() & ~((r >= 0) & (r <= score.largest))]
+    outside = r[(r < 0) | (r > score.largest)]
     if len(outside):
-        kind = "are fractions between 0 and 1" if score is ACCURACY else "start at 0"
-        raise ValueError(f"values of {score.title} {kind}, got {outside[0].item():g}")
+        kind = "fractions between 0 and 1" if score is ACCURACY else "0 or more"
+        raise ValueError(f"values of {score.title} are {kind}, got {outside[0]:g}")
     return r
 
 

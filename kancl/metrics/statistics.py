@@ -8,9 +8,11 @@ difference could as well have had the other sign; the exact tests count those si
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from statistics import mean, stdev
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, mean, stdev
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -20,6 +22,8 @@ ALPHA = 1 - CONFIDENCE
 EXACT_UP_TO = 20
 """Pairs up to which all ``2^n`` signs are counted, a million."""
 N_RESAMPLES = 9999
+
+T = TypeVar("T")
 
 
 class Interval(NamedTuple):
@@ -166,6 +170,60 @@ def hedges_gz(differences: Sequence[float]) -> float | None:
         return None
     log_j = math.lgamma(m / 2) - math.lgamma((m - 1) / 2) - math.log(m / 2) / 2
     return math.exp(log_j) * d_z
+
+
+# pairs of two models
+
+
+def _statistic(function: Callable[[Sequence[float]], T]) -> cached_property[T]:
+    return cached_property(lambda difference: function(difference.values))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Paired differences and their statistics, each computed when it is asked for.
+
+    Args:
+        values: one per seed that both have, in the order of ``seeds``.
+    """
+
+    seeds: tuple[Any, ...]
+    values: tuple[float, ...]
+
+    n_pairs = _statistic(len)
+    mean = _statistic(fmean)
+    interval = _statistic(t_interval)
+    bootstrap = _statistic(bootstrap_interval)
+    p_t = _statistic(t_test)
+    p_permutation = _statistic(permutation_test)
+    p_wilcoxon = _statistic(wilcoxon_test)
+    cohens_dz = _statistic(cohens_dz)
+    hedges_gz = _statistic(hedges_gz)
+
+    @property
+    def smallest_p(self) -> float:
+        return smallest_p(self.n_pairs)
+
+    @property
+    def half_width(self) -> float | None:
+        return None if self.interval is None else self.interval.half_width
+
+
+def paired_difference(
+    a: Mapping[Any, float], b: Mapping[Any, float]
+) -> Difference | None:
+    """``a - b`` over the seeds (keys) that both have; None if they share none.
+
+    Runs of the same seed saw the same class order, permutations and batches, so the
+    interval is that of the differences, not of the two means.
+    """
+    seeds = tuple(seed for seed in a if seed in b)
+    if not seeds:
+        return None
+    return Difference(seeds, tuple(a[seed] - b[seed] for seed in seeds))
+
+
+# what they need
 
 
 def _count(values: Sequence[float]) -> int:

@@ -77,7 +77,6 @@ def match_hidden(
     Args:
         build: makes the network of given hidden widths.
         target: parameters, or FLOPs of one forward pass.
-
     Raises: ValueError if there is no hidden layer to solve for.
     """
     if n_hidden_layers < 1:

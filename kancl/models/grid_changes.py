@@ -10,7 +10,6 @@ from kancl.models.kan_linear import KANLinear
 from kancl.splines import (
     Insertion,
     cells_to_reach,
-    grid_ends,
     growth,
     refinement,
     uniform_knots,
@@ -38,9 +37,8 @@ def refine(
     Raises: ValueError if ``factor`` is below 1, or for an optimizer's state that has no
         rule.
     """
-    insertion = refinement(
-        layer.spline_grid.exact_knots(), layer.spline_order, factor, layer.outside
-    )
+    knots = layer.spline_grid.exact_knots()
+    insertion = refinement(knots, layer.spline_order, factor, layer.outside)
     return _apply(layer, insertion, optimizer, factor)
 
 
@@ -54,8 +52,8 @@ def grow(
     for policies whose kink at the old end needs a repeated knot: ``clamp`` above degree
     1, ``linear`` above degree 2.
 
-    Args, Returns: as ``refine``.
-    Raises: ValueError as ``refine`` does, and for a warped grid.
+    Args, Returns: see ``refine``.
+    Raises: ValueError where ``refine`` does, and for a warped grid.
     """
     if layer.warp is not None:
         raise ValueError(
@@ -71,31 +69,25 @@ def grow(
 
 @torch.no_grad()
 def _apply(
-    layer: KANLinear,
-    insertion: Insertion,
-    optimizer: Optimizer | None,
-    factor: int = 1,
+    layer: KANLinear, insertion: Insertion, optimizer: Optimizer | None, factor: int = 1
 ) -> Insertion:
-    coefficients = layer.coefficients
+    coefficients, old = layer.coefficients, layer.spline_grid
     carried = _carried_state(coefficients, insertion, optimizer)
     state = layer.state_dict()
     state["coefficients"] = insertion.values(coefficients)
     state["grid"] = insertion.knots.to(layer.grid.dtype)
     if layer.warp is not None:
         # The grid's ends stay where they are: `zero` has cells beyond them now.
-        degree = layer.spline_order
-        grid_size = state["coefficients"].shape[1] - degree
-        beyond = (grid_size - factor * layer.grid_size) / 2
-        state["warp"] = factor * layer.warp + beyond
-        low, high = grid_ends(layer.grid.double(), degree)
-        state["grid"] = uniform_knots(low, high, grid_size, degree)
+        grid_size = state["coefficients"].shape[1] - old.degree
+        state["warp"] = factor * layer.warp + (grid_size - factor * old.size) / 2
+        ends = old.low.double(), old.high.double()
+        state["grid"] = uniform_knots(*ends, grid_size, old.degree)
     resized = state["coefficients"].shape != coefficients.shape
     layer.load_state_dict(state)
     if resized:
         coefficients.grad = None
-    for key, value in carried.items():
-        assert optimizer is not None
-        optimizer.state[coefficients][key] = value
+    if optimizer is not None:
+        optimizer.state[coefficients].update(carried)
     return insertion
 
 

@@ -27,10 +27,7 @@ def with_head(network: nn.Module, kind: HeadKind, n_outputs: int) -> nn.Module:
         kind: ``single``: all classes from the start; ``growing``: the classes seen so
             far; ``multi``: a head per task label.
         n_outputs: outputs of the single or growing head, or of each of several.
-
     Shape: ``(batch, ...)`` -> ``(batch, outputs)``; inputs are flattened.
-
-    Raises: ValueError for another ``kind`` or fewer than one output.
     """
     if n_outputs < 1:
         raise ValueError(f"n_outputs must be at least 1, got {n_outputs}")
@@ -100,10 +97,7 @@ class GrowingHead(DynamicModule):
         self.register_buffer("head_of_class", torch.full((n_outputs,), -1))
 
     def adaptation(self, experience: Any) -> None:
-        """Add a head for the classes of a training experience not seen before.
-
-        Raises: ValueError if a class id is not below ``n_outputs``.
-        """
+        """Add a head for the classes of a training experience not seen before."""
         known = {c for group in self.classes for c in group}
         new = set(experience.classes_in_this_experience) - known
         if self.training and new:
@@ -165,10 +159,7 @@ class MultiHead(MultiTaskModule):
         self.heads = nn.ModuleDict()
 
     def adaptation(self, experience: Any) -> None:
-        """Add the heads of task labels that a training experience brings.
-
-        Raises: ValueError if a class id is not below ``n_outputs``.
-        """
+        """Add the heads of task labels that a training experience brings."""
         _check_classes(experience, self.n_outputs)
         super().adaptation(experience)
         if self.training:
@@ -202,6 +193,7 @@ def _fresh_head(network: Any, n_outputs: int) -> nn.Module:
 
 
 def _check_classes(experience: Any, n_outputs: int) -> None:
+    """Raises: ValueError if a class id of the experience is not below ``n_outputs``."""
     last = max(experience.classes_in_this_experience)
     if last >= n_outputs:
         raise ValueError(

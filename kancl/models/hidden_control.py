@@ -24,7 +24,7 @@ def check_hidden_control(control: str, top_k: int | None = None) -> None:
 def controlled(
     hidden: Tensor, control: HiddenControl, top_k: int | None = None
 ) -> Tensor:
-    """Hidden values inside (-1, 1), gated by ``top_k``: by ``tanh``, after a normalisation if asked for.
+    """Hidden values inside (-1, 1) by ``tanh``, the ``top_k`` largest of them.
 
     ``layernorm_tanh``: ``tanh(0.5 (h - mean h) / std h)`` over a sample's features; no
     gain or shift to learn, so nothing here can be forgotten. One feature alone would be
@@ -40,7 +40,7 @@ def controlled(
 
 
 def gated(hidden: Tensor, top_k: int | None) -> Tensor:
-    """The ``top_k`` largest features of each sample, the others 0; of equals, some.
+    """The ``top_k`` largest features of each sample, the others 0.
 
     Samples that differ then share few active features: the separation in joint space
     that splines, local in each coordinate, do not have.

@@ -45,6 +45,9 @@ class KAN(nn.Module):
     torch.Size([32, 10])
     """
 
+    lazy: bool = False
+    """Whether runs take lazy steps unless they say otherwise."""
+
     def __init__(
         self,
         layers_hidden: Sequence[int],
@@ -79,13 +82,10 @@ class KAN(nn.Module):
         check_hidden_control(hidden_control, top_k)
         _check_input_grid(input_grid, input_grid_size or grid_size)
         self.input_grid: InputGrid = input_grid
-        self.grid_size = grid_size
-        self.spline_order = spline_order
+        self.grid_size, self.spline_order = grid_size, spline_order
         self.hidden_control: HiddenControl = hidden_control
-        self.top_k = top_k
-        self.lazy = lazy
-        self.in_features = layers_hidden[0]
-        self.feature_dim = layers_hidden[-2]
+        self.top_k, self.lazy = top_k, lazy
+        self.in_features, self.feature_dim = layers_hidden[0], layers_hidden[-2]
         self._n_hidden = len(layers_hidden) - 2
         layer = partial(
             KANLinear,
@@ -99,28 +99,25 @@ class KAN(nn.Module):
             outside=outside,
             implementation=implementation,
         )
-        first_range = grid_range if input_range is None else input_range
-        first_size = grid_size if input_grid_size is None else input_grid_size
-        first_order = spline_order if input_spline_order is None else input_spline_order
-        grids: list[dict[str, Any]] = [
-            dict(
-                grid_range=first_range,
-                grid_size=first_size,
-                spline_order=first_order,
-                anchor=input_anchor,
-            ),
-            dict(
-                grid_range=grid_range,
-                grid_size=grid_size,
-                spline_order=spline_order,
-                anchor=anchor,
-            ),
-        ]
-        sizes = zip(layers_hidden, layers_hidden[1:])
-        self.layers: Any = nn.ModuleList(
-            layer(*size, **grids[min(number, 1)]) for number, size in enumerate(sizes)
+        size, order = input_grid_size, input_spline_order
+        first = dict(
+            grid_range=grid_range if input_range is None else input_range,
+            grid_size=grid_size if size is None else size,
+            spline_order=spline_order if order is None else order,
+            anchor=input_anchor,
         )
-        self._head = partial(layer, self.feature_dim, **grids[min(self._n_hidden, 1)])
+        other: dict[str, Any] = dict(
+            grid_range=grid_range,
+            grid_size=grid_size,
+            spline_order=spline_order,
+            anchor=anchor,
+        )
+        grids: list[dict[str, Any]] = [first] + [other] * self._n_hidden
+        self.layers: Any = nn.ModuleList(
+            layer(n_in, n_out, **grid)
+            for n_in, n_out, grid in zip(layers_hidden, layers_hidden[1:], grids)
+        )
+        self._head = partial(layer, self.feature_dim, **grids[-1])
 
     @property
     def head(self) -> nn.Module:
@@ -173,7 +170,7 @@ class KAN(nn.Module):
                 x = controlled(x, self.hidden_control, self.top_k)
             if update_grid:
                 layer.update_grid(x.reshape(-1, layer.in_features))
-            x = layer(x)
+            x = layer(x)  # (..., out_features)
         return x
 
     def regularization_loss(
@@ -252,13 +249,16 @@ def kan(
         hidden_range: ends of the other layers' grids. Hidden values grow in training:
             after an epoch of MNIST 4 of 5 are off a grid over [-1, 1], where a KAN is
             a network of SiLUs.
+        grid_size: intervals of a grid.
+        degree: of the splines, 1 to 5; 3 = cubic.
         input_grid_size: of the first layer; null: ``grid_size``.
         input_degree: of the first layer; null: ``degree``.
         input_grid_range: ends of the first layer's grids; null: the inputs' range.
         input_grid: of the first layer, fitted on the first experience, then frozen:
             uniform, each input's own range, or quantile (a constant background apart).
         base: whether every edge has a SiLU branch beside its spline.
-        outside: what a spline does beyond its grid, see ``KANLinear``.
+        outside: what a spline does beyond its grid: decay to 0 (zero), keep its end
+            value (clamp), or go straight on (linear).
         standalone_scale: one more learned factor per edge.
         anchored: whether splines are 0 at the background, the low end of the inputs'
             range, and hidden ones at 0, and learn nothing there.
@@ -292,22 +292,3 @@ def kan(
         lazy=lazy,
         implementation=implementation,
     )
-
-
-kan_local = partial(
-    kan,
-    hidden=(256,),
-    hidden_range=(-1, 1),
-    input_grid_size=1,
-    input_degree=1,
-    base=False,
-    anchored=True,
-    hidden_control="layernorm_tanh",
-    lazy=True,
-)
-kan_local.__doc__ = """The KAN whose training is local: anchored splines alone, hidden values on grid.
-
-No path but the splines: no base branch, no factor per edge, no learned norm; the first
-layer, one cell of degree 1, is linear in a pixel, which serves near-binary ones. The
-options are those of :class:`kancl.models.kan.kan`, with the values that forgot least.
-"""

@@ -12,12 +12,15 @@ from kancl.models.efficient_kan import adapt_to_state_dict, rename_from_efficien
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
     Grid,
+    GridReader,
     Implementation,
     Outside,
+    anchors_of,
     check_implementation,
     check_outside,
     ends_of,
     fit_coefficients,
+    fitted_knots,
     grid_ends,
     moved_grid,
     quantile_warp,
@@ -100,57 +103,33 @@ class KANLinear(nn.Module):
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        sizes = dict(
-            in_features=in_features, out_features=out_features, grid_size=grid_size
-        )
-        for name, size in sizes.items():
-            if not isinstance(size, Integral) or size < 1:
-                raise ValueError(f"{name} must be a whole number from 1, got {size!r}")
-        scales = dict(
-            scale_noise=scale_noise, scale_base=scale_base, scale_spline=scale_spline
-        )
-        for name, scale in scales.items():
-            if not math.isfinite(scale):
-                raise ValueError(f"{name} must be finite, got {scale}")
-        if spline_order not in range(1, 6):
-            raise ValueError(
-                f"spline_order is the degree, 1 to 5 (3 = cubic), got {spline_order}"
-            )
-        if not 0 <= grid_eps <= 1:
-            raise ValueError(f"grid_eps is a share from 0 to 1, got {grid_eps}")
-        check_outside(outside)
-        check_implementation(implementation, grid_size, spline_order)
-        keep_freed_memory()
-        self.in_features = in_features
-        self.out_features = out_features
-        self.spline_order = spline_order
-        self.scale_noise = scale_noise
-        self.scale_base = scale_base
+        self.in_features, self.out_features = in_features, out_features
+        self.spline_order, self.grid_eps = spline_order, grid_eps
+        self.scale_noise, self.scale_base = scale_noise, scale_base
         self.scale_spline = scale_spline
         self.enable_standalone_scale_spline = has_scale = enable_standalone_scale_spline
-        self.grid_eps = grid_eps
         self.outside: Outside = outside
         self.implementation: Implementation = implementation
+        self._check_options(grid_size)
+        keep_freed_memory()
 
         ends = ends_of(grid_range, in_features)
         knots = uniform_knots(*ends, grid_size, spline_order)
-        place = dict(dtype=torch.get_default_dtype(), device=torch.get_default_device())
-        self.register_buffer("grid", knots.to(**place).contiguous())
-        anchors = None if anchor is None else _per_input(anchor, in_features)
+        knots = knots.to(torch.get_default_device(), torch.get_default_dtype())
+        self.register_buffer("grid", knots.contiguous())
+        anchors = None if anchor is None else anchors_of(anchor, in_features)
         self.register_buffer("anchor", anchors)
         self.register_buffer("warp", None)
-        self._reading: tuple[Grid, list[tuple[Tensor, int]]] | None = None
-        self._uniform = True  # at the last reading, for graphs that can't read
+        self._reader = GridReader()
         self.base_activation = base_activation()
-        n_basis = grid_size + spline_order
         shapes = dict(
             base_weight=(out_features, in_features) if base else None,
-            coefficients=(in_features, n_basis, out_features),
+            coefficients=(in_features, grid_size + spline_order, out_features),
             edge_scale=(in_features, out_features) if has_scale else None,
         )
         for name, shape in shapes.items():
-            made = None if shape is None else nn.Parameter(torch.empty(shape))
-            self.register_parameter(name, made)
+            empty = None if shape is None else nn.Parameter(torch.empty(shape))
+            self.register_parameter(name, empty)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -194,34 +173,9 @@ class KANLinear(nn.Module):
 
     @property
     def spline_grid(self) -> Grid:
-        """``grid``, ``anchor`` and ``warp`` as one value, read from these tensors.
-
-        Kept while they are the ones that were read and nobody wrote to them since, by
-        torch's count: reading them takes as long as a small layer does. Where values
-        can't be read, as in a graph that is compiled, the knots are taken to be what
-        they were at the last reading.
-        """
-        tensors = [t for t in (self.grid, self.anchor, self.warp) if t is not None]
+        """``grid``, ``anchor`` and ``warp`` as one value, read from these tensors."""
         options = self.spline_order, self.outside, self.anchor, self.warp
-        if torch.compiler.is_compiling() or self.grid.is_meta:
-            return Grid(self.grid, *options, self._uniform)
-        transformed = torch._C._are_functorch_transforms_active()
-        if transformed and torch._C._functorch.is_batchedtensor(self.grid):
-            return Grid(self.grid, *options, False)  # true of any knots
-        if type(self.grid) is not Tensor:
-            return Grid(self.grid, *options, self._uniform)
-        if self._reading is not None:
-            grid, read = self._reading
-            if len(read) == len(tensors) and all(
-                t is known and t._version == version
-                for t, (known, version) in zip(tensors, read)
-            ):
-                return grid
-        grid = Grid(self.grid, *options)
-        self._uniform = grid.uniform
-        if not transformed and not any(t.is_inference() for t in tensors):
-            self._reading = grid, [(t, t._version) for t in tensors]
-        return grid
+        return self._reader.read(self.grid, *options)
 
     @property
     def grid_size(self) -> int:
@@ -254,8 +208,7 @@ class KANLinear(nn.Module):
     def fit_range(self, x: Tensor) -> None:
         """Let each input's grid reach from its smallest sample to its largest.
 
-        Uniform grids stay uniform, hence fast. An input that is constant keeps its grid; an
-        anchor stays on it. Changes the functions, so call it before training.
+        Changes the functions, so call it before training. See ``fitted_knots``.
 
         Shape: ``(n, in_features)``.
         Raises: ValueError if ``x`` is not finite, or the grid was moved or warped before.
@@ -267,14 +220,7 @@ class KANLinear(nn.Module):
                 "fit_range needs a uniform grid, and this one was moved or warped: fit a "
                 "fresh layer"
             )
-        low, high = x.amin(0).double(), x.amax(0).double()  # (in_features,)
-        if self.anchor is not None:
-            low = torch.minimum(low, self.anchor.double())
-            high = torch.maximum(high, self.anchor.double())
-        varied = low < high
-        low = torch.where(varied, low, grid.low.double())
-        high = torch.where(varied, high, grid.high.double())
-        self.grid.copy_(uniform_knots(low, high, grid.size, grid.degree))
+        self.grid.copy_(fitted_knots(x, grid))
 
     def warp_grid(self, x: Tensor, uniform_share: float = 0.2) -> None:
         """Let the grid follow the samples: cells between quantiles, atoms set apart.
@@ -283,7 +229,7 @@ class KANLinear(nn.Module):
 
         Args:
             uniform_share: 1 leaves the cells equally wide, towards 0 they hold the same
-                number of samples each. See ``quantile_warp``.
+                number of samples each.
         Shape: ``(n, in_features)``.
         Raises: ValueError if the knots were moved before, or as ``quantile_warp`` does.
         """
@@ -321,7 +267,7 @@ class KANLinear(nn.Module):
         # The same map for every output, so that a scale per edge needs no undoing.
         self.coefficients.copy_(matrix @ self.coefficients.to(matrix.dtype))
         self.grid.copy_(knots)
-        self._uniform = self.uniform
+        _ = self.spline_grid  # read for graphs, which can't
 
     def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
         """Coefficients of the curves through (or nearest to) given points.
@@ -381,8 +327,22 @@ class KANLinear(nn.Module):
             f"implementation={self.implementation!r}"
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reading": None}
+    def _check_options(self, grid_size: int) -> None:
+        for name in ("in_features", "out_features", "grid_size"):
+            size = grid_size if name == "grid_size" else getattr(self, name)
+            if not isinstance(size, Integral) or size < 1:
+                raise ValueError(f"{name} must be a whole number from 1, got {size!r}")
+        for name in ("scale_noise", "scale_base", "scale_spline"):
+            if not math.isfinite(scale := getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {scale}")
+        if self.spline_order not in range(1, 6):
+            raise ValueError(
+                f"spline_order is the degree, 1 to 5 (3 = cubic), got {self.spline_order}"
+            )
+        if not 0 <= self.grid_eps <= 1:
+            raise ValueError(f"grid_eps is a share from 0 to 1, got {self.grid_eps}")
+        check_outside(self.outside)
+        check_implementation(self.implementation, grid_size, self.spline_order)
 
     def _check_input(self, x: Tensor, n_dimensions: int | None = None) -> None:
         if n_dimensions is not None and x.dim() != n_dimensions:
@@ -405,7 +365,7 @@ class KANLinear(nn.Module):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "KANLinear":
-        before, uniform = dict(self._buffers), self.uniform
+        before, old = dict(self._buffers), self.spline_grid
         super()._apply(fn, recurse)
         # The grid keeps float32 when the weights go to half precision: rounded to
         # bfloat16 it would be another one.
@@ -414,13 +374,13 @@ class KANLinear(nn.Module):
             if buffer is not None and now is not None and now.dtype.itemsize < 4:
                 self._buffers[name] = buffer.to(now.device)
         # Knots that were even for their old dtype are to be so for a finer one.
-        if uniform and self.grid.dtype != before["grid"].dtype:
+        if old.uniform and self.grid.dtype != old.knots.dtype:
             ends = grid_ends(self.grid, self.spline_order)
             knots = uniform_knots(*ends, self.grid_size, self.spline_order)
             self.grid = knots.to(self.grid.dtype)
         return self
 
-    def _load_from_state_dict(  # type: ignore[override]
+    def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *options: Any
     ) -> None:
         """Take efficient-kan's, another grid size, and one with or without scale."""
@@ -431,14 +391,4 @@ class KANLinear(nn.Module):
         warp = state_dict.get(f"{prefix}warp")
         self.warp = None if warp is None else self.grid.new_empty(warp.shape)
         super()._load_from_state_dict(state_dict, prefix, *options)
-        self._uniform = self.uniform
-
-
-def _per_input(value: float | Tensor, in_features: int) -> Tensor:
-    values = torch.as_tensor(value, dtype=torch.get_default_dtype())
-    if values.shape not in ((), (in_features,)):
-        raise ValueError(
-            f"anchor is one number or one per input ({in_features}), got shape "
-            f"{tuple(values.shape)}"
-        )
-    return values.expand(in_features).clone()
+        _ = self.spline_grid  # read for graphs, which can't

@@ -23,15 +23,13 @@ class MLP(nn.Module):
     Args:
         layers: sizes from inputs to outputs, ``[784, 400, 400, 10]``.
         dropout: share of hidden activations dropped while training.
-        hidden_control: of the values before the ReLU, as ``KAN`` has it.
-        top_k: of the values behind it, as ``KAN`` has it.
+        hidden_control: bounds the values before the ReLU, as in ``KAN``.
+        top_k: so many hidden values of a layer are not 0; None: all.
         activation: ``relu``, or ``spline``: a learned function per hidden unit.
-
     Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
 
     Raises: ValueError for fewer than two sizes, a size below 1, a ``dropout`` outside
         [0, 1), or another ``activation``.
-
     Source: the baselines of van de Ven, Tuytelaars, Tolias 2022, Nature Machine
         Intelligence 4, 1185-1197 (no dropout there).
 
@@ -111,7 +109,7 @@ def mlp(
     Args:
         input_range: ignored; KANs need it.
         hidden: sizes of the hidden layers, ``[]`` for a linear model.
-        hidden_control: of the values before the ReLU, as in ``kan``.
+        hidden_control: bounds the values before the ReLU, as in ``kan``.
         top_k: so many hidden values of a layer are not 0; null: all.
         activation: relu, or spline: a learned function per hidden unit.
     """

@@ -2,4 +2,4 @@
 
 from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.observe.learned_function import LearnedFunctionPlugin
-from kancl.observe.snapshots import SnapshotPlugin
+from kancl.observe.snapshots import LocalityMetrics, SnapshotPlugin

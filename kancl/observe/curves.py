@@ -61,7 +61,7 @@ class ForgettingCurvePlugin(Plugin):
     """
 
     stage = Stage.OBSERVE
-    state = ("seconds", "_last", "_n_measured", "_in_experience")
+    state = ("_last", "_n_measured", "_in_experience")
     transient = ("_sizes", "_x", "_y", "_task_labels")
 
     def __init__(
@@ -75,18 +75,18 @@ class ForgettingCurvePlugin(Plugin):
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in [
-            ("every_iterations", every_iterations),
-            ("samples_per_experience", samples_per_experience),
-            ("batch_size", batch_size),
-        ]:
+        sizes = {
+            "every_iterations": every_iterations,
+            "samples_per_experience": samples_per_experience,
+            "batch_size": batch_size,
+        }
+        for name, value in sizes.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.recorder = recorder
         self.every_iterations = every_iterations
         self.early_iterations = frozenset(early_iterations)
         self.batch_size = batch_size
-        self.seconds = 0.0
         parts = Samples(test_stream, samples_per_experience).parts
         if not parts:
             raise ValueError("test_stream holds no experience to measure")
@@ -95,11 +95,6 @@ class ForgettingCurvePlugin(Plugin):
         self._last: int | None = None
         self._n_measured = 0  # experiences, at the iteration of the last point
         self._in_experience = 0
-
-    @property
-    def n_samples(self) -> int:
-        """How many samples one point of all curves takes."""
-        return len(self._y)
 
     @property
     def targets(self) -> tuple[Tensor, ...]:
@@ -132,10 +127,8 @@ class ForgettingCurvePlugin(Plugin):
         self._last, self._n_measured = recorder.iteration, stop
         for name in ("_x", "_y", "_task_labels"):
             setattr(self, name, getattr(self, name).to(strategy.device))
-        before = recorder.eval_seconds
         with recorder.evaluating(strategy.device), eval_mode(strategy.model):
             scores = self._scores(strategy.model, range(start, stop))
-        self.seconds += recorder.eval_seconds - before
         for experience, value in scores.items():
             recorder.add(f"curve_{recorder.score.name}", value, experience)
 

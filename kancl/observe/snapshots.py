@@ -14,18 +14,7 @@ from avalanche.evaluation.metric_results import MetricValue
 from torch import Tensor
 
 from kancl.data.rows import as_tensors
-from kancl.metrics.diagnosis import (
-    BATCHES,
-    SAMPLES,
-    Review,
-    Samples,
-    Shared,
-    first_layer_leak,
-    forecasts,
-    reviews,
-    shared_between,
-    shared_with_new,
-)
+from kancl.metrics import diagnosis
 from kancl.metrics.locality import conflict_rate, falls, inference, recency_bias
 from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import eval_mode
@@ -69,13 +58,13 @@ class SnapshotPlugin(Plugin):
         self,
         recorder: RecorderPlugin,
         test_stream: Iterable[Any],
-        samples_per_experience: int = SAMPLES,
+        samples_per_experience: int = diagnosis.SAMPLES,
         families: Iterable[str] = FAMILIES[:-1],
     ) -> None:
         super().__init__()
-        if samples_per_experience < BATCHES:
+        if samples_per_experience < diagnosis.BATCHES:
             raise ValueError(
-                f"samples_per_experience must be at least {BATCHES}, got "
+                f"samples_per_experience must be at least {diagnosis.BATCHES}, got "
                 f"{samples_per_experience}"
             )
         self.families = frozenset(families)
@@ -83,12 +72,11 @@ class SnapshotPlugin(Plugin):
             raise ValueError(f"families are some of {[*FAMILIES]}, got {name!r}")
         self.recorder = recorder
         self.test_stream = list(test_stream)
-        self.samples = Samples(self.test_stream, samples_per_experience)
+        self.samples = diagnosis.Samples(self.test_stream, samples_per_experience)
         self.snapshots: list[dict[str, Tensor]] = []
         """The model's state before training and after each experience."""
-        self.pairs: list[Shared] = []
-        self.reviews: list[Review] = []
-        """Each experience, seen from the end."""
+        self.pairs: list[diagnosis.Shared] = []
+        self.reviews: list[diagnosis.Review] = []
         self._evaluating: int | None = None
         self._evaluated: list[tuple[int, Tensor, Tensor]] = []
         """Experience, outputs and targets of each batch of an evaluation under way."""
@@ -99,17 +87,15 @@ class SnapshotPlugin(Plugin):
         with self._looking(strategy) as model:
             if not self.snapshots:
                 self._keep(model)
-            for pair in shared_with_new(model, self.samples, t, loss) if t else ():
+            for pair in diagnosis.shared_with_new(model, self.samples, t, loss):
                 self.pairs.append(pair)
                 name, s = f"{pair.layer}_before_{t + 1}", pair.old
                 for view, value in asdict(pair.overlap).items() if pair.overlap else ():
                     family = "kernel" if view == "kernel_ratio" else "overlap"
                     self._add(family, f"{view}_{name}", value, s)
                 if pair.cosines is not None:
-                    cosine, rate = float(pair.cosines.mean()), conflict_rate(
-                        pair.cosines
-                    )
-                    self._add("gradients", f"gradient_cosine_{name}", cosine, s)
+                    cosine, rate = pair.cosines.mean(), conflict_rate(pair.cosines)
+                    self._add("gradients", f"gradient_cosine_{name}", float(cosine), s)
                     self._add("gradients", f"gradient_conflict_{name}", rate, s)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -118,7 +104,7 @@ class SnapshotPlugin(Plugin):
             self._keep(model)
             if "leak" in self.families:
                 x = as_tensors(strategy.experience.dataset)[0].to(strategy.device)
-                leak = first_layer_leak(model, self.snapshots[-2:], x)
+                leak = diagnosis.first_layer_leak(model, self.snapshots[-2:], x)
                 if leak is not None:
                     self._add("leak", "leak", leak, k)
             for name, usage in self.samples.look(model, k)[0].items():
@@ -134,17 +120,15 @@ class SnapshotPlugin(Plugin):
     def look_back(self, model: torch.nn.Module) -> None:
         """Make the reviews, with the model in its last state."""
         with eval_mode(model):
-            found = reviews(model, self.snapshots, self.samples, self.recorder.score)
-            self.reviews = list(found)
+            states, score = self.snapshots, self.recorder.score
+            self.reviews = [*diagnosis.reviews(model, states, self.samples, score)]
 
-    def _record(self, review: Review) -> None:
+    def _record(self, review: diagnosis.Review) -> None:
         k, back = review.experience, review.rollback
         for layer, drift in review.drifts.items():
             self._add("drift", f"drift_{layer}", float(drift.norm()), k)
             self._add("drift", f"drift_bound_{layer}", review.bounds[layer], k)
-        for group, value in (
-            {"nothing": back.now, **back.regained}.items() if back else ()
-        ):
+        for group, value in back.values.items() if back else ():
             self._add("rollback", f"rollback_{group}", value, k)
 
     # what class-incremental accuracy is made of, and how good the forecasts were
@@ -176,9 +160,10 @@ class SnapshotPlugin(Plugin):
     def _judge(self, model: torch.nn.Module) -> None:
         if not self.pairs or self.pairs[0].new > 1:  # a resumed run
             with eval_mode(model):
-                self.pairs = [*shared_between(model, self.snapshots, self.samples)]
+                found = diagnosis.shared_between(model, self.snapshots, self.samples)
+                self.pairs = list(found)
         taken = falls(self.recorder.matrix, self.recorder.score.higher_is_better)
-        for each in forecasts([(self.pairs, taken)]):
+        for each in diagnosis.forecasts([(self.pairs, taken)]):
             if each.correlation is not None:
                 name = f"forecast_{each.view}_{each.layer}"
                 self._add("forecast", name, each.correlation)
@@ -245,7 +230,7 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
     def __init__(
         self,
         test_stream: Iterable[Any],
-        samples_per_experience: int = SAMPLES,
+        samples_per_experience: int = diagnosis.SAMPLES,
         families: Iterable[str] = FAMILIES,
     ) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from kancl.metrics.paired import paired_difference
+from kancl.metrics.statistics import paired_difference
 from kancl.reporting.measures import COSTS, METRICS
 from kancl.reporting.pairing import pair_title, pairs
 from kancl.reporting.report.variants import Variant

@@ -26,9 +26,7 @@ def pooled_table(diagnoses: Sequence[Diagnosis]) -> Table:
 
 
 def _shown(diagnosis: Diagnosis) -> Callable[[float], str]:
-    return (
-        (lambda v: f"{100 * v:.1f} %") if diagnosis.score.higher_is_better else rounded
-    )
+    return "{:.1%}".format if diagnosis.score.higher_is_better else rounded
 
 
 def _forgotten(diagnosis: Diagnosis) -> Table:
@@ -52,12 +50,10 @@ def _forgotten(diagnosis: Diagnosis) -> Table:
 def _carriers(diagnosis: Diagnosis) -> Table:
     """Which group of parameters, put back alone, brings it back."""
     backs = [review.rollback for review in diagnosis.reviews if review.rollback]
-    groups = [group for group in backs[0].regained if group != "all"]
-    titles = [in_words(group) for group in ("nothing", *groups, "all")]
-    numbers = [Column(title, _shown(diagnosis)) for title in titles]
+    groups = list(backs[0].values)[1:-1]
+    numbers = [Column(in_words(g), _shown(diagnosis)) for g in backs[0].values]
     rows: list[list[Cell]] = [
-        [str(k), back.now, *(back.regained[g] for g in groups), back.then]
-        for k, back in enumerate(backs, start=1)
+        [str(k), *back.values.values()] for k, back in enumerate(backs, start=1)
     ]
     notes = ["Nothing was forgotten: no group of parameters has to answer."]
     lost = [back for back in backs if abs(back.forgotten) >= 0.005]
@@ -119,25 +115,14 @@ def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
             f"The best, picked with hindsight: {in_words(best.view)} "
             f"{in_words(best.layer)} {known[best]:+.2f}.",
         ]
-    columns = [
-        Column("overlap"),
-        Column("layer"),
-        Column("pairs", str),
-        Column("mean", "{:.2f}".format),
-        Column(
-            "rank correlation",
-            "{:+.2f}".format,
-            absent="n/a (too few pairs, or all alike)",
-        ),
-    ]
-    rows: list[list[Cell]] = [
-        [
-            *map(in_words, (f.view, f.layer)),
-            len(f.overlaps),
-            fmean(f.overlaps),
-            known.get(f),
-        ]
-        for f in judged
-    ]
+    none = "n/a (too few pairs, or all alike)"
+    columns = [Column("overlap"), Column("layer"), Column("pairs", str)]
+    columns.append(Column("mean", "{:.2f}".format))
+    columns.append(Column("rank correlation", "{:+.2f}".format, absent=none))
+    rows: list[list[Cell]] = []
+    for each in judged:
+        what = in_words(each.view), in_words(each.layer)
+        size, mean = len(each.overlaps), fmean(each.overlaps)
+        rows.append([*what, size, mean, each.correlation])
     over = f", over the pairs of {runs}" if n_runs > 1 else ""
     return Table(f"What did overlap foretell{over}?", columns, rows, notes=notes)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kancl.reporting.colours import FAINT, INK, experience_colour
-from kancl.reporting.figures import despine
+from kancl.reporting.figures import despine, label_axes, new_figure
 
 KEPT = 1e-3
 """An error that grew by less counts as kept."""
@@ -51,8 +51,7 @@ def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figur
     n_phases = max(len(row.functions) for row in rows)
     names = [f"after phase {k + 1}" for k in range(n_phases)]
     names = names if flat else ["target", *names]
-    size = (1.3 + 1.9 * len(names), 0.7 + 1.6 * len(rows))
-    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    figure = new_figure(1.3 + 1.9 * len(names), 0.7 + 1.6 * len(rows))
     panels = figure.subplots(len(rows), len(names), squeeze=False, sharey=True)
     for row, line in zip(rows, panels):
         shown = row.functions if flat else [row.target, *row.functions]
@@ -99,7 +98,7 @@ def phase_diagram(
         lines: by name, ``(grid size, increase)``.
         levels: by name, increases of networks without a grid.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained", dpi=150)
+    figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
     sizes = sorted({size for points in lines.values() for size, _ in points})
     text: dict[str, Any] = {"fontsize": 8}
@@ -120,8 +119,6 @@ def phase_diagram(
     axes.set_ylim(LOWEST / 3, None)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
-    axes.set_xlabel("grid size G", fontsize=10, color=INK)
-    axes.set_ylabel("largest increase of RMSE on an old peak", fontsize=10, color=INK)
-    axes.set_title(title, fontsize=10, color=INK)
+    label_axes(axes, "grid size G", "largest increase of RMSE on an old peak", title)
     despine(axes)
     return figure

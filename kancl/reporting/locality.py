@@ -12,7 +12,7 @@ from torch import Tensor
 from kancl.metrics.diagnosis import Review, by_layer
 from kancl.metrics.locality import Occupancy, overlap_matrix
 from kancl.reporting.colours import CELL_INK, INK, experience_colour
-from kancl.reporting.figures import despine
+from kancl.reporting.figures import CENTRED, despine, label_axes, new_figure
 
 MOST_ROWS, MOST_COLUMNS = 10, 8
 VIEWS = ("exposure", "bhattacharyya", "kernel_ratio")
@@ -36,10 +36,9 @@ def locality_figures(
         figures["overlap"] = overlap_matrices(each)
     if "drift" in kinds:
         figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
-    backs = [review.rollback for review in reviews if review.rollback is not None]
+    backs = [review.rollback.values for review in reviews if review.rollback]
     if backs:
-        regained = [{"nothing": back.now, **back.regained} for back in backs]
-        figures["rollback"] = rollback_bars(regained, score)
+        figures["rollback"] = rollback_bars(backs, score)
     return figures
 
 
@@ -82,9 +81,9 @@ def overlap_matrices(
     )
     page = np.asarray(shown.get_array().filled(np.nan))
     for y, x in np.argwhere(~np.isnan(page)):
-        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5}
         ink = "white" if page[y, x] > 0.6 else CELL_INK
-        axes.text(x, y, f"{100 * page[y, x]:.0f}", color=ink, **style)
+        number = f"{100 * page[y, x]:.0f}"
+        axes.text(x, y, number, color=ink, fontsize=6.5, **CENTRED)
     return figure
 
 
@@ -104,8 +103,7 @@ def _page(
     pad: dict[str, Any] = {"constant_values": np.nan}
     padded = [[np.pad(t, ((0, gap), (0, gap)), **pad) for t in row] for row in tiles]
     height, width = padded[0][0].shape
-    size = (1.9 + inches * len(tiles[0]), 0.6 + inches * len(tiles))
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(1.9 + inches * len(tiles[0]), 0.6 + inches * len(tiles))
     axes = figure.subplots()
     shown = axes.imshow(np.block(padded), aspect="auto", **style)
     middles = [(k + 0.5) * width - (gap + 1) / 2 for k in range(len(tiles[0]))]
@@ -125,23 +123,19 @@ def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
     Args:
         drifts: by layer ``(n_experiences, in_features, n_basis)``.
     """
-    size = (0.8 + 3.2 * len(drifts), 2.8)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(0.8 + 3.2 * len(drifts), 2.8)
     panels = figure.subplots(1, len(drifts), squeeze=False)[0]
     for axes, (layer, since) in zip(panels, drifts.items()):
         for k, drift in enumerate(since[:-1]):  # since the last one, nothing moved
             values = drift.square().mean(0).sqrt().numpy()
             style: dict[str, Any] = {"marker": "o", "markersize": 3, "linewidth": 1.4}
-            style |= {
-                "color": experience_colour(k),
-                "label": f"since experience {k + 1}",
-            }
-            axes.plot(np.arange(1, len(values) + 1), values, **style)
-        axes.set_title(in_words(layer), fontsize=9, color=INK)
-        axes.set_xlabel("coefficient, along the grid", fontsize=8, color=INK)
+            style |= {"color": experience_colour(k)}
+            x, name = np.arange(1, len(values) + 1), f"since experience {k + 1}"
+            axes.plot(x, values, label=name, **style)
+        y = "" if axes is not panels[0] else "drift, root mean square"
+        label_axes(axes, "coefficient, along the grid", y, in_words(layer), size=8)
         axes.set_ylim(bottom=0)
         despine(axes)
-    panels[0].set_ylabel("drift, root mean square", fontsize=8, color=INK)
     panels[-1].legend(fontsize=7, frameon=False)
     return figure
 
@@ -157,8 +151,7 @@ def rollback_bars(
     """
     groups = list(dict.fromkeys(group for values in regained for group in values))
     experiences = range(len(regained))
-    size = (2.6 + 0.16 * (len(groups) + 1) * len(regained), 2.8)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(2.6 + 0.16 * (len(groups) + 1) * len(regained), 2.8)
     axes = figure.subplots()
     width = 0.86 / len(groups)
     ends = {"nothing": "#9A9A9A", "all": "#222222"}
@@ -167,9 +160,8 @@ def rollback_bars(
         heights = [values.get(group, 0.0) for values in regained]
         colour = ends.get(group, experience_colour(place - 1))
         axes.bar(x, heights, width, color=colour, label=in_words(group))
-    names = [f"experience {k + 1}" for k in experiences]
-    axes.set_xticks(experiences, names, fontsize=8)
-    axes.set_ylabel(f"{score} with that put back", fontsize=8, color=INK)
+    axes.set_xticks(experiences, [f"experience {k + 1}" for k in experiences])
+    label_axes(axes, y=f"{score} with that put back", size=8)
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     despine(axes)
     return figure

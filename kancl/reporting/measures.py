@@ -67,7 +67,7 @@ COSTS = {
     "eval_seconds": Column("evaluation\nseconds", seconds, absent=NOT_RECORDED),
     "iterations_per_second": Column("iterations\n/ second", count, absent=NOT_RECORDED),
     "peak_memory_bytes": Column("peak\nmemory", size, absent=NOT_RECORDED),
-    "strategy_bytes": Column("strategy\nmemory", size, absent=NOT_RECORDED),
+    "strategy_state_bytes": Column("strategy\nmemory", size, absent=NOT_RECORDED),
 }
 """What a run took, under the keys of its summary."""
 

@@ -16,13 +16,15 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from kancl.metrics.paired import Difference
-from kancl.metrics.statistics import Interval, t_interval
+from kancl.metrics.statistics import Difference, Interval, t_interval
 
 UNDEFINED = "n/a"
 GOOD, BAD = ("PASS", "completed"), ("FAIL", "failed", "diverged")
 STYLES = dict.fromkeys(GOOD, "green") | dict.fromkeys(BAD, "bold red")
 """Style of a row in a terminal, by the verdict in its last cell."""
+
+Show = Callable[[float], str]
+"""A number -> the text that stands for it."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,12 @@ class Estimate:
     def of_difference(
         cls, difference: Difference | None, ends: bool = False
     ) -> Estimate | None:
-        d = difference
-        return cls(d.mean, d.interval, True, ends) if d else None
+        """None where there is no difference."""
+        if difference is None:
+            return None
+        return cls(difference.mean, difference.interval, signed=True, ends=ends)
 
-    def text(self, show: Callable[[float], str]) -> str:
+    def text(self, show: Show) -> str:
         def number(value: float) -> str:
             text = show(value)
             return f"+{text}" if self.signed and not text.startswith("-") else text
@@ -84,7 +88,7 @@ class Column:
     """
 
     title: str
-    show: Callable[[float], str] | None = None
+    show: Show | None = None
     unit: str = ""
     absent: str = UNDEFINED
     wraps: bool = False

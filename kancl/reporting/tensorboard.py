@@ -15,11 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import torch
-from avalanche.evaluation.metrics import (
-    accuracy_metrics,
-    forgetting_metrics,
-    loss_metrics,
-)
+from avalanche.evaluation import metrics as stock
 from avalanche.logging import TensorboardLogger
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from matplotlib.figure import Figure
@@ -281,9 +277,11 @@ def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
     It draws a chart per experience and makes the GPU wait at every iteration.
     """
     return EvaluationPlugin(
-        accuracy_metrics(minibatch=True, epoch=True, experience=True, stream=True),
-        loss_metrics(minibatch=True, epoch=True, experience=True, stream=True),
-        forgetting_metrics(experience=True, stream=True),
+        stock.accuracy_metrics(
+            minibatch=True, epoch=True, experience=True, stream=True
+        ),
+        stock.loss_metrics(minibatch=True, epoch=True, experience=True, stream=True),
+        stock.forgetting_metrics(experience=True, stream=True),
         SeenExperiencesAccuracy(),
         loggers=[TensorboardLogger(str(folder))],
         strict_checks=False,

@@ -23,7 +23,7 @@ from kancl.models.cost import (
 )
 from kancl.models.heads import with_head
 from kancl.models.inspect import spline_network
-from kancl.runner.memory import refuse_if_out_of_memory
+from kancl.runner.memory import refusing
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 
@@ -73,7 +73,7 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
     Raises: ConfigError for values or pairs that cannot work.
     """
     device = resolve_device(config.device)
-    try:
+    with refusing(config):
         benchmark = benchmark or build_benchmark(config, device)
         head = head_kind(config, benchmark)
         solver = _Networks(benchmark, head)
@@ -87,11 +87,6 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
         network = solver.ready(model).to(device)
         _fit_input_grid(network, benchmark)
         build_optimizer(config, network.parameters())
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except (RuntimeError, MemoryError) as error:
-        refuse_if_out_of_memory(error, config)
-        raise
     return Parts(benchmark, network, head, size, reference)
 
 
@@ -106,8 +101,8 @@ def resolve_device(name: str) -> torch.device:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
-    builder = GROUPS["scenario"].builder(config.scenario.builder)
-    benchmark: Benchmark = builder(
+    benchmark: Benchmark = GROUPS["scenario"].build(
+        config.scenario.builder,
         **config.scenario.options,
         data_dir=config.data_dir,
         seed=stream_seed(stream_seeds(config).order, "benchmark"),
@@ -117,8 +112,9 @@ def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    builder = GROUPS["optimizer"].builder(config.optimizer.builder)
-    optimizer: Optimizer = builder(parameters, **config.optimizer.options)
+    optimizer: Optimizer = GROUPS["optimizer"].build(
+        config.optimizer.builder, parameters, **config.optimizer.options
+    )
     return optimizer
 
 
@@ -207,9 +203,12 @@ class _Networks:
         options: dict[str, Any] = dict(choice.options)
         if hidden is not None:
             options["hidden"] = tuple(hidden)
-        builder = GROUPS["model"].builder(choice.builder)
-        network: nn.Module = builder(
-            info.in_features, info.n_outputs, input_range=info.input_range, **options
+        network: nn.Module = GROUPS["model"].build(
+            choice.builder,
+            info.in_features,
+            info.n_outputs,
+            input_range=info.input_range,
+            **options,
         )
         return network
 

@@ -13,15 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
 from kancl.data.rows import as_tensors
-from kancl.metrics.diagnosis import (
-    SAMPLES,
-    Diagnosis,
-    Samples,
-    by_layer,
-    first_layer_leak,
-    reviews,
-    shared_between,
-)
+from kancl.metrics import diagnosis
 from kancl.observe.learned_function import LearnedFunctionPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
@@ -118,7 +110,7 @@ class Observers:
             plugin.look_back(self._parts.model)
         arrays = {
             f"{kind}_{layer}": array.float().numpy()
-            for kind, layers in by_layer(plugin.reviews).items()
+            for kind, layers in diagnosis.by_layer(plugin.reviews).items()
             for layer, array in layers.items()
         }
         folder.write_arrays(names.LOCALITY_ARRAYS, arrays)
@@ -133,7 +125,7 @@ def diagnose(
     *,
     samples: int | None = None,
     console: Console | None = None,
-) -> list[Diagnosis]:
+) -> list[diagnosis.Diagnosis]:
     """Go back to the states of runs and print what was forgotten, and why; of several
     runs, how well overlap foretold it over all their pairs.
 
@@ -145,21 +137,21 @@ def diagnose(
         folders are looked into before a word is printed.
     """
     diagnoses = [look_into(Path(folder), samples) for folder in folders]
-    for folder, diagnosis in zip(folders, diagnoses):
-        for table in diagnosis_tables(diagnosis):
+    for folder, of_run in zip(folders, diagnoses):
+        for table in diagnosis_tables(of_run):
             table.show(console)
-        pictures = draw(Path(folder) / "locality", diagnosis)
+        pictures = draw(Path(folder) / "locality", of_run)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
     return diagnoses
 
 
-def draw(pictures: Path, diagnosis: Diagnosis) -> Path:
+def draw(pictures: Path, of_run: diagnosis.Diagnosis) -> Path:
     """Draw the pictures of a run's locality into a folder."""
     pictures.mkdir(exist_ok=True)
-    score = diagnosis.score.title
-    figures = locality_figures(diagnosis.reviews, diagnosis.image_shape, score)
+    score = of_run.score.title
+    figures = locality_figures(of_run.reviews, of_run.image_shape, score)
     with SummaryWriter(str(pictures)) as writer:
         for name, figure in figures.items():
             figure.savefig(pictures / f"{name}.png")
@@ -167,7 +159,7 @@ def draw(pictures: Path, diagnosis: Diagnosis) -> Path:
     return pictures
 
 
-def look_into(folder: Path, samples: int | None = None) -> Diagnosis:
+def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
     """Diagnose a run from its folder. Args, Raises: see ``diagnose``."""
     if not (folder / names.CONFIG).is_file():
         raise ConfigError(
@@ -196,19 +188,21 @@ def look_into(folder: Path, samples: int | None = None) -> Diagnosis:
         raise ConfigError(
             f"{path} and what belongs to it cannot be read ({error}); {again}"
         ) from error
-    sample = Samples(benchmark.test_stream, SAMPLES)
-    scored = Samples(benchmark.test_stream, samples)
+    sample = diagnosis.Samples(benchmark.test_stream, diagnosis.SAMPLES)
+    scored = diagnosis.Samples(benchmark.test_stream, samples)
     leaks = [
-        first_layer_leak(model, states[k : k + 2], as_tensors(experience.dataset)[0])
+        diagnosis.first_layer_leak(
+            model, states[k : k + 2], as_tensors(experience.dataset)[0]
+        )
         for k, experience in enumerate(benchmark.train_stream)
     ]
-    return Diagnosis(
+    return diagnosis.Diagnosis(
         title=f"{name} on {config.scenario.name}, seed {config.seed}",
         score=info.score,
         image_shape=info.image_shape,
         matrix=matrix,
-        reviews=list(reviews(model, states, sample, info.score, scored)),
-        pairs=list(shared_between(model, states, sample)),
+        reviews=list(diagnosis.reviews(model, states, sample, info.score, scored)),
+        pairs=list(diagnosis.shared_between(model, states, sample)),
         leak=max((leak for leak in leaks if leak is not None), default=0.0),
         inference={
             part: recorded[LOCALITY + part]

@@ -21,8 +21,8 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from kancl.data.images import load_images
-from kancl.models import MODELS
 from kancl.runner.request.compose import read_request
+from kancl.runner.request.registry import GROUPS
 from kancl.runner.run import run
 from kancl.runner.studies.engines import n_cores
 from kancl.runs import RunLocked, run_lock, write_whole
@@ -149,7 +149,7 @@ def _disk(log_dir: Path) -> Findings:
 def _models() -> Findings:
     """Make a run of each, from its configuration to its folder."""
     with tempfile.TemporaryDirectory() as folder:
-        for model in MODELS:
+        for model in GROUPS["model"].names:
             words = [*TINY, f"model={model}", f"log_dir='{folder}'"]
             (config,) = read_request(words, sweep=False).configs
             start = time.perf_counter()

@@ -46,7 +46,7 @@ def _code_of_kancl() -> str:
 def _own_code(config: RunConfig) -> str:
     """Identify the files with the builders that a user has registered; "" without any."""
     chosen = [
-        part.builder
+        getattr(part.builder, "func", part.builder)  # a partial's own
         for key, group in GROUPS.items()
         for part in group.parts(getattr(config, key).builder)
     ]

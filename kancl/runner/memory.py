@@ -1,6 +1,9 @@
-"""Memory that ran out, in words: what asks for most of it, and what to change."""
+"""What cannot work, and memory that ran out: one sentence that says what to change."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,9 +22,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def refuse_if_out_of_memory(error: BaseException, config: RunConfig) -> None:
-    """Raises: ConfigError, if what is asked for does not fit the memory."""
-    if is_out_of_memory(error):
+@contextmanager
+def refusing(config: RunConfig) -> Iterator[None]:
+    """Raise ConfigError for values that can't work, or that do not fit the memory."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         said = " ".join(str(error).split())[:200]
         raise ConfigError(f"{what_to_change(config)} ({said})") from error
 

@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from avalanche.training.plugins import SupervisedPlugin
 from rich.console import Console
-from torch import Tensor
 
 from kancl.config import RunConfig, plain
 from kancl.config.schema import NOT_HASHED
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import matrix_from_series, summarise
-from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import TensorBoardPlugin
-from kancl.runner.build import Parts, Size, build, resolve_device
-from kancl.runner.checkpoint import (
-    CheckpointFolder,
-    CheckpointPlugin,
-    Unresumable,
-)
+from kancl.runner.build import Parts, build, resolve_device
+from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin, Unresumable
 from kancl.runner.denormals import flushed_denormals
 from kancl.runner.diagnosis import Observers
 from kancl.runner.identity import provenance, run_folder
 from kancl.runner.memory import is_out_of_memory, what_to_change
-from kancl.runner.seeding import be_deterministic, stream_seeds
-from kancl.runner.train import STATE_BYTES, iterations_planned, train
-from kancl.runs import RunFolder, all_metrics, names, read_completed, run_lock
+from kancl.runner.seeding import be_deterministic
+from kancl.runner.summary import identity, results
+from kancl.runner.train import iterations_planned, train
+from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.runs.provenance import environment
-from kancl.strategies import trains_jointly, trains_last_layer_only
+from kancl.strategies import trains_jointly
+
+Say = Callable[[str], None]
 
 
 def run(
@@ -62,26 +60,21 @@ def run(
         another process makes this run.
     """
     console = console or Console()
-    folder = RunFolder(run_folder(config))
-    done = read_completed(folder.path)
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    path = run_folder(config)
+    done = read_completed(path)
     if done is not None and not config.overwrite:
         if not quiet:
-            without = _not_written(config, folder)
-            hint = (
-                f"overwrite=true: it has no {without}" if without else "overwrite=true"
-            )
-            _say(console, f"{folder.path}: completed before, skipped ({hint})")
+            hint = f"overwrite=true{_missing(config, path)}"
+            say(f"{path}: completed before, skipped ({hint})")
         return done
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     be_deterministic(config.deterministic)
-    device = resolve_device(config.device)
-    interruption = Interruption()
-    with run_lock(folder.path), interruption.listening(), flushed_denormals():
-        checkpoints = CheckpointFolder(
-            folder.path / names.CHECKPOINTS, provenance(config)
-        )
-        say = partial(_say, console)
+    made_in = environment(resolve_device(config.device))
+    folder, interruption = RunFolder(path), Interruption()
+    with run_lock(path), interruption.listening(), flushed_denormals():
+        checkpoints = CheckpointFolder(path / names.CHECKPOINTS, provenance(config))
         points = checkpoints.points(say) if done is None else []
         for point in [*points, None]:
             parts = parts or build(config)
@@ -89,279 +82,196 @@ def run(
                 checkpoints, config.checkpoint, point, interruption, say
             )
             if not quiet:
-                _introduce(console, folder, parts)
+                _introduce(say, path, parts)
             if point is None:
                 checkpoints.clear()
-                folder.start(plain(config), environment(device))
+                folder.start(plain(config), made_in)
             else:
-                say(f"  {folder.path.name} resumes at iteration {point.iteration}")
-                folder.resume(point.iteration, environment(device))
+                say(f"  {path.name} resumes at iteration {point.iteration}")
+                folder.resume(point.iteration, made_in)
             try:
-                shown = None if quiet else console
-                summary = _make(config, parts, folder, keeper, interruption, shown)
+                made = _Run(config, parts, folder, keeper)
+                summary = made.make(interruption, None if quiet else console)
                 break
             except Unresumable as error:
                 say(f"{checkpoints.path / keeper.name} is refused: {error}")
                 parts = None  # they serve one run
         if summary["status"] != "failed" and not config.checkpoint.keep:
             checkpoints.clear()
-    if not quiet:
-        _conclude(console, folder, summary)
+    if summary["status"] != "completed" and not quiet:
+        say(f"  {summary['status']}: {summary['error']}")
+        say(f"  traceback: {path / names.ERROR}")
     return summary
 
 
-def _not_written(config: RunConfig, folder: RunFolder) -> str:
-    """What is asked for and the completed run, asked otherwise, did not write."""
+def _missing(config: RunConfig, path: Path) -> str:
+    """Name what is asked for and a completed run, asked otherwise, did not write."""
     missing = []
-    if config.keep_model and not (folder.path / names.MODEL).is_file():
-        missing.append("model.pt")
-    if config.tensorboard != "none" and not any(folder.path.glob(names.EVENTS)):
+    if config.keep_model and not (path / names.MODEL).is_file():
+        missing.append(names.MODEL)
+    if config.tensorboard != "none" and not any(path.glob(names.EVENTS)):
         missing.append("TensorBoard's files")
-    return " and ".join(missing)
+    return f": it has no {' and '.join(missing)}" if missing else ""
 
 
-def _make(
-    config: RunConfig,
-    parts: Parts,
-    folder: RunFolder,
-    keeper: CheckpointPlugin,
-    interruption: Interruption,
-    console: Console | None,
-) -> dict[str, Any]:
-    """Make the run from its beginning, or from where ``keeper`` resumes it.
-
-    Raises: Unresumable, if the state to resume from does not fit.
-    """
-    device = resolve_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    summary = {**_identity(config, parts), "status": "failed"}
-    recorder = RecorderPlugin(
-        parts.benchmark.info.n_experiences,
-        trains_jointly=trains_jointly(config.strategy.builder),
-        score=parts.benchmark.info.score,
-    )
-    observers = Observers(config, parts, recorder)
-    off_grid = OffGridPlugin(recorder, parts.benchmark.test_stream)
-    board = _board(config, folder, recorder, summary, keeper.resumed_at)
-    plugins = [*_curve(config, parts, recorder), off_grid, *observers.plugins, *board]
-    try:
-        for _ in train(config, parts, recorder, plugins, console, keeper):
-            if off_grid.shares and console is not None:
-                _say(console, f"  values outside the grid: {_shares(off_grid.shares)}")
-        summary["status"] = "completed"
-    except Unresumable:
-        raise
-    except Interrupted as stopped:
-        stopped.wrote = keeper.write(inside=False)
-        raise
-    except Exception as error:
-        summary["status"] = "diverged" if isinstance(error, Diverged) else "failed"
-        summary["error"] = _in_words(error, config)
-        summary["traceback"] = traceback.format_exc()
-    try:
-        with interruption.waiting():
-            observers.write(folder, board)
-            _write_down(config, parts, folder, recorder, off_grid, board, summary)
-    except OSError as error:  # a full disk: what is there stays
-        summary = {"error": str(error), **summary, "status": "failed"}
-    except Exception as error:
-        summary = {**_identity(config, parts), "status": "failed"}
-        summary["error"] = f"results could not be written: {_in_words(error, config)}"
-        with suppress(OSError):
-            folder.write_error(traceback.format_exc())
-            folder.write_summary(summary)
-    return summary
-
-
-def _in_words(error: Exception, config: RunConfig) -> str:
-    said = f"{type(error).__name__}: {error}"
-    return f"{what_to_change(config)} ({said})" if is_out_of_memory(error) else said
-
-
-def _write_down(
-    config: RunConfig,
-    parts: Parts,
-    folder: RunFolder,
-    recorder: RecorderPlugin,
-    off_grid: OffGridPlugin,
-    board: Sequence[TensorBoardPlugin],
-    summary: dict[str, Any],
-) -> None:
-    """Everything that came out; the summary, which says that all is there, last."""
-    if "traceback" in summary:
-        folder.write_error(summary.pop("traceback"))
-    if trains_last_layer_only(config.strategy.builder):
-        parts = replace(parts, size=_size_as_trained(parts))
-        summary |= _size(parts)
-    summary |= _results(recorder, off_grid)
-    summary |= _cost(config, parts, recorder, resolve_device(config.device))
-    folder.write_matrix(recorder.matrix, recorder.score.name)
-    if config.scenario.options.get("validation"):
-        validation = _validation_matrix(recorder)
-        folder.write_matrix(validation, "validation")
-        summary["validation_accuracy"] = summarise(validation)["average_accuracy"]
-    folder.write_metrics(recorder.measurements)
-    if config.keep_model:
-        folder.write_model(parts.model)
-    for writer in board:
-        writer.close(_hparams(config), summary)
-    folder.write_summary(summary)
-
-
-def _board(
-    config: RunConfig,
-    folder: RunFolder,
-    recorder: RecorderPlugin,
-    identity: dict[str, Any],
-    resumed_at: int | None,
-) -> list[TensorBoardPlugin]:
-    if config.tensorboard == "none":
-        return []
-    label = f"{config.model.name}-{config.strategy.name}"
-    return [
-        TensorBoardPlugin(
-            folder.path,
-            recorder,
-            label=label,
-            card=_card(identity),
-            figures=config.tensorboard == "all",
-            picture_share=0.05,
-            resumed_at=resumed_at,
+def _introduce(say: Say, path: Path, parts: Parts) -> None:
+    say(f"{path}")
+    sizes = [parts.size] if parts.reference is None else [parts.size, parts.reference]
+    for size, role in zip(sizes, ["", " (matched to)"]):
+        widths = ", ".join(map(str, size.hidden))
+        say(
+            f"  {size.name}{role}: hidden [{widths}], {size.n_parameters:,} parameters, "
+            f"{size.flops:,} FLOPs per sample"
         )
-    ]
 
 
-def _curve(
-    config: RunConfig, parts: Parts, recorder: RecorderPlugin
-) -> list[ForgettingCurvePlugin]:
-    evaluation = config.evaluation
-    if not evaluation.samples:
-        return []
-    longest = max(iterations_planned(config, parts.benchmark))
-    every = evaluation.every_iterations or math.ceil(
-        longest / evaluation.points_per_experience
-    )
-    stream = parts.benchmark.test_stream
-    return [ForgettingCurvePlugin(recorder, stream, every, evaluation.samples)]
+class _Run:
+    """One run in the making: what observes it, and what it leaves.
 
-
-def _validation_matrix(recorder: RecorderPlugin) -> Tensor:
-    """As the accuracy matrix, read off the series: at the end of each training."""
-    n = recorder.n_experiences
-    series = {k: zip(*recorder.series("validation_accuracy", k)) for k in range(n)}
-    return matrix_from_series(series, recorder.borders, n, recorder.trains_jointly)
-
-
-def _identity(config: RunConfig, parts: Parts) -> dict[str, Any]:
-    """What was run."""
-    info = parts.benchmark.info
-    return {
-        "scenario": f"{config.scenario.name}-{info.incremental}",
-        "n_experiences": info.n_experiences,
-        "model": config.model.name,
-        "strategy": config.strategy.name,
-        "optimizer": config.optimizer.name,
-        "seed": config.seed,
-        "seeds": asdict(stream_seeds(config)),
-        "head": parts.head,
-        "hidden": list(parts.size.hidden),
-        "match": config.match,
-        "matched_to": asdict(parts.reference) if parts.reference else None,
-        **_size(parts),
-    }
-
-
-def _size(parts: Parts) -> dict[str, Any]:
-    return {
-        "n_parameters": parts.size.n_parameters,
-        "n_active_parameters": parts.size.n_active_parameters,
-        "flops": parts.size.flops,
-    }
-
-
-def _size_as_trained(parts: Parts) -> Size:
-    """Of the frozen features and the last layer that took the network's place."""
-    return replace(
-        parts.size,
-        n_parameters=n_parameters(parts.model),
-        n_active_parameters=n_active_parameters(parts.model),
-        flops=forward_flops(parts.model),
-    )
-
-
-def _results(recorder: RecorderPlugin, off_grid: OffGridPlugin) -> dict[str, Any]:
-    """What came out; metrics that are undefined are None and say why."""
-    return {
-        **all_metrics(recorder.matrix, recorder.measurements, recorder.score),
-        "n_iterations": recorder.iteration,
-        "train_seconds": recorder.train_seconds,
-        "eval_seconds": recorder.eval_seconds,
-        "off_grid_share": list(off_grid.shares) or None,
-    }
-
-
-def _cost(
-    config: RunConfig, parts: Parts, recorder: RecorderPlugin, device: torch.device
-) -> dict[str, Any]:
-    """What it took, where it can be told.
-
-    The peak of memory is the GPU's; that of a process on a CPU is no run's own. FLOPs
-    are of the current experiences' samples: what a strategy adds is not counted.
+    Args:
+        keeper: knows where the run resumes.
     """
-    n_samples = recorder.iteration * config.training.batch_size
-    # Forward and backward are three forward passes, by custom.
-    passes = 1 if trains_last_layer_only(config.strategy.builder) else 3
-    cost: dict[str, Any] = {"training_flops": passes * parts.size.flops * n_samples}
-    if recorder.train_seconds:
-        rate = recorder.iteration / recorder.train_seconds
-        cost["iterations_per_second"] = rate
-    if device.type == "cuda":
-        cost["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    _, kept = recorder.series(STATE_BYTES)
-    if kept:
-        cost["strategy_state_bytes"] = int(kept[-1])
-    return cost
+
+    def __init__(
+        self,
+        config: RunConfig,
+        parts: Parts,
+        folder: RunFolder,
+        keeper: CheckpointPlugin,
+    ) -> None:
+        self.config, self.parts, self.folder, self.keeper = (
+            config,
+            parts,
+            folder,
+            keeper,
+        )
+        self.summary = {**identity(config, parts), "status": "failed"}
+        self.traceback = ""
+        info, stream = parts.benchmark.info, parts.benchmark.test_stream
+        self.recorder = RecorderPlugin(
+            info.n_experiences,
+            trains_jointly=trains_jointly(config.strategy.builder),
+            score=info.score,
+        )
+        self.observers = Observers(config, parts, self.recorder)
+        self.off_grid = OffGridPlugin(self.recorder, stream)
+        self.board: list[TensorBoardPlugin] = []
+        if config.tensorboard != "none":
+            board = TensorBoardPlugin(
+                folder.path,
+                self.recorder,
+                label=f"{config.model.name}-{config.strategy.name}",
+                card=_card(self.summary),
+                figures=config.tensorboard == "all",
+                picture_share=0.05,
+                resumed_at=keeper.resumed_at,
+            )
+            self.board.append(board)
+        self.plugins: list[SupervisedPlugin] = []
+        if config.evaluation.samples:
+            self.plugins.append(self._curve())
+        self.plugins += [self.off_grid, *self.observers.plugins, *self.board]
+
+    def _curve(self) -> ForgettingCurvePlugin:
+        benchmark, evaluation = self.parts.benchmark, self.config.evaluation
+        longest = max(iterations_planned(self.config, benchmark))
+        every = math.ceil(longest / evaluation.points_per_experience)
+        return ForgettingCurvePlugin(
+            self.recorder,
+            benchmark.test_stream,
+            evaluation.every_iterations or every,
+            evaluation.samples,
+        )
+
+    def make(
+        self, interruption: Interruption, console: Console | None
+    ) -> dict[str, Any]:
+        """Train, evaluate and write; returns the summary.
+
+        Raises: Unresumable, if the state to resume from does not fit.
+        """
+        device = resolve_device(self.config.device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        begun = dict(self.summary)
+        try:
+            self._train(console)
+            self.summary["status"] = "completed"
+        except Unresumable:
+            raise
+        except Interrupted as stopped:
+            stopped.wrote = self.keeper.write(inside=False)
+            raise
+        except Exception as error:
+            if isinstance(error, Diverged):
+                self.summary["status"] = "diverged"
+            self.summary["error"] = self._in_words(error)
+            self.traceback = traceback.format_exc()
+        try:
+            with interruption.waiting():
+                self.observers.write(self.folder, self.board)
+                self._write()
+        except OSError as error:  # a full disk: what is there stays
+            return {"error": str(error), **self.summary, "status": "failed"}
+        except Exception as error:
+            said = f"results could not be written: {self._in_words(error)}"
+            self.summary = {**begun, "error": said}
+            with suppress(OSError):
+                self.folder.write_error(traceback.format_exc())
+                self.folder.write_summary(self.summary)
+        return self.summary
+
+    def _train(self, console: Console | None) -> None:
+        for _ in train(
+            self.config, self.parts, self.recorder, self.plugins, console, self.keeper
+        ):
+            if self.off_grid.shares and console is not None:
+                each = enumerate(self.off_grid.shares, start=1)
+                shares = ", ".join(f"layer {k} {share:.1%}" for k, share in each)
+                line = f"  values outside the grid: {shares}"
+                console.print(line, highlight=False, soft_wrap=True)
+
+    def _write(self) -> None:
+        """Write what came out; the summary, which says that all is there, last."""
+        config, recorder, folder = self.config, self.recorder, self.folder
+        if self.traceback:
+            folder.write_error(self.traceback)
+        self.summary |= results(config, self.parts, recorder)
+        self.summary["off_grid_share"] = list(self.off_grid.shares) or None
+        folder.write_matrix(recorder.matrix, recorder.score.name)
+        if config.scenario.options.get("validation"):
+            n = recorder.n_experiences
+            series = {
+                k: zip(*recorder.series("validation_accuracy", k)) for k in range(n)
+            }
+            validation = matrix_from_series(
+                series, recorder.borders, n, recorder.trains_jointly
+            )
+            folder.write_matrix(validation, "validation")
+            accuracy = summarise(validation)["average_accuracy"]
+            self.summary["validation_accuracy"] = accuracy
+        folder.write_metrics(recorder.measurements)
+        if config.keep_model:
+            folder.write_model(self.parts.model)
+        for writer in self.board:
+            writer.close(_hparams(config), self.summary)
+        folder.write_summary(self.summary)
+
+    def _in_words(self, error: Exception) -> str:
+        said = f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            return f"{what_to_change(self.config)} ({said})"
+        return said
 
 
 def _hparams(config: RunConfig) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in plain(config).items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
-        else:
-            flat[key] = value
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        flat |= {f"{key}.{name}".rstrip("."): value for name, value in inner}
     return {key: value for key, value in flat.items() if key not in NOT_HASHED}
 
 
 def _card(summary: dict[str, Any]) -> str:
     rows = [f"| {key} | {value} |" for key, value in summary.items() if key != "status"]
     return "\n".join(["| run | |", "|---|---|", *rows])
-
-
-def _introduce(console: Console, folder: RunFolder, parts: Parts) -> None:
-    _say(console, f"{folder.path}")
-    sizes = [parts.size] if parts.reference is None else [parts.size, parts.reference]
-    for size, role in zip(sizes, ["", " (matched to)"]):
-        widths = ", ".join(map(str, size.hidden))
-        _say(
-            console,
-            f"  {size.name}{role}: hidden [{widths}], {size.n_parameters:,} parameters, "
-            f"{size.flops:,} FLOPs per sample",
-        )
-
-
-def _conclude(console: Console, folder: RunFolder, summary: dict[str, Any]) -> None:
-    if summary["status"] != "completed":
-        _say(console, f"  {summary['status']}: {summary['error']}")
-        _say(console, f"  traceback: {folder.path / names.ERROR}")
-
-
-def _shares(shares: Sequence[float]) -> str:
-    return ", ".join(
-        f"layer {k} {share:.1%}" for k, share in enumerate(shares, start=1)
-    )
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)

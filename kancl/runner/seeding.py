@@ -21,14 +21,7 @@ from kancl.plugins.plugin import Plugin, Stage
 
 @dataclass(frozen=True)
 class StreamSeeds:
-    """The seed of each kind of draw: ``seed``, unless ``seeds.<kind>`` says otherwise.
-
-    Args:
-        init: initial weights, also those of heads that come later.
-        order: class order, pixel permutations, held-out and chosen images.
-        batches: the order of images, and whatever training draws (dropout).
-        buffers: kept and replayed images, images that importances are measured on.
-    """
+    """The seed of each kind of draw (see ``kancl.config.Seeds``)."""
 
     init: int
     order: int
@@ -37,10 +30,9 @@ class StreamSeeds:
 
 
 def stream_seeds(config: RunConfig) -> StreamSeeds:
-    """Of a run; with crossed seeds, one kind varies while the others stay."""
-    said = {k: v for k, v in asdict(config.seeds).items() if v is not None}
-    every = {kind: config.seed for kind in StreamSeeds.__dataclass_fields__}
-    return StreamSeeds(**{**every, **said})
+    """``seed`` for every kind but those of ``seeds``: crossed designs vary one alone."""
+    seeds = asdict(config.seeds).items()
+    return StreamSeeds(**{k: config.seed if v is None else v for k, v in seeds})
 
 
 def stream_seed(seed: int, *names: object) -> int:

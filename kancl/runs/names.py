@@ -7,7 +7,7 @@ METRICS, MODEL, ERROR = "metrics.csv", "model.pt", "error.txt"
 SNAPSHOTS, LOCALITY_ARRAYS = "snapshots.pt", "locality.npz"
 LEARNED_FUNCTION = "learned_function.csv"
 LEARNED_FUNCTION_PICTURE = "learned_function.png"
-CHECKPOINTS, LOCK = "checkpoint", ".lock"
+CHECKPOINTS, LOCK, MACHINE_LOCK = "checkpoint", ".lock", ".lock.machine"
 EVENTS, PARTS = "events.out.*", ".*.part"
 """Patterns of TensorBoard's files, and of files that are being written."""
 SCORES = ("accuracy", "rmse")

@@ -100,11 +100,8 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
         if not path.exists():
             raise ValueError(f"there is no {path}; kancl run writes runs below logs")
         files = [*path.rglob(names.CONFIG), *path.rglob(names.SUMMARY)]
-        here = {
-            file.parent.resolve()
-            for file in files
-            if names.TRIALS not in file.relative_to(path).parts
-        }
+        trials = {f for f in files if names.TRIALS in f.relative_to(path).parts}
+        here = {file.parent.resolve() for file in files if file not in trials}
         if not here:
             raise ValueError(
                 f"no run folder in {path}: a run folder holds config.yaml, metrics.csv "
@@ -156,7 +153,6 @@ def read_measurements(folder: Path) -> list[Measurement]:
 
     Raises: OSError or ValueError for anything else, or for numbers that no run has.
     """
-    rows = csv.DictReader(_text(folder / names.METRICS))
     return [
         Measurement(
             _count(row["iteration"], MOST_ITERATIONS),
@@ -164,15 +160,12 @@ def read_measurements(folder: Path) -> list[Measurement]:
             row["name"],
             float(row["value"] or "nan"),
         )
-        for row in rows
+        for row in csv.DictReader(_text(folder / names.METRICS))
     ]
 
 
 def read_matrix(folder: Path, score: str = "accuracy") -> Tensor:
-    """The matrix that a run wrote, ``(N + 1, N)``.
-
-    Raises: as ``read_table``.
-    """
+    """The matrix that a run wrote, ``(N + 1, N)``. Raises: as ``read_table``."""
     return read_table(folder / names.matrix_file(score))[1][:, 1:]
 
 
@@ -191,10 +184,7 @@ def read_table(path: Path) -> tuple[list[str], Tensor]:
 
 
 def read_snapshots(folder: Path) -> list[dict[str, Tensor]]:
-    """The states of the network between experiences. No code in the file is run.
-
-    Raises: whatever a forged file makes the reader do.
-    """
+    """The states of the network between experiences. No code in the file is run."""
     states = torch.load(folder / names.SNAPSHOTS, weights_only=True)["states"]
     return [dict(state) for state in states]
 
@@ -217,17 +207,15 @@ def _count(text: str, most: int) -> int:
     return number
 
 
-def _recomputed(
-    measurements: Sequence[Measurement], summary: Mapping[str, Any]
-) -> Tensor:
-    name = f"test_{score_of(measurements).name}"
-    series = series_of(measurements, name)
+def _recomputed(rows: Sequence[Measurement], summary: Mapping[str, Any]) -> Tensor:
+    name = f"test_{score_of(rows).name}"
+    series = series_of(rows, name)
     if not series:
         raise ValueError(f"metrics.csv has no {name}: nothing was evaluated")
     n = max(len(series), int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")
-    ends, jointly = training_ends(measurements)
+    ends, jointly = training_ends(rows)
     return matrix_from_series(dict(enumerate(series)), ends, n, jointly)
 
 

@@ -2,9 +2,14 @@
 
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
 from kancl.splines.cpu import why_not_sparse
-from kancl.splines.fitting import Refit, fit_coefficients, moved_grid, refit
+from kancl.splines.fitting import (
+    fit_coefficients,
+    fitted_knots,
+    moved_grid,
+    refit,
+)
 from kancl.splines.gpu import why_not_fused
-from kancl.splines.grid import Grid
+from kancl.splines.grid import Grid, GridReader
 from kancl.splines.insertion import (
     Insertion,
     cells_to_reach,
@@ -14,6 +19,7 @@ from kancl.splines.insertion import (
 )
 from kancl.splines.knots import (
     adapted_knots,
+    anchors_of,
     ends_of,
     grid_ends,
     is_uniform,
@@ -36,12 +42,13 @@ from kancl.splines.warp import quantile_warp, warped
 
 __all__ = [
     "Grid",
+    "GridReader",
     "Implementation",
     "Insertion",
     "Outside",
-    "Refit",
     "UniformGrid",
     "adapted_knots",
+    "anchors_of",
     "cardinal",
     "cells_to_reach",
     "check_implementation",
@@ -50,6 +57,7 @@ __all__ = [
     "dense_spline_sum",
     "ends_of",
     "fit_coefficients",
+    "fitted_knots",
     "fused_spline_sum",
     "grid_ends",
     "growth",

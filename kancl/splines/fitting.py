@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kancl.splines.grid import Grid
-from kancl.splines.knots import adapted_knots, grid_ends
+from kancl.splines.knots import adapted_knots, grid_ends, uniform_knots
 
 RIDGE = 1e-10  # of the mean diagonal
 TOLERANCE = 0.01  # largest change of a feature's functions, of their root mean square
@@ -91,6 +91,23 @@ def refit(
     mixed = back @ new_old
     residual = old_old - mixed - mixed.transpose(1, 2) + back @ new_new @ matrix
     return Refit(matrix, residual, old_old)
+
+
+def fitted_knots(x: Tensor, grid: Grid) -> Tensor:
+    """Uniform knots from each input's smallest sample to its largest.
+
+    An input that is constant keeps its ends; an anchor stays on the grid.
+
+    Shape: ``(n, in_features)`` -> as the knots, float64.
+    """
+    low, high = x.amin(0).double(), x.amax(0).double()  # (in_features,)
+    if grid.anchor is not None:
+        low = torch.minimum(low, grid.anchor.double())
+        high = torch.maximum(high, grid.anchor.double())
+    varied = low < high
+    low = torch.where(varied, low, grid.low.double())
+    high = torch.where(varied, high, grid.high.double())
+    return uniform_knots(low, high, grid.size, grid.degree)
 
 
 def moved_grid(

@@ -1,5 +1,7 @@
 """A grid as a value: whatever decides how splines are computed, read from tensors."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -109,3 +111,50 @@ class Grid:
         options = knots.to(x.dtype), self.degree, self.outside
         anchor = self._closed.anchor
         return anchored_basis(lambda x: spline_basis(x, *options), x, anchor)
+
+
+class GridReader:
+    """Reads the grid of a layer from its tensors, and keeps the last reading.
+
+    It holds while these are the tensors that were read and nobody wrote to them since,
+    by torch's count: reading takes as long as a small layer does. Where values can't be
+    read, as in a graph that is compiled, knots are taken to be even if they were so at
+    the last reading.
+    """
+
+    def __init__(self) -> None:
+        self._uniform = True
+        self._last: tuple[Grid, list[tuple[Tensor, int]]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_uniform": self._uniform, "_last": None}
+
+    def read(
+        self,
+        knots: Tensor,
+        degree: int,
+        outside: Outside,
+        anchor: Tensor | None,
+        warp: Tensor | None,
+    ) -> Grid:
+        """See ``Grid``."""
+        options = degree, outside, anchor, warp
+        unreadable = knots.is_meta or type(knots) is not Tensor
+        if torch.compiler.is_compiling() or unreadable:
+            return Grid(knots, *options, self._uniform)
+        transformed = torch._C._are_functorch_transforms_active()
+        if transformed and torch._C._functorch.is_batchedtensor(knots):
+            return Grid(knots, *options, uniform=False)  # right for any knots
+        tensors = [t for t in (knots, anchor, warp) if t is not None]
+        if self._last is not None:
+            grid, read = self._last
+            if (grid.outside, len(read)) == (outside, len(tensors)) and all(
+                t is known and t._version == version
+                for t, (known, version) in zip(tensors, read)
+            ):
+                return grid
+        grid = Grid(knots, *options)
+        self._uniform = grid.uniform
+        if not transformed and not any(t.is_inference() for t in tensors):
+            self._last = grid, [(t, t._version) for t in tensors]
+        return grid

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kancl.splines.basis import Outside
 from kancl.splines.knots import grid_ends, is_uniform, uniform_knots
@@ -59,11 +60,10 @@ class Insertion:
         """Means of the parents' second moments, weighted by ``|T|``.
 
         Together with ``values`` of the first moments, a step ``m / sqrt(v)`` goes on
-        moving the function as before (exactly so where the parents' ``v`` agree). The
-        true ones on finer knots are smaller; an optimizer finds them by itself, from
-        the careful side. New coefficients without parents start from their edge's mean.
+        moving the function as before (exactly so where the parents' ``v`` agree). New
+        coefficients without parents start from their edge's mean.
 
-        Shape: as ``values``.
+        Shape: see ``values``.
         """
         size = self.matrix.abs()
         total = size.sum(-1, keepdim=True)
@@ -74,13 +74,12 @@ class Insertion:
     def shares(self, old: Tensor) -> Tensor:
         """Every old amount divided among its children, in proportion to ``|T|``.
 
-        For occupancies and importances, which are sums over samples: they add up to
-        what they added up to. Which child the samples saw is not known any more: right
-        for samples that lie evenly in a parent's support, an estimate for others. A
-        penalty ``sum Omega (c - c*)^2`` is the same for drifts that all coefficients
-        share.
+        For occupancies and importances, which are sums over samples: they keep their
+        total. Right for samples that lie evenly in a parent's support, an estimate for
+        others. A penalty ``sum Omega (c - c*)^2`` is the same for drifts that all
+        coefficients share.
 
-        Shape: as ``values``.
+        Shape: see ``values``.
         """
         size = self.matrix.abs()
         return self._apply(size / size.sum(-2, keepdim=True), old)
@@ -110,13 +109,15 @@ def refinement(knots: Tensor, degree: int, factor: int, outside: Outside) -> Ins
     share = torch.arange(factor, dtype=old.dtype, device=old.device) / factor
     starts, widths = inner[:, :-1, None], inner.diff(dim=1)[..., None]
     split = starts + share * widths  # (in_features, n_cells, factor)
-    wanted = ((widths > 0) | (share == 0)).flatten(1)  # repeated knots stay as they are
-    if bool((wanted.sum(1) != wanted[0].sum()).any()):
+    is_knot = ((widths > 0) | (share == 0)).flatten(
+        1
+    )  # repeated knots stay as they are
+    if bool((is_knot.sum(1) != is_knot[0].sum()).any()):
         raise ValueError(
             "features must have equally many cells that are not empty, got "
             f"{(inner.diff(dim=1) > 0).sum(1).unique().tolist()}"
         )
-    new = split.flatten(1)[wanted].view(len(old), -1)
+    new = split.flatten(1)[is_knot].view(len(old), -1)
     new = torch.cat([new, inner[:, -1:]], dim=1)
     if outside != "zero":  # whatever lies beyond decides nothing
         new = _with_outer_cells(new, degree, degree)
@@ -162,12 +163,10 @@ def cells_to_reach(
         knots: those in use, ``(in_features, n_knots)``.
     """
     old, _ = _in_use(knots, degree)
-    mirrored = -old.flip(1)
-    left, right = (
-        _cells_below(each, degree, end, outside)
-        for each, end in ((old, low), (mirrored, -high))
+    return (
+        _cells_below(old, degree, low, outside),
+        _cells_below(-old.flip(1), degree, -high, outside),
     )
-    return left, right
 
 
 def _cells_below(knots: Tensor, degree: int, low: float, outside: Outside) -> int:
@@ -212,27 +211,26 @@ def insertion_matrix(
         )
     kept = _proper(old, degree) if outside != "zero" else old
     after = torch.searchsorted(new, kept.contiguous()).clamp(1, new.shape[1] - 1)
-    distance = torch.minimum(
-        (new.gather(1, after) - kept).abs(), (new.gather(1, after - 1) - kept).abs()
-    )
+    gaps = [(new.gather(1, near) - kept).abs() for near in (after, after - 1)]
+    distance = torch.minimum(*gaps)
     if bool((distance > rounding).any()):
         raise ValueError(
             "every old knot must be among the new ones, for a spline may break there; "
             f"the farthest is {float(distance.max())} away from the next"
         )
     middles, first, last = _pieces(new, degree, outside)
-    found = [
+    matrix, from_first, from_last = (
         _blossoms(old, new, degree, outside, middles.gather(1, piece))
         for piece in ((first + last) // 2, first, last)
-    ]
-    difference = float((found[1] - found[2]).abs().max())
-    if difference > TOLERANCE * max(1.0, float(found[0].abs().max())):
+    )
+    difference = float((from_first - from_last).abs().max())
+    if difference > TOLERANCE * max(1.0, float(matrix.abs().max())):
         raise ValueError(
             f"the function on the old knots is less smooth (blossoms differ by "
             f"{difference:.1e}) than the new knots allow: repeat the knot where it "
             f"breaks, up to degree={degree} times"
         )
-    return found[0]
+    return matrix
 
 
 def _pieces(
@@ -250,7 +248,7 @@ def _pieces(
     if outside != "zero":
         valid = valid & (cell >= degree) & (cell < n_cells - degree)
     number = valid.long().cumsum(1)  # valid cells up to and including this one
-    before = torch.nn.functional.pad(number, (1, 0))[:, : n_cells - degree]
+    before = pad(number, (1, 0))[:, : n_cells - degree]
     up_to = number[:, degree:]
     if bool((up_to == before).any()):
         raise ValueError(f"a knot is repeated more than degree={degree} times")
@@ -274,7 +272,9 @@ def _blossoms(
             if outside == "linear":
                 line[..., -1] += degree * (inside.mean(-1) - end)
             inside = torch.where(beyond.unsqueeze(-1), line, inside)
-        at = at.clamp(*_inner_pieces(old, degree))
+        inner = _proper(old, degree)
+        middles = (inner[:, :-1] + inner[:, 1:]) / 2
+        at = at.clamp(middles[:, :1], middles[:, -1:])
     # Zero coefficients beyond the ends make the fading pieces like all others.
     padded = _with_outer_cells(old, degree, degree)
     cell = torch.searchsorted(padded.contiguous(), at.contiguous(), right=True) - 1
@@ -286,14 +286,6 @@ def _blossoms(
     matrix = old.new_zeros(*at.shape, n_old + 2 * degree)
     matrix.scatter_(-1, columns, weights)
     return matrix[..., degree : degree + n_old]
-
-
-def _inner_pieces(old: Tensor, degree: int) -> tuple[Tensor, Tensor]:
-    """Middles of the first and the last cell of the grid."""
-    low, after = old[:, degree], old[:, degree + 1]
-    last = old.shape[1] - 1 - degree
-    before, high = old[:, last - 1], old[:, last]
-    return ((low + after) / 2).unsqueeze(1), ((before + high) / 2).unsqueeze(1)
 
 
 def _blossom_weights(
@@ -313,7 +305,6 @@ def _blossom_weights(
         stop = knots.gather(1, index.flatten(1)).view(index.shape)
         start = knots.gather(1, (index - k).flatten(1)).view(index.shape)
         rising = (arguments[..., k - 1 : k] - start) / (stop - start) * weights
-        pad = torch.nn.functional.pad
         weights = pad(weights - rising, (0, 1)) + pad(rising, (1, 0))
     return weights
 

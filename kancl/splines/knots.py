@@ -57,6 +57,20 @@ def ends_of(
     return low, high
 
 
+def anchors_of(value: float | Tensor, in_features: int) -> Tensor:
+    """An anchor for every input, ``(in_features,)``.
+
+    Raises: ValueError unless there is one number, or one per input.
+    """
+    values = torch.as_tensor(value, dtype=torch.get_default_dtype())
+    if values.shape not in ((), (in_features,)):
+        raise ValueError(
+            f"anchor is one number or one per input ({in_features}), got shape "
+            f"{tuple(values.shape)}"
+        )
+    return values.expand(in_features).clone()
+
+
 def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
     """First and last knot of the grid proper, one value per feature."""
     return knots[..., degree], knots[..., knots.shape[-1] - 1 - degree]

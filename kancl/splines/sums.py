@@ -195,6 +195,7 @@ def _dense_gradients(
 ) -> list[Tensor | None]:
     """Gradients by ``x``, coefficients and scale that can be differentiated again."""
     wanted = [t for t, need in zip(inputs, needed) if need and t is not None]
-    y = dense_spline_sum(*inputs, grid)
+    x, coefficients, scale = inputs
+    y = dense_spline_sum(x, coefficients, scale, grid)
     gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
     return [next(gradients) if need else None for need in needed]

@@ -261,4 +261,5 @@ def second_moment(degree: int) -> float:
     2/3, 11/20, 151/315, ... for degree 1, 2, 3: the mean square of a spline with
     independent coefficients of variance 1.
     """
-    return float(cardinal(torch.zeros((), dtype=torch.float64), 2 * degree + 1))
+    middle = torch.zeros((), dtype=torch.float64, device="cpu")
+    return float(cardinal(middle, 2 * degree + 1))

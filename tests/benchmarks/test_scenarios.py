@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.functional import rotate
 
 from kancl.benchmarks import joint_mnist, permuted_mnist, rotated_mnist, split_mnist
-from kancl.benchmarks.selection import pixel_order
+from kancl.benchmarks.image_benchmark import pixel_order
 from kancl.data.images import load_images
 from kancl.data.rows import as_tensors, resolve_rows
 

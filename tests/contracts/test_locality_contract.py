@@ -29,7 +29,6 @@ from avalanche.core import SupervisedPlugin
 
 from kancl.benchmarks import split_mnist
 from kancl.metrics.locality import Occupancy, leak, output_drift
-from kancl.models import MODELS
 from kancl.models.grid_changes import grow, refine
 from kancl.models.heads import with_head
 from kancl.models.inspect import (
@@ -40,6 +39,7 @@ from kancl.models.inspect import (
 )
 from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
+from kancl.runner.request.registry import GROUPS
 from kancl.strategies import TrainingSetup, build
 
 CLAUSES = {"L1", "L2", "L3", "L4", "L5", "L6", "L7"}
@@ -101,7 +101,7 @@ def images(benchmark):
 
 def network(model, **options):
     torch.manual_seed(0)
-    return MODELS[model](784, 5, hidden=(4,), **options)
+    return GROUPS["model"].build(model, 784, 5, hidden=(4,), **options)
 
 
 def trained(model, benchmark, images, optimizer="sgd", strategy="naive", **options):

@@ -2,7 +2,7 @@
 
 import inspect
 import random
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -48,6 +48,7 @@ def test_options_are_keyword_only_typed_and_have_defaults(name: str) -> None:
         assert parameter.annotation is not inspect.Parameter.empty
         assert parameter.default is not inspect.Parameter.empty
     assert {"dataset", "data_dir", "seed", "device", "normalize"} <= set(parameters)
+    assert get_type_hints(function).keys() >= set(parameters)
     assert function.__doc__ and function.__doc__.splitlines()[0].endswith(".")
 
 

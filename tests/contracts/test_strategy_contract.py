@@ -12,8 +12,8 @@ from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin
 
 from kancl.benchmarks import split_mnist
-from kancl.models import MODELS
 from kancl.models.heads import with_head
+from kancl.runner.request.registry import GROUPS
 from kancl.strategies import (
     GROUP,
     TrainingSetup,
@@ -113,7 +113,9 @@ def benchmarks():
 def make(name, model, kind, info, plugins=()):
     _, head = KINDS[kind]
     torch.manual_seed(3)
-    network = MODELS[model](info.in_features, info.n_outputs, **TINY[model])
+    network = GROUPS["model"].build(
+        model, info.in_features, info.n_outputs, **TINY[model]
+    )
     network = with_head(network, head, info.n_outputs)
     options = GROUP.options(name).keys() & SMALL.keys()
     setup = TrainingSetup(
@@ -141,7 +143,7 @@ def parameters(strategy):
 CELLS = [
     pytest.param(name, model, kind, id=f"{name}-{model}-{kind}")
     for name in (*GROUP.names, *SUMS)
-    for model in MODELS
+    for model in GROUPS["model"].names
     for kind in KINDS
 ]
 

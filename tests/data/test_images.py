@@ -66,8 +66,8 @@ def test_shipped_mnist_is_mnist() -> None:
 def test_mean_and_std_are_those_of_the_training_pixels() -> None:
     mnist = load_images()
     pixels = mnist.train_images.double() / 255
-    assert mnist.mean == pytest.approx(pixels.mean().item(), abs=1e-4)
-    assert mnist.std == pytest.approx(pixels.std().item(), abs=1e-4)
+    assert mnist.source.mean == pytest.approx(pixels.mean().item(), abs=1e-4)
+    assert mnist.source.std == pytest.approx(pixels.std().item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("unpacked", [False, True])
@@ -154,10 +154,10 @@ def test_fashion_mnist_from_a_folder(tmp_path: Path) -> None:
     fashion = load_images("fashion_mnist", tmp_path)
     assert fashion.train_labels.bincount().tolist() == [6000] * 10
     assert fashion.test_labels.bincount().tolist() == [1000] * 10
-    assert fashion.class_names == tuple(datasets.FashionMNIST.classes)
+    assert fashion.source.class_names == tuple(datasets.FashionMNIST.classes)
     pixels = fashion.train_images.double() / 255
-    assert fashion.mean == pytest.approx(pixels.mean().item(), abs=1e-4)
-    assert fashion.std == pytest.approx(pixels.std().item(), abs=1e-4)
+    assert fashion.source.mean == pytest.approx(pixels.mean().item(), abs=1e-4)
+    assert fashion.source.std == pytest.approx(pixels.std().item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("dataset", SOURCES)

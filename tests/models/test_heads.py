@@ -10,8 +10,8 @@ from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from kancl.benchmarks import split_mnist
-from kancl.models import MODELS
 from kancl.models.heads import UNSEEN, with_head
+from kancl.runner.request.registry import GROUPS
 
 
 class Experience:
@@ -24,10 +24,10 @@ class Experience:
 
 
 def network(model: str) -> nn.Module:
-    return MODELS[model](6, 10, hidden=(4,))
+    return GROUPS["model"].build(model, 6, 10, hidden=(4,))
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture(params=sorted(GROUPS["model"].names))
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -179,7 +179,9 @@ def test_stock_avalanche_trains_every_head(model: str) -> None:
         benchmark = split_mnist(
             incremental=incremental, train_samples=16, test_samples=8
         )
-        head = with_head(MODELS[model](784, 10, hidden=(4,)), kind, width)
+        head = with_head(
+            GROUPS["model"].build(model, 784, 10, hidden=(4,)), kind, width
+        )
         before = torch.cat([p.flatten() for p in head.parameters()]).clone()
         strategy = Naive(
             model=head,

@@ -1,6 +1,7 @@
 """KANs: made of their layers, compatible with efficient-kan."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from kancl import KAN, KANLinear
 from kancl.bench.others import load_efficient_kan
-from kancl.models import kan, kan_local
+from kancl.config import presets
+from kancl.models import kan
 
+kan_local = partial(kan, **presets("model")["kan_local"].options)
 GOLDEN = Path(__file__).parent / "data" / "efficient_kan.pt"
 
 
@@ -169,6 +172,7 @@ def test_unknown_hidden_control_is_refused() -> None:
 
 def test_kan_local_has_no_path_but_its_splines() -> None:
     network = kan_local(4, 3, input_range=(0, 1), hidden=(6, 5))
+    assert network.lazy and not kan(4, 3).lazy
     first, *others = network.layers
     assert all(
         list(dict(each.named_parameters())) == ["coefficients"]

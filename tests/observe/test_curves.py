@@ -108,8 +108,8 @@ def test_each_module_gets_its_own_mode_back():
 def test_the_sample_shows_every_class_though_experiences_are_sorted():
     benchmark = stream_of_digits(2)
     _, curve = _watched(benchmark, samples=10)
-    assert curve.n_samples == 20
     first, second = curve.targets
+    assert len(first) == len(second) == 10
     assert set(first.tolist()) == {0, 1, 2, 3, 4}
     assert set(second.tolist()) == {5, 6, 7, 8, 9}
 
@@ -183,9 +183,10 @@ def test_joint_training_gives_curves_too():
         assert recorder.series(CURVE, experience)[0] == [0, 2, 5, 10, 15, 20]
 
 
-def test_its_time_counts_as_evaluation(run):
-    recorder, curve = run
-    assert 0 < curve.seconds < recorder.eval_seconds
+def test_its_time_counts_as_evaluation():
+    recorder, curve = _watched(benchmark := stream_of_digits(2, n_train=96))
+    train_through(naive(small_mlp(), [recorder, curve]), benchmark, evaluate=False)
+    assert 0 < recorder.eval_seconds < recorder.train_seconds + recorder.eval_seconds
 
 
 @pytest.mark.parametrize("option", ["every_iterations", "samples_per_experience"])
@@ -195,3 +196,10 @@ def test_a_curve_of_nothing_is_refused(option):
         ForgettingCurvePlugin(recorder, stream, **{option: 0})
     with pytest.raises(ValueError, match="no experience"):
         ForgettingCurvePlugin(recorder, [])
+
+
+def test_a_checkpoint_holds_where_the_points_were(run):
+    recorder, curve = run
+    _, resumed = _watched(stream_of_digits(n_train=96))
+    resumed.load_state_dict(curve.state_dict())
+    assert (resumed._last, resumed._n_measured) == (60, 5)

@@ -32,7 +32,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from kancl.benchmarks import Benchmark, permuted_mnist, split_mnist
-from kancl.benchmarks.selection import pixel_order
+from kancl.benchmarks.image_benchmark import pixel_order
 from kancl.data.images import load_images
 from kancl.data.rows import as_tensors, resolve_rows
 from kancl.plugins.loop import TensorLoadingPlugin

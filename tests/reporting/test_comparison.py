@@ -208,7 +208,7 @@ def test_every_cost_that_was_recorded_is_in_the_table():
         "training_flops": 1.53e11,
         "iterations_per_second": 71.6,
         "peak_memory_bytes": 3 * 2**30,
-        "strategy_bytes": 1536,
+        "strategy_state_bytes": 1536,
     }
     row = _rows(comparison_markdown([_summary(**cost), _summary("mlp", **cost)]))[0]
     assert row["active per sample"] == "254,080"

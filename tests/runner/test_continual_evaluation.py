@@ -29,7 +29,7 @@ def test_parameters_and_batches_are_the_same_to_the_bit(make_run, words):
     states = [torch.load(folder / "model.pt") for folder in (without, with_it)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    left = {"curve_accuracy", "strategy_bytes"}
+    left = {"curve_accuracy", "strategy_state_bytes"}
     series = [_series(folder, left) for folder in (without, with_it)]
     assert series[0] == series[1] and len(series[0]) > 10
 
@@ -46,9 +46,9 @@ def test_metrics_between_borders_come_out_of_the_raw_series_again(make_run):
     for metric in CONTINUAL_METRICS:
         assert run.metrics[metric] == summary[metric]
     assert 0 <= summary["minimum_accuracy"] <= run.matrix[-1, 0] + 1e-6
-    sheet = tables.continual(benchmarks([run])[0])
-    assert sheet is not None
-    row = dict(zip(sheet.head, sheet.rows[0]))
+    table = tables.continual(benchmarks([run])[0])
+    assert table is not None
+    row = dict(zip(table.head, table.texts(table.rows)[0]))
     assert row["min-ACC %"] == f"{100 * summary['minimum_accuracy']:.1f}"
     assert row["stability gap %"] == f"{100 * summary['stability_gap']:.1f}"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from kancl.cli import main
-from kancl.models import MODELS
+from kancl.config import Group
 from kancl.runner import doctor
+from kancl.runner.request.registry import GROUPS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -20,7 +21,7 @@ def test_all_is_well_here(
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
     assert "!!" not in told and "checksums right" in told and "MB/s" in told
-    assert told.count("a tiny run completed") == len(MODELS)
+    assert told.count("a tiny run completed") == len(GROUPS["model"].names)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -29,7 +30,8 @@ def test_what_is_wrong_comes_with_its_remedy(
 ) -> None:
     needed = ["scipy>=999", "no-such-thing>=1", "numpy", "nothing; extra == 'x'"]
     monkeypatch.setattr(doctor, "requires", lambda package: needed)
-    monkeypatch.setattr(doctor, "MODELS", {})
+    none = Group("model", {}, presets=dict)
+    monkeypatch.setitem(GROUPS, "model", none)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):

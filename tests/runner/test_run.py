@@ -417,7 +417,7 @@ def test_a_failure_while_results_are_written_is_written_down(
     def fails(*arguments: Any) -> None:
         raise ValueError("Out of range float values are not JSON compliant")
 
-    monkeypatch.setattr(sys.modules["kancl.runner.run"], "_results", fails)
+    monkeypatch.setattr(sys.modules["kancl.runner.run"], "results", fails)
     summary, folder = make_run("tensorboard=none", "scenario.n_experiences=2")
     assert summary["status"] == "failed"
     assert "results could not be written: ValueError: Out of" in summary["error"]

@@ -100,7 +100,7 @@ def _holding(folder: Path) -> int:
         with run_lock(folder):
             time.sleep(3600)
     deadline = time.monotonic() + 60
-    while lock_holder(folder) is None or not (folder / ".lock").read_text():
+    while f"process {pid} on" not in (lock_holder(folder) or ""):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return pid

@@ -12,7 +12,7 @@ from avalanche.training.storage_policy import (
 )
 from torch import Tensor
 
-from kancl.config.values import Bounds, Count
+from kancl.config.values import Count, convert
 from kancl.data.rows import as_tensors
 from kancl.plugins.plugin import Needs, Plugin, Stage
 
@@ -72,7 +72,7 @@ class GroupedExemplars(ResumableBuffer):
                 f"got total={total} and per_group={per_group}"
             )
         size = total or per_group or 0
-        Bounds(1).check(size, "buffer size")
+        convert(size, Count, "buffer size")
         super().__init__(max_size=size)
         self.per_group = per_group
 

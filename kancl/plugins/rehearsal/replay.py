@@ -1,7 +1,7 @@
 """Exemplars of the past beside every batch: drawn at random, or the most endangered."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from avalanche.models import avalanche_forward
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from kancl.config.values import Bounds, Count
+from kancl.config.values import Bounds, Count, convert
 from kancl.plugins.penalties.anchor import trainable
 from kancl.plugins.rehearsal.memory import RehearsalPlugin
 from kancl.plugins.setup import TrainingSetup
@@ -74,7 +74,7 @@ class MIRPlugin(RehearsalPlugin):
         self._check_candidates(self.replay_batch_size or setup.batch_size)
 
     def _check_candidates(self, n_replayed: int) -> None:
-        Bounds(n_replayed).check(self.candidates, "candidates")
+        convert(self.candidates, Annotated[int, Bounds(n_replayed)], "candidates")
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if not len(self.memory):

@@ -16,15 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kancl.metrics.statistics import t_interval
+from kancl.reporting import figures
 from kancl.reporting.colours import FAINT, INK, KAN, model_colours
-from kancl.reporting.figures import (
-    CENTRED,
-    despine,
-    forgetting_curves,
-    label_axes,
-    new_figure,
-    score_matrix,
-)
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.report.variants import Benchmark, Variant
@@ -44,7 +37,7 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
     n, metrics = len(comparisons), list(comparisons[0].differences)
     names = {model_title(c.compared.model) for c in comparisons}
     name = f"{names.pop()} " if len(names) == 1 else ""
-    figure = new_figure(9.6, 0.95 + 0.34 * n)
+    figure = figures.new_figure(9.6, 0.95 + 0.34 * n)
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     ways = [("forgets", "less", "more"), ("learns", "less", "more")]
     ways.append(("ends", "lower", "higher"))
@@ -55,14 +48,14 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
         for row, comparison in enumerate(comparisons):
             _difference(axes, comparison, metric, row)
         way = f"← {name}{verb} {ends[0]}  |  {ends[1]} →"
-        label_axes(axes, f"{_unit(metric)}\n{way}", size=8)
+        figures.label_axes(axes, f"{_unit(metric)}\n{way}", size=8)
         style: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "color": INK}
         axes.set_title(METRICS[metric].words, **style)
         least = 0.0 if metric in ERRORS else 1.0
         reach = max(*map(abs, axes.get_xlim()), least)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(n - 0.4, -0.6)
-        despine(axes)
+        figures.despine(axes)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
     several = len({c.title for c in comparisons}) > 1
@@ -83,7 +76,7 @@ def _unit(metric: str) -> str:
 def _difference(axes: Axes, comparison: Comparison, metric: str, row: int) -> None:
     difference, scale = comparison.differences[metric], _scale(metric)
     if difference is None:
-        axes.text(0, row, UNDEFINED, fontsize=8, color=INK, **CENTRED)
+        axes.text(0, row, UNDEFINED, fontsize=8, color=INK, **figures.CENTRED)
         return
     shown = comparison.is_shown(metric)
     colour = KAN if shown else FAINT
@@ -114,7 +107,7 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     measured = [(variant, seeds) for variant, seeds in pairs if seeds]
     if not measured:
         return None
-    figure = new_figure(6.4, 4.2)
+    figure = figures.new_figure(6.4, 4.2)
     axes = figure.subplots()
     strategies = list(dict.fromkeys(v.strategy for v, _ in measured))
     markers = {s: MARKERS[k % len(MARKERS)] for k, s in enumerate(strategies)}
@@ -135,7 +128,9 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     if learned in ERRORS:
         axes.invert_xaxis()
     x_name, y_name = (METRICS[m].name.replace(" %", ", %") for m in (learned, lost))
-    label_axes(axes, f"{x_name}  (plasticity →)", f"{y_name}  (stability ↑)", size=9)
+    figures.label_axes(
+        axes, f"{x_name}  (plasticity →)", f"{y_name}  (stability ↑)", size=9
+    )
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     handles = [
         Line2D([], [], color=colour, linewidth=5, label=plain(model_title(model)))
@@ -146,7 +141,7 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
         handles.append(Line2D([], [], label=plain(strategy), **grey))
     where: dict[str, Any] = {"loc": "outside right center", "frameon": False}
     figure.legend(handles=handles, fontsize=8, labelcolor=INK, **where)
-    despine(axes)
+    figures.despine(axes)
     return figure
 
 
@@ -164,7 +159,7 @@ def curves(benchmark: Benchmark) -> dict[str, Figure]:
         shown = [replace(c, label=plain(c.label)) for c in same if c]
         for k in range(0, len(shown), 3):
             name = f"forgetting curves, {strategy}" + (f" {k}" if k else "")
-            drawn[name] = forgetting_curves(shown[k : k + 3])
+            drawn[name] = figures.forgetting_curves(shown[k : k + 3])
     return drawn
 
 
@@ -182,7 +177,9 @@ def mean_matrix(variant: Variant) -> Figure:
     matrices = variant.matrices
     assert matrices is not None
     spread = matrices.std(0) if len(matrices) > 1 else None
-    return score_matrix(matrices.mean(0), plain(variant.label), spread, variant.score)
+    return figures.score_matrix(
+        matrices.mean(0), plain(variant.label), spread, variant.score
+    )
 
 
 def plain(text: str, longest: int = 48) -> str:

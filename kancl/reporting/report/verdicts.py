@@ -12,8 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kancl.metrics.paired import Difference, paired_difference
-from kancl.metrics.statistics import ALPHA, holm, pairs_needed
+from kancl.metrics.statistics import (
+    ALPHA,
+    Difference,
+    holm,
+    paired_difference,
+    pairs_needed,
+)
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
 from kancl.reporting.report.variants import Benchmark, Variant

@@ -50,11 +50,10 @@ def read_experiment(name: str | Path) -> Experiment:
 
     Raises: ConfigError for what is none, with the nearest name or key.
     """
-    path = Path(name)
+    path, names = Path(name), experiment_names()
     if path.suffix != ".yaml":
-        if str(name) not in experiment_names():
-            known = nearest(name, experiment_names())
-            raise ConfigError(f"there is no experiment={name}; {known}")
+        if str(name) not in names:
+            raise ConfigError(f"there is no experiment={name}; {nearest(name, names)}")
         path = config_dir() / "experiment" / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: experiment= takes a name or a file")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -29,8 +28,27 @@ from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import Request
 from kancl.runner.studies.launch import Summaries, make_runs
 from kancl.runs import read_measurements, read_run
-from kancl.runs.names import COMPARISONS
+from kancl.runs.names import COMPARISONS, EVENTS
 from kancl.runs.status import report_failures
+
+
+class Made(NamedTuple):
+    """A run that has something to show."""
+
+    config: RunConfig
+    summary: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return run_folder(self.config)
+
+    @property
+    def label(self) -> str:
+        return "{model}-{strategy}".format(**self.summary)
+
+    @property
+    def completed(self) -> bool:
+        return bool(self.summary["status"] == "completed")
 
 
 def execute(
@@ -38,94 +56,71 @@ def execute(
 ) -> Summaries:
     """Make the runs, then print a table, the paths and the TensorBoard line."""
     console = console or Console()
-    made = make_runs(request, console=console, quiet=quiet)
-    shown = [k for k, summary in enumerate(made) if "n_parameters" in summary]
-    if not shown:
-        return made
-    if len(shown) < len(made):
-        request = replace(request, configs=[request.configs[k] for k in shown])
-    summaries = [made[k] for k in shown]
-    folders = [run_folder(config) for config in request.configs]
-    lines: list[str] = []
-    if len(summaries) == 1:
-        run_table(summaries[0]).show(console)
-        lines.append(f"run folder: {folders[0]}")
+    summaries = make_runs(request, console=console, quiet=quiet)
+    made = [Made(*run) for run in zip(request.configs, summaries)]
+    made = [run for run in made if "n_parameters" in run.summary]
+    if not made:
+        return summaries
+    if len(made) == 1:
+        run_table(made[0].summary).show(console)
+        lines = [f"run folder: {made[0].folder}"]
     else:
-        comparison_table(summaries).show(console)
-        _show_convergence(request.configs, summaries, folders, console)
-        folder = _write_comparison(request.configs, summaries, folders)
-        lines.append(f"figure and table: {folder}")
-    log_dir = request.configs[0].log_dir
-    labels = list(dict.fromkeys(f"{s['model']}-{s['strategy']}" for s in summaries))
-    score = "rmse" if any("average_rmse" in s for s in summaries) else "accuracy"
-    url = dashboard_url(labels, score=score)
-    lines += [tensorboard_command(log_dir), f"  {url}"]
+        comparison_table([run.summary for run in made]).show(console)
+        lines = _convergence(made, console)
+        lines.append(f"figure and table: {_write_comparison(made)}")
+    labels = list(dict.fromkeys(run.label for run in made))
+    is_regression = any("average_rmse" in run.summary for run in made)
+    url = dashboard_url(labels, score="rmse" if is_regression else "accuracy")
+    lines += [tensorboard_command(made[0].config.log_dir), f"  {url}"]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if len(made) > 1:
-        report_failures(made)
-    return made
+    if len(summaries) > 1:
+        report_failures(summaries)
+    return summaries
 
 
-def _write_comparison(
-    configs: Sequence[RunConfig], summaries: Summaries, folders: Sequence[Path]
-) -> Path:
+def _write_comparison(made: Sequence[Made]) -> Path:
     """The table as Markdown and, of the first seed, the forgetting curves."""
-    names = "\n".join(sorted(folder.name + str(folder.parent) for folder in folders))
-    folder = (
-        Path(configs[0].log_dir)
-        / COMPARISONS
-        / hashlib.sha256(names.encode()).hexdigest()[:8]
-    )
+    names = sorted(run.folder.name + str(run.folder.parent) for run in made)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    first = made[0].config
+    folder = Path(first.log_dir) / COMPARISONS / digest
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.md").write_text(comparison_table(summaries).markdown())
+    table = comparison_table([run.summary for run in made])
+    (folder / "comparison.md").write_text(table.markdown())
     curves = [
-        _curves(path, summary)
-        for config, summary, path in zip(configs, summaries, folders)
-        if config.seed == configs[0].seed
-        and summary["status"] == "completed"
-        and config.evaluation.samples
+        Curves.from_measurements(read_measurements(run.folder), run.label)
+        for run in made
+        if run.config.seed == first.seed
+        and run.completed
+        and run.config.evaluation.samples
     ]
     if curves:
-        for left in folder.glob("events.out.*"):
+        for left in folder.glob(EVENTS):
             left.unlink()
         write_comparison(folder, curves)
-        if configs[0].tensorboard != "none":
-            _write_over_seeds(folder / "over_seeds", configs, folders)
+        if first.tensorboard != "none":
+            over_seeds = benchmarks([read_run(run.folder) for run in made])
+            pictures = first.tensorboard == "all"
+            write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
         forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
     return folder
 
 
-def _write_over_seeds(
-    folder: Path, configs: Sequence[RunConfig], folders: Sequence[Path]
-) -> None:
-    """Means and bands in TensorBoard, of what several seeds were run of."""
-    groups = benchmarks([read_run(path) for path in folders])
-    pictures = configs[0].tensorboard == "all"
-    write_over_seeds(folder, groups, pictures=pictures)
-
-
-def _show_convergence(
-    configs: Sequence[RunConfig],
-    summaries: Summaries,
-    folders: Sequence[Path],
-    console: Console,
-) -> None:
-    """Learning curves laid side by side, where one experience was evaluated by epoch."""
-    runs: dict[str, Epochs] = {}
-    for config, summary, folder in zip(configs, summaries, folders):
-        if config.evaluation.each_epoch and summary["n_experiences"] == 1:
-            if summary["status"] == "completed" and summary["model"] not in runs:
-                label = summary["model"]
-                runs[label] = Epochs.from_measurements(read_measurements(folder), label)
-    measured = list(runs.values())
-    if measured:
-        convergence_table(measured).show(console)
-    for compared, reference in pairs(measured, lambda run: None):
-        for answer in convergence_answers(compared, reference):
-            console.print(answer, highlight=False, soft_wrap=True, markup=False)
-
-
-def _curves(folder: Path, summary: dict[str, Any]) -> Curves:
-    label = f"{summary['model']}-{summary['strategy']}"
-    return Curves.from_measurements(read_measurements(folder), label)
+def _convergence(made: Sequence[Made], console: Console) -> list[str]:
+    """Show learning curves where one experience was evaluated by epoch, and what they say."""
+    epochs: dict[str, Epochs] = {}
+    for run in made:
+        model, by_epoch = run.summary["model"], run.config.evaluation.each_epoch
+        if by_epoch and run.summary["n_experiences"] == 1 and run.completed:
+            if model not in epochs:
+                measured = read_measurements(run.folder)
+                epochs[model] = Epochs.from_measurements(measured, model)
+    variants = list(epochs.values())
+    if variants:
+        convergence_table(variants).show(console)
+    return [
+        answer
+        for compared, reference in pairs(variants, lambda run: None)
+        for answer in convergence_answers(compared, reference)
+    ]
