@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class FreezingPlugin(Plugin):
     """
 
     stage = Stage.RESTORE
-    transient = ("_before",)
+    transient: ClassVar[tuple[str, ...]] = ("_before",)
 
     _before: list[tuple[nn.Parameter, Tensor, Tensor, dict[str, Tensor]]] = field(
         default_factory=list, init=False
