@@ -9,7 +9,6 @@ from avalanche.training.supervised import Cumulative, JointTraining, Naive
 from avalanche.training.supervised.der import DER, ClassBalancedBufferWithLogits
 from avalanche.training.supervised.er_ace import ER_ACE
 from avalanche.training.templates import SupervisedTemplate
-from torch import Tensor
 
 from kancl.config.values import Count, NonNegative
 from kancl.plugins.outputs.present_classes import asymmetric_cross_entropy
@@ -81,16 +80,12 @@ class CumulativeBase(Base):
 class ForwardOnly(Naive):
     """Avalanche's loop with all its hooks, less gradients and steps."""
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            outputs: Tensor = super().forward()
-        return outputs
+    forward = torch.no_grad()(Naive.forward)
 
     def backward(self) -> None:
         pass
 
-    def optimizer_step(self) -> None:
-        pass
+    optimizer_step = backward
 
 
 class ForwardOnlyBase(Base):

@@ -18,8 +18,12 @@ from kancl.plugins.penalties.importances import (
     SynapticIntelligencePlugin,
 )
 from kancl.plugins.plugin import Plugin
-from kancl.plugins.rehearsal.projections import AGEMPlugin, GEMPlugin
-from kancl.plugins.rehearsal.replay import MIRPlugin, ReplayPlugin
+from kancl.plugins.rehearsal.replay import (
+    AGEMPlugin,
+    GEMPlugin,
+    MIRPlugin,
+    ReplayPlugin,
+)
 from kancl.plugins.rehearsal.retraining import FromScratchPlugin, MemoryOnlyPlugin
 from kancl.plugins.steps.frozen import (
     FrozenBasePlugin,
@@ -103,16 +107,12 @@ GROUP = Group("strategy", STRATEGIES, parts=parts)  # type: ignore[arg-type]
 """The keys of every strategy, with their defaults and meanings."""
 
 
-def bases(name: str) -> list[type[Base]]:
-    """Return the bases of a strategy; none stands for ``Base`` itself."""
-    return [p.builder for p in GROUP.parts(name) if issubclass(p.builder, Base)]  # type: ignore
-
-
 def trains_jointly(name: str) -> bool:
     """Whether the strategy trains once on the whole stream, not once per experience."""
-    return any(base.trains_jointly for base in bases(name))
+    return any(getattr(p.builder, "trains_jointly", False) for p in GROUP.parts(name))
 
 
 def trains_last_layer_only(name: str) -> bool:
     """Whether the strategy leaves all layers but the last as they were initialised."""
-    return any(base.trains_last_layer_only for base in bases(name))
+    key = "trains_last_layer_only"
+    return any(getattr(p.builder, key, False) for p in GROUP.parts(name))

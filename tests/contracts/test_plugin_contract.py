@@ -29,8 +29,12 @@ from kancl.plugins.penalties.importances import (
     SynapticIntelligencePlugin,
 )
 from kancl.plugins.plugin import undeclared
-from kancl.plugins.rehearsal.projections import AGEMPlugin, GEMPlugin
-from kancl.plugins.rehearsal.replay import MIRPlugin, ReplayPlugin
+from kancl.plugins.rehearsal.replay import (
+    AGEMPlugin,
+    GEMPlugin,
+    MIRPlugin,
+    ReplayPlugin,
+)
 from kancl.plugins.rehearsal.retraining import FromScratchPlugin, MemoryOnlyPlugin
 from kancl.plugins.schedules import (
     EpochDecayPlugin,

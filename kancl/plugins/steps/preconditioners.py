@@ -13,26 +13,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kancl.plugins.state import to_state
 from kancl.splines import Insertion
 
 
 class Preconditioner(ABC):
-    """Collects the features of an experience; then shrinks steps."""
+    """Collects features ``(n, n_features)``; then shrinks steps.
+
+    ``close`` ends an experience: it is one of the past from then on.
+    """
 
     @abstractmethod
-    def observe(self, features: Tensor) -> None:
-        """Take ``(n, n_features)`` of the present experience into account."""
+    def observe(self, features: Tensor) -> None: ...
 
     @abstractmethod
-    def close(self) -> None:
-        """The experience has ended: from now on it is one of the past."""
+    def close(self) -> None: ...
 
     @abstractmethod
     def shrink(self, step: Tensor) -> Tensor:
-        """``(n_features, out_features)`` -> the same shape."""
+        """Shape: ``(n_features, out_features)`` -> the same."""
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        state: dict[str, Any] = to_state(vars(self), type(self).__name__)
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state, also where ``__init__`` has not been called."""
@@ -42,11 +45,10 @@ class Preconditioner(ABC):
 class FullGram(Preconditioner):
     """``(I + beta C)^-1 @ step``, ``C += mean phi phi^T`` after each experience.
 
-    Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
-        arXiv:1810.01256: with beta to infinity, steps are orthogonal to past features.
-
     Args:
         group: so many features in a row belong together: an input's bases.
+    Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
+        arXiv:1810.01256: with beta to infinity, steps are orthogonal to past features.
     """
 
     def __init__(self, beta: float, group: int | None = None) -> None:
@@ -116,10 +118,6 @@ class BlockGram(Preconditioner):
         for part, rows in zip(self.parts, self.blocks):
             shrunk[rows] = part.shrink(step[rows])  # (n_blocks, size, out_features)
         return shrunk
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = [part.state_dict() for part in self.parts]
-        return {**vars(self), "parts": parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)

@@ -66,16 +66,28 @@ class CheckpointFolder:
         self.path = path
         self._provenance = dict(provenance)
 
-    def write_boundary(
-        self, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
+    def write(
+        self,
+        n_experiences_done: int,
+        iteration: int,
+        state: Mapping[str, Any],
+        *,
+        inside: bool,
     ) -> None:
-        name = f"experience-{n_experiences_done + 1:04d}"
-        self._write(name, n_experiences_done, iteration, state)
-
-    def write_inside(
-        self, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
-    ) -> None:
-        self._write(f"iteration-{iteration:09d}", n_experiences_done, iteration, state)
+        """Write the state inside an experience, or at the boundary where it begins."""
+        head = {
+            "provenance": self._provenance,
+            "n_experiences_done": n_experiences_done,
+            "iteration": iteration,
+        }
+        kind, number = "experience", f"{n_experiences_done + 1:04d}"
+        if inside:
+            kind, number = "iteration", f"{iteration:09d}"
+        body = json.dumps(head).encode() + b"\n" + pack(state)
+        path = self.path / f"{kind}-{number}{SUFFIX}"
+        write_whole(path, MAGIC + _digest(body) + b"\n" + body)
+        for old in self._files(kind)[:-2]:
+            old.unlink(missing_ok=True)
 
     def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
         """Where the run can be resumed, the latest first.
@@ -118,23 +130,6 @@ class CheckpointFolder:
 
     def _files(self, kind: str) -> list[Path]:
         return sorted(self.path.glob(f"{kind}-*{SUFFIX}"))
-
-    def _write(
-        self,
-        name: str,
-        n_experiences_done: int,
-        iteration: int,
-        state: Mapping[str, Any],
-    ) -> None:
-        head = {
-            "provenance": self._provenance,
-            "n_experiences_done": n_experiences_done,
-            "iteration": iteration,
-        }
-        body = json.dumps(head).encode() + b"\n" + pack(state)
-        write_whole(self.path / (name + SUFFIX), MAGIC + _digest(body) + b"\n" + body)
-        for old in self._files(name.partition("-")[0])[:-2]:
-            old.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:
         try:

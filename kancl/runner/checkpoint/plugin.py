@@ -88,7 +88,7 @@ class CheckpointPlugin(Plugin):
         self._live = LiveRun(strategy, benchmark, self._displays)
         strategy.plugins.append(self)
         if self._point is None:
-            self._try_state()
+            self._state(inside=False)
             return 0
         self._restore(self._point.boundary)
         self._n_experiences_done = self._point.n_experiences_done
@@ -105,7 +105,7 @@ class CheckpointPlugin(Plugin):
         if self._point is not None:  # it is on the disk, and resumes from there
             return
         self._boundary_at = self._recorder.iteration
-        self._boundary = deepcopy(self._try_state())
+        self._boundary = deepcopy(self._state(inside=False))
         if time.monotonic() >= self._next:
             self.write(inside=False)
 
@@ -119,13 +119,17 @@ class CheckpointPlugin(Plugin):
         for display in self._displays:
             if hasattr(display, "flush"):
                 display.flush()
+        n_done = self._n_experiences_done
         if self._boundary is not None:
-            self._folder.write_boundary(
-                self._n_experiences_done, self._boundary_at, self._boundary
-            )
+            at = self._boundary_at
+            self._folder.write(n_done, at, self._boundary, inside=False)
             self._boundary = None
-        if inside and self._keeps_boundaries and self._keeps_iterations:
-            self._write_inside()
+        state = self._state(inside=True) if inside else None
+        if state is not None:
+            assert self._loader.running is not None
+            state["epoch"] = self._live.strategy.clock.train_exp_epochs
+            state["pass"] = self._loader.running.state_dict()
+            self._folder.write(n_done, self._recorder.iteration, state, inside=True)
         self._n_iterations = 0
         self._next = self._due_after(time.monotonic() - start)
         return self._keeps_boundaries
@@ -173,32 +177,21 @@ class CheckpointPlugin(Plugin):
             ids = set(map(id, muted))
             plugins[:] = [plugin for plugin in plugins if id(plugin) not in ids]
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, *, inside: bool) -> dict[str, Any] | None:
+        """None, after saying why, if something can't be kept."""
+        if not self._keeps_boundaries or inside and not self._keeps_iterations:
+            return None
         self._recorder.settle(self._live.strategy.device)
-        return self._live.state()
-
-    def _try_state(self) -> dict[str, Any] | None:
-        if not self._keeps_boundaries:
-            return None
         try:
-            return self._state()
+            return self._live.state()
         except Unresumable as error:
-            self._keeps_boundaries = False
-            self._say(f"no checkpoints, so this run can't be resumed: {error}")
+            if inside:
+                self._keeps_iterations = False
+                self._say(f"checkpoints between experiences only: {error}")
+            else:
+                self._keeps_boundaries = False
+                self._say(f"no checkpoints, so this run can't be resumed: {error}")
             return None
-
-    def _write_inside(self) -> None:
-        running, clock = self._loader.running, self._live.strategy.clock
-        assert running is not None
-        where = {"epoch": clock.train_exp_epochs, "pass": running.state_dict()}
-        try:
-            state = {**self._state(), **where}
-        except Unresumable as error:
-            self._keeps_iterations = False
-            self._say(f"checkpoints between experiences only: {error}")
-            return
-        iteration = self._recorder.iteration
-        self._folder.write_inside(self._n_experiences_done, iteration, state)
 
     def _restore(self, state: Any) -> None:
         self._live.restore(state)

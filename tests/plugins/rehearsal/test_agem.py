@@ -5,7 +5,7 @@ import torch
 from avalanche.training.plugins import AGEMPlugin as StockAGEMPlugin
 from torch import nn
 
-from kancl.plugins.rehearsal.projections import AGEMPlugin
+from kancl.plugins.rehearsal.replay import AGEMPlugin
 
 
 def network():
