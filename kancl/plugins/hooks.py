@@ -13,20 +13,10 @@ from avalanche.training.templates import SupervisedTemplate
 from kancl.plugins.state import Unresumable
 
 _BEGINNINGS = ("before_training_epoch", "before_eval_dataset_adaptation")
+_PARTS = "training_iteration forward backward update eval_iteration eval_forward"
 _HOOKS = (
     *_BEGINNINGS,
-    "before_training_iteration",
-    "before_forward",
-    "after_forward",
-    "before_backward",
-    "after_backward",
-    "before_update",
-    "after_update",
-    "after_training_iteration",
-    "before_eval_iteration",
-    "before_eval_forward",
-    "after_eval_forward",
-    "after_eval_iteration",
+    *(f"{when}_{part}" for part in _PARTS.split() for when in ("before", "after")),
 )
 
 

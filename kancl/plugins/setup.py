@@ -19,12 +19,10 @@ class TrainingSetup:
 
     Args:
         model: the network with its head, as ``kancl.models.heads.with_head`` returns it.
-        optimizer: over the parameters of ``model``; heads that grow join it by
-            themselves.
+        optimizer: over its parameters; heads that grow join it by themselves.
         batch_size: samples per iteration (replayed ones come on top).
-        epochs: passes over each experience; ignored when ``iterations`` is set.
-        iterations: exactly this many batches per experience, incomplete ones
-            dropped, reshuffled endlessly; None trains by epochs.
+        epochs: passes over each experience, if ``iterations`` is None.
+        iterations: exactly this many full batches per experience; None trains by epochs.
         plugins: the user's plugins, beside those of the strategy.
         evaluator: Avalanche's metrics and loggers; None for none (and no warning).
         reset_optimizer: forget moments and momentum at the start of each experience.

@@ -22,9 +22,7 @@ def to_state(value: Any, name: str) -> Any:
     Random generators give their state, other objects their ``state_dict()``. Data sets
     stay: whoever writes the state tells them by experience and row.
 
-    Args:
-        name: of the attribute, for the message.
-    Raises: Unresumable for anything else, iterators among it.
+    Raises: Unresumable with ``name`` for anything else, iterators among it.
     """
     if type(value) in _AS_IT_IS or isinstance(value, AvalancheDataset):
         return value

@@ -3,73 +3,42 @@
 from collections import Counter
 
 from kancl.config import Group, Part
-from kancl.plugins.outputs.lwf import LwFPlugin
-from kancl.plugins.outputs.present_classes import LabelsTrickPlugin
-from kancl.plugins.outputs.readout import (
-    NearestMeanPlugin,
-    RidgeReadoutPlugin,
-    SplineBayesPlugin,
-)
-from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
-from kancl.plugins.penalties.importances import (
-    DriftPenaltyPlugin,
-    L2AnchorPlugin,
-    MASPlugin,
-    SynapticIntelligencePlugin,
-)
+from kancl.plugins.outputs import lwf, present_classes, readout
+from kancl.plugins.penalties import ewc, importances
 from kancl.plugins.plugin import Plugin
-from kancl.plugins.rehearsal.replay import (
-    AGEMPlugin,
-    GEMPlugin,
-    MIRPlugin,
-    ReplayPlugin,
-)
-from kancl.plugins.rehearsal.retraining import FromScratchPlugin, MemoryOnlyPlugin
-from kancl.plugins.steps.frozen import (
-    FrozenBasePlugin,
-    HardMaskPlugin,
-    LazyStepsPlugin,
-)
-from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
-from kancl.strategies.bases import (
-    Base,
-    CumulativeBase,
-    DERBase,
-    ERACEBase,
-    ForwardOnlyBase,
-    JointBase,
-)
+from kancl.plugins.rehearsal import replay, retraining
+from kancl.plugins.steps import frozen, grid_growth, step_preconditioner
+from kancl.strategies import bases
 
-STRATEGIES: dict[str, list[type[Plugin] | type[Base]]] = {
-    "naive": [Base],
-    "joint": [JointBase],
-    "cumulative": [CumulativeBase],
-    "from_scratch": [FromScratchPlugin],
-    "replay": [ReplayPlugin],
-    "ewc": [EWCPlugin],
-    "ewc_batched": [BatchedEWCPlugin],
-    "si": [SynapticIntelligencePlugin],
-    "lwf": [LwFPlugin],
-    "mas": [MASPlugin],
-    "l2_anchor": [L2AnchorPlugin],
-    "agem": [AGEMPlugin],
-    "gem": [GEMPlugin],
-    "er_ace": [ERACEBase],
-    "der": [DERBase],
-    "gdumb": [MemoryOnlyPlugin, FromScratchPlugin],
-    "mir": [MIRPlugin],
-    "labels_trick": [LabelsTrickPlugin],
-    "occupancy": [OccupancyPlugin],
-    "gram": [GramPlugin],
-    "lazy": [LazyStepsPlugin],
-    "freeze_base": [FrozenBasePlugin],
-    "hard_mask": [HardMaskPlugin],
-    "drift_penalty": [DriftPenaltyPlugin],
-    "grow_grids": [GridGrowthPlugin],
-    "ridge_readout": [RidgeReadoutPlugin, ForwardOnlyBase],
-    "nearest_mean": [NearestMeanPlugin, ForwardOnlyBase],
-    "spline_bayes": [SplineBayesPlugin, ForwardOnlyBase],
+STRATEGIES: dict[str, list[type[Plugin] | type[bases.Base]]] = {
+    "naive": [bases.Base],
+    "joint": [bases.JointBase],
+    "cumulative": [bases.CumulativeBase],
+    "from_scratch": [retraining.FromScratchPlugin],
+    "replay": [replay.ReplayPlugin],
+    "ewc": [ewc.EWCPlugin],
+    "ewc_batched": [ewc.BatchedEWCPlugin],
+    "si": [importances.SynapticIntelligencePlugin],
+    "lwf": [lwf.LwFPlugin],
+    "mas": [importances.MASPlugin],
+    "l2_anchor": [importances.L2AnchorPlugin],
+    "agem": [replay.AGEMPlugin],
+    "gem": [replay.GEMPlugin],
+    "er_ace": [bases.ERACEBase],
+    "der": [bases.DERBase],
+    "gdumb": [retraining.MemoryOnlyPlugin, retraining.FromScratchPlugin],
+    "mir": [replay.MIRPlugin],
+    "labels_trick": [present_classes.LabelsTrickPlugin],
+    "occupancy": [step_preconditioner.OccupancyPlugin],
+    "gram": [step_preconditioner.GramPlugin],
+    "lazy": [frozen.LazyStepsPlugin],
+    "freeze_base": [frozen.FrozenBasePlugin],
+    "hard_mask": [frozen.HardMaskPlugin],
+    "drift_penalty": [importances.DriftPenaltyPlugin],
+    "grow_grids": [grid_growth.GridGrowthPlugin],
+    "ridge_readout": [readout.RidgeReadoutPlugin, bases.ForwardOnlyBase],
+    "nearest_mean": [readout.NearestMeanPlugin, bases.ForwardOnlyBase],
+    "spline_bayes": [readout.SplineBayesPlugin, bases.ForwardOnlyBase],
 }
 """Plugins and, where it is not Avalanche's Naive, the base that they are put on.
 

@@ -33,8 +33,7 @@ class LwFPlugin(Plugin):
             multi-head sum has that factor already).
         student: units of a single or growing head that the student's softmax runs
             over: old ones, as the teacher's; seen, old and current ones, as van de Ven
-            has it where the loss runs over the classes seen; or all, the teacher's too,
-            as he has it where the loss runs over all classes.
+            has it where the loss runs over the classes seen; or all, the teacher's too.
     Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4; van de Ven and Tolias 2019,
         arXiv:1904.07734. No factor T^2, as there. differs from Avalanche, whose teacher
         stays in training mode (dropout stays on) and runs past heads twice.

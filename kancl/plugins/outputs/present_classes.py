@@ -27,11 +27,8 @@ class LabelsTrickPlugin(Plugin):
 class PresentClassesLoss(nn.Module):
     """In training, a criterion over the outputs of the classes in the batch alone.
 
-    Outputs of absent classes get no gradient. Where no gradient is asked for
-    (evaluation) it is the criterion itself.
+    Where no gradient is asked for (evaluation) it is the criterion itself.
 
-    Args:
-        criterion: takes outputs and targets.
     Shape: ``(batch, n_outputs)``, ``(batch,)``.
     """
 

@@ -30,12 +30,10 @@ Features = Literal["patches", "inputs", "network"]
 
 @dataclass(kw_only=True, eq=False)
 class ReadoutPlugin(Plugin):
-    """Add up the last layer's features while they pass, and solve it after each epoch.
+    """Add up the last layer's features in the first epoch, and solve it after each.
 
-    Every sample counts once, in the first epoch. What comes before the last layer stays
-    as it is: the strategy only goes forward. A head per task label has its own sums; a
-    growing head is solved as the one layer it amounts to. Classes not seen give
-    ``UNSEEN``.
+    What comes before the last layer stays as it is. A head per task label has its own
+    sums; a growing head is solved as one layer. Classes not seen give ``UNSEEN``.
     """
 
     stage = Stage.OUTPUTS
@@ -136,8 +134,8 @@ class ReadoutPlugin(Plugin):
 class RidgeReadoutPlugin(ReadoutPlugin):
     """Solve the last layer by ridge regression on all data so far; the rest is frozen.
 
-    Sums of squares and products are all that is kept, so that the order of experiences
-    changes rounding only: nothing is forgotten. The optimizer is not used.
+    Sums of squares and products are all that is kept: the order of experiences changes
+    rounding only, and nothing is forgotten.
 
     Args:
         ridge: strength, relative to the features' mean sum of squares.

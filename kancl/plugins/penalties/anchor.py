@@ -163,11 +163,9 @@ def pooled(
 ) -> dict[str, Tensor]:
     """Importances with those of spline coefficients pooled or normalised.
 
-    Args:
-        pooling: ``none``: as they are. ``knot``: an input's basis has one importance,
-            the mean over the outputs. ``occupancy``: divided by how much the present
-            experience uses the basis, relative to the layer's mean use: what is seldom
-            used and yet matters is held as firmly as what is used all the time.
+    ``knot``: an input's basis has one importance, the mean over the outputs.
+    ``occupancy``: divided by how much the present experience uses the basis, relative
+    to the layer's mean use: what is seldom used and yet matters is held as firmly.
     """
     changed = dict(importance)
     if pooling == "none":

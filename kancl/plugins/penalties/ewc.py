@@ -112,8 +112,7 @@ class BatchedEWCPlugin(Plugin, AvalancheEWCPlugin):
 
     Args:
         ewc_lambda: strength.
-    Source: Avalanche 0.6, ``EWCPlugin(mode="separate")``, unchanged; see its issue
-        1224.
+    Source: Avalanche 0.6, ``EWCPlugin(mode="separate")``, unchanged; its issue 1224.
     """
 
     stage = Stage.PENALTY

@@ -36,14 +36,12 @@ def gradient_moments(
 ) -> dict[str, Tensor]:
     """Sum ``|d objective / d parameter|^power`` over samples and objectives.
 
-    The model is in evaluation mode meanwhile; its gradients, buffers and modes stay as
-    they were.
+    The model is in evaluation mode meanwhile and stays as it was.
 
     Args:
-        x: inputs, samples first.
         targets: handed to ``objectives`` along with the outputs.
-        task_labels: one per sample; chooses the head of a multi-head model.
         power: 2 for Fisher information, 1 for absolute sensitivities.
+    Shape: x, targets and task_labels have samples first.
     Returns: by name, for every trainable parameter.
     """
     sums = {name: torch.zeros_like(p) for name, p in trainable(model).items()}

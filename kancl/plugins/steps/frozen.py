@@ -71,15 +71,12 @@ class LazyStepsPlugin(FreezingPlugin):
     """Leave untouched spline coefficients, and their moments, as they are, to the bit.
 
     A coefficient whose basis was 0 at all samples of the batch has a loss gradient of
-    exactly 0, and yet it moves: by momentum, by Adam's moments, by weight decay, by the
-    gradient of a penalty. Here neither it nor its optimizer state does, whatever the
-    optimizer. Touched ones take their usual step; Adam's count of steps goes on for
-    all, as in torch's ``SparseAdam``. The optimizer is made anew for each experience.
-    Where plain SGD follows the batch's loss and nothing else, this is so by itself, and
-    nothing is done.
-
-    A method that moves weights after the step (Gram occupancy, an implicit pull) still
-    does so.
+    exactly 0, and yet it moves: by momentum, Adam's moments, weight decay, a penalty.
+    Here it does not, whatever the optimizer. Touched ones take their usual step; Adam's
+    count of steps goes on for all, as in torch's ``SparseAdam``. The optimizer is made
+    anew for each experience. Where plain SGD follows the batch's loss and nothing else,
+    nothing has to be done. A method that moves weights after the step (Gram occupancy,
+    an implicit pull) still does so.
     """
 
     stage = Stage.WATCH_STEP
@@ -143,9 +140,8 @@ class HardMaskPlugin(FreezingPlugin):
     """Freeze every spline coefficient whose basis a past experience's samples touched.
 
     By the drift bound a single spline layer then forgets nothing (what lies below the
-    threshold aside). The price is plasticity: ``free_share`` says what is left to learn
-    with, and where experiences overlap that is next to nothing. Each layer's share is
-    recorded after each experience (``locality_free_share_<layer>``).
+    threshold aside). The price is plasticity: little is left to learn with where
+    experiences overlap (``locality_free_share_<layer>``, recorded after each).
 
     Args:
         threshold: a coefficient is visited where its basis exceeds this.
@@ -199,8 +195,7 @@ class FrozenBasePlugin(FreezingPlugin):
     """Freeze KAN layers' base branches and factors per edge after the first experience.
 
     They are no local path: a step of theirs moves outputs everywhere. Heads that come
-    later keep theirs for their own first experience. What adds to the loss (EWC) still
-    knows these parameters, and cannot move them.
+    later keep theirs for their own first experience.
     """
 
     state = ("names",)

@@ -38,10 +38,9 @@ class GridGrowthPlugin(Plugin):
     A layer's grid grows until it holds the experience's values if more than
     ``off_grid`` of them lie outside (by ``REACH`` of its widths on either side at most);
     it is refined to twice the cells, once, if the experience uses less than
-    ``refine_below`` of its bases (in the sense of ``Occupancy.effective_fraction``, mean
-    over the inputs; finer grids have no larger one). Functions stay what they were;
-    optimizer moments are carried along, and so is what other plugins know of the old
-    bases. Each layer's number of cells is recorded (``locality_grid_size_<layer>``).
+    ``refine_below`` of its bases (``Occupancy.effective_fraction``, mean over inputs).
+    Functions stay what they were; optimizer moments and what other plugins know of the
+    old bases are carried along. Cells are recorded (``locality_grid_size_<layer>``).
 
     Args:
         off_grid: share of values off a grid above which it grows; 1 never grows.

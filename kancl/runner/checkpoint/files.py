@@ -55,8 +55,8 @@ class ResumePoint:
 class CheckpointFolder:
     """The checkpoints of one run: states at experience boundaries and inside experiences.
 
-    A state inside an experience refers to the boundary where that experience begins: the
-    two together are a point to resume from. The two newest of each are kept.
+    A state inside an experience needs that of the boundary where the experience begins.
+    The two newest of each are kept.
 
     Args:
         provenance: what must be the same for a run to be resumed to the same bytes.

@@ -127,16 +127,10 @@ def _restore_optimizer(strategy: Any, state: Mapping[str, Any]) -> None:
 
 
 def _random_state() -> dict[str, Any]:
-    """Where torch's, the GPUs', NumPy's and Python's streams stand, as plain data."""
-    kind, words, position, has_gauss, gauss = np.random.get_state()
-    version, internal, next_gauss = random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-        "numpy": [kind, words.tolist(), position, has_gauss, gauss],  # type: ignore
-        "python": [version, list(internal), next_gauss],
-    }
+    numpy = to_state(list(np.random.get_state()), "numpy")
+    streams = {"numpy": numpy, "python": random.getstate()}
+    return {"torch": torch.get_rng_state(), "cuda": cuda, **streams}
 
 
 def _restore_random_state(state: Mapping[str, Any]) -> None:
@@ -144,6 +138,5 @@ def _restore_random_state(state: Mapping[str, Any]) -> None:
     if state["cuda"]:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
     kind, words, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(words, dtype=np.uint32), *rest))
-    version, internal, next_gauss = state["python"]
-    random.setstate((version, tuple(internal), next_gauss))
+    np.random.set_state((kind, words.numpy(), *rest))
+    random.setstate(state["python"])

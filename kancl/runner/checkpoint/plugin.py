@@ -34,11 +34,9 @@ class CheckpointPlugin(Plugin):
     Where no checkpoint is due, an iteration costs two comparisons.
 
     Args:
-        folder: where checkpoints go.
-        options: when they are written.
         point: where to resume; None begins.
         interruption: asked, after each iteration, whether the run is to stop.
-        say: hears what cannot be kept.
+        say: hears what cannot be kept; the run then goes without checkpoints.
     """
 
     stage = Stage.CHECKPOINT
@@ -75,9 +73,6 @@ class CheckpointPlugin(Plugin):
         displays: Sequence[Any] = (),
     ) -> int:
         """Join a strategy that is just built; give it the state of the point's boundary.
-
-        If something of the strategy can't be kept, this says so, and what: the run is
-        made without checkpoints.
 
         Args:
             displays: plugins that show the run and hold nothing that decides it.
