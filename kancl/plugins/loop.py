@@ -65,7 +65,7 @@ class TensorLoadingPlugin(Plugin):
     def __init__(self, iterations: int | None = None) -> None:
         super().__init__()
         if iterations is not None and iterations < 1:
-            raise ValueError(f"iterations={iterations} must be 1 or more")
+            raise ValueError(f"iterations={iterations} must be at least 1")
         self.iterations = iterations
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
