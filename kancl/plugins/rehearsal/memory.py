@@ -1,8 +1,9 @@
 """Which samples of past experiences a rehearsal method keeps, and how it draws them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
@@ -94,56 +95,6 @@ class GroupedExemplars(ResumableBuffer):
         self.resize(None, self.max_size)
 
 
-class ExemplarMemory:
-    """Hold the exemplars of past experiences on the device and draw batches of them.
-
-    Batches walk through a random permutation and a new one is drawn when the rest is
-    too short, so that all exemplars are seen equally often.
-
-    Args:
-        exemplars: those to draw from; more join them by ``add``.
-    """
-
-    def __init__(self, exemplars: GroupedExemplars) -> None:
-        self.exemplars = exemplars
-        self._order = torch.empty(0, dtype=torch.long)
-        self._x = self._y = self._task_labels = torch.empty(0)
-        self._device = torch.device("cpu")
-
-    def __len__(self) -> int:
-        return len(self._x)
-
-    def add(self, dataset: Any, device: torch.device) -> None:
-        """Let the samples of one more experience compete for their places."""
-        self.exemplars.update_from_dataset(dataset)
-        self._order = torch.empty(0, dtype=torch.long)
-        self._device = device
-        self._gather()
-
-    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs, targets and task labels of ``n`` exemplars (all, if fewer)."""
-        n = min(n, len(self))
-        if len(self._order) < n:
-            self._order = torch.randperm(len(self))
-        rows, self._order = self._order[:n], self._order[n:]
-        rows = rows.to(self._x.device)
-        return self._x[rows], self._y[rows], self._task_labels[rows]
-
-    def state_dict(self) -> dict[str, Any]:
-        exemplars = self.exemplars.state_dict()
-        return {"exemplars": exemplars, "order": self._order, "device": self._device}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.exemplars.load_state_dict(state["exemplars"])
-        self._order, self._device = state["order"].cpu(), state["device"]
-        if self.exemplars.buffer_groups:
-            self._gather()
-
-    def _gather(self) -> None:
-        parts = as_tensors(self.exemplars.buffer)
-        self._x, self._y, self._task_labels = (p.to(self._device) for p in parts)
-
-
 @dataclass(kw_only=True, eq=False)
 class MemoryPlugin(Plugin):
     """Keep samples, by experience and class.
@@ -156,37 +107,62 @@ class MemoryPlugin(Plugin):
     """
 
     stage = Stage.REHEARSAL
+    state: ClassVar[tuple[str, ...]] = ("exemplars",)
     needs = Needs(class_labels=CLASSES)
 
     mem_size: Count = 1000
     mem_per_class: Count | None = None
+    exemplars: GroupedExemplars = field(init=False)
 
-    def exemplars_to_keep(self) -> GroupedExemplars:
-        """Make the memory that the keys ask for."""
-        if self.mem_per_class is not None:
-            return GroupedExemplars(per_group=self.mem_per_class)
-        return GroupedExemplars(total=self.mem_size)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        total = self.mem_size if self.mem_per_class is None else None
+        self.exemplars = GroupedExemplars(total=total, per_group=self.mem_per_class)
 
 
 @dataclass(kw_only=True, eq=False)
 class RehearsalPlugin(MemoryPlugin):
     """Keep samples of each experience when its training ends, and draw batches of them.
 
+    Batches walk through a random permutation and a new one is drawn when the rest is
+    too short, so that all samples are seen equally often.
+
     Args:
         replay_batch_size: samples drawn per iteration; null: as many as the batch size.
     """
 
-    state = ("memory",)
+    state = ("exemplars", "_order", "_device")
+    transient = ("_samples",)
 
     replay_batch_size: Count | None = None
+    _order: Tensor = field(default_factory=partial(torch.empty, 0), init=False)
+    _device: torch.device = field(default=torch.device("cpu"), init=False)
+    _samples: tuple[Tensor, ...] = field(default=(), init=False)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.memory = ExemplarMemory(self.exemplars_to_keep())
+    @property
+    def n_kept(self) -> int:
+        return len(self._samples[0]) if self._samples else 0
 
-    def draw(self, strategy: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs, targets and task labels of a batch of exemplars."""
-        return self.memory.draw(self.replay_batch_size or strategy.train_mb_size)
+    def draw(self, strategy: Any, n: int | None = None) -> tuple[Tensor, ...]:
+        """Return inputs, targets and task labels of ``n`` samples (all, if fewer)."""
+        n = min(n or self.replay_batch_size or strategy.train_mb_size, self.n_kept)
+        if len(self._order) < n:
+            self._order = torch.randperm(self.n_kept)
+        rows, self._order = self._order[:n], self._order[n:]
+        rows = rows.to(self._device)
+        return tuple(part[rows] for part in self._samples)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        self.memory.add(strategy.experience.dataset, torch.device(strategy.device))
+        self.exemplars.update_from_dataset(strategy.experience.dataset)
+        self._order, self._device = self._order[:0], torch.device(strategy.device)
+        self._gather()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._order = self._order.cpu()
+        if self.exemplars.buffer_groups:
+            self._gather()
+
+    def _gather(self) -> None:
+        parts = as_tensors(self.exemplars.buffer)
+        self._samples = tuple(part.to(self._device) for part in parts)

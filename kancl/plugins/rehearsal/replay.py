@@ -37,7 +37,7 @@ class ReplayPlugin(RehearsalPlugin):
     weighting: Literal["images", "experiences"] = "images"
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if not len(self.memory):
+        if not self.n_kept:
             return
         x, y, task_labels = self.draw(strategy)
         replayed = strategy._criterion(
@@ -79,9 +79,9 @@ class MIRPlugin(RehearsalPlugin):
         convert(self.candidates, Annotated[int, Bounds(n_replayed)], "candidates")
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if not len(self.memory):
+        if not self.n_kept:
             return
-        x, y, task_labels = self.memory.draw(self.candidates)
+        x, y, task_labels = self.draw(strategy, self.candidates)
         harm = self._interference(strategy, x, y, task_labels)
         n = min(self.replay_batch_size or strategy.train_mb_size, len(y))
         worst = harm.topk(n).indices
@@ -151,7 +151,7 @@ class AGEMPlugin(RehearsalPlugin):
     """
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
-        if not len(self.memory):
+        if not self.n_kept:
             return
         x, y, task_labels = self.draw(strategy)
         parameters = list(trainable(strategy.model).values())

@@ -55,16 +55,11 @@ class MemoryOnlyPlugin(MemoryPlugin):
         puts its weights back.
     """
 
-    state = ("exemplars",)
     needs = Needs(
         class_labels=CLASSES,
         alone="it trains anew on its memory alone, so there is nothing left to protect; "
         "use strategy=gdumb by itself instead",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.exemplars = self.exemplars_to_keep()
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         self.exemplars.update_from_dataset(strategy.experience.dataset)

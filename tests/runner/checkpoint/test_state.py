@@ -88,9 +88,7 @@ WRONG: dict[str, Callable[[State], object]] = {
         ""
     ].update(__class__="Popen"),
     "a parameter that there is not": lambda s: s["optimizer"]["moments"].update(x={}),
-    "a foreign experience": lambda s: _named(s, "Replay")["memory"]["exemplars"][
-        "groups"
-    ].update(
+    "a foreign experience": lambda s: _named(s, "Replay")["exemplars"]["groups"].update(
         {(0, 99): {"max_size": 1, "samples": {"$samples": {"parts": [["train", 99]]}}}}
     ),
     "no state": lambda s: s.clear(),
