@@ -4,6 +4,5 @@
 optimizer, ``schedules`` of the learning rate, and the training ``loop`` itself.
 """
 
-from kancl.plugins.plugin import METHOD_STAGES, Needs, Plugin, Stage
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import METHOD_STAGES, Needs, Plugin, Stage, TrainingSetup
 from kancl.plugins.state import Unresumable

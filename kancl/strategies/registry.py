@@ -1,12 +1,29 @@
-"""The strategies by name: each a list of plugins, on an Avalanche strategy class."""
+"""Strategies by name: lists of plugins on Avalanche classes, built or refused."""
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
 
 from kancl.config import Group, Part
+from kancl.models.heads import GrowingHead, MultiHead
+from kancl.models.inspect import kan_layers
+from kancl.plugins import loop
+from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
 from kancl.plugins.outputs import lwf, present_classes, readout
 from kancl.plugins.penalties import ewc, importances
-from kancl.plugins.plugin import Plugin
-from kancl.plugins.rehearsal import replay, retraining
+from kancl.plugins.plugin import (
+    METHOD_STAGES,
+    Plugin,
+    Stage,
+    TrainingSetup,
+    check_declared,
+)
+from kancl.plugins.rehearsal import replay
+from kancl.plugins.state import n_bytes
 from kancl.plugins.steps import frozen, grid_growth, step_preconditioner
 from kancl.strategies import bases
 
@@ -14,7 +31,7 @@ STRATEGIES: dict[str, list[type[Plugin] | type[bases.Base]]] = {
     "naive": [bases.Base],
     "joint": [bases.JointBase],
     "cumulative": [bases.CumulativeBase],
-    "from_scratch": [retraining.FromScratchPlugin],
+    "from_scratch": [loop.FromScratchPlugin],
     "replay": [replay.ReplayPlugin],
     "ewc": [ewc.EWCPlugin],
     "ewc_batched": [ewc.BatchedEWCPlugin],
@@ -26,7 +43,7 @@ STRATEGIES: dict[str, list[type[Plugin] | type[bases.Base]]] = {
     "gem": [replay.GEMPlugin],
     "er_ace": [bases.ERACEBase],
     "der": [bases.DERBase],
-    "gdumb": [retraining.MemoryOnlyPlugin, retraining.FromScratchPlugin],
+    "gdumb": [replay.MemoryOnlyPlugin, loop.FromScratchPlugin],
     "mir": [replay.MIRPlugin],
     "labels_trick": [present_classes.LabelsTrickPlugin],
     "occupancy": [step_preconditioner.OccupancyPlugin],
@@ -85,3 +102,101 @@ def trains_last_layer_only(name: str) -> bool:
     """Whether the strategy leaves all layers but the last as they were initialised."""
     key = "trains_last_layer_only"
     return any(getattr(p.builder, key, False) for p in GROUP.parts(name))
+
+
+def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate:
+    """Make the Avalanche strategy of a name, or of a sum of names.
+
+    Args:
+        name: from ``STRATEGIES``, a preset, or a sum such as ``"ewc+replay"``.
+        setup: model, optimizer, loop settings and the user's plugins.
+        options: the strategy's keys; one that two names share is ``"lwf.alpha"``.
+    Raises: ValueError for what can't work, saying what to use instead.
+    """
+    members = [
+        part.builder(**{**part.defaults, **values})
+        for part, values in sorted(
+            GROUP.split(name, options), key=lambda split: split[0].name
+        )
+    ]
+    loops = [m for m in members if isinstance(m, bases.Base)] or [bases.Base()]
+    own = [member for member in members if not isinstance(member, bases.Base)]
+    if len(loops) > 1:
+        names = " and ".join(type(base).template.__name__ for base in loops)
+        raise ValueError(
+            f"strategy={name} asks for the training loops of {names} at once: use one of "
+            "them alone instead"
+        )
+    kinds = {type(plugin) for plugin in setup.plugins}
+    # Plugins without keys may be there already (lazy steps of the model).
+    plugins = [*setup.plugins, *(p for p in own if type(p) not in kinds)]
+    setup.plugins = plugins = sorted(plugins, key=stage)
+    _check_needs(name, setup, loops[0], own)
+    for plugin in plugins:
+        if isinstance(plugin, Plugin):
+            try:
+                check_declared(plugin)
+                plugin.prepare(setup)
+            except ValueError as error:
+                raise ValueError(f"strategy={name}: {error}") from error
+    strategy = loops[0].make(
+        setup.batch_size,
+        model=setup.model,
+        optimizer=setup.optimizer,
+        criterion=setup.criterion,
+        train_epochs=1 if setup.iterations is not None else setup.epochs,
+        eval_mb_size=setup.eval_batch_size,
+        device=setup.device,
+        plugins=sorted(
+            [
+                loop.QuietEvaluationPlugin(),
+                *(p for p in plugins if stage(p) <= Stage.LOADER),
+                loop.OptimizerStatePlugin(reset=setup.reset_optimizer),
+                loop.TensorLoadingPlugin(iterations=setup.iterations),
+            ],
+            key=stage,
+        ),
+        evaluator=setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()]),
+    )
+    strategy.plugins += [p for p in plugins if stage(p) > Stage.LOADER]
+    strategy.state = loops[0].state
+    DirectHooks(strategy)
+    return strategy
+
+
+def stage(plugin: SupervisedPlugin) -> Stage:
+    """Return where a plugin acts; one of another library acts as observers do."""
+    return getattr(plugin, "stage", Stage.OBSERVE)
+
+
+def strategy_state_bytes(strategy: SupervisedTemplate) -> int:
+    """Count what the strategy keeps from one experience to the next, beside the model.
+
+    Tensors count once; kept samples as tensors, also if they are the benchmark's rows.
+    """
+    parts = [*strategy.model.parameters(), *strategy.model.buffers()]
+    seen = {part.untyped_storage().data_ptr() for part in parts}
+    methods = (p for p in strategy.plugins if isinstance(p, Plugin))
+    holders = [strategy, *(p for p in methods if p.stage in METHOD_STAGES)]
+    return sum(n_bytes(getattr(h, name), seen) for h in holders for name in h.state)
+
+
+def _check_needs(
+    name: str, setup: TrainingSetup, base: bases.Base, own: Sequence[SupervisedPlugin]
+) -> None:
+    """Raises: ValueError for the first need that the set-up does not meet."""
+    plugins = [p for p in setup.plugins if isinstance(p, Plugin)]
+    absent = {
+        "class_labels": setup.learns_values,
+        "spline_bases": not kan_layers(setup.model),
+        "fixed_head": isinstance(setup.model, GrowingHead),
+        "one_head": isinstance(setup.model, MultiHead),
+        "fixed_grids": any(p.changes_grids for p in plugins),
+        "own_loss": any(stage(p) in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
+        "alone": "+" in GROUP.expanded(name),
+    }
+    for needs in (base.needs, *(plugin.needs for plugin in plugins)):
+        for need, reason in vars(needs).items():
+            if reason and absent[need]:
+                head = type(setup.model).__name__
+                raise ValueError(f"strategy={name} can't train this {head}: {reason}")

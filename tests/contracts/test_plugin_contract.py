@@ -18,7 +18,13 @@ from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.plugins import Plugin, Stage
 from kancl.plugins.hooks import LazyEvaluationPlugin
-from kancl.plugins.loop import OptimizerStatePlugin
+from kancl.plugins.loop import (
+    EpochDecayPlugin,
+    ExperienceDecayPlugin,
+    FromScratchPlugin,
+    LinearDecayPlugin,
+    OptimizerStatePlugin,
+)
 from kancl.plugins.outputs.lwf import LwFPlugin
 from kancl.plugins.outputs.readout import RidgeReadoutPlugin
 from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
@@ -32,14 +38,9 @@ from kancl.plugins.plugin import undeclared
 from kancl.plugins.rehearsal.replay import (
     AGEMPlugin,
     GEMPlugin,
+    MemoryOnlyPlugin,
     MIRPlugin,
     ReplayPlugin,
-)
-from kancl.plugins.rehearsal.retraining import FromScratchPlugin, MemoryOnlyPlugin
-from kancl.plugins.schedules import (
-    EpochDecayPlugin,
-    ExperienceDecayPlugin,
-    LinearDecayPlugin,
 )
 from kancl.plugins.steps.frozen import FrozenBasePlugin, HardMaskPlugin, LazyStepsPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin

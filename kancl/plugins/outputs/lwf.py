@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from kancl.config.values import NonNegative, Positive
 from kancl.models.module_state import load_module_state, module_state
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 
 @dataclass(kw_only=True, eq=False)

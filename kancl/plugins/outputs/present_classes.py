@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 
 class LabelsTrickPlugin(Plugin):

@@ -22,8 +22,7 @@ from kancl.models.readouts import (
     ridge_weights,
     spline_bayes_weights,
 )
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 Features = Literal["patches", "inputs", "network"]
 

@@ -14,9 +14,8 @@ from kancl.config.values import Count, NonNegative, Share
 from kancl.models.inspect import evaluate_in_chunks
 from kancl.plugins.penalties.anchor import AnchorPlugin, Pooling, pooled, values
 from kancl.plugins.penalties.per_sample_gradients import gradient_moments
-from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 from kancl.plugins.samples import drawn
-from kancl.plugins.setup import TrainingSetup
 
 CLASSES = "it takes class probabilities; use strategy=mas or strategy=si instead"
 

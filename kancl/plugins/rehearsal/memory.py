@@ -154,7 +154,7 @@ class RehearsalPlugin(MemoryPlugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self.exemplars.update_from_dataset(strategy.experience.dataset)
-        self._order, self._device = self._order[:0], torch.device(strategy.device)
+        self._order, self._device = torch.empty(0), torch.device(strategy.device)
         self._gather()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What is done with kept samples: learn them again, or never step against them."""
+"""What is done with kept samples: learn them again, or alone, or never step against them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -13,9 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from kancl.config.values import Bounds, Count, NonNegative, convert
 from kancl.plugins.penalties.anchor import trainable
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.rehearsal.memory import CLASSES, RehearsalPlugin
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
+from kancl.plugins.rehearsal.memory import CLASSES, MemoryPlugin, RehearsalPlugin
 
 
 @dataclass(kw_only=True, eq=False)
@@ -164,3 +163,23 @@ class AGEMPlugin(RehearsalPlugin):
         step = along / sum(float((r * r).sum()) for _, r in pairs)
         for p, r in pairs:  # a head of the past has no gradient of its own
             p.grad = -step * r if p.grad is None else p.grad - step * r
+
+
+class MemoryOnlyPlugin(MemoryPlugin):
+    """Train on a balanced memory alone; each experience joins it before its training.
+
+    Source: Prabhu, Torr, Dokania 2020, "GDumb", ECCV, algorithm 1; no cosine schedule,
+        no cutmix. differs from Avalanche's GDumbPlugin in leaving the model itself alone
+        (it is replaced by a copy there, under whoever holds it); ``FromScratchPlugin``
+        puts its weights back.
+    """
+
+    needs = Needs(
+        class_labels=CLASSES,
+        alone="it trains anew on its memory alone, so there is nothing left to protect; "
+        "use strategy=gdumb by itself instead",
+    )
+
+    def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        self.exemplars.update_from_dataset(strategy.experience.dataset)
+        strategy.adapted_dataset = self.exemplars.buffer

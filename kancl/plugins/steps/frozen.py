@@ -15,9 +15,8 @@ from kancl.metrics.locality import VISITED
 from kancl.models import KANLinear
 from kancl.models.inspect import kan_layers, shown_name, watch
 from kancl.plugins.hooks import overrides
-from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.plugin import Needs, Plugin, Record, Stage, TrainingSetup
 from kancl.plugins.samples import occupancies
-from kancl.plugins.setup import Record, TrainingSetup
 from kancl.splines import Insertion
 
 

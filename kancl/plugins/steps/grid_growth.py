@@ -11,9 +11,8 @@ from kancl.config.values import Count, Share
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
 from kancl.models.inspect import kan_layers, shown_name
-from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.plugin import Needs, Plugin, Record, Stage, TrainingSetup
 from kancl.plugins.samples import occupancies, pass_through
-from kancl.plugins.setup import Record, TrainingSetup
 from kancl.splines import Insertion, grid_ends
 
 SAMPLES = 2_000  # of an experience

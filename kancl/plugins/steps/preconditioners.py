@@ -53,10 +53,10 @@ class FullGram(Preconditioner):
 
     def __init__(self, beta: float, group: int | None = None) -> None:
         self.beta, self.group = beta, group
-        self.gram: Tensor | None = None
-        self.inverse: Tensor | None = None
+        self.gram: Any = None
+        self.inverse: Any = None
         """Of all features, or of ``group - 1`` sums of each group's (see ``close``)."""
-        self._sum: Tensor | float = 0.0
+        self._sum: Any = 0.0
         self._n = 0
         self._axes: Tensor | None = None
 
@@ -69,7 +69,6 @@ class FullGram(Preconditioner):
         its grid, their common part is never shrunk and needs no place in the matrix.
         """
         present = self._sum / self._n
-        assert isinstance(present, Tensor)
         self.gram = present if self.gram is None else self.gram + present
         self._sum, self._n = 0.0, 0
         self._axes = None
@@ -80,7 +79,6 @@ class FullGram(Preconditioner):
         self.inverse = _inverse(gram, self.beta)
 
     def shrink(self, step: Tensor) -> Tensor:
-        assert self.inverse is not None
         if self._axes is None:
             return self._shrunk(step)
         differing = _grouped(step, self._axes)
@@ -89,7 +87,6 @@ class FullGram(Preconditioner):
 
     def _shrunk(self, step: Tensor) -> Tensor:
         # the matrix is symmetric; with few columns this is the faster way round
-        assert self.inverse is not None
         return (step.mT @ self.inverse).mT
 
 
@@ -136,8 +133,8 @@ class LowRankGram(Preconditioner):
 
     def __init__(self, beta: float, rank: int) -> None:
         self.beta, self.rank = beta, rank
-        self.rows: Tensor | None = None
-        self._present: Tensor | None = None
+        self.rows: Any = None
+        self._present: Any = None
         self._n = 0
 
     def observe(self, features: Tensor) -> None:
@@ -145,12 +142,10 @@ class LowRankGram(Preconditioner):
         self._n += len(features)
 
     def close(self) -> None:
-        assert self._present is not None
         self.rows = self._best(self.rows, self._present / self._n**0.5)
         self._present, self._n = None, 0
 
     def shrink(self, step: Tensor) -> Tensor:
-        assert self.rows is not None
         squares = self.rows.square().sum(1, keepdim=True)
         along = self.beta / (1 + self.beta * squares) * (self.rows @ step)
         return step - self.rows.T @ along
@@ -173,20 +168,18 @@ class DiagonalOccupancy(Preconditioner):
 
     def __init__(self, beta: float) -> None:
         self.beta = beta
-        self.occupancy: Tensor | float = 0.0
-        self._sum: Tensor | float = 0.0
+        self.occupancy: Any = 0.0
+        self._sum: Any = 0.0
 
     def observe(self, features: Tensor) -> None:
         self._sum = self._sum + features.abs().sum(0)
 
     def close(self) -> None:
-        assert isinstance(self._sum, Tensor)
         mean = self._sum.mean().clamp(min=torch.finfo(self._sum.dtype).tiny)
         self.occupancy = self.occupancy + self._sum / mean
         self._sum = 0.0
 
     def shrink(self, step: Tensor) -> Tensor:
-        assert isinstance(self.occupancy, Tensor)
         return step / (1 + self.beta * self.occupancy).unsqueeze(1)
 
     def carry(self, insertion: Insertion, n_inputs: int) -> None:
@@ -198,7 +191,6 @@ class DiagonalOccupancy(Preconditioner):
         Args:
             n_inputs: whose splines come first among the features.
         """
-        assert isinstance(self.occupancy, Tensor)
         n_old = insertion.matrix.shape[-1]
         splines = self.occupancy[: n_inputs * n_old].view(n_inputs, n_old)
         others = self.occupancy[n_inputs * n_old :]

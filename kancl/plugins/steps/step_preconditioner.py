@@ -20,9 +20,8 @@ from kancl.models.layer_features import (
     n_layer_features,
     weight_rows,
 )
-from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 from kancl.plugins.samples import drawn
-from kancl.plugins.setup import TrainingSetup
 from kancl.plugins.steps.preconditioners import (
     BlockGram,
     DiagonalOccupancy,

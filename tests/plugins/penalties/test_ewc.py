@@ -7,7 +7,7 @@ from torch import nn
 from kancl.data.rows import as_tensors
 from kancl.plugins.penalties.anchor import values
 from kancl.plugins.penalties.ewc import EWCPlugin, diagonal_fisher
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import TrainingSetup
 
 
 @pytest.fixture

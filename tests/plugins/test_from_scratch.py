@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from kancl.plugins.rehearsal.retraining import FromScratchPlugin, MemoryOnlyPlugin
+from kancl.plugins.loop import FromScratchPlugin
+from kancl.plugins.rehearsal.replay import MemoryOnlyPlugin
 
 
 class Head(nn.Module):
