@@ -97,14 +97,13 @@ class TensorLoadingPlugin(Plugin):
 class FromScratchPlugin(Plugin):
     """Train each experience alone, from the initial weights ("separate").
 
-    The optimizer's state is forgotten too. Weights are copied in place. What a growing
-    head adds later starts as it was made. Floating-point buffers (grids, running
-    statistics) belong to the weights and go back too; integer ones are a head's
-    book-keeping and stay.
+    The optimizer's state is forgotten too. What a growing head adds later starts as it
+    was made. Floating-point buffers (grids, running statistics) go back as well; integer
+    ones are a head's book-keeping and stay.
 
     Source: the single-task reference of Lopez-Paz and Ranzato 2017, arXiv:1706.08840.
         differs from Avalanche's FromScratchTrainingPlugin, which leaves grids as they
-        are, saves weights before heads exist and calls a deprecated function.
+        are and saves weights before heads exist.
     """
 
     stage = Stage.RESET

@@ -149,7 +149,6 @@ class Plugin(SupervisedPlugin):
         """Carry along what is known of a KAN layer whose grid has changed.
 
         Args:
-            name: of the layer in ``model``.
             insertion: how the new coefficients follow from the old ones.
         Raises: ValueError if the plugin needs grids that stay.
         """

@@ -67,8 +67,7 @@ presets, in ``configs/strategy``.
 def parts(name: str) -> list[Part]:
     """Return the classes that a name, or a sum of names, stands for.
 
-    Raises: KeyError for a name that there is not; ValueError for a sum that adds
-        nothing.
+    Raises: KeyError for an unknown name; ValueError for a sum that adds nothing.
     """
     names = name.split("+")
     if "naive" in names and len(names) > 1:

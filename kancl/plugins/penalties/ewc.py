@@ -46,8 +46,7 @@ class EWCPlugin(AnchorPlugin):
             occupancy: divided by how much the experience used the basis.
     Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3; online: Schwarz et al.
         2018, arXiv:1805.06370. differs from Avalanche: exact per-sample Fisher
-        information whatever the batch size, the factor 1/2, and gamma at its place in
-        the loss.
+        information, the factor 1/2, and gamma at its place in the loss.
     """
 
     state = ("anchor", "_generator")

@@ -65,10 +65,8 @@ def gradient_moments(
 def linear_moments(
     layer: nn.Linear, x: Tensor, delta: Tensor, power: int
 ) -> dict[str, Tensor]:
-    """Return moments of a layer's parameters from its inputs and ``delta``.
+    """Return moments of parameters; ``delta`` are those of the outputs' gradients.
 
-    Args:
-        delta: moments of the gradients with regard to the layer's outputs.
     Shape: x ``(batch, in_features)``, delta ``(batch, out_features)``.
     """
     moments = {"weight": delta.T @ x.abs() ** power}
@@ -128,8 +126,7 @@ def _divide(
     """Find the layers whose closed form holds here, and the parameters left over.
 
     It holds for a known layer that is called once, on (batch, features), and shares no
-    parameter. One that is never called is left over if its parameters are used all the
-    same.
+    parameter.
     """
     owners = Counter(
         id(p) for module in model.modules() for p in module._parameters.values()
@@ -138,9 +135,7 @@ def _divide(
         module
         for module in model.modules()
         if type(module) in MOMENTS
-        and all(
-            owners[id(p)] == 1 for p in module._parameters.values() if p is not None
-        )
+        and all(owners[id(p)] == 1 for p in module.parameters(recurse=False))
     ]
     with torch.enable_grad(), _recorded(known) as calls:
         outputs = avalanche_forward(model, x, task)

@@ -52,14 +52,12 @@ class ResumableBuffer(BalancedExemplarsBuffer):
 class GroupedExemplars(ResumableBuffer):
     """Keep a random sample of every (experience, target) seen, equally large.
 
-    Grouping by experience *and* target gives every class its share in class-, domain-
-    and task-incremental learning alike; by target alone, the two targets of a
-    domain-incremental stream would be two groups however many digits they stand for.
+    By target alone, the two targets of a domain-incremental stream would be two groups
+    however many digits they stand for.
 
     Args:
         total: samples kept in all, divided equally over the groups so far.
-        per_group: samples kept of each group, whatever their number. Give one of the
-            two.
+        per_group: samples kept of each group, instead of ``total``.
     Raises: ValueError if both or neither is given, or a size is below 1.
     Source: differs from Avalanche's ClassBalancedBuffer in the grouping alone.
     """

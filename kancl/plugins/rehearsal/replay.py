@@ -169,9 +169,8 @@ class MemoryOnlyPlugin(MemoryPlugin):
     """Train on a balanced memory alone; each experience joins it before its training.
 
     Source: Prabhu, Torr, Dokania 2020, "GDumb", ECCV, algorithm 1; no cosine schedule,
-        no cutmix. differs from Avalanche's GDumbPlugin in leaving the model itself alone
-        (it is replaced by a copy there, under whoever holds it); ``FromScratchPlugin``
-        puts its weights back.
+        no cutmix. differs from Avalanche's GDumbPlugin, which replaces the model by a
+        copy; here ``FromScratchPlugin`` puts its weights back.
     """
 
     needs = Needs(

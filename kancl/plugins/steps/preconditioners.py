@@ -55,7 +55,7 @@ class FullGram(Preconditioner):
         self.beta, self.group = beta, group
         self.gram: Any = None
         self.inverse: Any = None
-        """Of all features, or of ``group - 1`` sums of each group's (see ``close``)."""
+        """Of all features, or of ``group - 1`` sums of each group's."""
         self._sum: Any = 0.0
         self._n = 0
         self._axes: Tensor | None = None
@@ -65,9 +65,8 @@ class FullGram(Preconditioner):
         self._n += features.shape[-2]
 
     def close(self) -> None:
-        """Where every group's features always add up to 0, as an anchored layer's do on
-        its grid, their common part is never shrunk and needs no place in the matrix.
-        """
+        # Where every group's features always add up to 0, as an anchored layer's do on
+        # its grid, their common part is never shrunk and needs no place in the matrix.
         present = self._sum / self._n
         self.gram = present if self.gram is None else self.gram + present
         self._sum, self._n = 0.0, 0
@@ -151,7 +150,6 @@ class LowRankGram(Preconditioner):
         return step - self.rows.T @ along
 
     def _best(self, kept: Tensor | None, new: Tensor) -> Tensor:
-        """At most ``rank`` orthogonal rows whose products come closest to those of both."""
         both = new if kept is None else torch.cat([kept, new])
         products = (both @ both.T).double()
         _, vectors = torch.linalg.eigh(products)  # of the smallest eigenvalue first
@@ -160,11 +158,7 @@ class LowRankGram(Preconditioner):
 
 
 class DiagonalOccupancy(Preconditioner):
-    """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature.
-
-    The data-free use of the drift bound ``sum o |D|``: coefficients in much use move
-    less.
-    """
+    """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature."""
 
     def __init__(self, beta: float) -> None:
         self.beta = beta
@@ -185,11 +179,8 @@ class DiagonalOccupancy(Preconditioner):
     def carry(self, insertion: Insertion, n_inputs: int) -> None:
         """Take along what is known of splines whose grid has changed.
 
-        Being relative to the mean over features, a spline's occupancy is that of the
-        parents it is made of, in proportion; 0 if it has none, beyond the old grid.
-
-        Args:
-            n_inputs: whose splines come first among the features.
+        A spline's occupancy is that of the parents it is made of, in proportion; 0 if it
+        has none, beyond the old grid. Splines of ``n_inputs`` are the first features.
         """
         n_old = insertion.matrix.shape[-1]
         splines = self.occupancy[: n_inputs * n_old].view(n_inputs, n_old)

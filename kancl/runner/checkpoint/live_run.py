@@ -70,11 +70,9 @@ class LiveRun:
             ) from error
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        strategy = self.strategy
-        if list(self.plugins) != list(state["plugins"]):
-            raise Unresumable(
-                f"its plugins are {list(state['plugins'])}, not {list(self.plugins)}"
-            )
+        strategy, ours, theirs = self.strategy, [*self.plugins], [*state["plugins"]]
+        if ours != theirs:
+            raise Unresumable(f"its plugins are {theirs}, not {ours}")
         # Before the network: a teacher begins as a copy of the network as it was made.
         for key, plugin in self.plugins.items():
             if _keeps_itself(plugin):
@@ -201,10 +199,10 @@ class SampleSources:
         }
 
     def _dataset(self, sources: Mapping[str, Any]) -> AvalancheDataset:
-        if not sources["parts"]:
-            return concat_datasets([])
         places = sources["parts"]
         wholes = [self._streams[stream][index].dataset for stream, index in places]
+        if not wholes:
+            return concat_datasets([])
         starts = torch.tensor([0, *map(len, wholes)]).cumsum(0)
         rows = starts[sources["part"].long()] + sources["row"].long()
         whole = wholes[0] if len(wholes) == 1 else concat_datasets(wholes)
