@@ -33,11 +33,10 @@ class LazyEvaluationPlugin(EvaluationPlugin):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(("before_", "after_")):
-            return partial(self._at_hook, name)
+            return lambda strategy, **_: self._update_metrics_and_loggers(
+                strategy, name
+            )
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-
-    def _at_hook(self, name: str, strategy: Any, **kwargs: Any) -> None:
-        self._update_metrics_and_loggers(strategy, name)
 
     def _update_metrics_and_loggers(self, strategy: Any, callback: str) -> None:
         if self._metric_values or self.hears(callback):

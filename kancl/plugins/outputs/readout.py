@@ -2,13 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from kancl.config.values import Count, Positive
 from kancl.models import KANLinear
@@ -37,7 +37,7 @@ class ReadoutPlugin(Plugin):
 
     stage = Stage.OUTPUTS
     state = ("sums",)
-    transient: ClassVar[tuple[str, ...]] = ("_inputs", "_handles")
+    transient: ClassVar[tuple[str, ...]] = ("_inputs", "_hooks")
     needs = Needs(
         class_labels="it solves for classes; use strategy=naive or strategy=joint instead",
         fixed_grids="sums over old bases say nothing of new ones; leave grow_grids out "
@@ -51,7 +51,7 @@ class ReadoutPlugin(Plugin):
     sums: dict[int | None, FeatureSums] = field(default_factory=dict, init=False)
     """By task label; None where one layer serves all."""
     _inputs: dict[int | None, Tensor] = field(default_factory=dict, init=False)
-    _handles: list[RemovableHandle] = field(default_factory=list, init=False)
+    _hooks: ExitStack = field(default_factory=ExitStack, init=False)
 
     @abstractmethod
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
@@ -87,8 +87,8 @@ class ReadoutPlugin(Plugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for label, last in last_layers(strategy.model).items():
-            keep = partial(self._keep, label)
-            self._handles.append(last.layers[0].register_forward_pre_hook(keep))
+            hook = last.layers[0].register_forward_pre_hook(partial(self._keep, label))
+            self._hooks.enter_context(hook)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()  # of an evaluation in between
@@ -121,9 +121,7 @@ class ReadoutPlugin(Plugin):
                     set_weights(layer, weights[:, classes])
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.close()
 
     def _keep(self, label: int | None, layer: nn.Module, inputs: tuple[Any]) -> None:
         self._inputs[label] = inputs[0]

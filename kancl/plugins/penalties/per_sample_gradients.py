@@ -8,7 +8,7 @@ parameters of any other module are worked out sample by sample: exact, and slow.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -215,9 +215,7 @@ def _recorded(
         calls.append((layer, args[0].detach(), output))
         return output.clone()  # a head may write its mask into what it gets
 
-    handles = [layer.register_forward_hook(record) for layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(record))
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()

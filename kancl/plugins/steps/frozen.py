@@ -2,18 +2,18 @@
 
 from abc import abstractmethod
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from kancl.config.values import NonNegative
 from kancl.metrics.locality import VISITED
 from kancl.models import KANLinear
-from kancl.models.inspect import kan_layers, shown_name, watch
+from kancl.models.inspect import kan_layers, shown_name, watching
 from kancl.plugins.hooks import overrides
 from kancl.plugins.plugin import Needs, Plugin, Record, Stage, TrainingSetup
 from kancl.plugins.samples import occupancies
@@ -79,12 +79,12 @@ class LazyStepsPlugin(FreezingPlugin):
     """
 
     stage = Stage.WATCH_STEP
-    transient = ("_before", "_handles", "_inputs", "_loss")
+    transient = ("_before", "_watching", "_inputs", "_loss")
     needs = Needs(
         spline_bases="it looks at which splines a batch touches; use model=kan instead"
     )
 
-    _handles: list[RemovableHandle] = field(default_factory=list, init=False)
+    _watching: ExitStack = field(default_factory=ExitStack, init=False)
     _inputs: dict[str, list[Tensor]] = field(init=False)
     _loss: Any = field(init=False)
 
@@ -93,12 +93,11 @@ class LazyStepsPlugin(FreezingPlugin):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs = defaultdict(list)
-        self._handles = watch(kan_layers(strategy.model).items(), self._see)
+        layers = kan_layers(strategy.model).items()
+        self._watching.enter_context(watching(layers, self._see))
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._watching.close()
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         self._loss = strategy.loss.grad_fn
