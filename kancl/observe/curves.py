@@ -1,4 +1,4 @@
-"""The forgetting curve: accuracy on every experience while others are learned."""
+"""Curves: accuracy on every experience while others are learned, or epoch by epoch."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,27 +16,46 @@ UNSEEN_EVERY = 5
 """Every fifth regular point measures the experiences to come as well."""
 
 
+class EpochEvaluationPlugin(Plugin):
+    """Evaluate streams after every training epoch, for learning curves.
+
+    Avalanche's ``eval_every=1`` does it before training too, which takes as long as an
+    epoch when the training stream is among them.
+
+    Args:
+        streams: the training stream and one that is not trained on, say.
+    """
+
+    stage = Stage.OBSERVE
+    transient = ("_streams",)
+
+    def __init__(self, streams: Sequence[Any]) -> None:
+        super().__init__()
+        self._streams = streams
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        for stream in self._streams:
+            strategy.eval(stream)
+
+
 class ForgettingCurvePlugin(Plugin):
     """Measure the accuracy (RMSE) on EVERY experience while others are trained.
 
-    At iteration 0, every ``every_iterations`` after an experience boundary, at the few
-    iterations ``early_iterations`` (where forgetting happens) and at the end of each
-    experience. Not yet trained experiences have nothing to forget: they are measured at
-    iteration 0, at the ends and at every fifth regular point. Each point is a
-    ``curve_accuracy`` (``curve_rmse``) measurement; its time counts as evaluation.
+    At iteration 0, every ``every_iterations`` after an experience boundary, at the
+    ``early_iterations`` (where forgetting happens) and at the end of each experience.
+    Not yet trained experiences have nothing to forget: they are measured at iteration
+    0, at the ends and at every fifth regular point. Each point is a ``curve_accuracy``
+    (``curve_rmse``) measurement; its time counts as evaluation.
 
-    Nothing random is drawn and modules get their training mode back, so the trained
-    parameters are the same to the bit with and without the plugin. A class that a
-    growing head does not know yet scores 0; an experience whose own head does not exist
-    yet is left out.
+    The trained parameters are the same to the bit with and without the plugin. A class
+    that a growing head does not know yet scores 0; an experience whose own head does
+    not exist yet is left out.
 
     Args:
-        test_stream: experiences with ``dataset``, in the order of their index.
         every_iterations: training iterations between points.
         samples_per_experience: spread evenly over each experience's rows (so over its
             classes); a point's standard error is at most 0.5 / sqrt of it.
-        early_iterations: iterations after the start of an experience at which to measure
-            as well.
+        early_iterations: after the start of an experience, to measure at as well.
         batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
             an MLP's caches hold, everything at once on a GPU.
     """
@@ -134,14 +153,12 @@ class ForgettingCurvePlugin(Plugin):
 
     def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
         each = {}
-        n_seen = self.recorder.n_seen()
         xs, labels = (v.split(self._sizes) for v in (self._x, self._task_labels))
         for k in experiences:
             try:
                 outputs = model(xs[k], labels[k])
+                each[k] = self.recorder.score.per_sample(outputs, self.targets[k])
             except KeyError:  # no head yet; one of an experience seen must be there
-                if k < n_seen:
+                if k < self.recorder.n_seen():
                     raise
-                continue
-            each[k] = self.recorder.score.per_sample(outputs, self.targets[k])
         return each

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from kancl.data.rows import as_tensors
+from kancl.metrics.diagnosis import Samples
 from kancl.models.inspect import off_grid_shares, spline_network
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
@@ -19,9 +18,9 @@ class OffGridPlugin(Plugin):
     """Record, per layer, the share of input values that lie outside the layer's grid.
 
     There a plain spline is 0 and learns nothing. Several heads count as one layer, the
-    last. Measured before training and after
-    each experience, on samples of all experiences. Does nothing for a network without
-    ``off_grid_share`` (an MLP). Put it behind the recorder.
+    last. Measured before training and after each experience, on samples of all
+    experiences; not for a network without ``off_grid_share`` (an MLP). Put it behind
+    the recorder.
 
     Args:
         samples_per_experience: spread evenly over each experience's rows.
@@ -45,9 +44,8 @@ class OffGridPlugin(Plugin):
         self.shares: list[float] = []
         """The latest, one per layer."""
         self._recorder = recorder
-        with torch.random.fork_rng(devices=[]):  # a stock transform may draw
-            parts = [as_tensors(e.dataset, samples_per_experience) for e in test_stream]
-        self._x: Tensor = torch.cat([x for x, _, _ in parts])
+        parts = Samples(test_stream, samples_per_experience).parts
+        self._x = torch.cat([x for x, _, _ in parts])
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         if not self.shares:

@@ -20,9 +20,6 @@ class Diverged(ArithmeticError):
     """The loss is no longer a finite number."""
 
 
-Listener = Callable[[Measurement], None]
-
-
 class RecorderPlugin(Plugin):
     """Collect a run's measurements, accuracy matrix and times.
 
@@ -30,7 +27,7 @@ class RecorderPlugin(Plugin):
 
     - ``batch_loss``, ``batch_accuracy``: mean over the training batches since the last
       such row, one row per ``every_iterations`` and one at the end of an experience
-      (``experience``: the one in training; the loss holds the strategy's penalties).
+      (the loss holds the strategy's penalties).
     - ``<stream>_accuracy``, ``<stream>_loss`` for each experience of a stream
       evaluated by ``strategy.eval(stream)``: ``test_accuracy``, ``valid_loss`` ...
     - whatever others ``add``.
@@ -39,16 +36,13 @@ class RecorderPlugin(Plugin):
     ``matrix_stream`` outside of training. Sums stay on the device between rows, so a
     GPU is waited for once per row, not once per iteration.
 
-    Other parts subscribe by ``listeners.append(f)``.
-
     Args:
         n_experiences: columns of the matrix.
         every_iterations: training iterations per ``batch_*`` row.
         trains_jointly: the strategy trains once, on all experiences together, so that
             the row after training is the last one.
         matrix_stream: name of the stream that fills the matrix.
-        score: what the matrix holds; accuracies unless said otherwise.
-
+        score: what the matrix holds.
     Raises: Diverged in training, at most ``every_iterations`` after the loss became
         NaN or infinite, or in the evaluation after it.
     """
@@ -69,7 +63,7 @@ class RecorderPlugin(Plugin):
         "_eval_sums",
         "_n_evaluated",
     )
-    transient = ("listeners", "_matrix_stream", "_every", "_clock")
+    transient = ("listeners", "_matrix_stream", "_every", "_since")
 
     def __init__(
         self,
@@ -87,7 +81,8 @@ class RecorderPlugin(Plugin):
             )
         self.matrix = empty_matrix(n_experiences)
         self.measurements: list[Measurement] = []
-        self.listeners: list[Listener] = []
+        self.listeners: list[Callable[[Measurement], None]] = []
+        """Other parts subscribe by appending to it."""
         self.borders: list[int] = []
         """Iterations at which each experience trained so far ended."""
         self.iteration = 0
@@ -101,11 +96,11 @@ class RecorderPlugin(Plugin):
         self._every = every_iterations
         self.in_training = False
         """Whether ``strategy.train`` is under way, also while it evaluates."""
-        self._clock = _Stopwatch()
+        self._since = time.perf_counter()
         self._losses: list[Tensor] = []  # on the device, since the last row
         self._scores: list[Tensor] = []
         self._evaluated: list[tuple[str, int, Tensor, int]] = []
-        self._eval_sums: Tensor | None = None
+        self._eval_sums = torch.zeros(2, dtype=torch.float64)
         self._n_evaluated = 0
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -119,64 +114,63 @@ class RecorderPlugin(Plugin):
     def n_seen(self, iteration: int | None = None) -> int:
         """Experiences begun by an iteration (now by default): 0 before training."""
         at = self.iteration if iteration is None else iteration
-        if at == 0:
-            return 0
-        if self.trains_jointly:
+        if at > 0 and self.trains_jointly:
             return self.n_experiences
-        return sum(border < at for border in self.borders) + 1
+        return sum(border < at for border in self.borders) + 1 if at else 0
 
     def add(self, name: str, value: float, experience: int | None = None) -> None:
         """Append a measurement at the current iteration and tell the listeners."""
-        measurement = Measurement(self.iteration, experience, name, float(value))
-        self.measurements.append(measurement)
+        self.measurements.append(
+            Measurement(self.iteration, experience, name, float(value))
+        )
         for listener in self.listeners:
-            listener(measurement)
+            listener(self.measurements[-1])
 
     def series(
         self, name: str, experience: int | None = None
     ) -> tuple[list[int], list[float]]:
         """Iterations and values of one name (and experience)."""
-        rows = [
-            (m.iteration, m.value)
-            for m in self.measurements
-            if m.name == name and m.experience == experience
-        ]
-        return [i for i, _ in rows], [v for _, v in rows]
+        of_both = (name, experience)
+        rows = [m for m in self.measurements if (m.name, m.experience) == of_both]
+        return [m.iteration for m in rows], [m.value for m in rows]
 
     def latest(self) -> list[Measurement]:
         """What was measured at the current iteration."""
-        rows = takewhile(
-            lambda m: m.iteration == self.iteration, reversed(self.measurements)
-        )
+        newest_first = reversed(self.measurements)
+        rows = takewhile(lambda m: m.iteration == self.iteration, newest_first)
         return list(rows)[::-1]
 
     @contextmanager
     def evaluating(self, device: torch.device) -> Iterator[None]:
         """Count the time inside as evaluation, also in the midst of training."""
-        outer = self._clock.lap(device)
-        if self.in_training:
-            self.train_seconds += outer
+        self.settle(device)
         try:
             yield
         finally:
-            self.eval_seconds += self._clock.lap(device)
+            self.eval_seconds += self._lap(device)
 
     def settle(self, device: torch.device, count: bool = True) -> None:
-        """Count the time up to now, or leave it out: a state of the recorder that is
-        kept, or given back, then has nothing running.
-        """
-        seconds = self._clock.lap(device)
+        """Count the time up to now, or leave it out, so that nothing is running."""
+        seconds = self._lap(device)
         if self.in_training and count:
             self.train_seconds += seconds
+
+    def _lap(self, device: torch.device) -> float:
+        """Seconds since the last lap, the device's queue emptied first."""
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
 
     # training
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         self.in_training = True
-        self._clock.lap(strategy.device)
+        self._lap(strategy.device)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
-        self.train_seconds += self._clock.lap(strategy.device)
+        self.train_seconds += self._lap(strategy.device)
         self.in_training = False
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
@@ -191,9 +185,7 @@ class RecorderPlugin(Plugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._write_batches(strategy)
         self.borders.append(self.iteration)
-        self.n_trained = (
-            self.n_experiences if self.trains_jointly else self.n_trained + 1
-        )
+        self.n_trained += self.n_experiences if self.trains_jointly else 1
 
     def _write_batches(self, strategy: Any) -> None:
         if not self._losses:
@@ -201,8 +193,8 @@ class RecorderPlugin(Plugin):
         losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
         means = [losses.double().mean()]
         if self._scores:
-            mean = torch.cat(self._scores).double().mean()
-            means.append(self.score.reduce(mean))
+            scores = torch.cat(self._scores).double()
+            means.append(self.score.reduce(scores.mean()))
         self._losses, self._scores = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
@@ -214,9 +206,7 @@ class RecorderPlugin(Plugin):
     # evaluation
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
-        seconds = self._clock.lap(strategy.device)
-        if self.in_training:
-            self.train_seconds += seconds
+        self.settle(strategy.device)
         self._evaluated = []
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -226,15 +216,14 @@ class RecorderPlugin(Plugin):
     def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
         n = len(strategy.mb_y)
         scores = self.score.per_sample(strategy.mb_output, strategy.mb_y)
-        assert self._eval_sums is not None
         self._eval_sums += torch.stack([scores.sum(), strategy.loss.sum() * n])
         self._n_evaluated += n
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
-        assert self._eval_sums is not None
         stream = strategy.experience.origin_stream.name
-        evaluated = (stream, _index(strategy.experience), self._eval_sums)
-        self._evaluated.append((*evaluated, self._n_evaluated))
+        experience = _index(strategy.experience)
+        row = (stream, experience, self._eval_sums, self._n_evaluated)
+        self._evaluated.append(row)
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         evaluated = [e for e in self._evaluated if e[3]]
@@ -243,27 +232,13 @@ class RecorderPlugin(Plugin):
             means = torch.stack([sums / n for *_, sums, n in evaluated])
             means[:, 0] = self.score.reduce(means[:, 0])
             values = means.tolist()
-        self.eval_seconds += self._clock.lap(strategy.device)
+        self.eval_seconds += self._lap(strategy.device)
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):
             if stream == self._matrix_stream and not self.in_training:
                 self.matrix[self.n_trained, experience] = score
             self.add(f"{stream}_{self.score.name}", score, experience)
             self.add(f"{stream}_loss", loss, experience)
             _check_finite(loss, f"{stream} loss on experience {experience + 1}")
-
-
-class _Stopwatch:
-    """Seconds between laps, the device's queue emptied first."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    def lap(self, device: torch.device) -> float:
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        return seconds
 
 
 def _index(experience: Any) -> int:

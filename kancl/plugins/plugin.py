@@ -1,24 +1,20 @@
-"""What a plugin says about itself: its keys, its place, its state, what it needs."""
-
-from __future__ import annotations
+"""What a plugin says about itself: its keys, place, state and needs; and its set-up."""
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from avalanche.training.plugins import SupervisedPlugin
+import torch
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from torch import nn
 
 from kancl.config.groups import signature_options
 from kancl.config.values import convert
+from kancl.models import KANLinear
 from kancl.plugins.state import Unresumable, from_state, to_state
-
-if TYPE_CHECKING:
-    from kancl.models import KANLinear
-    from kancl.plugins.setup import TrainingSetup
-    from kancl.splines import Insertion
+from kancl.splines import Insertion
 
 
 class Stage(IntEnum):
@@ -54,33 +50,62 @@ METHOD_STAGES = range(Stage.RESET, Stage.OPTIMIZER)
 
 @dataclass(frozen=True)
 class Needs:
-    """What a plugin cannot work without. Each field says why, and what to use instead.
+    """What a plugin cannot work without. Each field says why, and what to use instead."""
+
+    class_labels: str = ""  # targets are classes, not values
+    spline_bases: str = ""  # the network has KAN layers
+    fixed_head: str = ""  # the head does not grow with the classes
+    one_head: str = ""  # there are not several heads
+    fixed_grids: str = ""  # no plugin changes grids
+    own_loss: str = ""  # no other plugin replays samples or acts on outputs
+    alone: str = ""  # it is no part of a sum
+
+
+Record = Callable[[str, float], None]
+"""Takes a measurement's name and value."""
+
+
+@dataclass
+class TrainingSetup:
+    """Model, optimizer and loop settings, shared by every strategy.
+
+    Plugins keep state: make a new set-up, with new plugins, for each run.
 
     Args:
-        class_labels: targets are classes, not values.
-        spline_bases: the network has KAN layers.
-        fixed_head: the head does not grow with the classes.
-        one_head: there are not several heads.
-        fixed_grids: no plugin changes grids.
-        own_loss: no other plugin replays samples or acts on outputs.
-        alone: it is no part of a sum.
+        model: the network with its head, as ``kancl.models.heads.with_head`` returns it.
+        optimizer: over its parameters; heads that grow join it by themselves.
+        batch_size: samples per iteration (replayed ones come on top).
+        epochs: passes over each experience, if ``iterations`` is None.
+        iterations: exactly this many full batches per experience; None trains by epochs.
+        plugins: the user's plugins, beside those of the strategy.
+        evaluator: Avalanche's metrics and loggers; None for none (and no warning).
+        reset_optimizer: forget moments and momentum at the start of each experience.
+        seed: for draws that a plugin makes apart from training's random stream.
+        learns_values: the targets are values, not classes.
+        record: takes what plugins measure (``free_share_layer_1``, ...).
+    Raises: ValueError if a size or count is below 1.
     """
 
-    class_labels: str = ""
-    spline_bases: str = ""
-    fixed_head: str = ""
-    one_head: str = ""
-    fixed_grids: str = ""
-    own_loss: str = ""
-    alone: str = ""
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    criterion: nn.Module = field(default_factory=nn.CrossEntropyLoss)
+    batch_size: int = 128
+    epochs: int = 1
+    iterations: int | None = None
+    eval_batch_size: int = 1024
+    device: str | torch.device = "cpu"
+    plugins: Sequence[SupervisedPlugin] = ()
+    evaluator: EvaluationPlugin | None = None
+    reset_optimizer: bool = False
+    seed: int = 0
+    learns_values: bool = False
+    record: Record = lambda name, value: None
 
-    def unmet(self, absent: Mapping[str, bool]) -> str | None:
-        """Return the reason of the first need that is absent, None if all are met."""
-        for field in fields(self):
-            reason: str = getattr(self, field.name)
-            if reason and absent.get(field.name):
-                return reason
-        return None
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "iterations", "eval_batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 class Plugin(SupervisedPlugin):
@@ -88,9 +113,9 @@ class Plugin(SupervisedPlugin):
 
     The keyword-only arguments of ``__init__`` are the keys of the command line
     (``strategy.<key>=``); their meaning stands under ``Args:`` in the class's docstring.
-    Those of a dataclass are checked against their types. Whatever ``__init__`` leaves
-    on the object is such an argument, or named in ``state`` or in ``transient``:
-    otherwise the plugin is refused before anything is trained.
+    Those of a dataclass are checked against their types. Whatever else is kept on the
+    object is named in ``state`` or ``transient``, or the plugin is refused before
+    anything is trained.
 
     Attributes:
         stage: where the plugin acts among the others.
@@ -124,7 +149,6 @@ class Plugin(SupervisedPlugin):
         """Carry along what is known of a KAN layer whose grid has changed.
 
         Args:
-            name: of the layer in ``model``.
             insertion: how the new coefficients follow from the old ones.
         Raises: ValueError if the plugin needs grids that stay.
         """
@@ -139,7 +163,6 @@ class Plugin(SupervisedPlugin):
         return {name: to_state(getattr(self, name), name) for name in self.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the state that ``state_dict`` gave."""
         for name in self.state:
             setattr(self, name, from_state(getattr(self, name), state[name]))
 
@@ -152,11 +175,8 @@ def check_keys(item: Any) -> None:
 
 def undeclared(plugin: Plugin) -> list[str]:
     """Return the attributes that are no argument, no state and not transient."""
-    known = {
-        *plugin.state,
-        *plugin.transient,
-        *inspect.signature(type(plugin)).parameters,
-    }
+    arguments = inspect.signature(type(plugin)).parameters
+    known = {*plugin.state, *plugin.transient, *arguments}
     return [name for name in vars(plugin) if name not in known]
 
 

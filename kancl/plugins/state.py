@@ -1,7 +1,5 @@
 """From what a plugin keeps to plain data, and back."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,9 +22,7 @@ def to_state(value: Any, name: str) -> Any:
     Random generators give their state, other objects their ``state_dict()``. Data sets
     stay: whoever writes the state tells them by experience and row.
 
-    Args:
-        name: of the attribute, for the message.
-    Raises: Unresumable for anything else, iterators among it.
+    Raises: Unresumable with ``name`` for anything else, iterators among it.
     """
     if type(value) in _AS_IT_IS or isinstance(value, AvalancheDataset):
         return value
@@ -84,20 +80,13 @@ def n_bytes(value: Any, seen: set[int]) -> int:
             return 0
         seen.add(storage.data_ptr())
         return int(storage.nbytes())
-    if isinstance(value, AvalancheDataset):
-        return _n_sample_bytes(value)
-    if isinstance(value, Mapping):
-        return sum(n_bytes(part, seen) for part in value.values())
-    if isinstance(value, (list, tuple, deque, set)):
-        return sum(n_bytes(part, seen) for part in value)
+    if isinstance(value, AvalancheDataset):  # as the tensors they are, copied or not
+        sample = value[0] if len(value) else ()
+        return len(value) * sum(torch.as_tensor(part).nbytes for part in sample)
     if hasattr(value, "state_dict"):
-        return n_bytes(value.state_dict(), seen)
-    return 0
-
-
-def _n_sample_bytes(dataset: AvalancheDataset) -> int:
-    """Count a data set's samples as the tensors they are, copied or not."""
-    if not len(dataset):
+        value = value.state_dict()
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple, deque, set)):
         return 0
-    first = dataset[0]
-    return len(dataset) * sum(torch.as_tensor(part).nbytes for part in first)
+    return sum(n_bytes(part, seen) for part in value)

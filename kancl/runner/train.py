@@ -15,15 +15,15 @@ from rich.console import Console
 from kancl.benchmarks import Benchmark
 from kancl.config import RunConfig
 from kancl.models.inspect import spline_network
-from kancl.observe.epoch_evaluation import EpochEvaluationPlugin
+from kancl.observe.curves import EpochEvaluationPlugin
 from kancl.observe.recorder import RecorderPlugin
-from kancl.plugins.schedules.learning_rate import (
+from kancl.plugins.loop import (
     EpochDecayPlugin,
     ExperienceDecayPlugin,
     LinearDecayPlugin,
 )
-from kancl.plugins.setup import Record
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
+from kancl.plugins.plugin import Record
+from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.runner.build import Parts, build_optimizer, resolve_device
 from kancl.runner.checkpoint import CheckpointPlugin

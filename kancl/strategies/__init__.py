@@ -1,20 +1,11 @@
 """Strategies by name: lists of plugins on Avalanche's strategy classes."""
 
-from kancl.plugins.setup import TrainingSetup
-from kancl.strategies.build import build, strategy_state_bytes
+from kancl.plugins.plugin import TrainingSetup
 from kancl.strategies.registry import (
     GROUP,
     STRATEGIES,
+    build,
+    strategy_state_bytes,
     trains_jointly,
     trains_last_layer_only,
 )
-
-__all__ = [
-    "GROUP",
-    "STRATEGIES",
-    "TrainingSetup",
-    "build",
-    "strategy_state_bytes",
-    "trains_jointly",
-    "trains_last_layer_only",
-]

@@ -1,7 +1,5 @@
 """The Avalanche strategy classes that plugins are put on, each with its keys and state."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,13 +9,11 @@ from avalanche.training.supervised import Cumulative, JointTraining, Naive
 from avalanche.training.supervised.der import DER, ClassBalancedBufferWithLogits
 from avalanche.training.supervised.er_ace import ER_ACE
 from avalanche.training.templates import SupervisedTemplate
-from torch import Tensor
 
 from kancl.config.values import Count, NonNegative
+from kancl.plugins.outputs.present_classes import asymmetric_cross_entropy
 from kancl.plugins.plugin import Needs, check_keys
-from kancl.plugins.rehearsal.asymmetric_loss import asymmetric_cross_entropy
-from kancl.plugins.rehearsal.memory import ResumableBuffer
-from kancl.plugins.rehearsal.rehearsal_plugin import CLASSES
+from kancl.plugins.rehearsal.memory import CLASSES, ResumableBuffer
 
 OWN_LOSS = (
     "its training loop replays by itself, with a loss of its own; use strategy=replay "
@@ -28,13 +24,9 @@ OWN_LOSS = (
 class Base:
     """Train on one experience after the other, with no remedy ("none", fine-tuning).
 
-    The keyword-only arguments of ``__init__`` are keys of the command line, as those of
-    a plugin.
+    Keys, ``state`` (attributes of the strategy) and ``needs`` are as in a plugin.
 
     Attributes:
-        state: names of the strategy's attributes that a checkpoint holds, and whose
-            bytes are its memory.
-        needs: what is refused, and what to use instead.
         trains_jointly: it trains once on the whole stream, not once per experience.
         trains_last_layer_only: all other layers stay as they were initialised.
     Source: the lower bound of van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's
@@ -50,20 +42,14 @@ class Base:
     __post_init__ = check_keys
 
     def make(self, batch_size: int, **arguments: Any) -> SupervisedTemplate:
-        """Make the strategy.
-
-        Args:
-            batch_size: samples per iteration.
-            arguments: those of every Avalanche strategy.
-        """
+        """Make the strategy from the arguments of every Avalanche strategy."""
         return self.template(train_mb_size=batch_size, **arguments)
 
 
 class JointBase(Base):
     """Train once on the data of all experiences together: the upper bound.
 
-    ``train`` takes the whole stream; there is nothing between the experiences to
-    measure.
+    ``train`` takes the whole stream: nothing between experiences can be measured.
 
     Source: "offline" in van de Ven and Tolias 2019, arXiv:1904.07734. Avalanche's
         JointTraining.
@@ -94,16 +80,12 @@ class CumulativeBase(Base):
 class ForwardOnly(Naive):
     """Avalanche's loop with all its hooks, less gradients and steps."""
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            outputs: Tensor = super().forward()
-        return outputs
+    forward = torch.no_grad()(Naive.forward)
 
     def backward(self) -> None:
         pass
 
-    def optimizer_step(self) -> None:
-        pass
+    optimizer_step = backward
 
 
 class ForwardOnlyBase(Base):
@@ -158,11 +140,10 @@ class ERACEBase(_ReplayingBase):
     """Replay, with the current loss over the current batch's classes only (ER-ACE).
 
     ``L = (CE(current, over classes in the batch) + CE(replayed, over all)) / 2``.
-
     Current samples are among those kept.
 
-    Source: Caccia et al. 2022, arXiv:2104.05025. Avalanche's ER_ACE, but
-        for its loss, which is infinite once a probability rounds to 0.
+    Source: Caccia et al. 2022, arXiv:2104.05025. Avalanche's ER_ACE, but for its loss,
+        which is infinite once a probability rounds to 0.
     """
 
     template = ER_ACE

@@ -1,70 +1,61 @@
-"""The strategies by name: each a list of plugins, on an Avalanche strategy class."""
+"""Strategies by name: lists of plugins on Avalanche classes, built or refused."""
 
-from __future__ import annotations
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
 
 from kancl.config import Group, Part
-from kancl.plugins.outputs.labels_trick import LabelsTrickPlugin
-from kancl.plugins.outputs.lwf import LwFPlugin
-from kancl.plugins.outputs.readout import (
-    NearestMeanPlugin,
-    RidgeReadoutPlugin,
-    SplineBayesPlugin,
+from kancl.models.heads import GrowingHead, MultiHead
+from kancl.models.inspect import kan_layers
+from kancl.plugins import loop
+from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
+from kancl.plugins.outputs import lwf, present_classes, readout
+from kancl.plugins.penalties import ewc, importances
+from kancl.plugins.plugin import (
+    METHOD_STAGES,
+    Plugin,
+    Stage,
+    TrainingSetup,
+    check_declared,
 )
-from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
-from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
-from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
-from kancl.plugins.penalties.mas import MASPlugin
-from kancl.plugins.penalties.synaptic_intelligence import SynapticIntelligencePlugin
-from kancl.plugins.plugin import Plugin
-from kancl.plugins.rehearsal.agem import AGEMPlugin
-from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
-from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
-from kancl.plugins.rehearsal.gem import GEMPlugin
-from kancl.plugins.rehearsal.mir import MIRPlugin
-from kancl.plugins.rehearsal.replay import ReplayPlugin
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
-from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
-from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
-from kancl.strategies.bases import (
-    Base,
-    CumulativeBase,
-    DERBase,
-    ERACEBase,
-    ForwardOnlyBase,
-    JointBase,
-)
+from kancl.plugins.rehearsal import replay
+from kancl.plugins.state import n_bytes
+from kancl.plugins.steps import frozen, grid_growth, step_preconditioner
+from kancl.strategies import bases
 
-STRATEGIES: dict[str, list[type[Plugin] | type[Base]]] = {
-    "naive": [Base],
-    "joint": [JointBase],
-    "cumulative": [CumulativeBase],
-    "from_scratch": [FromScratchPlugin],
-    "replay": [ReplayPlugin],
-    "ewc": [EWCPlugin],
-    "ewc_batched": [BatchedEWCPlugin],
-    "si": [SynapticIntelligencePlugin],
-    "lwf": [LwFPlugin],
-    "mas": [MASPlugin],
-    "l2_anchor": [L2AnchorPlugin],
-    "agem": [AGEMPlugin],
-    "gem": [GEMPlugin],
-    "er_ace": [ERACEBase],
-    "der": [DERBase],
-    "gdumb": [MemoryOnlyPlugin, FromScratchPlugin],
-    "mir": [MIRPlugin],
-    "labels_trick": [LabelsTrickPlugin],
-    "occupancy": [OccupancyPlugin],
-    "gram": [GramPlugin],
-    "lazy": [LazyStepsPlugin],
-    "freeze_base": [FrozenBasePlugin],
-    "hard_mask": [HardMaskPlugin],
-    "drift_penalty": [DriftPenaltyPlugin],
-    "grow_grids": [GridGrowthPlugin],
-    "ridge_readout": [RidgeReadoutPlugin, ForwardOnlyBase],
-    "nearest_mean": [NearestMeanPlugin, ForwardOnlyBase],
-    "spline_bayes": [SplineBayesPlugin, ForwardOnlyBase],
+STRATEGIES: dict[str, list[type[Plugin] | type[bases.Base]]] = {
+    "naive": [bases.Base],
+    "joint": [bases.JointBase],
+    "cumulative": [bases.CumulativeBase],
+    "from_scratch": [loop.FromScratchPlugin],
+    "replay": [replay.ReplayPlugin],
+    "ewc": [ewc.EWCPlugin],
+    "ewc_batched": [ewc.BatchedEWCPlugin],
+    "si": [importances.SynapticIntelligencePlugin],
+    "lwf": [lwf.LwFPlugin],
+    "mas": [importances.MASPlugin],
+    "l2_anchor": [importances.L2AnchorPlugin],
+    "agem": [replay.AGEMPlugin],
+    "gem": [replay.GEMPlugin],
+    "er_ace": [bases.ERACEBase],
+    "der": [bases.DERBase],
+    "gdumb": [replay.MemoryOnlyPlugin, loop.FromScratchPlugin],
+    "mir": [replay.MIRPlugin],
+    "labels_trick": [present_classes.LabelsTrickPlugin],
+    "occupancy": [step_preconditioner.OccupancyPlugin],
+    "gram": [step_preconditioner.GramPlugin],
+    "lazy": [frozen.LazyStepsPlugin],
+    "freeze_base": [frozen.FrozenBasePlugin],
+    "hard_mask": [frozen.HardMaskPlugin],
+    "drift_penalty": [importances.DriftPenaltyPlugin],
+    "grow_grids": [grid_growth.GridGrowthPlugin],
+    "ridge_readout": [readout.RidgeReadoutPlugin, bases.ForwardOnlyBase],
+    "nearest_mean": [readout.NearestMeanPlugin, bases.ForwardOnlyBase],
+    "spline_bayes": [readout.SplineBayesPlugin, bases.ForwardOnlyBase],
 }
 """Plugins and, where it is not Avalanche's Naive, the base that they are put on.
 
@@ -76,8 +67,7 @@ presets, in ``configs/strategy``.
 def parts(name: str) -> list[Part]:
     """Return the classes that a name, or a sum of names, stands for.
 
-    Raises: KeyError for a name that there is not; ValueError for a sum that adds
-        nothing.
+    Raises: KeyError for an unknown name; ValueError for a sum that adds nothing.
     """
     names = name.split("+")
     if "naive" in names and len(names) > 1:
@@ -89,34 +79,123 @@ def parts(name: str) -> list[Part]:
     for word in names:
         first, *rest = STRATEGIES[word]
         found += [Part(word, first), *(Part(f"{word}.{c.__name__}", c) for c in rest)]
-    classes = [part.builder for part in found]
-    for cls in classes:
-        if classes.count(cls) > 1:
-            raise ValueError(
-                f"strategy={name} has {cls.__name__} more than once: leave one of the "
-                "names out instead"
-            )
+    (cls, n), *_ = Counter(part.builder for part in found).most_common(1)
+    if n > 1:
+        raise ValueError(
+            f"strategy={name} has {cls.__name__} more than once: leave one of the names "
+            "out instead"
+        )
     return found
 
 
-GROUP = Group(
-    "strategy",
-    STRATEGIES,  # type: ignore[arg-type]
-    parts=parts,
-)
+GROUP = Group("strategy", STRATEGIES, parts=parts)  # type: ignore[arg-type]
 """The keys of every strategy, with their defaults and meanings."""
-
-
-def bases(name: str) -> list[type[Base]]:
-    """Return the bases of a strategy; none stands for ``Base`` itself."""
-    return [p.builder for p in GROUP.parts(name) if issubclass(p.builder, Base)]  # type: ignore
 
 
 def trains_jointly(name: str) -> bool:
     """Whether the strategy trains once on the whole stream, not once per experience."""
-    return any(base.trains_jointly for base in bases(name))
+    return any(getattr(p.builder, "trains_jointly", False) for p in GROUP.parts(name))
 
 
 def trains_last_layer_only(name: str) -> bool:
     """Whether the strategy leaves all layers but the last as they were initialised."""
-    return any(base.trains_last_layer_only for base in bases(name))
+    key = "trains_last_layer_only"
+    return any(getattr(p.builder, key, False) for p in GROUP.parts(name))
+
+
+def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate:
+    """Make the Avalanche strategy of a name, or of a sum of names.
+
+    Args:
+        name: from ``STRATEGIES``, a preset, or a sum such as ``"ewc+replay"``.
+        setup: model, optimizer, loop settings and the user's plugins.
+        options: the strategy's keys; one that two names share is ``"lwf.alpha"``.
+    Raises: ValueError for what can't work, saying what to use instead.
+    """
+    members = [
+        part.builder(**{**part.defaults, **values})
+        for part, values in sorted(
+            GROUP.split(name, options), key=lambda split: split[0].name
+        )
+    ]
+    loops = [m for m in members if isinstance(m, bases.Base)] or [bases.Base()]
+    own = [member for member in members if not isinstance(member, bases.Base)]
+    if len(loops) > 1:
+        names = " and ".join(type(base).template.__name__ for base in loops)
+        raise ValueError(
+            f"strategy={name} asks for the training loops of {names} at once: use one of "
+            "them alone instead"
+        )
+    kinds = {type(plugin) for plugin in setup.plugins}
+    # Plugins without keys may be there already (lazy steps of the model).
+    plugins = [*setup.plugins, *(p for p in own if type(p) not in kinds)]
+    setup.plugins = plugins = sorted(plugins, key=stage)
+    _check_needs(name, setup, loops[0], own)
+    for plugin in plugins:
+        if isinstance(plugin, Plugin):
+            try:
+                check_declared(plugin)
+                plugin.prepare(setup)
+            except ValueError as error:
+                raise ValueError(f"strategy={name}: {error}") from error
+    strategy = loops[0].make(
+        setup.batch_size,
+        model=setup.model,
+        optimizer=setup.optimizer,
+        criterion=setup.criterion,
+        train_epochs=1 if setup.iterations is not None else setup.epochs,
+        eval_mb_size=setup.eval_batch_size,
+        device=setup.device,
+        plugins=sorted(
+            [
+                loop.QuietEvaluationPlugin(),
+                *(p for p in plugins if stage(p) <= Stage.LOADER),
+                loop.OptimizerStatePlugin(reset=setup.reset_optimizer),
+                loop.TensorLoadingPlugin(iterations=setup.iterations),
+            ],
+            key=stage,
+        ),
+        evaluator=setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()]),
+    )
+    strategy.plugins += [p for p in plugins if stage(p) > Stage.LOADER]
+    strategy.state = loops[0].state
+    DirectHooks(strategy)
+    return strategy
+
+
+def stage(plugin: SupervisedPlugin) -> Stage:
+    """Return where a plugin acts; one of another library acts as observers do."""
+    return getattr(plugin, "stage", Stage.OBSERVE)
+
+
+def strategy_state_bytes(strategy: SupervisedTemplate) -> int:
+    """Count what the strategy keeps from one experience to the next, beside the model.
+
+    Tensors count once; kept samples as tensors, also if they are the benchmark's rows.
+    """
+    parts = [*strategy.model.parameters(), *strategy.model.buffers()]
+    seen = {part.untyped_storage().data_ptr() for part in parts}
+    methods = (p for p in strategy.plugins if isinstance(p, Plugin))
+    holders = [strategy, *(p for p in methods if p.stage in METHOD_STAGES)]
+    return sum(n_bytes(getattr(h, name), seen) for h in holders for name in h.state)
+
+
+def _check_needs(
+    name: str, setup: TrainingSetup, base: bases.Base, own: Sequence[SupervisedPlugin]
+) -> None:
+    """Raises: ValueError for the first need that the set-up does not meet."""
+    plugins = [p for p in setup.plugins if isinstance(p, Plugin)]
+    absent = {
+        "class_labels": setup.learns_values,
+        "spline_bases": not kan_layers(setup.model),
+        "fixed_head": isinstance(setup.model, GrowingHead),
+        "one_head": isinstance(setup.model, MultiHead),
+        "fixed_grids": any(p.changes_grids for p in plugins),
+        "own_loss": any(stage(p) in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
+        "alone": "+" in GROUP.expanded(name),
+    }
+    for needs in (base.needs, *(plugin.needs for plugin in plugins)):
+        for need, reason in vars(needs).items():
+            if reason and absent[need]:
+                head = type(setup.model).__name__
+                raise ValueError(f"strategy={name} can't train this {head}: {reason}")

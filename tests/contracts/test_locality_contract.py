@@ -37,7 +37,7 @@ from kancl.models.inspect import (
     layer_weights,
     named_layers,
 )
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
+from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.optimizers import OPTIMIZERS
 from kancl.runner.request.registry import GROUPS
 from kancl.strategies import TrainingSetup, build

@@ -17,31 +17,33 @@ from kancl.benchmarks import split_mnist
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.plugins import Plugin, Stage
-from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
-from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
-from kancl.plugins.outputs.lwf import LwFPlugin
-from kancl.plugins.outputs.readout import RidgeReadoutPlugin
-from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
-from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
-from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
-from kancl.plugins.penalties.mas import MASPlugin
-from kancl.plugins.penalties.synaptic_intelligence import SynapticIntelligencePlugin
-from kancl.plugins.plugin import undeclared
-from kancl.plugins.rehearsal.agem import AGEMPlugin
-from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
-from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
-from kancl.plugins.rehearsal.gem import GEMPlugin
-from kancl.plugins.rehearsal.mir import MIRPlugin
-from kancl.plugins.rehearsal.replay import ReplayPlugin
-from kancl.plugins.schedules.learning_rate import (
+from kancl.plugins.hooks import LazyEvaluationPlugin
+from kancl.plugins.loop import (
     EpochDecayPlugin,
     ExperienceDecayPlugin,
+    FromScratchPlugin,
     LinearDecayPlugin,
+    OptimizerStatePlugin,
 )
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
+from kancl.plugins.outputs.lwf import LwFPlugin
+from kancl.plugins.outputs.readout import RidgeReadoutPlugin
+from kancl.plugins.penalties.ewc import BatchedEWCPlugin, EWCPlugin
+from kancl.plugins.penalties.importances import (
+    DriftPenaltyPlugin,
+    L2AnchorPlugin,
+    MASPlugin,
+    SynapticIntelligencePlugin,
+)
+from kancl.plugins.plugin import undeclared
+from kancl.plugins.rehearsal.replay import (
+    AGEMPlugin,
+    GEMPlugin,
+    MemoryOnlyPlugin,
+    MIRPlugin,
+    ReplayPlugin,
+)
+from kancl.plugins.steps.frozen import FrozenBasePlugin, HardMaskPlugin, LazyStepsPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
 from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 
 FACTORIES = {

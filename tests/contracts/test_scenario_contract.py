@@ -17,7 +17,7 @@ from torch import nn
 
 from kancl.benchmarks import SCENARIOS, Benchmark
 from kancl.data.rows import as_tensors
-from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.loop import TensorLoadingPlugin
 
 IMAGES = {name: b for name, b in SCENARIOS.items() if name != "gaussian_peaks"}
 """A regression has options of its own, see tests/benchmarks/test_gaussian_peaks.py."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kancl import KANLinear
 from kancl.models.grid_changes import grow, refine
-from kancl.plugins.penalties.quadratic_anchor import QuadraticAnchor, values
+from kancl.plugins.penalties.anchor import QuadraticAnchor, values
 
 POLICIES = ["zero", "clamp", "linear"]
 OPTIMIZERS: dict[str, Any] = {

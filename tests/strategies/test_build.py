@@ -9,11 +9,10 @@ from torch import nn
 from kancl.benchmarks import split_mnist
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
-from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.hooks import LazyEvaluationPlugin
+from kancl.plugins.loop import TensorLoadingPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
+from kancl.plugins.steps.frozen import FrozenBasePlugin, HardMaskPlugin
 from kancl.strategies import TrainingSetup, build
 
 

@@ -10,7 +10,7 @@ from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.plugins.plugin import Stage
 from kancl.strategies import GROUP, STRATEGIES, TrainingSetup, build
-from kancl.strategies.build import stage
+from kancl.strategies.registry import stage
 
 SMALL = {
     "mem_size": 12,

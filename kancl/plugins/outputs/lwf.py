@@ -1,10 +1,8 @@
 """Learning without forgetting: distil the network of before into the present one."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -14,8 +12,7 @@ from torch import Tensor, nn
 
 from kancl.config.values import NonNegative, Positive
 from kancl.models.module_state import load_module_state, module_state
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,9 +32,7 @@ class LwFPlugin(Plugin):
             multi-head sum has that factor already).
         student: units of a single or growing head that the student's softmax runs
             over: old ones, as the teacher's; seen, old and current ones, as van de Ven
-            has it where the loss runs over the classes seen; or all, the teacher's too,
-            as he has it where the loss runs over all classes.
-    Raises: ValueError if an option is out of range.
+            has it where the loss runs over the classes seen; or all, the teacher's too.
     Source: Li and Hoiem 2016, arXiv:1606.09282, eqs. 2-4; van de Ven and Tolias 2019,
         arXiv:1904.07734. No factor T^2, as there. differs from Avalanche, whose teacher
         stays in training mode (dropout stays on) and runs past heads twice.
@@ -55,12 +50,10 @@ class LwFPlugin(Plugin):
     temperature: Positive = 2.0
     alpha_schedule: Literal["constant", "experiences"] = "constant"
     student: Literal["old", "seen", "all"] = "old"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._teacher: nn.Module | None = None
-        self._classes: dict[int, set[int]] = {}  # by task label; past experiences
-        self._model: nn.Module | None = None
+    _teacher: nn.Module | None = field(default=None, init=False)
+    _classes: dict[int, set[int]] = field(default_factory=dict, init=False)
+    """Of past experiences, by task label."""
+    _model: nn.Module | None = field(default=None, init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:
         self._model = setup.model
@@ -73,9 +66,9 @@ class LwFPlugin(Plugin):
         """The network has to be as it was made still: a teacher begins as its copy."""
         self._classes = state["classes"]
         if state["teacher"] is not None:
-            if self._teacher is None:
-                assert self._model is not None
-                self._teacher = copy.deepcopy(self._model).requires_grad_(False)
+            teacher = self._model if self._teacher is None else self._teacher
+            assert teacher is not None
+            self._teacher = copy.deepcopy(teacher).requires_grad_(False)
             load_module_state(self._teacher, state["teacher"])
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:

@@ -1,21 +1,20 @@
 """Last layers in closed form, from sums over everything seen so far: no gradients."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from kancl.config.values import Count, Positive
 from kancl.models import KANLinear
 from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
-from kancl.models.inspect import last_layers
+from kancl.models.inspect import kan_layers, last_layers
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
 from kancl.models.readouts import (
     FeatureSums,
@@ -23,30 +22,22 @@ from kancl.models.readouts import (
     ridge_weights,
     spline_bayes_weights,
 )
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 Features = Literal["patches", "inputs", "network"]
 
 
+@dataclass(kw_only=True, eq=False)
 class ReadoutPlugin(Plugin):
-    """Add up the last layer's features while they pass, and solve it after each epoch.
+    """Add up the last layer's features in the first epoch, and solve it after each.
 
-    Every sample counts once, in the first epoch. What comes before the last layer stays
-    as it is: the strategy only goes forward. A head per task label has its own sums; a
-    growing head is solved as the one layer it amounts to. Classes not seen give
-    ``UNSEEN``.
-
-    Args:
-        features: random patches in place of the network (splines of them for a KAN, ReLU
-            for an MLP), the raw inputs (additive splines, or linear), or those of the
-            network as it was initialised.
-        n_features: random patches.
+    What comes before the last layer stays as it is. A head per task label has its own
+    sums; a growing head is solved as one layer. Classes not seen give ``UNSEEN``.
     """
 
     stage = Stage.OUTPUTS
     state = ("sums",)
-    transient: ClassVar[tuple[str, ...]] = ("_inputs", "_handles")
+    transient: ClassVar[tuple[str, ...]] = ("_inputs", "_hooks")
     needs = Needs(
         class_labels="it solves for classes; use strategy=naive or strategy=joint instead",
         fixed_grids="sums over old bases say nothing of new ones; leave grow_grids out "
@@ -54,15 +45,13 @@ class ReadoutPlugin(Plugin):
     )
     keeps_gram: ClassVar[bool] = False
     """Whether it solves by the features' gram matrix."""
-    features: Any
-    n_features: Any = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.sums: dict[int | None, FeatureSums] = {}
-        """By task label; None where one layer serves all."""
-        self._inputs: dict[int | None, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
+    features: Any
+    n_features: int = field(default=0, init=False)
+    sums: dict[int | None, FeatureSums] = field(default_factory=dict, init=False)
+    """By task label; None where one layer serves all."""
+    _inputs: dict[int | None, Tensor] = field(default_factory=dict, init=False)
+    _hooks: ExitStack = field(default_factory=ExitStack, init=False)
 
     @abstractmethod
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
@@ -73,14 +62,12 @@ class ReadoutPlugin(Plugin):
         lasts = last_layers(model)
         n_outputs = lasts[None].n_classes if None in lasts else 1
         if self.features == "patches":
-            generator = torch.Generator().manual_seed(setup.seed)
-            splines = any(isinstance(m, KANLinear) for m in model.modules())
             patches = RandomPatches(
                 int(model.network.in_features),
                 n_outputs,
                 self.n_features,
-                "spline" if splines else "relu",
-                generator,
+                "spline" if kan_layers(model) else "relu",
+                torch.Generator().manual_seed(setup.seed),
             )
             replace_network(model, patches.to(setup.device))
         elif self.features == "inputs":
@@ -100,9 +87,8 @@ class ReadoutPlugin(Plugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for label, last in last_layers(strategy.model).items():
-            self._handles.append(
-                last.layers[0].register_forward_pre_hook(self._keeper(label))
-            )
+            hook = last.layers[0].register_forward_pre_hook(partial(self._keep, label))
+            self._hooks.enter_context(hook)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()  # of an evaluation in between
@@ -118,44 +104,35 @@ class ReadoutPlugin(Plugin):
                 y = y[strategy.mb_task_id == label]
             features = layer_features(last.layers[0], x)
             if label not in self.sums:
-                size = features.shape[1], last.n_classes
-                self.sums[label] = FeatureSums(
-                    *size, gram=self.keeps_gram, device=x.device
-                )
+                sizes, gram = (features.shape[1], last.n_classes), self.keeps_gram
+                self.sums[label] = FeatureSums(*sizes, gram=gram, device=x.device)
             self.sums[label].add(features, y)
 
     @torch.no_grad()
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Not only after the experience: whoever measures there sees the solution."""
         for label, last in last_layers(strategy.model).items():
-            if label not in self.sums:
-                continue
-            sums = self.sums[label]
-            weights = self.solve(last.layers[0], sums)
-            constant = constant_weights(last.layers[0]).to(weights)
-            seen = sums.n_samples > 0
-            weights = torch.where(seen, weights, UNSEEN * constant.unsqueeze(1))
-            for layer, classes in zip(last.layers, last.classes):
-                set_weights(layer, weights[:, classes])
+            if label in self.sums:
+                weights = self.solve(last.layers[0], self.sums[label])
+                unseen = UNSEEN * constant_weights(last.layers[0]).to(weights)
+                seen = self.sums[label].n_samples > 0
+                weights = torch.where(seen, weights, unseen.unsqueeze(1))
+                for layer, classes in zip(last.layers, last.classes):
+                    set_weights(layer, weights[:, classes])
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.close()
 
-    def _keeper(self, label: int | None) -> Callable[[nn.Module, Any], None]:
-        def keep(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._inputs[label] = inputs[0]
-
-        return keep
+    def _keep(self, label: int | None, layer: nn.Module, inputs: tuple[Any]) -> None:
+        self._inputs[label] = inputs[0]
 
 
 @dataclass(kw_only=True, eq=False)
 class RidgeReadoutPlugin(ReadoutPlugin):
     """Solve the last layer by ridge regression on all data so far; the rest is frozen.
 
-    Sums of squares and products are all that is kept, so that the order of experiences
-    changes rounding only: nothing is forgotten. The optimizer is not used.
+    Sums of squares and products are all that is kept: the order of experiences changes
+    rounding only, and nothing is forgotten.
 
     Args:
         ridge: strength, relative to the features' mean sum of squares.
@@ -206,9 +183,8 @@ class SplineBayesPlugin(ReadoutPlugin):
         ``spline_bayes_weights``.
     """
 
-    needs = Needs(
-        class_labels=ReadoutPlugin.needs.class_labels,
-        fixed_grids=ReadoutPlugin.needs.fixed_grids,
+    needs = replace(
+        ReadoutPlugin.needs,
         spline_bases="it has no bases to take densities from; use model=kan, or "
         "strategy=nearest_mean or strategy=ridge_readout instead",
     )

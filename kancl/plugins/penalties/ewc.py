@@ -1,26 +1,25 @@
 """Elastic weight consolidation: one term per experience, online, or Avalanche's own."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
 from avalanche.training.utils import ParamData
+from torch import Tensor, nn
 
 from kancl.config.values import Count, NonNegative, Share
-from kancl.data.rows import as_tensors
-from kancl.plugins.penalties.fisher import FisherLabels, diagonal_fisher
-from kancl.plugins.penalties.pooling import Pooling, pooled
-from kancl.plugins.penalties.quadratic_anchor import AnchorPlugin, values
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.sampling import drawn
-from kancl.plugins.setup import TrainingSetup
+from kancl.models.inspect import evaluate_in_chunks
+from kancl.plugins.penalties.anchor import AnchorPlugin, Pooling, pooled, values
+from kancl.plugins.penalties.per_sample_gradients import gradient_moments
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
+from kancl.plugins.samples import drawn
 
 CLASSES = "it takes class probabilities; use strategy=mas or strategy=si instead"
+
+FisherLabels = Literal["expected", "sampled", "true", "predicted"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,11 +44,9 @@ class EWCPlugin(AnchorPlugin):
             by F: EWC's step taken implicitly, which can't diverge.
         pooling: of spline coefficients' importances: none; knot: one per input's basis;
             occupancy: divided by how much the experience used the basis.
-    Raises: ValueError if an option is out of range.
     Source: Kirkpatrick et al. 2017, arXiv:1612.00796, eq. 3; online: Schwarz et al.
         2018, arXiv:1805.06370. differs from Avalanche: exact per-sample Fisher
-        information whatever the batch size, the factor 1/2, and gamma at its place in
-        the loss.
+        information, the factor 1/2, and gamma at its place in the loss.
     """
 
     state = ("anchor", "_generator")
@@ -61,10 +58,7 @@ class EWCPlugin(AnchorPlugin):
     fisher_samples: Count | None = None
     implicit: bool = False
     pooling: Pooling = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._generator = torch.Generator()
+    _generator: torch.Generator = field(default_factory=torch.Generator, init=False)
 
     @property
     def stage(self) -> Stage:  # type: ignore[override]
@@ -72,11 +66,7 @@ class EWCPlugin(AnchorPlugin):
 
     @property
     def factor(self) -> float:
-        return self._strength / 2
-
-    @property
-    def _strength(self) -> float:
-        return self.ewc_lambda * (1 if self.gamma is None else self.gamma)
+        return self.ewc_lambda * (1 if self.gamma is None else self.gamma) / 2
 
     def prepare(self, setup: TrainingSetup) -> None:
         self._generator.manual_seed(setup.seed)
@@ -88,13 +78,10 @@ class EWCPlugin(AnchorPlugin):
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor and self.implicit:
             lr = strategy.optimizer.param_groups[0]["lr"]
-            self.anchor.pull(strategy.model, lr * self._strength)
+            self.anchor.pull(strategy.model, 2 * lr * self.factor)
 
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        dataset = strategy.experience.dataset
-        x, y, task_labels = as_tensors(
-            drawn(dataset, self.fisher_samples, self._generator)
-        )
+    def importance(self, strategy: Any) -> dict[str, Tensor]:
+        x, y, task_labels = drawn(strategy, self.fisher_samples, self._generator)
         fisher = diagonal_fisher(
             strategy.model,
             x.to(strategy.device),
@@ -103,11 +90,14 @@ class EWCPlugin(AnchorPlugin):
             labels=self.fisher_labels,
             generator=self._generator,
         )
-        fisher = pooled(fisher, self.pooling, strategy)
+        return pooled(fisher, self.pooling, strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        fisher, parameters = self.importance(strategy), values(strategy.model)
         if self.gamma is None:
-            self.anchor.add(fisher, values(strategy.model))
+            self.anchor.add(fisher, parameters)
         else:
-            self.anchor.move(fisher, values(strategy.model), decay=self.gamma)
+            self.anchor.move(fisher, parameters, decay=self.gamma)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -120,8 +110,7 @@ class BatchedEWCPlugin(Plugin, AvalancheEWCPlugin):
 
     Args:
         ewc_lambda: strength.
-    Source: Avalanche 0.6, ``EWCPlugin(mode="separate")``, unchanged; see its issue
-        1224.
+    Source: Avalanche 0.6, ``EWCPlugin(mode="separate")``, unchanged; its issue 1224.
     """
 
     stage = Stage.PENALTY
@@ -157,3 +146,73 @@ class BatchedEWCPlugin(Plugin, AvalancheEWCPlugin):
                     for key, data in parts.items()
                 }
             setattr(self, name, restored)
+
+
+def diagonal_fisher(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    task_labels: Tensor,
+    *,
+    labels: FisherLabels = "expected",
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Average squared per-sample gradients of the log-likelihood over the samples.
+
+    ``F_i = 1/N sum_n sum_k p(k|x_n) (d log p(k|x_n) / d theta_i)^2`` for
+    ``labels="expected"``; with one label per sample, drawn from p, given in ``y``, or
+    the most probable, for ``"sampled"``, ``"true"`` (the "empirical Fisher") and
+    ``"predicted"``.
+
+    Args:
+        generator: on the CPU, for ``"sampled"`` labels.
+    Shape: x ``(n, ...)``, y and task_labels ``(n,)``.
+    Returns: by name, for every trainable parameter.
+    Raises: ValueError if ``labels`` is unknown or there is no sample.
+    Source: Kirkpatrick et al. 2017, arXiv:1612.00796; the four kinds of labels: van de
+        Ven 2025, arXiv:2502.11756. differs from Avalanche: it squares the gradient of
+        the mean over a mini-batch.
+    """
+    if len(x) == 0:
+        raise ValueError("the Fisher information needs at least one sample, got none")
+    if labels == "expected":
+        sums = gradient_moments(model, x, y, task_labels, _expected, power=2)
+    elif labels in ("sampled", "true", "predicted"):
+        if labels != "true":
+            y = _labels(model, x, task_labels, labels, generator)
+        sums = gradient_moments(model, x, y, task_labels, _log_likelihood, power=2)
+    else:
+        raise ValueError(
+            "fisher_labels must be expected, sampled, true or predicted, "
+            f"got {labels!r}"
+        )
+    return {name: moment / len(x) for name, moment in sums.items()}
+
+
+def _expected(outputs: Tensor, targets: Tensor) -> Iterator[Tensor]:
+    log_p = outputs.log_softmax(1)
+    root_p = (log_p.detach() / 2).exp()  # squared with the gradient: weighs it by p
+    for k in range(outputs.shape[1]):
+        yield root_p[:, k] * log_p[:, k]
+
+
+def _log_likelihood(outputs: Tensor, targets: Tensor) -> Iterator[Tensor]:
+    yield outputs.log_softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
+
+
+@torch.no_grad()
+def _labels(
+    model: nn.Module,
+    x: Tensor,
+    task_labels: Tensor,
+    kind: str,
+    generator: torch.Generator | None,
+) -> Tensor:
+    labels = torch.empty(len(x), dtype=torch.long)
+    for rows, outputs in evaluate_in_chunks(model, x, task_labels):
+        p = outputs.softmax(1).cpu()
+        if kind == "predicted":
+            labels[rows.cpu()] = p.argmax(1)
+        else:
+            labels[rows.cpu()] = p.multinomial(1, generator=generator).squeeze(1)
+    return labels.to(x.device)

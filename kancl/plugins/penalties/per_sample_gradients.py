@@ -6,22 +6,18 @@ over several objectives only changes the first factor. The layers known here use
 parameters of any other module are worked out sample by sample: exact, and slow.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from avalanche.models import avalanche_forward
-from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from kancl.models import KANLinear
 from kancl.models.inspect import ROWS, eval_mode, rows_by_task
-from kancl.plugins.penalties.quadratic_anchor import trainable
+from kancl.plugins.penalties.anchor import trainable
 
 Objectives = Callable[[Tensor, Tensor], Iterable[Tensor]]
 """Of outputs (batch, n_outputs) and targets (batch,): scalars, each (batch,)."""
@@ -40,43 +36,36 @@ def gradient_moments(
 ) -> dict[str, Tensor]:
     """Sum ``|d objective / d parameter|^power`` over samples and objectives.
 
-    The model is in evaluation mode meanwhile; its gradients, buffers and modes stay as
-    they were.
+    The model is in evaluation mode meanwhile and stays as it was.
 
     Args:
-        x: inputs, samples first.
         targets: handed to ``objectives`` along with the outputs.
-        task_labels: one per sample; chooses the head of a multi-head model.
         power: 2 for Fisher information, 1 for absolute sensitivities.
+    Shape: x, targets and task_labels have samples first.
     Returns: by name, for every trainable parameter.
     """
+    sums = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
     with eval_mode(model):
-        sums = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
-        for task, rows in rows_by_task(task_labels):
-            rows = rows.to(x.device)
-            layers, others = _divide(model, x[rows[:2]], task)
-            for chunk in rows.split(ROWS):
-                batch = (x[chunk], targets[chunk], task, objectives, power)
-                _add(sums, _by_layer(model, layers, *batch))
+        for task, all_rows in rows_by_task(task_labels):
+
+            def scalars(rows: Tensor) -> Iterable[Tensor]:
+                outputs = avalanche_forward(model, x[rows], task)
+                return objectives(outputs, targets[rows])
+
+            all_rows = all_rows.to(x.device)
+            layers, others = _divide(model, x[all_rows[:2]], task)
+            for rows in all_rows.split(ROWS):
+                _add_by_layer(sums, model, layers, scalars, rows, power)
                 if others:
-                    _add(sums, _by_sample(model, others, *batch))
-        return sums
-
-
-def forward_with(
-    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, task: Tensor | int
-) -> Tensor:
-    """Return the outputs of ``model`` with these ``parameters`` in place of its own."""
-    arguments = (x, task) if is_multi_task_module(model) else (x,)
-    outputs: Tensor = functional_call(model, parameters, arguments)
-    return outputs
+                    parameters = {name: trainable(model)[name] for name in others}
+                    _add_by_sample(sums, parameters, scalars, rows, power)
+    return sums
 
 
 def linear_moments(
     layer: nn.Linear, x: Tensor, delta: Tensor, power: int
 ) -> dict[str, Tensor]:
-    """Moments of a linear layer, from its inputs and the moments of its outputs'
-    gradients.
+    """Return moments of parameters; ``delta`` are those of the outputs' gradients.
 
     Shape: x ``(batch, in_features)``, delta ``(batch, out_features)``.
     """
@@ -89,10 +78,7 @@ def linear_moments(
 def kan_moments(
     layer: KANLinear, x: Tensor, delta: Tensor, power: int
 ) -> dict[str, Tensor]:
-    """Moments of a KAN layer: base weights, spline coefficients and their scales.
-
-    Shape: x ``(batch, in_features)``, delta ``(batch, out_features)``.
-    """
+    """Moments of base weights, spline coefficients and factors per edge."""
     moments = {}
     if layer.base_weight is not None:
         moments["base_weight"] = delta.T @ layer.base_activation(x).abs() ** power
@@ -117,10 +103,7 @@ def kan_moments(
 def layer_norm_moments(
     layer: nn.LayerNorm, x: Tensor, delta: Tensor, power: int
 ) -> dict[str, Tensor]:
-    """Moments of a layer norm over the features: gains and shifts.
-
-    Shape: x and delta ``(batch, features)``.
-    """
+    """Moments of gains and shifts; x and delta are both ``(batch, features)``."""
     moments = {}
     if layer.weight is not None:
         normed = nn.functional.layer_norm(x, layer.normalized_shape, eps=layer.eps)
@@ -143,8 +126,7 @@ def _divide(
     """Find the layers whose closed form holds here, and the parameters left over.
 
     It holds for a known layer that is called once, on (batch, features), and shares no
-    parameter. One that is never called is left over if its parameters are used all the
-    same.
+    parameter.
     """
     owners = Counter(
         id(p) for module in model.modules() for p in module._parameters.values()
@@ -153,9 +135,7 @@ def _divide(
         module
         for module in model.modules()
         if type(module) in MOMENTS
-        and all(
-            owners[id(p)] == 1 for p in module._parameters.values() if p is not None
-        )
+        and all(owners[id(p)] == 1 for p in module.parameters(recurse=False))
     ]
     with torch.enable_grad(), _recorded(known) as calls:
         outputs = avalanche_forward(model, x, task)
@@ -170,60 +150,58 @@ def _divide(
     return layers, [name for name, g in zip(left, used) if g is not None]
 
 
-def _by_layer(
+def _add_by_layer(
+    sums: dict[str, Tensor],
     model: nn.Module,
     layers: list[nn.Module],
-    x: Tensor,
-    targets: Tensor,
-    task: int,
-    objectives: Objectives,
+    scalars: Callable[[Tensor], Iterable[Tensor]],
+    rows: Tensor,
     power: int,
-) -> dict[str, Tensor]:
+) -> None:
     names = {id(p): name for name, p in trainable(model).items()}
     with torch.enable_grad(), _recorded(layers) as calls:
-        outputs = avalanche_forward(model, x, task)
+        objectives = scalars(rows)
         calls = [call for call in calls if call[2].requires_grad]
         deltas = [torch.zeros_like(output) for _, _, output in calls]
-        for objective in objectives(outputs, targets):
+        for objective in objectives:
             gradients = torch.autograd.grad(
                 objective.sum(), [output for _, _, output in calls], retain_graph=True
             )
             for delta, gradient in zip(deltas, gradients):
                 delta += gradient.abs() ** power
-    moments = {}
     with torch.no_grad():
         for (layer, inputs, _), delta in zip(calls, deltas):
-            found = MOMENTS[type(layer)](layer, inputs, delta, power)
-            assert found.keys() == dict(layer.named_parameters(recurse=False)).keys()
-            for local, moment in found.items():
+            moments = MOMENTS[type(layer)](layer, inputs, delta, power)
+            assert moments.keys() == dict(layer.named_parameters(recurse=False)).keys()
+            for local, moment in moments.items():
                 name = names.get(id(layer._parameters[local]))
                 if name is not None:  # frozen parameters have no importance
-                    moments[name] = moment
-    return moments
+                    sums[name] += moment
 
 
-def _by_sample(
-    model: nn.Module,
-    names: list[str],
-    x: Tensor,
-    targets: Tensor,
-    task: int,
-    objectives: Objectives,
+def _add_by_sample(
+    sums: dict[str, Tensor],
+    parameters: dict[str, nn.Parameter],
+    scalars: Callable[[Tensor], Iterable[Tensor]],
+    rows: Tensor,
     power: int,
-) -> dict[str, Tensor]:
-    free = {name: trainable(model)[name] for name in names}
-    moments = {name: torch.zeros_like(p) for name, p in free.items()}
-    for row, target in zip(x.split(1), targets.split(1)):
+) -> None:
+    moments = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for row in rows.split(1):
         with torch.enable_grad():
-            scalars = list(objectives(avalanche_forward(model, row, task), target))
-        for scalar in scalars:
+            objectives = list(scalars(row))
+        for objective in objectives:
             gradients = torch.autograd.grad(
-                scalar.sum(), list(free.values()), retain_graph=True, allow_unused=True
+                objective.sum(),
+                list(parameters.values()),
+                retain_graph=True,
+                allow_unused=True,
             )
-            for name, gradient in zip(names, gradients):
+            for name, gradient in zip(parameters, gradients):
                 if gradient is not None:
                     moments[name] += gradient.abs() ** power
-    return moments
+    for name, moment in moments.items():
+        sums[name] += moment
 
 
 @contextmanager
@@ -237,14 +215,7 @@ def _recorded(
         calls.append((layer, args[0].detach(), output))
         return output.clone()  # a head may write its mask into what it gets
 
-    handles = [layer.register_forward_hook(record) for layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(record))
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _add(sums: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
-    for name, moment in moments.items():
-        sums[name] += moment

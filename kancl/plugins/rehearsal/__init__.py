@@ -1,1 +1,1 @@
-"""Plugins that keep images of past experiences, and learn them again."""
+"""Plugins that keep samples of past experiences, and learn them again."""

@@ -1,9 +1,9 @@
 """Which samples of past experiences a rehearsal method keeps, and how it draws them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from avalanche.benchmarks.utils import AvalancheDataset
@@ -15,6 +15,12 @@ from torch import Tensor
 
 from kancl.config.values import Count, convert
 from kancl.data.rows import as_tensors
+from kancl.plugins.plugin import Needs, Plugin, Stage
+
+CLASSES = (
+    "it keeps samples by class; use strategy=l2_anchor, strategy=si or strategy=mas "
+    "instead"
+)
 
 
 class ResumableBuffer(BalancedExemplarsBuffer):
@@ -46,14 +52,12 @@ class ResumableBuffer(BalancedExemplarsBuffer):
 class GroupedExemplars(ResumableBuffer):
     """Keep a random sample of every (experience, target) seen, equally large.
 
-    Grouping by experience *and* target gives every class its share in class-, domain-
-    and task-incremental learning alike; by target alone, the two targets of a
-    domain-incremental stream would be two groups however many digits they stand for.
+    By target alone, the two targets of a domain-incremental stream would be two groups
+    however many digits they stand for.
 
     Args:
         total: samples kept in all, divided equally over the groups so far.
-        per_group: samples kept of each group, whatever their number. Give one of the
-            two.
+        per_group: samples kept of each group, instead of ``total``.
     Raises: ValueError if both or neither is given, or a size is below 1.
     Source: differs from Avalanche's ClassBalancedBuffer in the grouping alone.
     """
@@ -89,54 +93,74 @@ class GroupedExemplars(ResumableBuffer):
         self.resize(None, self.max_size)
 
 
-class ExemplarMemory:
-    """Hold the exemplars of past experiences on the device and draw batches of them.
-
-    Batches walk through a random permutation and a new one is drawn when the rest is
-    too short, so that all exemplars are seen equally often.
+@dataclass(kw_only=True, eq=False)
+class MemoryPlugin(Plugin):
+    """Keep samples, by experience and class.
 
     Args:
-        exemplars: those to draw from; more join them by ``add``.
+        mem_size: samples kept in all, divided equally over the classes of the
+            experiences so far.
+        mem_per_class: samples kept of each class of each experience, instead of
+            ``mem_size``.
     """
 
-    def __init__(self, exemplars: GroupedExemplars) -> None:
-        self.exemplars = exemplars
-        self._order = torch.empty(0, dtype=torch.long)
-        self._x = self._y = self._task_labels = torch.empty(0)
-        self._device = torch.device("cpu")
+    stage = Stage.REHEARSAL
+    state: ClassVar[tuple[str, ...]] = ("exemplars",)
+    needs = Needs(class_labels=CLASSES)
 
-    def __len__(self) -> int:
-        return len(self._x)
+    mem_size: Count = 1000
+    mem_per_class: Count | None = None
+    exemplars: GroupedExemplars = field(init=False)
 
-    def add(self, dataset: Any, device: torch.device) -> None:
-        """Let the samples of one more experience compete for their places."""
-        self.exemplars.update_from_dataset(dataset)
-        self._order = torch.empty(0, dtype=torch.long)
-        self._device = device
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        total = self.mem_size if self.mem_per_class is None else None
+        self.exemplars = GroupedExemplars(total=total, per_group=self.mem_per_class)
+
+
+@dataclass(kw_only=True, eq=False)
+class RehearsalPlugin(MemoryPlugin):
+    """Keep samples of each experience when its training ends, and draw batches of them.
+
+    Batches walk through a random permutation and a new one is drawn when the rest is
+    too short, so that all samples are seen equally often.
+
+    Args:
+        replay_batch_size: samples drawn per iteration; null: as many as the batch size.
+    """
+
+    state = ("exemplars", "_order", "_device")
+    transient = ("_samples",)
+
+    replay_batch_size: Count | None = None
+    _order: Tensor = field(default_factory=partial(torch.empty, 0), init=False)
+    _device: torch.device = field(default=torch.device("cpu"), init=False)
+    _samples: tuple[Tensor, ...] = field(default=(), init=False)
+
+    @property
+    def n_kept(self) -> int:
+        return len(self._samples[0]) if self._samples else 0
+
+    def draw(self, strategy: Any, n: int | None = None) -> tuple[Tensor, ...]:
+        """Return inputs, targets and task labels of ``n`` samples (all, if fewer)."""
+        n = min(n or self.replay_batch_size or strategy.train_mb_size, self.n_kept)
+        if len(self._order) < n:
+            self._order = torch.randperm(self.n_kept)
+        rows, self._order = self._order[:n], self._order[n:]
+        rows = rows.to(self._device)
+        return tuple(part[rows] for part in self._samples)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self.exemplars.update_from_dataset(strategy.experience.dataset)
+        self._order, self._device = torch.empty(0), torch.device(strategy.device)
         self._gather()
 
-    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs, targets and task labels of ``n`` exemplars (all, if fewer)."""
-        n = min(n, len(self))
-        if len(self._order) < n:
-            self._order = torch.randperm(len(self))
-        rows, self._order = self._order[:n], self._order[n:]
-        rows = rows.to(self._x.device)
-        return self._x[rows], self._y[rows], self._task_labels[rows]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "exemplars": self.exemplars.state_dict(),
-            "order": self._order,
-            "device": self._device,
-        }
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.exemplars.load_state_dict(state["exemplars"])
-        self._order, self._device = state["order"].cpu(), state["device"]
+        super().load_state_dict(state)
+        self._order = self._order.cpu()
         if self.exemplars.buffer_groups:
             self._gather()
 
     def _gather(self) -> None:
         parts = as_tensors(self.exemplars.buffer)
-        self._x, self._y, self._task_labels = (p.to(self._device) for p in parts)
+        self._samples = tuple(part.to(self._device) for part in parts)

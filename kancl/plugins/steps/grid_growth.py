@@ -1,9 +1,7 @@
 """Grids that grow, or get finer, when a new experience asks for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +11,8 @@ from kancl.config.values import Count, Share
 from kancl.models import KANLinear
 from kancl.models.grid_changes import grow, refine
 from kancl.models.inspect import kan_layers, shown_name
-from kancl.plugins.occupancies import occupancies, pass_through
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.setup import Record, TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Record, Stage, TrainingSetup
+from kancl.plugins.samples import occupancies, pass_through
 from kancl.splines import Insertion, grid_ends
 
 SAMPLES = 2_000  # of an experience
@@ -40,17 +37,16 @@ class GridGrowthPlugin(Plugin):
     A layer's grid grows until it holds the experience's values if more than
     ``off_grid`` of them lie outside (by ``REACH`` of its widths on either side at most);
     it is refined to twice the cells, once, if the experience uses less than
-    ``refine_below`` of its bases (in the sense of ``Occupancy.effective_fraction``, mean
-    over the inputs; finer grids have no larger one). Functions stay what they were;
-    optimizer moments are carried along, and so is what other plugins know of the old
-    bases. Each layer's number of cells is recorded (``locality_grid_size_<layer>``).
+    ``refine_below`` of its bases (``Occupancy.effective_fraction``, mean over inputs).
+    Functions stay what they were; optimizer moments and what other plugins know of the
+    old bases are carried along. Cells are recorded (``locality_grid_size_<layer>``).
 
     Args:
         off_grid: share of values off a grid above which it grows; 1 never grows.
         refine_below: share of used bases below which a grid gets twice as fine; 0 never
             refines.
         largest: grids do not get more cells than this by refinement.
-    Raises: ValueError if an option is out of range, or for a grid that is frozen.
+    Raises: ValueError for a grid that is frozen.
     """
 
     stage = Stage.GRID
@@ -62,12 +58,9 @@ class GridGrowthPlugin(Plugin):
     off_grid: Share = 0.05
     refine_below: Share = 0.0
     largest: Count = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.changes: list[GridChange] = []
-        self._refined: set[str] = set()
-        self._record: Record | None = None
+    changes: list[GridChange] = field(default_factory=list, init=False)
+    _refined: set[str] = field(default_factory=set, init=False)
+    _record: Record | None = field(default=None, init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:
         self._record = setup.record
@@ -100,18 +93,15 @@ class GridGrowthPlugin(Plugin):
                 reach = REACH * (last - first)
                 low, high = max(low, first - reach), min(high, last + reach)
                 insertion = grow(layer, low, high, strategy.optimizer)
-                self._tell(strategy, name, layer, insertion)
-                self._note(strategy, name, f"{outside:.1%} off the grid")
+                self._tell(strategy, name, insertion, f"{outside:.1%} off the grid")
             used = occupancies(strategy, SAMPLES).get(name)
-            if used is None or 2 * layer.grid_size > self.largest:
-                continue
-            if name in self._refined:
+            full = 2 * layer.grid_size > self.largest or name in self._refined
+            if used is None or full:
                 continue
             share = float(used.effective_fraction.mean())
             if share < self.refine_below:
                 insertion = refine(layer, 2, strategy.optimizer)
-                self._tell(strategy, name, layer, insertion)
-                self._note(strategy, name, f"{share:.1%} of the bases used")
+                self._tell(strategy, name, insertion, f"{share:.1%} of the bases used")
                 self._refined.add(name)
 
     def _values(self, strategy: Any, name: str) -> tuple[float, float, float]:
@@ -130,17 +120,14 @@ class GridGrowthPlugin(Plugin):
         x = torch.cat(seen)
         return float(x.min()), float(x.max()), sum(shares) / len(x)
 
-    def _note(self, strategy: Any, name: str, why: str) -> None:
-        experience = strategy.clock.train_exp_counter
-        n_cells = kan_layers(strategy.model)[name].grid_size
-        self.changes.append(GridChange(experience, name, why, n_cells))
-        if self._record is not None:
-            shown = shown_name(strategy.model, name)
-            self._record(f"locality_grid_size_{shown}", n_cells)
-
-    def _tell(
-        self, strategy: Any, name: str, layer: KANLinear, insertion: Insertion
-    ) -> None:
+    def _tell(self, strategy: Any, name: str, insertion: Insertion, why: str) -> None:
+        """Tell the other plugins of a change, and note it."""
+        model, layer = strategy.model, kan_layers(strategy.model)[name]
         for plugin in strategy.plugins:
             if isinstance(plugin, Plugin):
-                plugin.on_grid_change(strategy.model, name, layer, insertion)
+                plugin.on_grid_change(model, name, layer, insertion)
+        experience, n_cells = strategy.clock.train_exp_counter, layer.grid_size
+        self.changes.append(GridChange(experience, name, why, n_cells))
+        if self._record is not None:
+            shown = shown_name(model, name)
+            self._record(f"locality_grid_size_{shown}", n_cells)

@@ -6,62 +6,57 @@ change over past samples; ``(I + beta C)^-1`` makes it small with the least chan
 the step.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from kancl.plugins.state import to_state
 from kancl.splines import Insertion
-
-Kind = TypeVar("Kind", bound="Preconditioner")
 
 
 class Preconditioner(ABC):
-    """Collects the features of an experience; then shrinks steps."""
+    """Collects features ``(n, n_features)``; then shrinks steps.
+
+    ``close`` ends an experience: it is one of the past from then on.
+    """
 
     @abstractmethod
-    def observe(self, features: Tensor) -> None:
-        """Take ``(n, n_features)`` of the present experience into account."""
+    def observe(self, features: Tensor) -> None: ...
 
     @abstractmethod
-    def close(self) -> None:
-        """The experience has ended: from now on it is one of the past."""
+    def close(self) -> None: ...
 
     @abstractmethod
     def shrink(self, step: Tensor) -> Tensor:
-        """``(n_features, out_features)`` -> the same shape."""
+        """Shape: ``(n_features, out_features)`` -> the same."""
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        state: dict[str, Any] = to_state(vars(self), type(self).__name__)
+        return state
 
-    @classmethod
-    def from_state(cls: type[Kind], state: Mapping[str, Any]) -> Kind:
-        """Return the preconditioner that ``state_dict`` is the state of."""
-        made = cls.__new__(cls)
-        vars(made).update(state)
-        return made
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state, also where ``__init__`` has not been called."""
+        vars(self).update(state)
 
 
 class FullGram(Preconditioner):
     """``(I + beta C)^-1 @ step``, ``C += mean phi phi^T`` after each experience.
 
-    Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
-        arXiv:1810.01256: with beta to infinity, steps are orthogonal to past features.
-
     Args:
         group: so many features in a row belong together: an input's bases.
+    Source: a soft form of orthogonal weight modification, Zeng et al. 2019,
+        arXiv:1810.01256: with beta to infinity, steps are orthogonal to past features.
     """
 
     def __init__(self, beta: float, group: int | None = None) -> None:
         self.beta, self.group = beta, group
-        self.gram: Tensor | None = None
-        self.inverse: Tensor | None = None
-        """Of all features, or of ``group - 1`` sums of each group's (see ``close``)."""
-        self._sum: Tensor | float = 0.0
+        self.gram: Any = None
+        self.inverse: Any = None
+        """Of all features, or of ``group - 1`` sums of each group's."""
+        self._sum: Any = 0.0
         self._n = 0
         self._axes: Tensor | None = None
 
@@ -70,11 +65,9 @@ class FullGram(Preconditioner):
         self._n += features.shape[-2]
 
     def close(self) -> None:
-        """Where every group's features always add up to 0, as an anchored layer's do on
-        its grid, their common part is never shrunk and needs no place in the matrix.
-        """
+        # Where every group's features always add up to 0, as an anchored layer's do on
+        # its grid, their common part is never shrunk and needs no place in the matrix.
         present = self._sum / self._n
-        assert isinstance(present, Tensor)
         self.gram = present if self.gram is None else self.gram + present
         self._sum, self._n = 0.0, 0
         self._axes = None
@@ -85,7 +78,6 @@ class FullGram(Preconditioner):
         self.inverse = _inverse(gram, self.beta)
 
     def shrink(self, step: Tensor) -> Tensor:
-        assert self.inverse is not None
         if self._axes is None:
             return self._shrunk(step)
         differing = _grouped(step, self._axes)
@@ -94,7 +86,6 @@ class FullGram(Preconditioner):
 
     def _shrunk(self, step: Tensor) -> Tensor:
         # the matrix is symmetric; with few columns this is the faster way round
-        assert self.inverse is not None
         return (step.mT @ self.inverse).mT
 
 
@@ -124,15 +115,11 @@ class BlockGram(Preconditioner):
             shrunk[rows] = part.shrink(step[rows])  # (n_blocks, size, out_features)
         return shrunk
 
-    def state_dict(self) -> dict[str, Any]:
-        parts = [part.state_dict() for part in self.parts]
-        return {**vars(self), "parts": parts}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> BlockGram:
-        made = super().from_state(state)
-        made.parts = [FullGram.from_state(part) for part in state["parts"]]
-        return made
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.parts = [FullGram.__new__(FullGram) for _ in state["parts"]]
+        for part, kept in zip(self.parts, state["parts"]):
+            part.load_state_dict(kept)
 
 
 class LowRankGram(Preconditioner):
@@ -145,8 +132,8 @@ class LowRankGram(Preconditioner):
 
     def __init__(self, beta: float, rank: int) -> None:
         self.beta, self.rank = beta, rank
-        self.rows: Tensor | None = None
-        self._present: Tensor | None = None
+        self.rows: Any = None
+        self._present: Any = None
         self._n = 0
 
     def observe(self, features: Tensor) -> None:
@@ -154,18 +141,15 @@ class LowRankGram(Preconditioner):
         self._n += len(features)
 
     def close(self) -> None:
-        assert self._present is not None
         self.rows = self._best(self.rows, self._present / self._n**0.5)
         self._present, self._n = None, 0
 
     def shrink(self, step: Tensor) -> Tensor:
-        assert self.rows is not None
         squares = self.rows.square().sum(1, keepdim=True)
         along = self.beta / (1 + self.beta * squares) * (self.rows @ step)
         return step - self.rows.T @ along
 
     def _best(self, kept: Tensor | None, new: Tensor) -> Tensor:
-        """At most ``rank`` orthogonal rows whose products come closest to those of both."""
         both = new if kept is None else torch.cat([kept, new])
         products = (both @ both.T).double()
         _, vectors = torch.linalg.eigh(products)  # of the smallest eigenvalue first
@@ -174,40 +158,30 @@ class LowRankGram(Preconditioner):
 
 
 class DiagonalOccupancy(Preconditioner):
-    """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature.
-
-    The data-free use of the drift bound ``sum o |D|``: coefficients in much use move
-    less.
-    """
+    """``step / (1 + beta o)``, ``o += m / mean(m)``, ``m = mean |phi|``, by feature."""
 
     def __init__(self, beta: float) -> None:
         self.beta = beta
-        self.occupancy: Tensor | float = 0.0
-        self._sum: Tensor | float = 0.0
+        self.occupancy: Any = 0.0
+        self._sum: Any = 0.0
 
     def observe(self, features: Tensor) -> None:
         self._sum = self._sum + features.abs().sum(0)
 
     def close(self) -> None:
-        assert isinstance(self._sum, Tensor)
         mean = self._sum.mean().clamp(min=torch.finfo(self._sum.dtype).tiny)
         self.occupancy = self.occupancy + self._sum / mean
         self._sum = 0.0
 
     def shrink(self, step: Tensor) -> Tensor:
-        assert isinstance(self.occupancy, Tensor)
         return step / (1 + self.beta * self.occupancy).unsqueeze(1)
 
     def carry(self, insertion: Insertion, n_inputs: int) -> None:
         """Take along what is known of splines whose grid has changed.
 
-        Being relative to the mean over features, a spline's occupancy is that of the
-        parents it is made of, in proportion; 0 if it has none, beyond the old grid.
-
-        Args:
-            n_inputs: whose splines come first among the features.
+        A spline's occupancy is that of the parents it is made of, in proportion; 0 if it
+        has none, beyond the old grid. Splines of ``n_inputs`` are the first features.
         """
-        assert isinstance(self.occupancy, Tensor)
         n_old = insertion.matrix.shape[-1]
         splines = self.occupancy[: n_inputs * n_old].view(n_inputs, n_old)
         others = self.occupancy[n_inputs * n_old :]

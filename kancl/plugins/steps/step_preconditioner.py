@@ -1,17 +1,14 @@
 """Shrink every layer's steps where past experiences' features would feel them."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kancl.config.values import Count, NonNegative
-from kancl.data.rows import as_tensors
 from kancl.models import KANLinear
 from kancl.models.heads import GrowingHead
 from kancl.models.inspect import evaluate_in_chunks, watching
@@ -23,9 +20,8 @@ from kancl.models.layer_features import (
     n_layer_features,
     weight_rows,
 )
-from kancl.plugins.plugin import Needs, Plugin, Stage
-from kancl.plugins.sampling import drawn
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
+from kancl.plugins.samples import drawn
 from kancl.plugins.steps.preconditioners import (
     BlockGram,
     DiagonalOccupancy,
@@ -39,18 +35,22 @@ MOST_FEATURES = 10_000
 """Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
 
+KINDS: dict[str, type[Preconditioner]] = {
+    "full": FullGram,
+    "blocks": BlockGram,
+    "low_rank": LowRankGram,
+}
+
+
 @dataclass(kw_only=True, eq=False)
 class StepPreconditionerPlugin(Plugin):
     """Replace each step of a layer's weights by what a preconditioner leaves of it.
 
     ``W <- W_before + P (W_after - W_before)`` after every step of the optimizer,
     whichever it is; for SGD, ``W <- W - lr P grad``, which is the published form. P
-    comes from the features that the layer had on past experiences' samples, gathered
-    after each experience. Linear and KAN layers have P; other parameters (norms) move
-    as they do.
-
-    The layers of a growing head share P: they have the same features. A head per task
-    has its own, of its task's samples.
+    comes from the features that the linear or KAN layer had on samples of past
+    experiences. The layers of a growing head share P: they have the same features. A
+    head per task has its own, of its task's samples.
 
     Args:
         feature_samples: samples of each experience to take P over; null takes all.
@@ -60,17 +60,17 @@ class StepPreconditionerPlugin(Plugin):
     stage = Stage.STEP
     state = ("preconditioners", "_generator")
     transient = ("_before",)
-    kinds: ClassVar[dict[str, type[Preconditioner]]] = {}
-    """Classes of preconditioners that a state may hold, by name."""
-
     feature_samples: Count | None = 10_000
+    preconditioners: dict[str, Preconditioner] = field(default_factory=dict, init=False)
+    """By the layer's name."""
+    _before: list[tuple[Preconditioner, list[Tensor], Tensor]] = field(
+        default_factory=list, init=False
+    )
+    _generator: torch.Generator = field(default_factory=torch.Generator, init=False)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.preconditioners: dict[str, Preconditioner] = {}
-        """By the layer's name."""
-        self._before: dict[str, Tensor] = {}
-        self._generator = torch.Generator()
+    @property
+    @abstractmethod
+    def kind(self) -> type[Preconditioner]: ...
 
     @abstractmethod
     def make(self, layer: nn.Module, first: bool) -> Preconditioner:
@@ -79,58 +79,43 @@ class StepPreconditionerPlugin(Plugin):
     def prepare(self, setup: TrainingSetup) -> None:
         self._generator.manual_seed(setup.seed)
         layers = filter(has_features, setup.model.modules())
-        self._check_size(max(map(n_layer_features, layers), default=0))
+        self.check_size(max(map(n_layer_features, layers), default=0))
 
-    def _check_size(self, n_features: int) -> None:
+    def check_size(self, n_features: int) -> None:
         """Raises: ValueError if the largest layer has too many features."""
 
-    def state_dict(self) -> dict[str, Any]:
-        known = {
-            key: [type(one).__name__, one.state_dict()]
-            for key, one in self.preconditioners.items()
-        }
-        return {"known": known, "generator": self._generator.get_state()}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._generator.set_state(state["generator"].cpu())
-        self.preconditioners = {}
-        for key, (kind, attributes) in state["known"].items():
-            self.preconditioners[key] = self.kinds[kind].from_state(attributes)
+        keys = state["preconditioners"]
+        self.preconditioners = {key: self.kind.__new__(self.kind) for key in keys}
+        super().load_state_dict(state)
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        if self.preconditioners:
-            self._before = {
-                name: torch.cat(list(weight_rows(layer, lambda p: p.data).values()))
-                for name, layer in self._known(strategy.model)
-            }
+        for name, layer in _layers(strategy.model):
+            known = self.preconditioners.get(_key(strategy.model, name))
+            if known is not None:
+                views = list(weight_rows(layer, lambda p: p.data).values())
+                self._before.append((known, views, torch.cat(views)))
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        if not self.preconditioners:
-            return
-        for name, layer in self._known(strategy.model):
-            views = list(weight_rows(layer, lambda p: p.data).values())
-            before = self._before[name]
-            step = torch.cat(views) - before
-            now = before + self.preconditioners[_key(strategy.model, name)].shrink(step)
+        for known, views, before in self._before:
+            now = before + known.shrink(torch.cat(views) - before)
             for view, part in zip(views, now.split([len(view) for view in views])):
                 view.copy_(part)
+        self._before.clear()
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        dataset = strategy.experience.dataset
-        x, _, task_labels = as_tensors(
-            drawn(dataset, self.feature_samples, self._generator)
-        )
+        x, _, task_labels = drawn(strategy, self.feature_samples, self._generator)
         model, observed = strategy.model, set[str]()
 
         def see(key: str, layer: nn.Module, inputs: Tensor) -> None:
-            if key not in self.preconditioners:
-                first = not self.preconditioners
-                self.preconditioners[key] = self.make(layer, first)
+            known = self.preconditioners
+            if key not in known:
+                known[key] = self.make(layer, first=not known)
             observed.add(key)
-            self.preconditioners[key].observe(layer_features(layer, inputs))
+            known[key].observe(layer_features(layer, inputs))
 
         layers = {_key(model, name): layer for name, layer in _layers(model)}
         with watching(layers.items(), see):
@@ -138,12 +123,6 @@ class StepPreconditionerPlugin(Plugin):
                 pass
         for key in observed:
             self.preconditioners[key].close()
-
-    def _known(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-        """Layers that have features and a past."""
-        for name, layer in _layers(model):
-            if _key(model, name) in self.preconditioners:
-                yield name, layer
 
 
 @dataclass(kw_only=True, eq=False)
@@ -158,7 +137,7 @@ class OccupancyPlugin(StepPreconditionerPlugin):
     Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
     """
 
-    kinds = {"DiagonalOccupancy": DiagonalOccupancy}
+    kind = DiagonalOccupancy
 
     beta: NonNegative = 1.0
 
@@ -200,7 +179,6 @@ class GramPlugin(StepPreconditionerPlugin):
     Source: a soft form of Zeng et al. 2019, arXiv:1810.01256 (OWM).
     """
 
-    kinds = {"FullGram": FullGram, "BlockGram": BlockGram, "LowRankGram": LowRankGram}
     needs = Needs(
         fixed_grids="second moments of old bases say nothing of finer or further ones; "
         "leave grow_grids out, with a grid that is wide enough from the start "
@@ -212,7 +190,11 @@ class GramPlugin(StepPreconditionerPlugin):
     structure: Literal["full", "blocks", "low_rank"] = "full"
     rank: Count = 128
 
-    def _check_size(self, n_features: int) -> None:
+    @property
+    def kind(self) -> type[Preconditioner]:
+        return KINDS[self.structure]
+
+    def check_size(self, n_features: int) -> None:
         if self.structure == "full" and n_features > MOST_FEATURES:
             raise ValueError(
                 f"a layer has {n_features} features, too many for a full gram matrix "

@@ -4,11 +4,3 @@ from kancl.plugins.state import Unresumable
 from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint
 from kancl.runner.checkpoint.live_run import LiveRun
 from kancl.runner.checkpoint.plugin import CheckpointPlugin
-
-__all__ = [
-    "CheckpointFolder",
-    "CheckpointPlugin",
-    "LiveRun",
-    "ResumePoint",
-    "Unresumable",
-]

@@ -1,7 +1,5 @@
 """Checkpoints on disk: whole or not at all, and none is believed without its checksum."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -24,14 +22,14 @@ class Refused(ValueError):
 
 
 def pack(content: Mapping[str, Any]) -> bytes:
-    """Numbers, strings, tensors, lists and dicts as bytes."""
+    """Return numbers, strings, tensors, lists and dicts as bytes."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     return buffer.getvalue()
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """The same again. Code in ``data`` is not run: ``weights_only``."""
+    """Return what was packed. Code in ``data`` is not run: ``weights_only``."""
     content = torch.load(io.BytesIO(data), weights_only=True)
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}")
@@ -57,8 +55,8 @@ class ResumePoint:
 class CheckpointFolder:
     """The checkpoints of one run: states at experience boundaries and inside experiences.
 
-    A state inside an experience refers to the boundary where that experience begins: the
-    two together are a point to resume from. The two newest of each are kept.
+    A state inside an experience needs that of the boundary where the experience begins.
+    The two newest of each are kept.
 
     Args:
         provenance: what must be the same for a run to be resumed to the same bytes.
@@ -68,19 +66,28 @@ class CheckpointFolder:
         self.path = path
         self._provenance = dict(provenance)
 
-    def write_boundary(
-        self, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
+    def write(
+        self,
+        n_experiences_done: int,
+        iteration: int,
+        state: Mapping[str, Any],
+        *,
+        inside: bool,
     ) -> None:
-        name = f"experience-{n_experiences_done + 1:04d}{SUFFIX}"
-        self._write(name, n_experiences_done, iteration, state)
-        self._prune("experience-*")
-
-    def write_inside(
-        self, n_experiences_done: int, iteration: int, state: Mapping[str, Any]
-    ) -> None:
-        name = f"iteration-{iteration:09d}{SUFFIX}"
-        self._write(name, n_experiences_done, iteration, state)
-        self._prune("iteration-*")
+        """Write the state inside an experience, or at the boundary where it begins."""
+        head = {
+            "provenance": self._provenance,
+            "n_experiences_done": n_experiences_done,
+            "iteration": iteration,
+        }
+        kind, number = "experience", f"{n_experiences_done + 1:04d}"
+        if inside:
+            kind, number = "iteration", f"{iteration:09d}"
+        body = json.dumps(head).encode() + b"\n" + pack(state)
+        path = self.path / f"{kind}-{number}{SUFFIX}"
+        write_whole(path, MAGIC + _digest(body) + b"\n" + body)
+        for old in self._files(kind)[:-2]:
+            old.unlink(missing_ok=True)
 
     def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
         """Where the run can be resumed, the latest first.
@@ -88,31 +95,27 @@ class CheckpointFolder:
         Args:
             say: hears of each file that is refused, and why.
         """
-        boundaries: dict[int, tuple[int, Mapping[str, Any]]] = {}
+        boundaries: dict[int, Mapping[str, Any]] = {}
         points: list[ResumePoint] = []
-        for path in sorted(self.path.glob(f"experience-*{SUFFIX}")):
-            read = self._try(path, say)
-            if read is not None:
-                n_experiences_done, iteration, state = read
-                boundaries[n_experiences_done] = iteration, state
-                points.append(
-                    ResumePoint(path.name, iteration, n_experiences_done, state, None)
-                )
-        for path in sorted(self.path.glob(f"iteration-*{SUFFIX}")):
-            read = self._try(path, say)
-            if read is None:
+        for path in [*self._files("experience"), *self._files("iteration")]:
+            try:
+                n_done, iteration, state = self._read(path)
+            except Refused as refused:
+                say(str(refused))
                 continue
-            n_experiences_done, iteration, state = read
-            if n_experiences_done not in boundaries:
+            inside = None
+            if path.name.startswith("experience"):
+                boundaries[n_done] = state
+            elif n_done in boundaries:
+                inside = state
+            else:
                 say(
                     f"{path} is of no use without the checkpoint where its experience "
                     "begins"
                 )
                 continue
-            boundary = boundaries[n_experiences_done][1]
-            points.append(
-                ResumePoint(path.name, iteration, n_experiences_done, boundary, state)
-            )
+            boundary = boundaries[n_done]
+            points.append(ResumePoint(path.name, iteration, n_done, boundary, inside))
         return sorted(points, key=lambda p: (p.iteration, p.inside is None))[::-1]
 
     def clear(self) -> None:
@@ -125,29 +128,8 @@ class CheckpointFolder:
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def _write(
-        self,
-        name: str,
-        n_experiences_done: int,
-        iteration: int,
-        state: Mapping[str, Any],
-    ) -> None:
-        head = {
-            "provenance": self._provenance,
-            "n_experiences_done": n_experiences_done,
-        }
-        text = json.dumps({**head, "iteration": iteration}).encode()
-        body = text + b"\n" + pack(state)
-        write_whole(self.path / name, MAGIC + _digest(body) + b"\n" + body)
-
-    def _try(
-        self, path: Path, say: Callable[[str], None]
-    ) -> tuple[int, int, Mapping[str, Any]] | None:
-        try:
-            return self._read(path)
-        except Refused as refused:
-            say(str(refused))
-            return None
+    def _files(self, kind: str) -> list[Path]:
+        return sorted(self.path.glob(f"{kind}-*{SUFFIX}"))
 
     def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:
         try:
@@ -165,28 +147,19 @@ class CheckpointFolder:
             text, _, packed = body.partition(b"\n")
             head = json.loads(text)
             provenance = dict(head["provenance"])
-            n_experiences_done, iteration = int(head["n_experiences_done"]), int(
-                head["iteration"]
-            )
-            state = unpack(packed)
+            n_experiences_done = int(head["n_experiences_done"])
+            iteration, state = int(head["iteration"]), unpack(packed)
         except Exception as error:  # whatever a forged file makes the reader do
             why = " ".join(str(error).split())[:120]
             raise Refused(f"{path} is no plain state: refused ({why})") from error
-        unlike = [
-            key
-            for key, value in self._provenance.items()
-            if provenance.get(key) != value
-        ]
+        ours = self._provenance.items()
+        unlike = [key for key, value in ours if provenance.get(key) != value]
         if unlike:
             raise Refused(
                 f"{path} was made with another {', another '.join(unlike)}: going on "
                 "would not give the same bytes"
             )
         return n_experiences_done, iteration, state
-
-    def _prune(self, pattern: str) -> None:
-        for old in sorted(self.path.glob(pattern + SUFFIX))[:-2]:
-            old.unlink(missing_ok=True)
 
 
 def _digest(data: bytes) -> bytes:

@@ -1,22 +1,32 @@
 """The state of a run as plain data: numbers, strings, tensors, lists and dicts.
 
-A strategy's network and optimizer, what its base declares, and what each of its plugins
-declares. Nothing is named in it that is imported or called when it is read back: a state
-from a stranger can be wrong, it can't run code.
+Nothing is named in it that is imported or called when it is read back: a state from a
+stranger can be wrong, it can't run code.
 """
 
-from __future__ import annotations
-
+import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import torch
+from avalanche.benchmarks.utils import (
+    AvalancheDataset,
+    concat_datasets,
+    make_avalanche_dataset,
+)
+from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
+from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.plugins import SupervisedPlugin
 
+from kancl.data.rows import sample_source
 from kancl.models.module_state import load_module_state, module_state
 from kancl.plugins.plugin import Plugin, check_declared
 from kancl.plugins.state import Unresumable, from_state, to_state
-from kancl.runner.checkpoint.samples import SampleSources
+
+SOURCES = "$samples"
+"""Key of what stands for a data set in a state."""
 
 
 class LiveRun:
@@ -34,7 +44,7 @@ class LiveRun:
         self._samples = SampleSources(benchmark)
 
     def state(self) -> dict[str, Any]:
-        """Return the strategy as it is now, but for the random streams.
+        """Return the strategy and the random streams as they are now.
 
         Raises: Unresumable naming what can't be kept.
         """
@@ -45,7 +55,7 @@ class LiveRun:
             "strategy": {n: to_state(getattr(strategy, n), n) for n in strategy.state},
             "plugins": {key: _plugin_state(p) for key, p in self.plugins.items()},
         }
-        return self._samples.named(state)
+        return {**self._samples.named(state), "random": _random_state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises: Unresumable, if the state is no state of this configuration."""
@@ -60,19 +70,19 @@ class LiveRun:
             ) from error
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        strategy = self.strategy
-        if list(self.plugins) != list(state["plugins"]):
-            raise Unresumable(
-                f"its plugins are {list(state['plugins'])}, not {list(self.plugins)}"
-            )
+        strategy, ours, theirs = self.strategy, [*self.plugins], [*state["plugins"]]
+        if ours != theirs:
+            raise Unresumable(f"its plugins are {theirs}, not {ours}")
         # Before the network: a teacher begins as a copy of the network as it was made.
         for key, plugin in self.plugins.items():
-            _restore_plugin(plugin, state["plugins"][key])
+            if _keeps_itself(plugin):
+                plugin.load_state_dict(state["plugins"][key])
+            else:
+                _set_attributes(plugin, state["plugins"][key])
         load_module_state(strategy.model, state["model"])
         _restore_optimizer(strategy, state["optimizer"])
-        for name in strategy.state:
-            value = from_state(getattr(strategy, name), state["strategy"][name])
-            setattr(strategy, name, value)
+        _set_attributes(strategy, {n: state["strategy"][n] for n in strategy.state})
+        _restore_random_state(state["random"])
 
 
 def _plugin_state(plugin: SupervisedPlugin) -> dict[str, Any]:
@@ -87,12 +97,9 @@ def _plugin_state(plugin: SupervisedPlugin) -> dict[str, Any]:
     }
 
 
-def _restore_plugin(plugin: SupervisedPlugin, state: Mapping[str, Any]) -> None:
-    if _keeps_itself(plugin):
-        plugin.load_state_dict(state)
-        return
+def _set_attributes(item: Any, state: Mapping[str, Any]) -> None:
     for name, value in state.items():
-        setattr(plugin, name, from_state(getattr(plugin, name, None), value))
+        setattr(item, name, from_state(getattr(item, name, None), value))
 
 
 def _keeps_itself(plugin: SupervisedPlugin) -> bool:
@@ -125,3 +132,95 @@ def _restore_optimizer(strategy: Any, state: Mapping[str, Any]) -> None:
     strategy.optimizer.state = defaultdict(dict)
     for name, moments in state["moments"].items():
         strategy.optimizer.state[parameters[name]] = moments
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    numpy = to_state(list(np.random.get_state()), "numpy")
+    streams = {"numpy": numpy, "python": random.getstate()}
+    return {"torch": torch.get_rng_state(), "cuda": cuda, **streams}
+
+
+def _restore_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    kind, words, *rest = state["numpy"]
+    np.random.set_state((kind, words.numpy(), *rest))
+    random.setstate(state["python"])
+
+
+class SampleSources:
+    """The experiences of a benchmark, whose rows buffers of exemplars hold.
+
+    A few bytes per sample say which; DER's outputs are held besides.
+    """
+
+    def __init__(self, benchmark: Any) -> None:
+        self._streams = {name: list(s) for name, s in benchmark.streams.items()}
+        self._leaves: dict[int, tuple[str, int]] = {}
+        for name, experiences in self._streams.items():
+            for k, experience in enumerate(experiences):
+                found = sample_source([experience.dataset])
+                leaves = [] if found is None else found.leaves
+                self._leaves |= {id(leaf): (name, k) for leaf in leaves}
+
+    def named(self, value: Any) -> Any:
+        """Put the sources of its samples in the place of every data set of a state."""
+        if isinstance(value, AvalancheDataset):
+            return {SOURCES: self._sources(value)}
+        return _mapped(value, self.named)
+
+    def found(self, value: Any) -> Any:
+        """Put the data sets back into a state."""
+        if isinstance(value, dict) and value.keys() == {SOURCES}:
+            return self._dataset(value[SOURCES])
+        return _mapped(value, self.found)
+
+    def _sources(self, dataset: AvalancheDataset) -> dict[str, Any]:
+        """Return plain data that ``dataset`` makes a data set of.
+
+        Raises: Unresumable for samples that are none of the benchmark's.
+        """
+        if len(dataset) == 0:
+            return {"parts": []}
+        found = sample_source([dataset])
+        if found is None or any(id(x) not in self._leaves for x in found.leaves):
+            raise Unresumable("samples are kept that are none of the benchmark's own")
+        columns = {
+            name: torch.stack([values[i] for i in range(len(dataset))])
+            for name, values in found.others.items()
+        }
+        return {
+            "parts": [list(self._leaves[id(leaf)]) for leaf in found.leaves],
+            "part": torch.from_numpy(found.leaf).int(),
+            "row": torch.from_numpy(found.position).int(),
+            "columns": columns,
+        }
+
+    def _dataset(self, sources: Mapping[str, Any]) -> AvalancheDataset:
+        places = sources["parts"]
+        wholes = [self._streams[stream][index].dataset for stream, index in places]
+        if not wholes:
+            return concat_datasets([])
+        starts = torch.tensor([0, *map(len, wholes)]).cumsum(0)
+        rows = starts[sources["part"].long()] + sources["row"].long()
+        whole = wholes[0] if len(wholes) == 1 else concat_datasets(wholes)
+        dataset = whole.subset(rows.tolist())
+        if not sources["columns"]:
+            return dataset
+        attributes = []
+        for name, column in sources["columns"].items():
+            rows_of = [list(column.unbind(0))]
+            data = FlatData(rows_of, discard_elements_not_in_indices=True)
+            attributes.append(TensorDataAttribute(data, name=name, use_in_getitem=True))
+        return make_avalanche_dataset(dataset, data_attributes=attributes)
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Change what a container holds; anything else stays."""
+    if isinstance(value, Mapping):
+        return {key: change(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(change(part) for part in value)
+    return value

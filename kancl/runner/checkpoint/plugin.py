@@ -6,8 +6,7 @@ it then; the pass over the data is walked forward to where it was, and there the
 inside is restored. So nothing has to be known of what a strategy prepares.
 """
 
-from __future__ import annotations
-
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -23,7 +22,6 @@ from kancl.plugins.plugin import Plugin, Stage
 from kancl.plugins.state import Unresumable
 from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint
 from kancl.runner.checkpoint.live_run import LiveRun
-from kancl.runner.checkpoint.randomness import random_state, restore_random_state
 from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
 
 SHARE = 0.02
@@ -36,11 +34,9 @@ class CheckpointPlugin(Plugin):
     Where no checkpoint is due, an iteration costs two comparisons.
 
     Args:
-        folder: where checkpoints go.
-        options: when they are written.
         point: where to resume; None begins.
         interruption: asked, after each iteration, whether the run is to stop.
-        say: hears what cannot be kept.
+        say: hears what cannot be kept; the run then goes without checkpoints.
     """
 
     stage = Stage.CHECKPOINT
@@ -78,9 +74,6 @@ class CheckpointPlugin(Plugin):
     ) -> int:
         """Join a strategy that is just built; give it the state of the point's boundary.
 
-        If something of the strategy can't be kept, this says so, and what: the run is
-        made without checkpoints.
-
         Args:
             displays: plugins that show the run and hold nothing that decides it.
         Returns: how many experiences (or, jointly, trainings) are behind it.
@@ -90,7 +83,7 @@ class CheckpointPlugin(Plugin):
         self._live = LiveRun(strategy, benchmark, self._displays)
         strategy.plugins.append(self)
         if self._point is None:
-            self._try_state()
+            self._state(inside=False)
             return 0
         self._restore(self._point.boundary)
         self._n_experiences_done = self._point.n_experiences_done
@@ -107,7 +100,7 @@ class CheckpointPlugin(Plugin):
         if self._point is not None:  # it is on the disk, and resumes from there
             return
         self._boundary_at = self._recorder.iteration
-        self._boundary = deepcopy(self._try_state())
+        self._boundary = deepcopy(self._state(inside=False))
         if time.monotonic() >= self._next:
             self.write(inside=False)
 
@@ -121,13 +114,17 @@ class CheckpointPlugin(Plugin):
         for display in self._displays:
             if hasattr(display, "flush"):
                 display.flush()
+        n_done = self._n_experiences_done
         if self._boundary is not None:
-            self._folder.write_boundary(
-                self._n_experiences_done, self._boundary_at, self._boundary
-            )
+            at = self._boundary_at
+            self._folder.write(n_done, at, self._boundary, inside=False)
             self._boundary = None
-        if inside and self._keeps_boundaries and self._keeps_iterations:
-            self._write_inside()
+        state = self._state(inside=True) if inside else None
+        if state is not None:
+            assert self._loader.running is not None
+            state["epoch"] = self._live.strategy.clock.train_exp_epochs
+            state["pass"] = self._loader.running.state_dict()
+            self._folder.write(n_done, self._recorder.iteration, state, inside=True)
         self._n_iterations = 0
         self._next = self._due_after(time.monotonic() - start)
         return self._keeps_boundaries
@@ -138,18 +135,16 @@ class CheckpointPlugin(Plugin):
         for name, value in vars(strategy).items():
             if isinstance(value, GeneratorType):  # DER's and ER-ACE's endless replay
                 setattr(strategy, name, ReplayableIterator(value))
-        if self._point is not None:
+        if self._point is not None and self._point.inside is not None:
             self._epochs = strategy.train_epochs
-            assert self._point.inside is not None
             strategy.train_epochs -= self._point.inside["epoch"]
 
     def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         if not isinstance(strategy.dataloader, ReplayableLoader):
             strategy.dataloader = ReplayableLoader(strategy.dataloader)
         self._loader: ReplayableLoader = strategy.dataloader
-        if self._point is not None:
+        if self._point is not None and self._point.inside is not None:
             strategy.train_epochs = self._epochs
-            assert self._point.inside is not None
             self._loader.resume(self._point.inside["pass"], self._resume)
         self._interruption.can_wait = True
 
@@ -167,50 +162,34 @@ class CheckpointPlugin(Plugin):
     # states
 
     def mute(self, muted: Sequence[SupervisedPlugin]) -> None:
-        """Leave these out until the run is where its state inside was taken.
+        """Leave observers out until the run is where its state inside was taken.
 
-        They observe; what they saw at the beginning of the experience is in that state.
+        What they saw at the beginning of the experience is in that state.
         """
-        if self._point is None:
-            return
-        plugins = self._live.strategy.plugins
-        self._all_plugins = list(plugins)
-        ids = {id(plugin) for plugin in muted}
-        plugins[:] = [plugin for plugin in plugins if id(plugin) not in ids]
+        if self._point is not None:
+            plugins = self._live.strategy.plugins
+            self._all_plugins = list(plugins)
+            ids = set(map(id, muted))
+            plugins[:] = [plugin for plugin in plugins if id(plugin) not in ids]
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, *, inside: bool) -> dict[str, Any] | None:
+        """None, after saying why, if something can't be kept."""
+        if not self._keeps_boundaries or inside and not self._keeps_iterations:
+            return None
         self._recorder.settle(self._live.strategy.device)
-        return {**self._live.state(), "random": random_state()}
-
-    def _try_state(self) -> dict[str, Any] | None:
-        if not self._keeps_boundaries:
-            return None
         try:
-            return self._state()
+            return self._live.state()
         except Unresumable as error:
-            self._keeps_boundaries = False
-            self._say(f"no checkpoints, so this run can't be resumed: {error}")
+            if inside:
+                self._keeps_iterations = False
+                self._say(f"checkpoints between experiences only: {error}")
+            else:
+                self._keeps_boundaries = False
+                self._say(f"no checkpoints, so this run can't be resumed: {error}")
             return None
-
-    def _write_inside(self) -> None:
-        running, strategy = self._loader.running, self._live.strategy
-        assert running is not None
-        where = {
-            "epoch": strategy.clock.train_exp_epochs,
-            "pass": running.state_dict(),
-        }
-        try:
-            state = {**self._state(), **where}
-        except Unresumable as error:
-            self._keeps_iterations = False
-            self._say(f"checkpoints between experiences only: {error}")
-            return
-        iteration = self._recorder.iteration
-        self._folder.write_inside(self._n_experiences_done, iteration, state)
 
     def _restore(self, state: Any) -> None:
         self._live.restore(state)
-        restore_random_state(state["random"])
         self._recorder.settle(self._live.strategy.device, count=False)
 
     def _resume(self) -> None:
@@ -226,6 +205,5 @@ class CheckpointPlugin(Plugin):
 
     def _due_after(self, seconds_it_took: float) -> float:
         every = self._options.every_seconds
-        if every is None:
-            return float("inf")
-        return time.monotonic() + max(every, seconds_it_took / SHARE)
+        wait = math.inf if every is None else max(every, seconds_it_took / SHARE)
+        return time.monotonic() + wait

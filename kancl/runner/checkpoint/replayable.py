@@ -1,7 +1,5 @@
 """Iterators that can be taken back to where they were, in another process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -50,11 +48,7 @@ class ReplayableIterator(Iterator[Any]):
 
 
 class ReplayableLoader:
-    """A training loader whose passes can be resumed in their midst.
-
-    Args:
-        loader: gives a fresh iterator for each pass.
-    """
+    """A training loader whose passes can be resumed in their midst."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -66,10 +60,9 @@ class ReplayableLoader:
         return len(self.loader)
 
     def resume(self, state: Mapping[str, Any], then: Callable[[], None]) -> None:
-        """Let the next pass begin where another one was.
+        """Let the next pass begin where the iterator of ``state`` was.
 
         Args:
-            state: of that pass's iterator.
             then: is called when it is there, before the next item is fetched.
         """
         self._resume = state, then

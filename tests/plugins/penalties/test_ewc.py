@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.penalties.ewc import EWCPlugin
-from kancl.plugins.penalties.fisher import diagonal_fisher
-from kancl.plugins.penalties.quadratic_anchor import values
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.penalties.anchor import values
+from kancl.plugins.penalties.ewc import EWCPlugin, diagonal_fisher
+from kancl.plugins.plugin import TrainingSetup
 
 
 @pytest.fixture

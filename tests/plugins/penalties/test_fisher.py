@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from kancl.models import KAN, MLP, KANLinear
 from kancl.models.heads import with_head
-from kancl.plugins.penalties.fisher import diagonal_fisher
+from kancl.plugins.penalties.ewc import diagonal_fisher
 
 
 def loop(model, x, y, task_labels, labels="expected"):

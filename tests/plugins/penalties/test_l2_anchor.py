@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kancl.plugins.penalties.l2_anchor import L2AnchorPlugin
+from kancl.plugins.penalties.importances import L2AnchorPlugin
 
 
 def test_all_parameters_weigh_alike_and_the_anchor_moves(points_benchmark, naive):

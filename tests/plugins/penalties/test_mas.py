@@ -7,7 +7,7 @@ from torch import nn
 
 from kancl.data.rows import as_tensors
 from kancl.models import KANLinear
-from kancl.plugins.penalties.mas import MASPlugin
+from kancl.plugins.penalties.importances import MASPlugin
 
 NETWORKS = {
     "mlp": lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6)),

@@ -6,8 +6,8 @@ import torch
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.plugins.penalties.ewc import EWCPlugin
-from kancl.plugins.penalties.mas import MASPlugin
-from kancl.plugins.penalties.synaptic_intelligence import (
+from kancl.plugins.penalties.importances import (
+    MASPlugin,
     SynapticIntelligencePlugin,
 )
 

@@ -7,7 +7,7 @@ from avalanche.training.plugins import (
 )
 from torch import nn
 
-from kancl.plugins.penalties.synaptic_intelligence import (
+from kancl.plugins.penalties.importances import (
     SynapticIntelligencePlugin,
 )
 

@@ -5,7 +5,7 @@ import torch
 from avalanche.training.plugins import AGEMPlugin as StockAGEMPlugin
 from torch import nn
 
-from kancl.plugins.rehearsal.agem import AGEMPlugin
+from kancl.plugins.rehearsal.replay import AGEMPlugin
 
 
 def network():
@@ -27,10 +27,10 @@ def test_gradient_is_projected_only_against_the_past(points_benchmark, naive):
             g = flat(p.grad for p in parameters)
             super().after_backward(strategy, **kwargs)
             found = flat(p.grad for p in parameters)
-            if not len(self.memory):
+            if not self.n_kept:
                 assert torch.equal(found, g)
                 return
-            x, y, _ = self.memory.draw(6)
+            x, y, _ = self.draw(strategy, 6)
             loss = nn.functional.cross_entropy(strategy.model(x), y)
             reference = flat(torch.autograd.grad(loss, parameters))
             expected, along = g, g @ reference

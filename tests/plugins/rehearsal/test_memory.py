@@ -1,14 +1,12 @@
 """What is kept, how much of it, and how it is drawn."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
-import torch
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.rehearsal.memory import ExemplarMemory, GroupedExemplars
-
-CPU = torch.device("cpu")
+from kancl.plugins.rehearsal.memory import GroupedExemplars, RehearsalPlugin
 
 
 def kept(exemplars):
@@ -65,19 +63,20 @@ def test_small_memories_may_leave_a_group_empty(points_benchmark):
 
 
 def test_memory_draws_every_exemplar_equally_often(points_benchmark):
-    memory = ExemplarMemory(GroupedExemplars(total=12))
-    assert len(memory) == 0
+    memory = RehearsalPlugin(mem_size=12)
+    assert memory.n_kept == 0
     for experience in points_benchmark("task").train_stream:
-        memory.add(experience.dataset, CPU)
-    assert len(memory) == 12
+        strategy = SimpleNamespace(experience=experience, device="cpu")
+        memory.after_training_exp(strategy)
+    assert memory.n_kept == 12
     counts = Counter()
     for _ in range(6):
-        x, y, tasks = memory.draw(4)
+        x, y, tasks = memory.draw(strategy, 4)
         assert x.shape == (4, 6) and not x.requires_grad
         counts.update(tuple(point.tolist()) for point in x)
         assert len(y) == len(tasks) == 4
     assert set(counts.values()) == {2} and len(counts) == 12
-    assert len(memory.draw(100)[0]) == 12
+    assert len(memory.draw(strategy, 100)[0]) == 12
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from avalanche.training.plugins import MIRPlugin as StockMIRPlugin
 from torch import nn
 
 from kancl.data.rows import as_tensors
-from kancl.plugins.rehearsal.mir import MIRPlugin
+from kancl.plugins.rehearsal.replay import MIRPlugin
 
 
 def network():
@@ -24,10 +24,10 @@ def test_replays_the_exemplars_that_the_step_would_hurt_most(points_benchmark, n
             before = strategy.loss
             current = before.item()
             super().before_backward(strategy, **kwargs)
-            if not len(self.memory):
+            if not self.n_kept:
                 assert strategy.loss.item() == current
                 return
-            x, y, _ = as_tensors(self.memory.exemplars.buffer)
+            x, y, _ = as_tensors(self.exemplars.buffer)
             stepped = copy.deepcopy(strategy.model)
             loss = nn.functional.cross_entropy(stepped(strategy.mb_x), strategy.mb_y)
             for p, g in zip(
@@ -62,7 +62,7 @@ def test_stock_replays_nothing_of_the_experience_before(
         for strategy in strategies:
             strategy.train(experience)
         assert (stock.replay_loader is None) == (t <= silent)
-        assert len(ours.memory) == 12
+        assert ours.n_kept == 12
 
 
 def test_refuses_fewer_candidates_than_it_replays():

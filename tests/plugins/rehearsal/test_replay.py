@@ -26,14 +26,13 @@ def test_loss_is_the_weighted_sum_of_current_and_replayed(
             seen.append((strategy.loss.item(), strategy.mb_output, strategy.mb_y))
 
     plugin = Spy(mem_size=6, replay_batch_size=6, weighting=weighting)
-    memory = plugin.memory
     strategy = naive(network(), plugin, lr=0.0)  # frozen weights
     first, second = list(points_benchmark().train_stream)[:2]
     strategy.train(first)
     for loss, output, y in seen:  # no memory yet
         expected = nn.functional.cross_entropy(output, y).item() + 0.25
         assert loss == pytest.approx(expected)
-    x, y, _ = as_tensors(memory.exemplars.buffer)
+    x, y, _ = as_tensors(plugin.exemplars.buffer)
     replayed = nn.functional.cross_entropy(strategy.model(x), y).item()
     seen.clear()
     strategy.train(second)
@@ -41,7 +40,7 @@ def test_loss_is_the_weighted_sum_of_current_and_replayed(
         current = nn.functional.cross_entropy(output, y).item()
         expected = share * current + (1 - share) * replayed + 0.25
         assert loss == pytest.approx(expected, rel=1e-5)
-    assert len(memory) == 6
+    assert plugin.n_kept == 6
 
 
 def test_remembers_what_naive_forgets(points_benchmark, naive):

@@ -10,9 +10,9 @@ from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
-from kancl.plugins.setup import TrainingSetup
+from kancl.plugins.plugin import TrainingSetup
+from kancl.plugins.steps.frozen import HardMaskPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
 from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 
 

@@ -6,13 +6,13 @@ import torch
 from kancl.models import KAN
 from kancl.models.heads import with_head
 from kancl.models.inspect import kan_layers
-from kancl.plugins.penalties.drift_penalty import DriftPenaltyPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
-from kancl.plugins.steps import lazy_steps
-from kancl.plugins.steps.frozen_base import FrozenBasePlugin
-from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
-from kancl.plugins.steps.hard_mask import HardMaskPlugin
-from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
+from kancl.plugins.penalties.importances import DriftPenaltyPlugin
+from kancl.plugins.steps.frozen import (
+    FrozenBasePlugin,
+    HardMaskPlugin,
+    LazyStepsPlugin,
+)
 from kancl.runner.optimizers import OPTIMIZERS
 
 STEPS = {
@@ -85,17 +85,18 @@ def test_touched_ones_step_as_usual_and_others_not_at_all(
 
 @pytest.mark.parametrize("momentum, held", [(0.0, 0), (0.9, 2)])
 def test_nothing_is_held_where_nothing_could_move_it(
-    momentum, held, naive, points_benchmark, monkeypatch
+    momentum, held, naive, points_benchmark
 ):
     """Plain SGD leaves untouched coefficients alone: to look for them costs time only."""
     made = []
 
-    def count(idle, optimizer):
-        made.append(FrozenCoefficients(idle, optimizer))
-        return made[-1]
+    class Counting(LazyStepsPlugin):
+        def frozen(self, strategy):
+            rows = super().frozen(strategy)
+            made.extend([rows] if rows else [])
+            return rows
 
-    monkeypatch.setattr(lazy_steps, "FrozenCoefficients", count)
-    strategy = naive(network(), LazyStepsPlugin())
+    strategy = naive(network(), Counting())
     strategy.optimizer = torch.optim.SGD(
         strategy.model.parameters(), lr=0.1, momentum=momentum
     )
@@ -139,7 +140,7 @@ def test_base_and_scales_learn_in_the_first_experience_alone(naive, points_bench
     moved = {name for name, value in first.items() if not torch.equal(now[name], value)}
     # EWC's penalty and weight decay reach the first head's base too: it stays
     assert moved == {"network.layers.0.coefficients", "heads.0.coefficients"}
-    assert {"heads.1.base_weight", "heads.1.edge_scale"} <= plugin.frozen
+    assert {"heads.1.base_weight", "heads.1.edge_scale"} <= plugin.names
 
 
 def test_drift_penalty_is_the_occupancy_times_the_squared_drift(

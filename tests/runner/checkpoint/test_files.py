@@ -26,9 +26,9 @@ STATE = {"x": torch.arange(3), "list": ["tuple", [1, None, "é"]], "n": 2**60}
 def folder(tmp_path: Path) -> CheckpointFolder:
     """With a boundary at iteration 10 and two states inside, at 14 and 18."""
     made = CheckpointFolder(tmp_path / "checkpoint", PROVENANCE)
-    made.write_boundary(1, 10, {"at": 10})
-    made.write_inside(1, 14, {"at": 14})
-    made.write_inside(1, 18, STATE)
+    made.write(1, 10, {"at": 10}, inside=False)
+    made.write(1, 14, {"at": 14}, inside=True)
+    made.write(1, 18, STATE, inside=True)
     return made
 
 
@@ -47,10 +47,10 @@ def test_what_is_written_is_read_back(folder: CheckpointFolder) -> None:
 
 
 def test_the_two_newest_are_kept(folder: CheckpointFolder) -> None:
-    folder.write_inside(1, 22, {})
+    folder.write(1, 22, {}, inside=True)
     assert latest(folder)[0] == [22, 18, 10]
-    folder.write_boundary(2, 24, {})
-    folder.write_boundary(3, 36, {})
+    folder.write(2, 24, {}, inside=False)
+    folder.write(3, 36, {}, inside=False)
     assert [p.name for p in folder.points(lambda text: None)] == [
         "experience-0004.ckpt",
         "experience-0003.ckpt",
@@ -132,7 +132,7 @@ def test_states_of_another_run_or_program_are_refused(folder: CheckpointFolder) 
     assert found == [] and said.count("another torch") == 3
 
 
-def test_a_state_inside_needs_its_border(folder: CheckpointFolder) -> None:
+def test_a_state_inside_needs_its_boundary(folder: CheckpointFolder) -> None:
     (folder.path / "experience-0002.ckpt").write_bytes(b"")
     found, said = latest(folder)
     assert found == [] and said.count("of no use without") == 2
@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_what_was_there(
     folder: CheckpointFolder, full_disk: None
 ) -> None:
     with pytest.raises(WriteError, match="Make room for .* same command") as error:
-        folder.write_inside(1, 22, {"x": torch.zeros(5000)})
+        folder.write(1, 22, {"x": torch.zeros(5000)}, inside=True)
     assert "iteration-000000022.ckpt" in str(error.value)
     assert latest(folder)[0] == [18, 14, 10]
     assert not list(folder.path.glob(".*"))

@@ -57,8 +57,8 @@ def test_a_state_goes_into_a_fresh_run_and_out_again(
 
 
 def test_a_state_reads_like_what_it_is(state: State) -> None:
-    """What a reader finds: the network, the optimizer, and each plugin by name."""
-    assert set(state) == {"model", "optimizer", "strategy", "plugins"}
+    """What a reader finds: network, optimizer, random streams, each plugin by name."""
+    assert set(state) == {"model", "optimizer", "strategy", "plugins", "random"}
     ewc = next(s for key, s in state["plugins"].items() if "EWCPlugin" in key)
     assert set(ewc) == {"anchor", "_generator"}
     assert set(ewc["anchor"]) == {"importance", "centre", "constant"}
@@ -88,9 +88,7 @@ WRONG: dict[str, Callable[[State], object]] = {
         ""
     ].update(__class__="Popen"),
     "a parameter that there is not": lambda s: s["optimizer"]["moments"].update(x={}),
-    "a foreign experience": lambda s: _named(s, "Replay")["memory"]["exemplars"][
-        "groups"
-    ].update(
+    "a foreign experience": lambda s: _named(s, "Replay")["exemplars"]["groups"].update(
         {(0, 99): {"max_size": 1, "samples": {"$samples": {"parts": [["train", 99]]}}}}
     ),
     "no state": lambda s: s.clear(),

@@ -4,7 +4,7 @@ import pytest
 from avalanche.training.plugins import SupervisedPlugin
 from torch import nn
 
-from kancl.plugins.schedules.learning_rate import (
+from kancl.plugins.loop import (
     ExperienceDecayPlugin,
     LinearDecayPlugin,
 )

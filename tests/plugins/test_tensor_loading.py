@@ -35,7 +35,7 @@ from kancl.benchmarks import Benchmark, permuted_mnist, split_mnist
 from kancl.benchmarks.image_benchmark import pixel_order
 from kancl.data.images import load_images
 from kancl.data.rows import as_tensors, resolve_rows
-from kancl.plugins.loop.tensor_loading import TensorLoadingPlugin
+from kancl.plugins.loop import TensorLoadingPlugin
 
 BATCH = 16
 

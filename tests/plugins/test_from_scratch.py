@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from kancl.plugins.rehearsal.from_scratch import FromScratchPlugin
-from kancl.plugins.rehearsal.gdumb import MemoryOnlyPlugin
+from kancl.plugins.loop import FromScratchPlugin
+from kancl.plugins.rehearsal.replay import MemoryOnlyPlugin
 
 
 class Head(nn.Module):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kancl.plugins.penalties.quadratic_anchor import (
+from kancl.plugins.penalties.anchor import (
     QuadraticAnchor,
     trainable,
     values,

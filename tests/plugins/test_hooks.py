@@ -11,8 +11,7 @@ from avalanche.training.supervised import Naive
 from torch import nn
 
 from kancl.benchmarks import split_mnist
-from kancl.plugins.loop.lazy_evaluation import LazyEvaluationPlugin
-from kancl.strategies.direct_hooks import DirectHooks
+from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
 
 HOOKS = [h for h in dir(SupervisedPlugin) if h.startswith(("before_", "after_"))]
 

@@ -1,16 +1,21 @@
 """Squared distances to past parameters, weighted by importance, in constant memory."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from kancl.models.inspect import kan_layers
 from kancl.plugins.plugin import Plugin, Stage
+from kancl.plugins.samples import occupancies
 from kancl.splines import Insertion
+
+Pooling = Literal["none", "knot", "occupancy"]
+
+SAMPLES = 2_000  # of an experience: occupancies are means, and settle soon
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -50,12 +55,8 @@ class QuadraticAnchor:
     @torch.no_grad()
     def add(self, importance: Mapping[str, Tensor], at: Mapping[str, Tensor]) -> None:
         """Add the term ``sum_i importance_i (theta_i - at_i)^2``; importances >= 0."""
-        for name, new in self._relevant(importance):
-            old = self._old(name, new)
-            centre = at[name].clone()
-            _part(centre, self.centre.get(name, centre)).copy_(
-                self.centre.get(name, centre)
-            )
+        for name, old, new in self._relevant(importance):
+            centre = _overlaid(at[name], self.centre.get(name))
             total = old + new
             share = torch.where(total > 0, new / total, torch.ones_like(new))
             self.constant += float((old * share * (at[name] - centre) ** 2).sum())
@@ -70,8 +71,8 @@ class QuadraticAnchor:
         decay: float = 1.0,
     ) -> None:
         """Make the importance ``decay * old + importance``, the centre ``to``."""
-        for name, new in self._relevant(importance):
-            self.importance[name] = decay * self._old(name, new) + new
+        for name, old, new in self._relevant(importance):
+            self.importance[name] = decay * old + new
             self.centre[name] = to[name].clone()
 
     @torch.no_grad()
@@ -108,43 +109,48 @@ class QuadraticAnchor:
 
     def _relevant(
         self, importance: Mapping[str, Tensor]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Leave out what never mattered, such as heads of tasks still to come.
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Old and new importances but for what never mattered: heads still to come.
 
         A penalty of 0 would still give them gradients, hence weight decay.
         """
         for name, new in importance.items():
             if name in self.importance or new.any():
-                yield name, new
-
-    def _old(self, name: str, like: Tensor) -> Tensor:
-        old = torch.zeros_like(like)
-        if name in self.importance:
-            _part(old, self.importance[name]).copy_(self.importance[name])
-        return old
+                old = _overlaid(torch.zeros_like(new), self.importance.get(name))
+                yield name, old, new
 
 
+@dataclass(kw_only=True, eq=False)
 class AnchorPlugin(Plugin):
     """Add ``factor * sum_k sum_i F_ki (theta_i - theta_ki)^2`` to the loss.
 
-    A method of this kind fills ``anchor`` after each experience.
+    Attributes:
+        strength: name of the key that ``factor`` is.
+        decay: of former importances, when an experience's own join them.
     """
 
     stage = Stage.PENALTY
     state: ClassVar[tuple[str, ...]] = ("anchor",)
+    strength: ClassVar[str]
+    decay: ClassVar[float] = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.anchor = QuadraticAnchor()
+    anchor: QuadraticAnchor = field(default_factory=QuadraticAnchor, init=False)
 
     @property
-    @abstractmethod
     def factor(self) -> float:
-        """Strength of the penalty."""
+        return float(getattr(self, self.strength))
+
+    @abstractmethod
+    def importance(self, strategy: Any) -> dict[str, Tensor]:
+        """Return what the experience just trained adds, by parameter."""
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor:
             strategy.loss += self.factor * self.anchor.penalty(strategy.model)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        importance = self.importance(strategy)
+        self.anchor.move(importance, values(strategy.model), self.decay)
 
     def on_grid_change(
         self, model: nn.Module, name: str, layer: Any, insertion: Insertion
@@ -152,6 +158,41 @@ class AnchorPlugin(Plugin):
         self.anchor.carry(f"{name}.coefficients", insertion)
 
 
+def pooled(
+    importance: dict[str, Tensor], pooling: Pooling, strategy: Any
+) -> dict[str, Tensor]:
+    """Importances with those of spline coefficients pooled or normalised.
+
+    ``knot``: an input's basis has one importance, the mean over the outputs.
+    ``occupancy``: divided by how much the present experience uses the basis, relative
+    to the layer's mean use: what is seldom used and yet matters is held as firmly.
+    """
+    changed = dict(importance)
+    if pooling == "none":
+        return changed
+    used = occupancies(strategy, SAMPLES) if pooling == "occupancy" else {}
+    for name in kan_layers(strategy.model):
+        key = f"{name}.coefficients"
+        if key not in importance:
+            continue
+        if pooling == "knot":
+            mean = importance[key].mean(-1, keepdim=True)
+            changed[key] = mean.expand_as(importance[key]).clone()
+        elif name in used:
+            share = used[name].mean / used[name].mean.mean()
+            share = share.clamp(min=1e-3).to(importance[key].dtype)
+            changed[key] = importance[key] / share.unsqueeze(-1)
+    return changed
+
+
 def _part(grown: Tensor, like: Tensor) -> Tensor:
     """View the leading part of ``grown`` that has the shape of ``like``."""
     return grown[tuple(slice(n) for n in like.shape)]
+
+
+def _overlaid(grown: Tensor, old: Tensor | None) -> Tensor:
+    """Copy ``grown``, with ``old`` (None: nothing) as its leading part."""
+    made = grown.clone()
+    if old is not None:
+        _part(made, old).copy_(old)
+    return made

@@ -1,11 +1,12 @@
-"""Moments are forgotten at each experience, or kept, also under heads that grow."""
+"""What evaluations and experience boundaries leave of the loop's state."""
 
 import pytest
 import torch
+from torch import nn
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.plugins.loop.optimizer_state import OptimizerStatePlugin
+from kancl.plugins.loop import OptimizerStatePlugin, QuietEvaluationPlugin
 
 
 def steps_at_the_first_update(strategy, stream):
@@ -36,3 +37,14 @@ def test_state_is_reset_or_kept(kind, reset, expected, points_benchmark, naive):
     assert steps_at_the_first_update(strategy, stream) == expected
     optimized = {id(p) for p in strategy.optimizer.param_groups[0]["params"]}
     assert optimized == {id(p) for p in model.parameters()}
+
+
+def test_random_state_is_put_back_as_stock_does_not(points_benchmark, naive):
+    experience = points_benchmark().test_stream[0]
+    states = []
+    for plugins in ([QuietEvaluationPlugin()], []):
+        strategy = naive(nn.Linear(6, 6), *plugins)
+        before = torch.random.get_rng_state()
+        strategy.eval(experience)
+        states.append(torch.equal(before, torch.random.get_rng_state()))
+    assert states == [True, False]

@@ -1,15 +1,29 @@
-"""What samples of the experience in training do to the bases of a network's KAN layers."""
-
-from __future__ import annotations
+"""Samples of the experience in training, and what they do to KAN layers' bases."""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kancl.data.rows import as_tensors
 from kancl.metrics.locality import Occupancy
 from kancl.models import KANLinear
 from kancl.models.inspect import See, evaluate_in_chunks, kan_layers, watching
+
+
+def drawn(
+    strategy: Any, n: int | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return inputs, targets and task labels of samples drawn apart from training.
+
+    Args:
+        n: how many; None, or more than there are, takes all, in their order.
+    """
+    dataset = strategy.experience.dataset
+    if n is not None and n < len(dataset):
+        order = torch.randperm(len(dataset), generator=generator)
+        dataset = dataset.subset(order[:n].tolist())
+    return as_tensors(dataset)
 
 
 def occupancies(strategy: Any, n_samples: int | None = None) -> dict[str, Occupancy]:

@@ -1,0 +1,195 @@
+"""The training loop itself: batches, optimizer, evaluation, learning rate, first weights."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Annotated, Any
+
+import torch
+from avalanche.training.plugins import AGEMPlugin
+from torch import Tensor
+
+from kancl.config.values import Bounds, Positive
+from kancl.data.loading import whole_batches
+from kancl.plugins.plugin import Needs, Plugin, Stage
+
+
+class QuietEvaluationPlugin(Plugin):
+    """Put torch's random state back after each evaluation.
+
+    Every iterator over a torch DataLoader draws a seed, an evaluating one too: without
+    this, how often a run is evaluated decides its weights.
+    """
+
+    stage = Stage.EVALUATION_GUARD
+    transient = ("_state",)
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        self._state = torch.random.get_rng_state()
+
+    def after_eval(self, strategy: Any, **kwargs: Any) -> None:
+        torch.random.set_rng_state(self._state)
+
+
+class OptimizerStatePlugin(Plugin):
+    """Forget the optimizer's moments at the start of each experience, or keep them.
+
+    Here it is a property of the strategy, in Avalanche of each call of ``train``. Kept
+    state survives a growing head: parameters that join have none yet.
+
+    Args:
+        reset: True empties ``optimizer.state`` before each experience.
+    """
+
+    stage = Stage.OPTIMIZER
+
+    def __init__(self, *, reset: bool) -> None:
+        super().__init__()
+        self.reset = reset
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        if self.reset:
+            strategy.optimizer.state = defaultdict(dict)
+
+
+class TensorLoadingPlugin(Plugin):
+    """Swap a strategy's loaders for ones that fetch a batch at once.
+
+    Training, evaluation and A-GEM's memory are served. Over kancl's benchmarks batches
+    are the same as Avalanche's, to the bit; a loader over other data is left as it is.
+
+    Args:
+        iterations: train for exactly so many full batches per experience, reshuffled as
+            often as needed, instead of one pass over the data (``train_epochs=1``).
+    Raises: ValueError if ``iterations`` is below 1 or meets ``train_epochs`` above 1.
+    """
+
+    stage = Stage.LOADER
+
+    def __init__(self, iterations: int | None = None) -> None:
+        super().__init__()
+        if iterations is not None and iterations < 1:
+            raise ValueError(f"iterations={iterations} must be at least 1")
+        self.iterations = iterations
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        if self.iterations is not None and strategy.train_epochs != 1:
+            raise ValueError(
+                f"iterations={self.iterations} counts the batches of an experience, but "
+                f"train_epochs={strategy.train_epochs}: set one of them only"
+            )
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for plugin in strategy.plugins:
+            if isinstance(plugin, AGEMPlugin) and plugin.buffer_dataloader is not None:
+                plugin.buffer_dataloader = whole_batches(plugin.buffer_dataloader)
+                plugin.buffer_dliter = iter(plugin.buffer_dataloader)
+        self.before_training_epoch(strategy)
+
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        # again: a plugin after this one (replay) may have made another loader
+        strategy.dataloader = whole_batches(strategy.dataloader, self.iterations)
+
+    def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        strategy.dataloader = whole_batches(strategy.dataloader)
+
+
+class FromScratchPlugin(Plugin):
+    """Train each experience alone, from the initial weights ("separate").
+
+    The optimizer's state is forgotten too. What a growing head adds later starts as it
+    was made. Floating-point buffers (grids, running statistics) go back as well; integer
+    ones are a head's book-keeping and stay.
+
+    Source: the single-task reference of Lopez-Paz and Ranzato 2017, arXiv:1706.08840.
+        differs from Avalanche's FromScratchTrainingPlugin, which leaves grids as they
+        are and saves weights before heads exist.
+    """
+
+    stage = Stage.RESET
+    state = ("_initial",)
+    needs = Needs(
+        fixed_grids="it puts the first weights back, which don't fit a grid that has "
+        "changed; leave grow_grids out instead"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._initial: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        model = strategy.model
+        for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+            if name in self._initial:
+                tensor.copy_(self._initial[name])
+            elif tensor.is_floating_point():
+                self._initial[name] = tensor.detach().clone()
+        strategy.optimizer.state = defaultdict(dict)
+
+
+@dataclass(kw_only=True, eq=False)
+class SchedulePlugin(Plugin):
+    """Put each experience's full learning rate back when its training ends."""
+
+    stage = Stage.SCHEDULE
+    state = ("_full",)
+
+    _full: list[float] = field(default_factory=list, init=False)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._full = [group["lr"] for group in strategy.optimizer.param_groups]
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for group, full in zip(strategy.optimizer.param_groups, self._full):
+            group["lr"] = full
+
+
+@dataclass(kw_only=True, eq=False)
+class LinearDecayPlugin(SchedulePlugin):
+    """Let the learning rate fall linearly to 0 in each experience, then start anew.
+
+    Iteration i of n is made with ``lr (1 - i/n)``: the first with all of it, the last
+    with ``lr/n``.
+    """
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        n = strategy.train_epochs * len(strategy.dataloader)
+        share = 1 - strategy.clock.train_exp_iterations / n
+        for group, full in zip(strategy.optimizer.param_groups, self._full):
+            group["lr"] = full * share
+
+
+@dataclass(kw_only=True, eq=False)
+class EpochDecayPlugin(SchedulePlugin):
+    """Multiply the learning rate by ``gamma`` after every epoch, starting anew each time.
+
+    Args:
+        gamma: above 0.
+    """
+
+    gamma: Positive = 1.0
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        for group in strategy.optimizer.param_groups:
+            group["lr"] *= self.gamma
+
+
+@dataclass(kw_only=True, eq=False)
+class ExperienceDecayPlugin(Plugin):
+    """Multiply the learning rate by ``gamma`` after every experience.
+
+    Later experiences are then learned less, so earlier ones are forgotten less: what a
+    comparison without it on both sides is to be compared with.
+
+    Args:
+        gamma: above 0 and at most 1.
+    """
+
+    stage = Stage.SCHEDULE
+
+    gamma: Annotated[float, Bounds(0, 1, is_open=True)] = 1.0
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for group in strategy.optimizer.param_groups:
+            group["lr"] *= self.gamma

@@ -1,1 +1,0 @@
-"""Plugins for the training loop itself: batches, optimizer, learning rate."""
