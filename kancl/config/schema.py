@@ -188,11 +188,12 @@ _INSIDE_GROUPS = {
     "reset_optimizer": "optimizer.reset_each_experience",
     "schedule": "optimizer.schedule",
 }
-_NESTED = {*CHOICES, *SECTIONS}
 
 FIXED = {
     _INSIDE_GROUPS.get(name, name): option
-    for name, option in signature_options(RunConfig, frozenset(_NESTED)).items()
+    for name, option in signature_options(
+        RunConfig, frozenset({*CHOICES, *SECTIONS})
+    ).items()
 } | {
     f"{section}.{name}": replace(option, name=f"{section}.{name}")
     for section, kind in SECTIONS.items()
@@ -204,17 +205,8 @@ TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
 """Keys of the outermost level."""
 
 NOT_HASHED = (
-    "device",
-    "threads",
-    "deterministic",
-    "data_dir",
-    "log_dir",
-    "overwrite",
-    "tensorboard",
-    "keep_model",
-    "training.eval_batch_size",
-    "checkpoint.every_seconds",
-    "checkpoint.every_iterations",
-    "checkpoint.keep",
+    *"device threads deterministic data_dir log_dir overwrite tensorboard".split(),
+    *"keep_model training.eval_batch_size checkpoint.every_seconds".split(),
+    *"checkpoint.every_iterations checkpoint.keep".split(),
 )
 """Keys that say where and how a run is made, not what it is: no part of its hash."""

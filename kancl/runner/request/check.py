@@ -7,14 +7,9 @@ from dataclasses import replace
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
-from kancl.runner.build import (
-    Parts,
-    build,
-    build_benchmark,
-    resolve_device,
-)
+from kancl.runner.build import Parts, build, build_benchmark
 from kancl.runner.diagnosis import check_diagnosis
-from kancl.runner.memory import refusing
+from kancl.runner.machine import refusing, resolve_device
 from kancl.runner.seeding import stream_seeds
 from kancl.runner.train import build_strategy
 
