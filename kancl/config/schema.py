@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from kancl.config.groups import signature_options
-from kancl.config.values import Bounds, Count, Natural
+from kancl.config.values import Bounds, Count, Natural, NonNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Training:
     iterations: Count | None = None
     batch_size: Count = 128
     eval_batch_size: Count | None = None
-    lr_gamma: float | None = None
-    experience_gamma: float | None = None
+    lr_gamma: Positive | None = None
+    experience_gamma: Annotated[float, Bounds(0, 1, is_open=True)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Checkpoint:
         keep: leave the last checkpoints there once the run is completed.
     """
 
-    every_seconds: Annotated[float, Bounds(0)] | None = 30.0
+    every_seconds: NonNegative | None = 30.0
     every_iterations: Count | None = None
     keep: bool = False
 

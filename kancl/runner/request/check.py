@@ -61,12 +61,6 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
                 "training.lr_gamma lowers the learning rate after each epoch, anew in "
                 f"each experience: it doesn't go with {key}; set one of them only"
             )
-    if decay is not None and decay <= 0:
-        raise ConfigError(f"training.lr_gamma={decay} must be above 0")
-    if gamma is not None and not 0 < gamma <= 1:
-        raise ConfigError(
-            f"training.experience_gamma={gamma} must lie above 0 and at most at 1"
-        )
     check_diagnosis(config, benchmark)
     with refusing(config):
         build_strategy(config, build(config, benchmark))
