@@ -44,9 +44,14 @@ BENCHES = ("layers", "data", "runs", "evaluation", "device", "checkpoints", "swe
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 if all went well, 1 if a run failed, 2 for a wrong input."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["help"]
     try:
-        return _dispatch(arguments)
+        if name in ("-h", "--help", "help", "--version"):
+            print(f"kancl {__version__}" if name == "--version" else HELP)
+            return 0
+        if name not in COMMANDS:
+            raise ConfigError(f"there is no command {name}; {nearest(name, COMMANDS)}")
+        return COMMANDS[name](arguments)
     except ConfigError as error:
         print(f"kancl: {error}", file=sys.stderr)
         return 2
@@ -62,21 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return 0
-    name, *rest = arguments
-    if name == "--version":
-        print(f"kancl {__version__}")
-        return 0
-    if name not in COMMANDS:
-        raise ConfigError(f"there is no command {name}; {nearest(name, COMMANDS)}")
-    return COMMANDS[name](rest)
-
-
 def _parser(command: Callable[[list[str]], int], epilog: str = "") -> ArgumentParser:
-    """A parser whose help is the command's docstring."""
     return ArgumentParser(
         f"kancl {command.__name__.strip('_')}",
         description=inspect.getdoc(command),
@@ -128,7 +119,8 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    return exit_code(execute(request, quiet=options.quiet))
+    summaries = execute(request, quiet=options.quiet)
+    return int(any(summary["status"] != "completed" for summary in summaries))
 
 
 def _compare(arguments: list[str]) -> int:
@@ -159,15 +151,12 @@ def _report(arguments: list[str]) -> int:
     try:
         report = write_report(runs, target, tunings)
     except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(
-            f"cannot write to {target}: {reason}; -o names another"
-        ) from error
+        why = f"{error.strerror or error}; -o names another"
+        raise ConfigError(f"cannot write to {target}: {why}") from error
     for benchmark, comparisons in report.compared:
         print(f"{benchmark.title}: {headline(comparisons)}")
     lost = sum(not run.completed for run in runs)
-    print(f"{len(runs)} runs, {lost} without a result")
-    print(f"report: {report.page}")
+    print(f"{len(runs)} runs, {lost} without a result\nreport: {report.page}")
     if report.tensorboard:
         print(tensorboard_command(report.page.parent / "tensorboard"))
     return 0
@@ -197,7 +186,7 @@ def _doctor(arguments: list[str]) -> int:
     """
     parser = _parser(_doctor)
     parser.add_argument("--log-dir", default="logs", help="where runs are to go")
-    parser.add_argument("--data-dir", default=None, help="a torchvision-layout folder")
+    parser.add_argument("--data-dir", help="a torchvision-layout folder")
     options = parser.parse_args(arguments)
     from kancl.runner.doctor import examine
 
@@ -240,8 +229,7 @@ def _tune(arguments: list[str]) -> int:
         validation=options.validation,
         out=options.out,
     )
-    print(f"written to {path}")
-    print(f"kancl run experiment={path} 'seed=range(10)'")
+    print(f"written to {path}\nkancl run experiment={path} 'seed=range(10)'")
     return 0
 
 
@@ -315,11 +303,10 @@ def _list(arguments: list[str]) -> int:
 
 
 def _bench(arguments: list[str]) -> int:
-    if not arguments or arguments[0] not in BENCHES:
-        name = arguments[0] if arguments else ""
+    name, *arguments = arguments or [""]
+    if name not in BENCHES:
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
-    return int(module.main(arguments[1:]) or 0)
+    return int(importlib.import_module(f"kancl.bench.{name}").main(arguments) or 0)
 
 
 def _check_positive(option: str, value: int | None) -> None:
@@ -327,20 +314,8 @@ def _check_positive(option: str, value: int | None) -> None:
         raise ConfigError(f"{option} must be at least 1, not {value}")
 
 
-def exit_code(summaries: Sequence[dict[str, object]]) -> int:
-    """Return 0 if all runs are completed, 1 otherwise."""
-    return int(any(summary["status"] != "completed" for summary in summaries))
-
-
 COMMANDS = {
-    "run": _run,
-    "compare": _compare,
-    "report": _report,
-    "reproduce": _reproduce,
-    "tune": _tune,
-    "list": _list,
-    "bench": _bench,
-    "locality": _locality,
-    "status": _status,
-    "doctor": _doctor,
+    command.__name__.strip("_"): command
+    for command in (_run, _compare, _report, _reproduce, _tune, _list)
+    + (_bench, _locality, _status, _doctor)
 }

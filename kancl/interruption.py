@@ -35,7 +35,6 @@ class Interruption:
     """Whether an iteration is under way, at whose end the run will ask."""
 
     def leave(self) -> None:
-        """Raises: Interrupted."""
         assert self.signal is not None
         raise Interrupted(self.signal)
 
@@ -62,11 +61,10 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {
-            name: signal.signal(getattr(signal, name), self.handle) for name in SIGNALS
-        }
+        numbers = [signal.Signals[name] for name in SIGNALS]
+        before = [signal.signal(number, self.handle) for number in numbers]
         try:
             yield
         finally:
-            for name, handler in before.items():
-                signal.signal(getattr(signal, name), handler)
+            for number, handler in zip(numbers, before):
+                signal.signal(number, handler)

@@ -6,23 +6,3 @@ from kancl.config.presets import Preset, presets, read_preset
 from kancl.config.schema import Choice, Evaluation, RunConfig, Seeds, Training
 from kancl.config.typed import fingerprint, plain, typed
 from kancl.config.values import ConfigError, nearest
-
-__all__ = [
-    "Choice",
-    "ConfigError",
-    "Evaluation",
-    "Group",
-    "Option",
-    "Part",
-    "Preset",
-    "RunConfig",
-    "Seeds",
-    "Training",
-    "config_dir",
-    "fingerprint",
-    "nearest",
-    "plain",
-    "presets",
-    "read_preset",
-    "typed",
-]

@@ -1,12 +1,8 @@
 """What docstrings say of arguments: the one place where a key's meaning stands."""
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 import re
-
-_REFERENCE = re.compile(r":class:`~?([\w.]+)`")
 
 
 def summary(thing: object) -> str:
@@ -16,14 +12,13 @@ def summary(thing: object) -> str:
 
 def about(thing: object) -> str:
     """A docstring without what it says of arguments, shapes and errors."""
-    text = inspect.getdoc(thing) or ""
-    paragraphs = re.split(r"\n\n|\n(?=\w+:\s)", text)
+    paragraphs = re.split(r"\n\n|\n(?=\w+:\s)", inspect.getdoc(thing) or "")
     kept = [p for p in paragraphs if not re.match(r"(Args|Shape|Raises|Returns):\s", p)]
     return "\n\n".join(map(_plain, kept))
 
 
 def argument_help(thing: object) -> dict[str, str]:
-    """Say what each argument means: ``Args:`` of a function or class, in one line each.
+    """What each argument of a function or class means: its ``Args:``, in one line each.
 
     A class's base classes are read as well, and the classes that the docstring names
     as ``:class:`package.module.Name```; the nearest description of an argument counts.
@@ -32,24 +27,17 @@ def argument_help(thing: object) -> dict[str, str]:
     found: dict[str, str] = {}
     for source in sources:
         text = inspect.cleandoc(getattr(source, "__doc__", None) or "")
-        for name in _REFERENCE.findall(text):
+        for name in re.findall(r":class:`~?([\w.]+)`", text):
             found |= argument_help(pkgutil.resolve_name(name))
-        found |= _arguments(text)
-    return found
-
-
-def _arguments(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in text.partition("\nArgs:\n")[2].split("\n"):
-        entry = re.match(r"    (\w+(?:, \w+)*): *(.*)", line)
-        if line and not line.startswith(" "):
-            break
-        if entry:
-            names = entry[1].split(", ")
-            found |= dict.fromkeys(names, _plain(entry[2]))
-        elif line.strip():
-            found |= {name: f"{found[name]} {_plain(line)}".strip() for name in names}
+        names: list[str] = []
+        for line in text.partition("\nArgs:\n")[2].split("\n"):
+            if line and not line.startswith(" "):
+                break
+            if entry := re.match(r"    (\w+(?:, \w+)*): *(.*)", line):
+                names = entry[1].split(", ")
+                found |= dict.fromkeys(names, _plain(entry[2]))
+            elif line.strip():
+                found |= {n: f"{found[n]} {_plain(line)}".strip() for n in names}
     return found
 
 

@@ -1,7 +1,5 @@
 """Where the YAML tree lies, and how a file that may be a stranger's is read."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,9 +67,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
         content = OmegaConf.to_container(OmegaConf.create(text))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ConfigError:
+        raise
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         why = str(error).strip().split("\n")[0]
         raise ConfigError(f"{path} is no YAML: {why}") from error
     if not isinstance(content, dict) or not content:

@@ -49,9 +49,6 @@ class Part:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
-Dealt = list[tuple[Part, dict[str, Any]]]
-
-
 @cache
 def signature_options(
     builder: Callable[..., Any], supplied: frozenset[str] = frozenset()
@@ -63,18 +60,16 @@ def signature_options(
 
     Raises: TypeError for an argument without default, or of a type no key can have.
     """
-    texts, found = argument_help(builder), {}
-    hints = {}
+    texts, found, hints = argument_help(builder), {}, {}
     if is_dataclass(builder):  # inherited fields are typed in the base class's module
         hints = get_type_hints(builder, include_extras=True)
     for p in inspect.signature(builder, eval_str=not hints).parameters.values():
         if p.kind is p.KEYWORD_ONLY and p.name not in supplied:
             if p.default is p.empty:
                 raise TypeError(f"{builder.__name__}: {p.name} has no default")
-            annotation = hints.get(p.name, p.annotation)
-            describe(annotation)
-            text = texts.get(p.name, "")
-            found[p.name] = Option(p.name, annotation, p.default, text)
+            kind, text = hints.get(p.name, p.annotation), texts.get(p.name, "")
+            describe(kind)
+            found[p.name] = Option(p.name, kind, p.default, text)
     return found
 
 
@@ -127,26 +122,23 @@ class Group:
         try:
             if isinstance(name, str) and self._parts(built):
                 return built
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
         except KeyError:
             pass
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         hint = nearest(name, self.names)
         raise ConfigError(f"there is no {key or self.name}={name}; {hint}")
 
     def parts(self, name: str) -> list[Part]:
         """What is built, with the values of the presets that the name holds."""
-        parts = list(self._parts(self.expanded(name)))
-        for word in name.split("+"):
-            if preset := self.presets.get(word):
-                base = self._parts(preset.preset_of)
-                dealt = self._deal(word, base, preset.options)
-                values = {part.name: arguments for part, arguments in dealt}
-                parts = [
-                    replace(p, defaults={**p.defaults, **values.get(p.name, {})})
-                    for p in parts
-                ]
-        return parts
+        parts = {part.name: part for part in self._parts(self.expanded(name))}
+        for preset in filter(None, map(self.presets.get, name.split("+"))):
+            base = self._parts(preset.preset_of)
+            for part, values in self._deal(preset.name, base, preset.options):
+                if part.name in parts:
+                    defaults = {**parts[part.name].defaults, **values}
+                    parts[part.name] = replace(parts[part.name], defaults=defaults)
+        return list(parts.values())
 
     def build(self, name: str, *given: Any, **options: Any) -> Any:
         """Call the one builder of a name that is no sum, with the preset's values."""
@@ -164,7 +156,9 @@ class Group:
             for key, option in self.options(name).items()
         }
 
-    def split(self, name: str, options: Mapping[str, Any]) -> Dealt:
+    def split(
+        self, name: str, options: Mapping[str, Any]
+    ) -> list[tuple[Part, dict[str, Any]]]:
         """Deal values by key out to the parts, by the names of their arguments.
 
         Raises: ConfigError for a key that no part has.
@@ -179,7 +173,7 @@ class Group:
 
     def _deal(
         self, name: str, parts: Sequence[Part], options: Mapping[str, Any]
-    ) -> Dealt:
+    ) -> list[tuple[Part, dict[str, Any]]]:
         dealt: dict[str, dict[str, Any]] = {part.name: {} for part in parts}
         owners = {key: (part.name, o.name) for key, part, o in self._keys(parts)}
         for key, value in options.items():

@@ -10,8 +10,6 @@
 Those in ``configs/<group>/`` are chosen by name, a user's own by the path of its file.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,11 +39,7 @@ class Preset:
     settings: Mapping[str, Mapping[str, Any]]
 
     def settings_for(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that hold, later conditions before earlier ones.
-
-        Args:
-            values: of the run's keys, for the conditions.
-        """
+        """The settings whose condition holds for a run; later ones win."""
         found: dict[str, Any] = {}
         for condition, settings in self.settings.items():
             key, _, value = condition.partition("=")
@@ -70,15 +64,11 @@ def read_preset(path: Path) -> Preset:
         raise ConfigError(
             f"{path} does not say preset_of: the builder whose keys it sets"
         )
-    conditions = {}
-    if isinstance(settings, dict):
-        conditions = {key: value for key, value in settings.items() if "=" in key}
+    always = dict(settings) if isinstance(settings, dict) else {}
+    conditions = {key: always.pop(key) for key in [*always] if "=" in key}
     if not all(isinstance(value, dict) for value in (settings, *conditions.values())):
         raise ConfigError(f"{path}: with takes keys, such as optimizer.lr: 0.01")
-    always = {key: value for key, value in settings.items() if key not in conditions}
-    by_condition = {
-        key: flat(value) for key, value in {"": always, **conditions}.items()
-    }
+    by_condition = {key: flat(v) for key, v in {"": always, **conditions}.items()}
     return Preset(path.stem, preset_of, text, flat(content), by_condition)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from kancl.config.groups import signature_options
-from kancl.config.values import Bounds, Count, Natural
+from kancl.config.values import Bounds, Count, Natural, NonNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Training:
     iterations: Count | None = None
     batch_size: Count = 128
     eval_batch_size: Count | None = None
-    lr_gamma: float | None = None
-    experience_gamma: float | None = None
+    lr_gamma: Positive | None = None
+    experience_gamma: Annotated[float, Bounds(0, 1, is_open=True)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Checkpoint:
         keep: leave the last checkpoints there once the run is completed.
     """
 
-    every_seconds: Annotated[float, Bounds(0)] | None = 30.0
+    every_seconds: NonNegative | None = 30.0
     every_iterations: Count | None = None
     keep: bool = False
 
@@ -188,11 +188,12 @@ _INSIDE_GROUPS = {
     "reset_optimizer": "optimizer.reset_each_experience",
     "schedule": "optimizer.schedule",
 }
-_NESTED = {*CHOICES, *SECTIONS}
 
 FIXED = {
     _INSIDE_GROUPS.get(name, name): option
-    for name, option in signature_options(RunConfig, frozenset(_NESTED)).items()
+    for name, option in signature_options(
+        RunConfig, frozenset({*CHOICES, *SECTIONS})
+    ).items()
 } | {
     f"{section}.{name}": replace(option, name=f"{section}.{name}")
     for section, kind in SECTIONS.items()
@@ -204,17 +205,8 @@ TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
 """Keys of the outermost level."""
 
 NOT_HASHED = (
-    "device",
-    "threads",
-    "deterministic",
-    "data_dir",
-    "log_dir",
-    "overwrite",
-    "tensorboard",
-    "keep_model",
-    "training.eval_batch_size",
-    "checkpoint.every_seconds",
-    "checkpoint.every_iterations",
-    "checkpoint.keep",
+    *"device threads deterministic data_dir log_dir overwrite tensorboard".split(),
+    *"keep_model training.eval_batch_size checkpoint.every_seconds".split(),
+    *"checkpoint.every_iterations checkpoint.keep".split(),
 )
 """Keys that say where and how a run is made, not what it is: no part of its hash."""

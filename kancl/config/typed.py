@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -63,10 +63,8 @@ def resolved(
     choices: dict[str, Choice] = {}
     names: dict[str, str] = {}  # whose options the choices have
     for key in CHOICES:
-        default = values.get(
-            key, RunConfig.match_to.name if key == "match_to" else None
-        )
-        name = values.get(f"{key}.name", default)
+        default = RunConfig.match_to.name if key == "match_to" else None
+        name = values.get(f"{key}.name", values.get(key, default))
         preset_of = values.get(f"{key}.preset_of", "")
         choices[key], names[key] = _choice(key, name, preset_of, group_of(groups, key))
     options = all_options(groups, names)
@@ -77,17 +75,15 @@ def resolved(
     made = nested({option.name: checked.pop(key) for key, option in FIXED.items()})
     made |= {section: kind(**made[section]) for section, kind in SECTIONS.items()}
     for key, choice in choices.items():
-        own = {k: v for k, v in checked.items() if k.startswith(f"{key}.")}
-        own = {k.partition(".")[2]: v for k, v in own.items()}
-        made[key] = dataclasses.replace(choice, options=own)
+        pairs = ((k.partition("."), value) for k, value in checked.items())
+        own = {option: value for (chooser, _, option), value in pairs if chooser == key}
+        made[key] = replace(choice, options=own)
     config = RunConfig(**made)
     if not config.is_matched:
-        unused = dataclasses.replace(config.match_to, options={})
-        config = dataclasses.replace(config, match_to=unused)
-    known = {*options, *CHOICES, *(f"{key}.name" for key in CHOICES)}
-    known |= {f"{key}.preset_of" for key in CHOICES}
+        config = replace(config, match_to=replace(config.match_to, options={}))
+    known = {f"{key}{end}" for key in CHOICES for end in ("", ".name", ".preset_of")}
     known |= {section for section in SECTIONS if values.get(section) in (None, {})}
-    unknown = [key for key in values if key not in known]
+    unknown = [key for key in values if key not in options.keys() | known]
     return config, {key: _unknown(key, options, groups, names) for key in unknown}
 
 
@@ -107,17 +103,14 @@ def plain(config: RunConfig) -> dict[str, Any]:
 def fingerprint(config: RunConfig) -> str:
     """8 hex digits of everything that decides what the run is (see NOT_HASHED)."""
     values = {k: v for k, v in flat(plain(config)).items() if k not in NOT_HASHED}
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def owners_of(key: str, groups: Groups) -> list[str]:
     """The names of builders that have a key such as ``model.hidden``."""
     chooser, _, option = key.partition(".")
-    if chooser not in CHOICES:
-        return []
-    group = group_of(groups, chooser)
-    return [name for name in group.names if option in group.options(name)]
+    group = group_of(groups, chooser) if chooser in CHOICES else None
+    return [n for n in group.names if option in group.options(n)] if group else []
 
 
 def group_of(groups: Groups, key: str) -> Group:

@@ -17,13 +17,10 @@ class ConfigError(ValueError):
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """Say which known word was probably meant, or list a few of them."""
-    names = sorted(str(name) for name in known)
-    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
-    if close:
+    names = sorted(map(str, known))
+    if close := difflib.get_close_matches(str(word), names, n=1, cutoff=0.5):
         return f"nearest: {close[0]}"
-    if not names:
-        return "there are none"
-    return "one of: " + ", ".join(names)
+    return f"one of: {', '.join(names)}" if names else "there are none"
 
 
 class _Unfit(Exception):
@@ -71,11 +68,11 @@ def describe(annotation: Any) -> str:
     if origin is Annotated:
         return f"{describe(arguments[0])} {arguments[1]}"
     if origin is Literal:
-        return "|".join(str(choice) for choice in arguments)
+        return "|".join(map(str, arguments))
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(part) for part in arguments)
+        return " or ".join(map(describe, arguments))
     if origin is tuple and Ellipsis not in arguments:
-        return "[" + ", ".join(describe(part) for part in arguments) + "]"
+        return f"[{', '.join(map(describe, arguments))}]"
     if origin in (Sequence, list, tuple):
         return f"list of {describe(arguments[0])}"
     if annotation in (int, float, bool, str):
@@ -114,10 +111,9 @@ def _fitted(value: Any, annotation: Any) -> Any:
     elif origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value
-        names = [str(choice) for choice in arguments]
+        names = [*map(str, arguments)]
         close = difflib.get_close_matches(str(value), names, 1, 0.3)
-        text = f"={shown(value)} is not one of {', '.join(names)}"
-        raise _Unfit(text, *close)
+        raise _Unfit(f"={shown(value)} is not one of {', '.join(names)}", *close)
     elif origin in (Sequence, list, tuple):
         is_fixed = origin is tuple and Ellipsis not in arguments
         if is_number:
@@ -134,15 +130,14 @@ def _fitted(value: Any, annotation: Any) -> Any:
             return value
         words = {"1": "true", "0": "false", "yes": "true", "no": "false"}
         better = words.get(str(value).lower(), "")
-    elif is_number and annotation in (int, float):
-        if math.isfinite(value):
-            if annotation is float or int(value) == value:
-                return annotation(value)
-            better = round(value)
+    elif is_number and annotation in (int, float) and math.isfinite(value):
+        if annotation is float or int(value) == value:
+            return annotation(value)
+        better = round(value)
     elif annotation is str and (is_number or isinstance(value, str)):
         return str(value)
-    what = shown(value) or "an empty value"
-    raise _Unfit(f" takes {describe(annotation)}, not {what}", better)
+    typed = shown(value) or "an empty value"
+    raise _Unfit(f" takes {describe(annotation)}, not {typed}", better)
 
 
 def shown(value: Any) -> str:
@@ -152,5 +147,5 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(shown(item) for item in value) + "]"
+        return f"[{','.join(map(shown, value))}]"
     return str(value)

@@ -109,6 +109,7 @@ def mlp(
     Args:
         input_range: ignored; KANs need it.
         hidden: sizes of the hidden layers, ``[]`` for a linear model.
+        dropout: share of hidden activations dropped while training.
         hidden_control: bounds the values before the ReLU, as in ``kan``.
         top_k: so many hidden values of a layer are not 0; null: all.
         activation: relu, or spline: a learned function per hidden unit.

@@ -23,7 +23,7 @@ from kancl.models.cost import (
 )
 from kancl.models.heads import with_head
 from kancl.models.inspect import spline_network
-from kancl.runner.memory import refusing
+from kancl.runner.machine import refusing, resolve_device
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 
@@ -76,46 +76,33 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
     with refusing(config):
         benchmark = benchmark or build_benchmark(config, device)
         head = head_kind(config, benchmark)
-        solver = _Networks(benchmark, head)
-        reference = None
-        model = config.model
+        networks, model, reference = _Networks(benchmark, head), config.model, None
         if config.is_matched:
-            reference = solver.size(config.match_to)
-            model = solver.matched(model, reference, config.match)
-        size = solver.size(model)
+            reference = networks.size(config.match_to)
+            model = networks.matched(model, reference, config.match)
+        size = networks.size(model)
         set_stream(stream_seeds(config).init, "initialisation")
-        network = solver.ready(model).to(device)
+        # With a head per experience, all are evaluated before they are trained.
+        network = networks.with_heads(model, as_in_the_end=head == "multi").to(device)
         _fit_input_grid(network, benchmark)
         build_optimizer(config, network.parameters())
     return Parts(benchmark, network, head, size, reference)
 
 
-def resolve_device(name: str) -> torch.device:
-    """Raises: ConfigError if cuda is asked for where there is none."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU here; nearest: device=cpu")
-    return torch.device(name)
-
-
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
-    benchmark: Benchmark = GROUPS["scenario"].build(
+    return GROUPS["scenario"].build(
         config.scenario.builder,
         **config.scenario.options,
         data_dir=config.data_dir,
         seed=stream_seed(stream_seeds(config).order, "benchmark"),
         device=device,
     )
-    return benchmark
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    optimizer: Optimizer = GROUPS["optimizer"].build(
-        config.optimizer.builder, parameters, **config.optimizer.options
-    )
-    return optimizer
+    optimizer = config.optimizer
+    return GROUPS["optimizer"].build(optimizer.builder, parameters, **optimizer.options)
 
 
 def head_kind(config: RunConfig, benchmark: Benchmark) -> str:
@@ -155,28 +142,40 @@ class _Networks:
     def __init__(self, benchmark: Benchmark, head: Any) -> None:
         self._benchmark, self._head = benchmark, head
 
-    def network(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
-        network = self._plain(choice, hidden)
-        return with_head(network, self._head, self._benchmark.info.n_outputs)
+    def bare(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
+        """The network with all outputs in one layer."""
+        info, options = self._benchmark.info, dict(choice.options)
+        if hidden is not None:
+            options["hidden"] = tuple(hidden)
+        return GROUPS["model"].build(
+            choice.builder,
+            info.in_features,
+            info.n_outputs,
+            input_range=info.input_range,
+            **options,
+        )
 
-    def grown(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
-        """The network as it is in the end, with the heads of all experiences."""
-        return self._grow(self.network(choice, hidden))
-
-    def ready(self, choice: Choice) -> nn.Module:
-        """The network as training begins: a head per experience is there already, so
-        that experiences can be evaluated before they are trained.
-        """
-        network = self.network(choice)
-        return self._grow(network) if self._head == "multi" else network
+    def with_heads(
+        self,
+        choice: Choice,
+        hidden: Sequence[int] | None = None,
+        *,
+        as_in_the_end: bool = True,
+    ) -> nn.Module:
+        """The network with the heads of all experiences, or as it begins."""
+        n_outputs = self._benchmark.info.n_outputs
+        network = with_head(self.bare(choice, hidden), self._head, n_outputs)
+        for experience in self._benchmark.train_stream if as_in_the_end else ():
+            avalanche_model_adaptation(network, experience)
+        return network
 
     def size(self, choice: Choice) -> Size:
         return Size(
             choice.name,
             tuple(choice.options.get("hidden", ())),
-            n_parameters(self.grown(choice)),
-            n_active_parameters(self._plain(choice)),
-            forward_flops(self._plain(choice)),
+            n_parameters(self.with_heads(choice)),
+            n_active_parameters(self.bare(choice)),
+            forward_flops(self.bare(choice)),
         )
 
     def matched(self, choice: Choice, reference: Size, by: Any) -> Choice:
@@ -191,28 +190,9 @@ class _Networks:
                 f"model={choice.name} has not; nearest: match=none"
             )
         if by == "width":
-            solved = list(reference.hidden)
+            solved: Sequence[int] = reference.hidden
         else:
-            grown = partial(self.grown if by == "params" else self._plain, choice)
+            made = partial(self.with_heads if by == "params" else self.bare, choice)
             target = reference.n_parameters if by == "params" else reference.flops
-            solved = match_hidden(grown, len(hidden), target, by)
+            solved = match_hidden(made, len(hidden), target, by)
         return replace(choice, options={**choice.options, "hidden": tuple(solved)})
-
-    def _plain(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
-        info = self._benchmark.info
-        options: dict[str, Any] = dict(choice.options)
-        if hidden is not None:
-            options["hidden"] = tuple(hidden)
-        network: nn.Module = GROUPS["model"].build(
-            choice.builder,
-            info.in_features,
-            info.n_outputs,
-            input_range=info.input_range,
-            **options,
-        )
-        return network
-
-    def _grow(self, network: nn.Module) -> nn.Module:
-        for experience in self._benchmark.train_stream:
-            avalanche_model_adaptation(network, experience)
-        return network

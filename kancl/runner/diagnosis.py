@@ -102,7 +102,7 @@ class Observers:
     def _write_states(
         self, folder: RunFolder, plugin: SnapshotPlugin
     ) -> Mapping[str, Figure]:
-        folder.write_snapshots(plugin.snapshots)
+        folder.write_tensors(names.SNAPSHOTS, {"states": plugin.snapshots})
         recorder, info = self._recorder, self._parts.benchmark.info
         if len(plugin.snapshots) <= info.n_experiences:
             return {}

@@ -29,10 +29,9 @@ from kancl.runs import RunLocked, run_lock, write_whole
 
 Findings = Iterator[tuple[str, str, str]]
 
-SPEED_BYTES = 16 * 2**20
-SLOW = 10e6
-"""Bytes per second below which checkpoints get in the way."""
-ROOM = 200 * 2**20
+SPEED_BYTES, SLOW, ROOM = 16 * 2**20, 10e6, 200 * 2**20
+"""Bytes written for a try; bytes per second below which checkpoints get in the way; bytes
+that have to be free."""
 TINY = (
     *"scenario.train_samples=32 scenario.test_samples=16 scenario.n_experiences=2".split(),
     *"training.batch_size=16 evaluation.samples=8 tensorboard=numbers".split(),
@@ -58,23 +57,19 @@ def examine(log_dir: str, data_dir: str | None = None) -> bool:
 def _packages() -> Findings:
     """Compare what is installed with what kancl's metadata asks for."""
     yield "python", platform.python_version(), ""  # pip refuses one that is too old
-    for needed in map(Requirement, _requirements()):
-        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
-            continue
-        remedy = f"pip install '{needed.name}{needed.specifier}'"
-        try:
-            found = version(needed.name)
-            fits = needed.specifier.contains(found, prereleases=True)
-            yield needed.name, found, remedy * (not fits)
-        except PackageNotFoundError:
-            yield needed.name, "not installed", remedy
-
-
-def _requirements() -> list[str]:
     try:
-        return requires("kancl") or []
+        requirements = requires("kancl") or []
     except PackageNotFoundError:  # imported from a checkout
-        return ["kancl"]
+        requirements = ["kancl"]
+    for needed in map(Requirement, requirements):
+        if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+            remedy = f"pip install '{needed.name}{needed.specifier}'"
+            try:
+                found = version(needed.name)
+                fits = needed.specifier.contains(found, prereleases=True)
+                yield needed.name, found, remedy * (not fits)
+            except PackageNotFoundError:
+                yield needed.name, "not installed", remedy
 
 
 def _combinations() -> Findings:
@@ -147,7 +142,7 @@ def _disk(log_dir: Path) -> Findings:
 
 
 def _models() -> Findings:
-    """Make a run of each, from its configuration to its folder."""
+    """Make a run of each, presets too, from its configuration to its folder."""
     with tempfile.TemporaryDirectory() as folder:
         for model in GROUPS["model"].names:
             words = [*TINY, f"model={model}", f"log_dir='{folder}'"]
@@ -155,8 +150,7 @@ def _models() -> Findings:
             start = time.perf_counter()
             summary = run(config, console=Console(quiet=True), quiet=True)
             seconds = time.perf_counter() - start
+            state = f"a tiny run {summary['status']} in {seconds:.1f} s"
             remedy = f"run kancl run model={model} and report its error.txt: "
             remedy += str(summary.get("error", ""))
-            state = f"a tiny run {summary['status']} in {seconds:.1f} s"
-            failed = summary["status"] != "completed"
-            yield f"model={model}", state, remedy * failed
+            yield f"model={model}", state, remedy * (summary["status"] != "completed")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import platform
+import subprocess
+from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import kancl
 from kancl.config import RunConfig, fingerprint
-from kancl.runner.build import resolve_device
+from kancl.runner.machine import resolve_device
 from kancl.runner.request.registry import GROUPS
-from kancl.runs.provenance import PACKAGE, code_fingerprint, computed_by
+
+PACKAGE = Path(kancl.__file__).resolve().parent
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -25,6 +33,17 @@ def run_folder(config: RunConfig) -> Path:
     )
 
 
+def environment(device: torch.device) -> dict[str, Any]:
+    """Describe what computes a run; no names of people or machines."""
+    return {
+        "kancl": kancl.__version__,
+        **_commit(PACKAGE.parent),
+        "python": platform.python_version(),
+        **_computed_by(device),
+        "device": device.type,
+    }
+
+
 def provenance(config: RunConfig) -> dict[str, Any]:
     """Names and values that two processes must share to compute the same bytes."""
     return {
@@ -34,13 +53,44 @@ def provenance(config: RunConfig) -> dict[str, Any]:
         "code of kancl": _code_of_kancl(),
         "code of one's own": _own_code(config),
         "python": ".".join(platform.python_version_tuple()[:2]),
-        **computed_by(resolve_device(config.device)),
+        **_computed_by(resolve_device(config.device)),
     }
+
+
+def _computed_by(device: torch.device) -> dict[str, Any]:
+    """Name what the last bit of a number depends on, kancl's code aside."""
+    is_gpu = device.type == "cuda"
+    return {
+        "torch": torch.__version__,
+        "avalanche": version("avalanche-lib"),
+        "numpy": version("numpy"),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device_name": torch.cuda.get_device_name(device) if is_gpu else "CPU",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _commit(checkout: Path) -> dict[str, Any]:
+    """Commit of a git checkout of kancl, and whether files differ from it."""
+    if not (checkout / ".git").exists():
+        return {"commit": None}
+    try:
+        commit, changed = (
+            subprocess.check_output(
+                ["git", "-C", str(checkout), *words],
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None}
+    return {"commit": commit.strip(), "changed": bool(changed)}
 
 
 @cache
 def _code_of_kancl() -> str:
-    return code_fingerprint(PACKAGE.rglob("*.py"), PACKAGE)
+    return _hash(PACKAGE.rglob("*.py"), PACKAGE)
 
 
 def _own_code(config: RunConfig) -> str:
@@ -52,4 +102,13 @@ def _own_code(config: RunConfig) -> str:
     ]
     own = [b for b in chosen if b.__module__.partition(".")[0] != "kancl"]
     files = {Path(inspect.getsourcefile(builder) or "") for builder in own}
-    return code_fingerprint(filter(Path.is_file, files)) if own else ""
+    return _hash(filter(Path.is_file, files)) if own else ""
+
+
+def _hash(files: Iterable[Path], root: Path | None = None) -> str:
+    """16 hex digits of source files and, below a root, of their paths."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        name = str(path.relative_to(root)).encode() + b"\0" if root else b""
+        digest.update(name + path.read_bytes())
+    return digest.hexdigest()[:16]

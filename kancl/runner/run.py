@@ -4,38 +4,42 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.supervised import Cumulative
 from rich.console import Console
 
 from kancl.config import RunConfig, plain
+from kancl.config.files import flat
 from kancl.config.schema import NOT_HASHED
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.observe.curves import ForgettingCurvePlugin
+from kancl.observe.epoch_evaluation import EpochEvaluationPlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import Diverged, RecorderPlugin
-from kancl.reporting import TensorBoardPlugin
-from kancl.runner.build import Parts, build, resolve_device
+from kancl.reporting import ProgressPlugin, TensorBoardPlugin
+from kancl.runner.build import Parts, build
 from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin, Unresumable
-from kancl.runner.denormals import flushed_denormals
 from kancl.runner.diagnosis import Observers
-from kancl.runner.identity import provenance, run_folder
-from kancl.runner.memory import is_out_of_memory, what_to_change
-from kancl.runner.seeding import be_deterministic
-from kancl.runner.summary import identity, results
-from kancl.runner.train import iterations_planned, train
+from kancl.runner.identity import environment, provenance, run_folder
+from kancl.runner.machine import (
+    be_deterministic,
+    flushed_denormals,
+    is_out_of_memory,
+    resolve_device,
+    what_to_change,
+)
+from kancl.runner.summary import STATE_BYTES, identity, results
+from kancl.runner.train import build_strategy, iterations_planned
 from kancl.runs import RunFolder, names, read_completed, run_lock
-from kancl.runs.provenance import environment
-from kancl.strategies import trains_jointly
-
-Say = Callable[[str], None]
+from kancl.strategies import strategy_state_bytes, trains_jointly
 
 
 def run(
@@ -82,7 +86,7 @@ def run(
                 checkpoints, config.checkpoint, point, interruption, say
             )
             if not quiet:
-                _introduce(say, path, parts)
+                say("\n".join([f"{path}", *_sizes(parts)]))
             if point is None:
                 checkpoints.clear()
                 folder.start(plain(config), made_in)
@@ -90,8 +94,8 @@ def run(
                 say(f"  {path.name} resumes at iteration {point.iteration}")
                 folder.resume(point.iteration, made_in)
             try:
-                made = _Run(config, parts, folder, keeper)
-                summary = made.make(interruption, None if quiet else console)
+                made = _Run(config, parts, folder, keeper, None if quiet else console)
+                summary = made.make(interruption)
                 break
             except Unresumable as error:
                 say(f"{checkpoints.path / keeper.name} is refused: {error}")
@@ -114,15 +118,13 @@ def _missing(config: RunConfig, path: Path) -> str:
     return f": it has no {' and '.join(missing)}" if missing else ""
 
 
-def _introduce(say: Say, path: Path, parts: Parts) -> None:
-    say(f"{path}")
-    sizes = [parts.size] if parts.reference is None else [parts.size, parts.reference]
-    for size, role in zip(sizes, ["", " (matched to)"]):
-        widths = ", ".join(map(str, size.hidden))
-        say(
-            f"  {size.name}{role}: hidden [{widths}], {size.n_parameters:,} parameters, "
-            f"{size.flops:,} FLOPs per sample"
-        )
+def _sizes(parts: Parts) -> list[str]:
+    return [
+        f"  {size.name}{role}: hidden [{', '.join(map(str, size.hidden))}], "
+        f"{size.n_parameters:,} parameters, {size.flops:,} FLOPs per sample"
+        for size, role in [(parts.size, ""), (parts.reference, " (matched to)")]
+        if size is not None
+    ]
 
 
 class _Run:
@@ -130,6 +132,7 @@ class _Run:
 
     Args:
         keeper: knows where the run resumes.
+        console: for the progress display; None shows none.
     """
 
     def __init__(
@@ -138,54 +141,46 @@ class _Run:
         parts: Parts,
         folder: RunFolder,
         keeper: CheckpointPlugin,
+        console: Console | None,
     ) -> None:
-        self.config, self.parts, self.folder, self.keeper = (
-            config,
-            parts,
-            folder,
-            keeper,
-        )
+        self.config, self.parts, self.folder = config, parts, folder
+        self.keeper, self.console = keeper, console
         self.summary = {**identity(config, parts), "status": "failed"}
-        self.traceback = ""
-        info, stream = parts.benchmark.info, parts.benchmark.test_stream
+        benchmark, evaluation = parts.benchmark, config.evaluation
         self.recorder = RecorderPlugin(
-            info.n_experiences,
+            benchmark.info.n_experiences,
             trains_jointly=trains_jointly(config.strategy.builder),
-            score=info.score,
+            score=benchmark.info.score,
         )
         self.observers = Observers(config, parts, self.recorder)
-        self.off_grid = OffGridPlugin(self.recorder, stream)
+        self.off_grid = OffGridPlugin(self.recorder, benchmark.test_stream)
         self.board: list[TensorBoardPlugin] = []
         if config.tensorboard != "none":
+            rows = [f"| {k} | {v} |" for k, v in self.summary.items() if k != "status"]
             board = TensorBoardPlugin(
                 folder.path,
                 self.recorder,
                 label=f"{config.model.name}-{config.strategy.name}",
-                card=_card(self.summary),
+                card="\n".join(["| run | |", "|---|---|", *rows]),
                 figures=config.tensorboard == "all",
                 picture_share=0.05,
                 resumed_at=keeper.resumed_at,
             )
             self.board.append(board)
-        self.plugins: list[SupervisedPlugin] = []
-        if config.evaluation.samples:
-            self.plugins.append(self._curve())
+        self.iterations = iterations_planned(config, benchmark)
+        self.plugins: list[SupervisedPlugin] = [self.recorder]
+        if evaluation.samples:
+            every = math.ceil(max(self.iterations) / evaluation.points_per_experience)
+            curves = ForgettingCurvePlugin(
+                self.recorder,
+                benchmark.test_stream,
+                evaluation.every_iterations or every,
+                evaluation.samples,
+            )
+            self.plugins.append(curves)
         self.plugins += [self.off_grid, *self.observers.plugins, *self.board]
 
-    def _curve(self) -> ForgettingCurvePlugin:
-        benchmark, evaluation = self.parts.benchmark, self.config.evaluation
-        longest = max(iterations_planned(self.config, benchmark))
-        every = math.ceil(longest / evaluation.points_per_experience)
-        return ForgettingCurvePlugin(
-            self.recorder,
-            benchmark.test_stream,
-            evaluation.every_iterations or every,
-            evaluation.samples,
-        )
-
-    def make(
-        self, interruption: Interruption, console: Console | None
-    ) -> dict[str, Any]:
+    def make(self, interruption: Interruption) -> dict[str, Any]:
         """Train, evaluate and write; returns the summary.
 
         Raises: Unresumable, if the state to resume from does not fit.
@@ -193,9 +188,9 @@ class _Run:
         device = resolve_device(self.config.device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        begun = dict(self.summary)
+        begun, trace = dict(self.summary), ""
         try:
-            self._train(console)
+            self._train()
             self.summary["status"] = "completed"
         except Unresumable:
             raise
@@ -206,10 +201,12 @@ class _Run:
             if isinstance(error, Diverged):
                 self.summary["status"] = "diverged"
             self.summary["error"] = self._in_words(error)
-            self.traceback = traceback.format_exc()
+            trace = traceback.format_exc()
         try:
             with interruption.waiting():
                 self.observers.write(self.folder, self.board)
+                if trace:
+                    self.folder.write_file(names.ERROR, trace)
                 self._write()
         except OSError as error:  # a full disk: what is there stays
             return {"error": str(error), **self.summary, "status": "failed"}
@@ -217,25 +214,61 @@ class _Run:
             said = f"results could not be written: {self._in_words(error)}"
             self.summary = {**begun, "error": said}
             with suppress(OSError):
-                self.folder.write_error(traceback.format_exc())
-                self.folder.write_summary(self.summary)
+                self.folder.write_file(names.ERROR, traceback.format_exc())
+                self.folder.write_json(names.SUMMARY, self.summary)
         return self.summary
 
-    def _train(self, console: Console | None) -> None:
-        for _ in train(
-            self.config, self.parts, self.recorder, self.plugins, console, self.keeper
-        ):
-            if self.off_grid.shares and console is not None:
-                each = enumerate(self.off_grid.shares, start=1)
-                shares = ", ".join(f"layer {k} {share:.1%}" for k, share in each)
-                line = f"  values outside the grid: {shares}"
-                console.print(line, highlight=False, soft_wrap=True)
+    def _train(self) -> None:
+        """Evaluate; train and evaluate on one experience after the other.
+
+        What is behind the point that the run resumes from is not done again. A growing
+        head has no outputs before training, so nothing to evaluate.
+        """
+        config, benchmark, recorder = self.config, self.parts.benchmark, self.recorder
+        streams = [benchmark.test_stream]
+        if "validation" in benchmark.streams:
+            streams.append(benchmark.streams["validation"])
+        if config.evaluation.each_epoch:
+            curves = EpochEvaluationPlugin([benchmark.train_stream, streams[-1]])
+            self.plugins.append(curves)
+        strategy = build_strategy(config, self.parts, self.plugins, recorder.add)
+        displays: list[Any] = [*self.board]
+        progress: ProgressPlugin | nullcontext[None] = nullcontext()
+        if self.console is not None:
+            iterations = self.iterations
+            if isinstance(strategy, Cumulative) and config.training.iterations is None:
+                iterations = list(accumulate(iterations))
+            progress = ProgressPlugin(
+                recorder,
+                title=f"{config.model.name}-{config.strategy.name} seed {config.seed}",
+                total_iterations=sum(iterations),
+                console=self.console,
+            )
+            for plugins in (strategy.plugins, self.plugins, displays):
+                plugins.append(progress)
+        n_done = self.keeper.attach(strategy, benchmark, recorder, displays)
+        with progress:
+            if self.parts.head != "growing" and self.keeper.resumed_at is None:
+                for stream in streams:
+                    strategy.eval(stream)
+            train = benchmark.train_stream
+            trainings = [train] if recorder.trains_jointly else list(train)
+            for number, part in enumerate(trainings[n_done:], start=n_done):
+                self.keeper.at_boundary(number)
+                self.keeper.mute(self.plugins)
+                strategy.train(part)
+                recorder.add(STATE_BYTES, strategy_state_bytes(strategy))
+                for stream in streams:
+                    strategy.eval(stream)
+                if self.off_grid.shares and self.console is not None:
+                    each = enumerate(self.off_grid.shares, start=1)
+                    shares = ", ".join(f"layer {k} {share:.1%}" for k, share in each)
+                    line = f"  values outside the grid: {shares}"
+                    self.console.print(line, highlight=False, soft_wrap=True)
 
     def _write(self) -> None:
         """Write what came out; the summary, which says that all is there, last."""
         config, recorder, folder = self.config, self.recorder, self.folder
-        if self.traceback:
-            folder.write_error(self.traceback)
         self.summary |= results(config, self.parts, recorder)
         self.summary["off_grid_share"] = list(self.off_grid.shares) or None
         folder.write_matrix(recorder.matrix, recorder.score.name)
@@ -252,26 +285,16 @@ class _Run:
             self.summary["validation_accuracy"] = accuracy
         folder.write_metrics(recorder.measurements)
         if config.keep_model:
-            folder.write_model(self.parts.model)
+            state = {k: v.cpu() for k, v in self.parts.model.state_dict().items()}
+            folder.write_tensors(names.MODEL, state)
+        settings = flat(plain(config))
         for writer in self.board:
-            writer.close(_hparams(config), self.summary)
-        folder.write_summary(self.summary)
+            shown = {k: v for k, v in settings.items() if k not in NOT_HASHED}
+            writer.close(shown, self.summary)
+        folder.write_json(names.SUMMARY, self.summary)
 
     def _in_words(self, error: Exception) -> str:
         said = f"{type(error).__name__}: {error}"
         if is_out_of_memory(error):
             return f"{what_to_change(self.config)} ({said})"
         return said
-
-
-def _hparams(config: RunConfig) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in plain(config).items():
-        inner = value.items() if isinstance(value, dict) else [("", value)]
-        flat |= {f"{key}.{name}".rstrip("."): value for name, value in inner}
-    return {key: value for key, value in flat.items() if key not in NOT_HASHED}
-
-
-def _card(summary: dict[str, Any]) -> str:
-    rows = [f"| {key} | {value} |" for key, value in summary.items() if key != "status"]
-    return "\n".join(["| run | |", "|---|---|", *rows])

@@ -8,11 +8,9 @@ many random numbers a model draws for itself (initial weights, dropout).
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from avalanche.training.determinism.rng_manager import RNGManager
 
 from kancl.config import RunConfig
@@ -44,17 +42,6 @@ def stream_seed(seed: int, *names: object) -> int:
 def set_stream(seed: int, *names: object) -> None:
     """Seed Python's, NumPy's and torch's global generators for a stream."""
     RNGManager.set_random_seeds(stream_seed(seed, *names))
-
-
-def be_deterministic(wanted: bool) -> None:
-    """Allow torch deterministic algorithms alone, or whichever is fastest.
-
-    Source: torch's notes on reproducibility; cuBLAS reads its variable when a process
-        first uses it, and one that is set already stays.
-    """
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
 
 
 class SeedingPlugin(Plugin):

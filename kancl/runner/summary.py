@@ -10,11 +10,14 @@ import torch
 from kancl.config import RunConfig
 from kancl.models.cost import forward_flops, n_active_parameters, n_parameters
 from kancl.observe.recorder import RecorderPlugin
-from kancl.runner.build import Parts, resolve_device
+from kancl.runner.build import Parts
+from kancl.runner.machine import resolve_device
 from kancl.runner.seeding import stream_seeds
-from kancl.runner.train import STATE_BYTES
 from kancl.runs import all_metrics
 from kancl.strategies import trains_last_layer_only
+
+STATE_BYTES = "strategy_state_bytes"
+"""Name of the measurements of what a strategy keeps, after each experience."""
 
 
 def identity(config: RunConfig, parts: Parts) -> dict[str, Any]:

@@ -11,19 +11,3 @@ from kancl.runs.reader import (
     read_measurements,
     read_run,
 )
-
-__all__ = [
-    "Measurement",
-    "Run",
-    "RunFolder",
-    "RunLocked",
-    "WriteError",
-    "all_metrics",
-    "find_runs",
-    "lock_holder",
-    "read_completed",
-    "read_measurements",
-    "read_run",
-    "run_lock",
-    "write_whole",
-]

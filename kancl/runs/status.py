@@ -21,7 +21,7 @@ STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
 
 
 class Cell(NamedTuple):
-    """One run of a study: its path inside ``log_dir``, one of ``STATES``, and why."""
+    """A run of a study: its path inside ``log_dir``, one of ``STATES``, and why."""
 
     name: str
     state: str
@@ -59,9 +59,8 @@ def show_status(cells: Sequence[Cell]) -> None:
     """Print how many there are of each kind, and which are not completed."""
     for cell in sorted(cells, key=lambda cell: STATES.index(cell.state)):
         if cell.state != "completed":
-            print(
-                f"{cell.state:9} {cell.name}" + f"  ({cell.reason})" * bool(cell.reason)
-            )
+            why = f"  ({cell.reason})" if cell.reason else ""
+            print(f"{cell.state:9} {cell.name}{why}")
     counts = Counter(cell.state for cell in cells)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     print(f"{len(cells)} runs: {told}")
@@ -74,14 +73,13 @@ def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
     if not counts:
         return
     told = ", ".join(f"{n} {status}" for status, n in counts.items())
-    n_failed = counts.total()
-    print(f"kancl: {n_failed} of {len(summaries)} runs: {told}", file=sys.stderr)
+    lines = [f"kancl: {counts.total()} of {len(summaries)} runs: {told}"]
+    run = "  {status:9} {scenario} {model}-{strategy} seed {seed}: "
     for summary in summaries:
         if summary["status"] != "completed":
-            run = "{status:9} {scenario} {model}-{strategy} seed {seed}".format(
-                **summary
-            )
-            print(f"  {run}: {in_one_line(summary.get('error', ''))}", file=sys.stderr)
+            why = in_one_line(summary.get("error", ""))
+            lines.append(run.format(**summary) + why)
+    print("\n".join(lines), file=sys.stderr)
 
 
 def in_one_line(text: object) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kancl.runner.denormals import flushed_denormals
+from kancl.runner.machine import flushed_denormals
 
 pytestmark = pytest.mark.skipif(
     not torch.set_flush_denormal(False), reason="this processor can't flush them"

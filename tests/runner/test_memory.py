@@ -13,7 +13,7 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.plugins import Plugin, TrainingSetup
-from kancl.runner.memory import is_out_of_memory
+from kancl.runner.machine import is_out_of_memory
 from kancl.strategies import STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]

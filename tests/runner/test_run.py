@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kancl.runner import execute, read_request, run, run_folder
 from kancl.runner.build import build_benchmark
-from kancl.runs.provenance import environment
+from kancl.runner.identity import environment
 from kancl.strategies import GROUP, STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]

@@ -7,14 +7,9 @@ from dataclasses import replace
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
-from kancl.runner.build import (
-    Parts,
-    build,
-    build_benchmark,
-    resolve_device,
-)
+from kancl.runner.build import Parts, build, build_benchmark
 from kancl.runner.diagnosis import check_diagnosis
-from kancl.runner.memory import refusing
+from kancl.runner.machine import refusing, resolve_device
 from kancl.runner.seeding import stream_seeds
 from kancl.runner.train import build_strategy
 
@@ -66,12 +61,6 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
                 "training.lr_gamma lowers the learning rate after each epoch, anew in "
                 f"each experience: it doesn't go with {key}; set one of them only"
             )
-    if decay is not None and decay <= 0:
-        raise ConfigError(f"training.lr_gamma={decay} must be above 0")
-    if gamma is not None and not 0 < gamma <= 1:
-        raise ConfigError(
-            f"training.experience_gamma={gamma} must lie above 0 and at most at 1"
-        )
     check_diagnosis(config, benchmark)
     with refusing(config):
         build_strategy(config, build(config, benchmark))

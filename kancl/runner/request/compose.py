@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -39,14 +38,8 @@ from kancl.runner.request.registry import GROUPS
 from kancl.runner.studies.engines import EXTRAS, is_installed
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for.
-
-    Args:
-        configs: one per run, no two alike.
-        launcher: the overrides that choose one of Hydra's launchers.
-    """
+class Request(NamedTuple):
+    """Runs, no two alike, and the overrides that choose one of Hydra's launchers."""
 
     configs: Sequence[RunConfig]
     launcher: Sequence[str]
@@ -74,10 +67,8 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
                 _check_form(override, sweep or is_experiment)
                 ours[override.key_or_group] = override
             elif override.input_line not in own:
-                raise ConfigError(
-                    f"{override.input_line} is refused in an experiment's file; type it "
-                    "after kancl run"
-                )
+                why = "is refused in an experiment's file; type it after kancl run"
+                raise ConfigError(f"{override.input_line} {why}")
         for product in itertools.product(*map(_values, ours.values())):
             said = dict(zip(ours, product))
             composed.append((said, *_composed(said, base)))
@@ -131,8 +122,7 @@ def _all_launchers() -> list[str]:
 
 def _log_dir_around(folder: Path, config: RunConfig) -> str:
     """Three folders up, if these are called as those of such a run are."""
-    names = folder.absolute().parts
-    if names[-3:-1] != run_folder(config).parts[-3:-1]:
+    if folder.absolute().parts[-3:-1] != run_folder(config).parts[-3:-1]:
         return "logs"
     return os.path.normpath(folder / ".." / ".." / "..")
 
@@ -168,12 +158,12 @@ def _composed(
             words = str(word).split("+")
             held += [p for name, p in group.presets.items() if name in words] + files
     names = {key: values[f"{key}.name"] for key in CHOICES}
-    settings: dict[str, Any] = {}
+    facts, settings = values | own | said | names, dict[str, Any]()
     for preset in held:
-        facts = values | own | said | names
         theirs = preset.settings_for(facts | {"model": names["match_to"]})
-        theirs = {k: v for k, v in theirs.items() if k.startswith("model.")}
-        settings |= {_of_reference(key): value for key, value in theirs.items()}
+        for key, value in theirs.items():
+            if key.startswith("model."):
+                settings[_of_reference(key)] = value
         settings |= preset.settings_for(facts)
     values |= settings | own
     ours = {key: value for key, value in said.items() if key not in CHOICES}
@@ -199,11 +189,9 @@ def _parsed(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        first_line = str(error).strip().split("\n")[0]
-        raise ConfigError(
-            f"cannot read {text!r}: {first_line}; an override looks like "
-            "training.epochs=2 or model.hidden=[64,64]"
-        ) from error
+        why = str(error).strip().split("\n")[0]
+        hint = "an override looks like training.epochs=2 or model.hidden=[64,64]"
+        raise ConfigError(f"cannot read {text!r}: {why}; {hint}") from error
 
 
 def _values(override: Override) -> list[Any]:
@@ -223,30 +211,27 @@ def _check_form(override: Override, sweep: bool) -> None:
     key, text = override.key_or_group, override.input_line
     if override.is_delete() or override.package is not None:
         raise ConfigError(f"{text} is refused: keys cannot be moved")
-    value = override.value()
+    value, (choice, _, inner) = override.value(), key.partition(".")
     if isinstance(value, dict):
-        inner = "".join(f"{key}.{name}={each}" for name, each in [*value.items()][:1])
-        raise ConfigError(f"{text} is refused; nearest: {inner}")
-    choice, _, inner = key.partition(".")
+        nearer = "".join(f"{key}.{name}={each}" for name, each in [*value.items()][:1])
+        raise ConfigError(f"{text} is refused; nearest: {nearer}")
     if inner in ("name", "preset_of"):
         raise ConfigError(f"{key} cannot be set; nearest: {choice}={value}")
     if "${" in str(text):
-        raise ConfigError(
-            f"{text} is refused: values cannot refer to others (${{...}})"
-        )
-    if override.is_sweep_override() and not override.is_discrete_sweep():
-        raise ConfigError(f"{text}: name the values, as a,b or range")
-    if override.is_sweep_override() and not sweep:
-        raise ConfigError(f"{text} asks for several runs; add -m")
+        why = "values cannot refer to others (${...})"
+        raise ConfigError(f"{text} is refused: {why}")
+    if override.is_sweep_override():
+        if not override.is_discrete_sweep():
+            raise ConfigError(f"{text}: name the values, as a,b or range")
+        if not sweep:
+            raise ConfigError(f"{text} asks for several runs; add -m")
 
 
 def _check_launcher(override: Override) -> None:
     key, chosen = override.key_or_group, override.value()
     if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
-        raise ConfigError(
-            f"{key} is not a key; of Hydra's own keys, runs take hydra/launcher and "
-            "hydra.launcher.*"
-        )
+        hint = "of Hydra's own keys, runs take hydra/launcher and hydra.launcher.*"
+        raise ConfigError(f"{key} is not a key; {hint}")
     if "_target_" in str(override.input_line):
         raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
     known = {*_all_launchers(), *EXTRAS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -20,22 +20,19 @@ from kancl.runner.request.registry import GROUPS
 LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "settings")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A name that can be chosen, and its keys.
+class Entry(NamedTuple):
+    """A name that ``group`` chooses, in a sentence and in full, and its keys.
 
     Args:
-        group: the key that chooses it, such as ``model``; ``setting``: every run has its keys.
-        text: what it is, in a sentence.
-        details: all that is said of it.
+        group: the key, such as ``model``; ``setting``: every run has its keys.
         keys: what each means, by ``key=default``.
     """
 
     group: str
     name: str
     text: str
-    details: str = ""
-    keys: Mapping[str, str] = field(default_factory=dict)
+    details: str
+    keys: Mapping[str, str]
 
 
 def show_list(words: Sequence[str], console: Console) -> None:
@@ -51,27 +48,19 @@ def show_list(words: Sequence[str], console: Console) -> None:
     lists = dict(zip(LISTS, [*GROUPS, "experiment", "setting"]))
     for word in words or LISTS:
         group = lists.get(word, word)
-        found = [entry for entry in entries if entry.group == group]
-        found = found or [
-            replace(entry, text=entry.details or entry.text)
-            for entry in entries
-            if entry.name == word
-        ]
-        found = found or [
-            replace(entry, keys={k: v for k, v in entry.keys.items() if _is(k, word)})
-            for entry in entries
-            if any(_is(key, word) for key in entry.keys)
-        ]
+        found = [e for e in entries if e.group == group]
+        found = found or [e._replace(text=e.details) for e in entries if e.name == word]
+        if not found:
+            picked = [e._replace(keys=_only(e.keys, word)) for e in entries]
+            found = [e for e in picked if e.keys]
         if not found:
             known = [*LISTS, *FIXED, *(entry.name for entry in entries)]
             raise ConfigError(f"there is nothing called {word}; {nearest(word, known)}")
         for entry in found:
             table = Table.grid(padding=(0, 2, 0, 0))
             table.add_column(no_wrap=True)
-            table.add_row(
-                Text(f"{entry.group}={entry.name}".rstrip("="), "bold"),
-                Text(entry.text),
-            )
+            name = Text(f"{entry.group}={entry.name}".rstrip("="), "bold")
+            table.add_row(name, Text(entry.text))
             for key, meaning in entry.keys.items():
                 table.add_row(Text(f"  {key}"), Text(meaning))
             console.print(table)
@@ -95,11 +84,11 @@ def _entries(sums: Sequence[str]) -> Iterator[Entry]:
     for name in experiment_names():
         experiment = read_experiment(name)
         details = f"{experiment.question}\n\n{experiment.control}"
-        yield Entry("experiment", name, experiment.question, details)
+        yield Entry("experiment", name, experiment.question, details, {})
     keys = _keys("", FIXED)
     keys[f"match_to={RunConfig.match_to.name}"] = "|".join(GROUPS["model"].names)
     keys["hydra/launcher=basic"] = "|".join(launchers())
-    yield Entry("setting", "", "keys of every run", keys=keys)
+    yield Entry("setting", "", "keys of every run", "", keys)
 
 
 def _keys(prefix: str, options: Mapping[str, Option]) -> dict[str, str]:
@@ -109,5 +98,5 @@ def _keys(prefix: str, options: Mapping[str, Option]) -> dict[str, str]:
     }
 
 
-def _is(key: str, word: str) -> bool:
-    return key.partition("=")[0] == word
+def _only(keys: Mapping[str, str], word: str) -> dict[str, str]:
+    return {key: text for key, text in keys.items() if key.partition("=")[0] == word}

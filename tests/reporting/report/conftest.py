@@ -16,8 +16,8 @@ from kancl.config import RunConfig, plain
 from kancl.metrics.score import ACCURACY, RMSE
 from kancl.metrics.score_matrix import empty_matrix, summarise
 from kancl.runner import read_request, run_folder
+from kancl.runner.identity import environment
 from kancl.runs import RunFolder
-from kancl.runs.provenance import environment
 from tests.runner.conftest import make_run  # noqa: F401  (a fixture)
 
 N = 3
@@ -100,7 +100,7 @@ def write(config: Any, outcome: Any) -> Path:
     if isinstance(outcome, str):
         if outcome != "unfinished":
             summary |= {"status": outcome, "error": "Diverged: the loss is nan"}
-            folder.write_summary(summary)
+            folder.write_json("summary.json", summary)
         return folder.path
     matrix = planted(*outcome)
     score = RMSE if config.scenario.name == "gaussian_peaks" else ACCURACY
@@ -108,7 +108,7 @@ def write(config: Any, outcome: Any) -> Path:
     folder.write_metrics(measurements(matrix, score.name))
     summary |= {"status": "completed", **summarise(matrix, score)}
     summary |= {"n_iterations": N * ITERATIONS, "train_seconds": 2.0}
-    folder.write_summary(summary)
+    folder.write_json("summary.json", summary)
     return folder.path
 
 

@@ -177,7 +177,7 @@ CANNOT_WORK = [
         "head=single",
     ),
     (["strategy=grow_grids", "strategy.off_grid=2"], "off_grid must be at most 1"),
-    (["training.lr_gamma=-1"], "training.lr_gamma=-1.0 must be above 0"),
+    (["training.lr_gamma=-1"], "training.lr_gamma must be above 0, not -1.0"),
     (["match=params", "model=mlp", "match_to.hidden=[1]", "match_to.degree=9"], "9"),
     (["data_dir=/nowhere/at/all"], "/nowhere/at/all"),
 ]

@@ -69,7 +69,7 @@ def test_what_breaks_the_launcher_is_launched_alone(tmp_path: Path) -> None:
             raise MemoryError
         if config.seed == 4 and made[4] == 1:
             raise MemoryError  # beside the culprit: dies once
-        folder.write_summary({"status": "completed"})
+        folder.write_json("summary.json", {"status": "completed"})
 
     engines.launch(request.configs, request.launcher, make)
     assert made == {0: 1, 1: 1, 2: 2, 3: 1, 4: 2, 5: 1}

@@ -1,0 +1,96 @@
+"""The machine under a run: its device, its memory, and numbers too small for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from kancl.config import ConfigError, RunConfig
+
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""Of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """Raises: ConfigError if cuda is asked for where there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch finds no GPU here; nearest: device=cpu")
+    return torch.device(name)
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Allow torch deterministic algorithms alone, or whichever is fastest.
+
+    Source: torch's notes on reproducibility; cuBLAS reads its variable when a process
+        first uses it, and one that is set already stays.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Denormal numbers are 0 inside; outside it is again as it was.
+
+    The moments that Adam keeps of a unit or a class that is no longer trained shrink
+    until they are denormal (1e-38 in float32), and a CPU takes some hundred cycles for
+    each such number: an MLP's steps on the last digits of Split MNIST took 7 times as
+    long as on the first. Next to Adam's ``eps`` they count for nothing: whole runs with
+    and without ended with the same parameters, to the bit. Holds for the calling thread,
+    so for all of a run with ``threads=1``.
+    """
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # asked for the first time inside, NumPy warns
+    half = torch.tensor(torch.finfo(torch.float32).tiny) * 0.5
+    before = not bool(half > 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@contextmanager
+def refusing(config: RunConfig) -> Iterator[None]:
+    """Raise ConfigError for values that can't work, or that do not fit the memory."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{what_to_change(config)} ({said})") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a CPU or a GPU."""
+    if isinstance(error, RuntimeError):
+        is_gpu = isinstance(error, torch.OutOfMemoryError)
+        return is_gpu or any(sign in str(error).lower() for sign in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
+
+
+def what_to_change(config: RunConfig) -> str:
+    """One sentence: the keys of this run that memory depends on, largest first."""
+    training, options = config.training, config.strategy.options
+    eval_size, mem_size = training.eval_batch_size, options.get("mem_size")
+    ways = {
+        "strategy.structure=blocks or low_rank": options.get("structure") == "full",
+        f"training.batch_size below {training.batch_size}": True,
+        f"training.eval_batch_size below {eval_size}": eval_size is not None,
+        f"strategy.mem_size below {mem_size}": mem_size,
+        "evaluation.locality=false": config.evaluation.locality,
+        "a smaller model, or fewer runs at once on the device": True,
+    }
+    return (
+        f"out of memory; try {', '.join(way for way, helps in ways.items() if helps)}"
+    )
