@@ -38,8 +38,9 @@ exit codes:
   0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
-BENCHES = ("layers", "data", "runs", "evaluation", "device", "checkpoints", "sweep")
-"""Modules in ``kancl.bench``."""
+BENCHES = {"layers": "layers", "device": "device", "data": "stock", "runs": "stock"}
+BENCHES |= dict.fromkeys(("evaluation", "checkpoints", "sweep"), "costs")
+"""Module of ``kancl.bench`` by benchmark."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -318,8 +319,11 @@ def _bench(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in BENCHES:
         name = arguments[0] if arguments else ""
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    module = importlib.import_module(f"kancl.bench.{arguments[0]}")
-    return int(module.main(arguments[1:]) or 0)
+    name, *rest = arguments
+    from kancl.bench.harness import main
+
+    module = importlib.import_module(f"kancl.bench.{BENCHES[name]}")
+    return main(getattr(module, f"bench_{name}"), rest)
 
 
 def _check_positive(option: str, value: int | None) -> None:

@@ -1,13 +1,8 @@
-"""How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
-
-A KAN's step is held to that of the MLP with as many parameters; what needs CUDA is left
-out elsewhere, and a target counts on a GPU only. ``--small`` cuts all of it to what a CPU
-does in seconds. Whether a device computes right is a matter of tests: ``pytest -m cuda``.
-"""
+"""How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs."""
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Literal, cast
@@ -16,25 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from kancl.bench.harness import (
-    Row,
-    Rows,
-    Step,
-    command,
-    equal_mlp,
-    finished_run,
-    time_steps,
-    training_step,
-    verdict,
-)
-from kancl.bench.layers import MATCHED, Cell, time_cell
+from kancl.bench.harness import Row, Rows, Step, finished_run, main, time_steps, verdict
+from kancl.bench.layers import MATCHED, equal_mlp, time_cell, training_step
 from kancl.models import KAN
-from kancl.splines import (
-    Implementation,
-    UniformGrid,
-    fused_spline_sum,
-    why_not_fused,
-)
+from kancl.splines import Implementation, why_not_fused
 
 SLOWEST = 1.5
 """Time of a KAN's step at most, of that of the MLP with as many parameters."""
@@ -52,7 +32,12 @@ Checks = Literal["steps", "graphs", "compiled", "vmap", "streams", "runs"]
 def bench_device(
     *, device: str | None = None, small: bool = False, only: Sequence[Checks] = ()
 ) -> Iterator[Rows]:
-    """Measure in the order of the table; an error is a failed row, and the rest follows.
+    """How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
+
+    A KAN's step is held to that of the MLP with as many parameters; what needs CUDA is
+    left out elsewhere, and a target counts on a GPU only. An error is a failed row, and
+    the rest follows. Whether a device computes right is a matter of tests:
+    ``pytest -m cuda``.
 
     Args:
         device: cuda, if there is one, unless said otherwise.
@@ -82,19 +67,30 @@ def _row(what: str, result: str, target: str = "", holds: bool | None = None) ->
     return {"what": what, "result": result, "target": target, "verdict": passed}
 
 
-def _at_most(device: str, what: str, value: float, most: float) -> Row:
-    """A figure with its target, which counts on a GPU only."""
+def _at_most(device: str, what: str, value: float, most: float | None) -> Row:
+    """A figure with its target, if it has one, which counts on a GPU only."""
+    if most is None:
+        return _row(what, f"{value:.2f}")
     holds = value <= most if _is_cuda(device) else None
     return _row(what, f"{value:.2f}", f"<= {most:g}", holds)
+
+
+def _ratio(
+    device: str, what: str, steps: Sequence[Step], turns: int, most: float | None = None
+) -> Row:
+    """Time of the first step as a multiple of the second's."""
+    ours, theirs = time_steps(dict(enumerate(steps)), turns).values()
+    return _at_most(device, what, ours.times(theirs), most)
 
 
 def _steps(device: str, small: bool) -> Iterator[Row]:
     """Every implementation beside the MLPs of equal widths and of equal parameters."""
     grids = product((64, 256, 1024), (5, 20, 64))
     for batch, grid_size in [(4, 5)] if small else grids:
-        cell = Cell(layer_sizes(small), batch, grid_size)
-        names, n_turns = implementations(device), 1 if small else 15
-        speeds = time_cell(cell, names, rounds=n_turns, device=device)
+        names, turns = implementations(device), 1 if small else 15
+        speeds = time_cell(
+            layer_sizes(small), batch, grid_size, names, rounds=turns, device=device
+        )
         by_name = {speed.variant: speed for speed in speeds}
         equal, title = by_name.pop(MATCHED), f"step, batch {batch}, G {grid_size}"
         shown = (
@@ -132,28 +128,21 @@ def _graphs(device: str, small: bool) -> Iterator[Row]:
 
 
 def _compiled(device: str, small: bool) -> Iterator[Row]:
-    """The dense path through ``torch.compile``."""
     sizes = layer_sizes(small)
     x, y = samples(device, sizes)
     plain, compiled = (seeded_kan(device, sizes, "dense") for _ in range(2))
-    steps = {
-        "eager": training_step(plain, x, y),
-        "compiled": training_step(cast(nn.Module, torch.compile(compiled)), x, y),
-    }
-    timings = time_steps(steps, 15)
-    ratio = timings["compiled"].times(timings["eager"])
-    yield _row("torch.compile of the dense step", f"{ratio:.2f} of eager's time")
+    networks = cast(nn.Module, torch.compile(compiled)), plain
+    steps = [training_step(network, x, y) for network in networks]
+    yield _ratio(device, "torch.compile of the dense step: time / eager's", steps, 15)
 
 
 def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes, N_SEEDS)
-    models = [seeded_kan(device, sizes, "dense", seed) for seed in range(N_SEEDS)]
+    together, _ = stacked_step(seeded_kans(device, sizes, "dense"), x, y)
     one = training_step(seeded_kan(device, sizes, "dense"), x[0], y[0])
-    timings = time_steps({"all": stacked_step(models, x, y)[0], "one": one}, 3)
-    ratio = timings["all"].times(timings["one"])
     what = f"{N_SEEDS} seeds by vmap: time / one's"
-    yield _at_most(device, what, ratio, LONGEST_SEEDS)
+    yield _ratio(device, what, [together, one], 3, LONGEST_SEEDS)
 
 
 def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
@@ -161,12 +150,9 @@ def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes, N_SEEDS)
     for name in implementations(device):
-        models = [seeded_kan(device, sizes, name, seed) for seed in range(N_SEEDS)]
-        graphs = [graphed(*one) for one in zip(models, x, y)]
-        timings = time_steps({"all": on_streams(graphs), "one": graphs[0]}, 15)
-        ratio = timings["all"].times(timings["one"])
+        graphs = [graphed(*one) for one in zip(seeded_kans(device, sizes, name), x, y)]
         what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
-        yield _at_most(device, what, ratio, LONGEST_SEEDS)
+        yield _ratio(device, what, [on_streams(graphs), graphs[0]], 15, LONGEST_SEEDS)
 
 
 def _runs(device: str, small: bool) -> Iterator[Row]:
@@ -176,9 +162,8 @@ def _runs(device: str, small: bool) -> Iterator[Row]:
     cut = ["scenario.train_samples=100", "scenario.test_samples=50"]
     for (model, own), batch in [(("kan", cut), 64)] if small else variants:
         words = [f"model={model}", *own, f"training.batch_size={batch}"]
-        with tempfile.TemporaryDirectory() as folder:
-            where = [f"device={device}", f"log_dir={folder!r}"]
-            _, last = (finished_run([*words, *where, f"seed={k}"]) for k in (0, 1))
+        where = f"device={device}"
+        _, last = (finished_run([*words, where, f"seed={k}"]) for k in (0, 1))
         seconds = last["train_seconds"] + last["eval_seconds"]
         what = f"Split MNIST, {' '.join(words)}: seconds"
         yield _at_most(device, what, seconds, LONGEST_RUN)
@@ -202,22 +187,17 @@ def _is_cuda(device: str) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def implementations(device: str, degree: int = 3) -> list[Implementation]:
+def implementations(device: str) -> list[Implementation]:
     """Ways to sum splines on this device: the fused one only where it runs."""
-    fused = why_not_triton(device, degree) is None
-    return ["dense", "triton"] if fused else ["dense"]
+    return ["dense"] if why_not_triton(device) else ["dense", "triton"]
 
 
 def why_not_triton(device: str, degree: int = 3) -> str | None:
     """What keeps the fused path from this device."""
-    why = why_not_fused(degree)
-    if why is None and not _is_cuda(device):
-        grid = UniformGrid(torch.zeros(1), torch.ones(1), 1, 1)
-        try:
-            fused_spline_sum(torch.zeros(1, 1), torch.zeros(1, 2, 1), None, grid)
-        except ValueError:
-            return "needs CUDA, or TRITON_INTERPRET=1"
-    return why
+    if why := why_not_fused(degree):
+        return why
+    runs = _is_cuda(device) or os.environ.get("TRITON_INTERPRET") == "1"
+    return None if runs else "needs CUDA, or TRITON_INTERPRET=1"
 
 
 def layer_sizes(small: bool) -> tuple[int, ...]:
@@ -229,6 +209,10 @@ def seeded_kan(
 ) -> KAN:
     torch.manual_seed(seed)
     return KAN(sizes, implementation=name).to(device)
+
+
+def seeded_kans(device: str, sizes: Sequence[int], name: Implementation) -> list[KAN]:
+    return [seeded_kan(device, sizes, name, seed) for seed in range(N_SEEDS)]
 
 
 def samples(device: str, sizes: Sequence[int], *seeds: int) -> tuple[Tensor, Tensor]:
@@ -254,8 +238,7 @@ def graphed(model: nn.Module, x: Tensor, y: Tensor) -> Step:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    replay: Step = graph.replay
-    return replay
+    return graph.replay
 
 
 def on_streams(graphs: Sequence[Step]) -> Step:
@@ -289,7 +272,5 @@ def stacked_step(
     return step, parameters
 
 
-main = command(bench_device)
-
 if __name__ == "__main__":  # python -m kancl.bench.device needs no Avalanche
-    raise SystemExit(main())
+    raise SystemExit(main(bench_device))
