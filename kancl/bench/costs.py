@@ -139,25 +139,17 @@ def bench_sweep(
     def prepare(*own: str) -> Prepare:
         return lambda turn: partial(sweep, [*settings, "threads=1", *own], runs)
 
-    variants = {
-        "one process": prepare(),
-        "joblib": prepare("hydra/launcher=joblib"),
-    }
-    timings = take_turns(variants, repeats)
-    one = timings["one process"]
-    faster, target = one.times(timings["joblib"]), JOBLIB * cores
-    held = {"one process": (None, ""), "joblib": (target, verdict(faster >= target))}
-    yield [
-        {
-            "variant": name,
-            "seconds": timing.median,
-            "times as fast": one.times(timing),
-            "runs": runs,
-            "cores": cores,
-            **dict(zip(("target", "verdict"), held[name])),
-        }
-        for name, timing in timings.items()
-    ]
+    variants = {"one process": [], "joblib": ["hydra/launcher=joblib"]}
+    timings = take_turns({k: prepare(*own) for k, own in variants.items()}, repeats)
+    one, target = timings["one process"], JOBLIB * cores
+    rows = []
+    for name, timing in timings.items():
+        row = {"variant": name, "seconds": timing.median}
+        row |= {"times as fast": one.times(timing), "runs": runs, "cores": cores}
+        rows.append(row | {"target": None, "verdict": ""})
+    held = verdict(one.times(timings["joblib"]) >= target)
+    rows[1] |= {"target": target, "verdict": held}
+    yield rows
 
 
 def sweep(words: Sequence[str], n_runs: int) -> None:
@@ -252,17 +244,14 @@ def _timed(method: Callable[..., Any], seconds: list[float]) -> Callable[..., An
 
 def _none_due_seconds(plugin: CheckpointPlugin, learner: Any) -> float:
     """What an iteration pays: two comparisons, and one batch counted."""
-    plugin._every = 0
+    plugin._every, batches = 0, _Batches(range(N_CALLS))
     asking = timeit(partial(plugin.after_training_iteration, learner), number=N_CALLS)
-    plain = timeit(lambda: deque(_Batches(), 0), number=1)
-    counted = timeit(lambda: deque(ReplayableIterator(_Batches()), 0), number=1)
+    plain = timeit(lambda: deque(batches, 0), number=1)
+    counted = timeit(lambda: deque(ReplayableIterator(batches), 0), number=1)
     return (asking + max(counted - plain, 0.0)) / N_CALLS
 
 
-class _Batches:
-    """An iterable that says, as kancl's loaders do, that it draws at its start only."""
+class _Batches(list[int]):
+    """Says, as kancl's loaders do, that it draws at its start only."""
 
     draws_at_start = True
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(N_CALLS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from math import inf
 from typing import Literal, cast
 
 import torch
@@ -59,28 +60,29 @@ def bench_device(
             yield [_row(check, f"not run: {error.name} is not installed")]
         except Exception as error:  # whatever a device comes up with
             result = f"{type(error).__name__}: {error}"
-            yield [_row(check, result, "no error", False)]
+            yield [_row(check, result, "no error", "FAIL")]
 
 
-def _row(what: str, result: str, target: str = "", holds: bool | None = None) -> Row:
-    passed = "" if holds is None else verdict(holds)
-    return {"what": what, "result": result, "target": target, "verdict": passed}
+def _row(what: str, result: str, target: str = "", verdict: str = "") -> Row:
+    return {"what": what, "result": result, "target": target, "verdict": verdict}
 
 
-def _at_most(device: str, what: str, value: float, most: float | None) -> Row:
-    """A figure with its target, if it has one, which counts on a GPU only."""
-    if most is None:
-        return _row(what, f"{value:.2f}")
-    holds = value <= most if _is_cuda(device) else None
-    return _row(what, f"{value:.2f}", f"<= {most:g}", holds)
+def _at_most(device: str, what: str, value: float, most: float, shown: str = "") -> Row:
+    """A figure with its target (inf: none), which counts on a GPU only."""
+    shown = shown or f"{value:.2f}"
+    if most == inf or not _is_cuda(device):
+        return _row(what, shown, f"<= {most:g}" * (most < inf))
+    return _row(what, shown, f"<= {most:g}", verdict(value <= most))
 
 
 def _ratio(
-    device: str, what: str, steps: Sequence[Step], turns: int, most: float | None = None
+    device: str, what: str, ours: Step, theirs: Step, most: float, turns: int = 15
 ) -> Row:
-    """Time of the first step as a multiple of the second's."""
-    ours, theirs = time_steps(dict(enumerate(steps)), turns).values()
-    return _at_most(device, what, ours.times(theirs), most)
+    """Time of a step as a multiple of another's."""
+    timing, other = time_steps({"ours": ours, "theirs": theirs}, turns).values()
+    ratio = timing.times(other)
+    shown = f"{ratio:.2f} ({1e3 * timing.median:.3f} ms)"
+    return _at_most(device, what, ratio, most, shown)
 
 
 def _steps(device: str, small: bool) -> Iterator[Row]:
@@ -88,9 +90,8 @@ def _steps(device: str, small: bool) -> Iterator[Row]:
     grids = product((64, 256, 1024), (5, 20, 64))
     for batch, grid_size in [(4, 5)] if small else grids:
         names, turns = implementations(device), 1 if small else 15
-        speeds = time_cell(
-            layer_sizes(small), batch, grid_size, names, rounds=turns, device=device
-        )
+        cell = layer_sizes(small), batch, grid_size
+        speeds = time_cell(*cell, names, rounds=turns, device=device)
         by_name = {speed.variant: speed for speed in speeds}
         equal, title = by_name.pop(MATCHED), f"step, batch {batch}, G {grid_size}"
         shown = (
@@ -111,29 +112,20 @@ def _graphs(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes)
     mlp = equal_mlp(KAN(sizes), sizes).to(device)
-    names = implementations(device)
-    steps: dict[str, Step] = {
-        name: graphed(seeded_kan(device, sizes, name), x, y) for name in names
-    }
-    steps |= {"equal": graphed(mlp, x, y), "eager": training_step(mlp, x, y)}
-    timings = time_steps(steps, 15)
-    for name in names:
-        timing, what = timings[name], f"step as a CUDA graph, {name}"
-        ratio = timing.times(timings["equal"])
-        yield _at_most(device, f"{what} / equal MLP's graph", ratio, SLOWEST)
-        eager = timing.times(timings["eager"])
-        yield _row(
-            what, f"{1e3 * timing.median:.3f} ms, {eager:.2f} of MLP's eager step"
-        )
+    others = {"graph": graphed(mlp, x, y), "eager step": training_step(mlp, x, y)}
+    for name, (kind, other) in product(implementations(device), others.items()):
+        graph = graphed(seeded_kan(device, sizes, name), x, y)
+        what = f"step as a CUDA graph, {name} / equal MLP's {kind}"
+        yield _ratio(device, what, graph, other, SLOWEST if kind == "graph" else inf)
 
 
 def _compiled(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes)
-    plain, compiled = (seeded_kan(device, sizes, "dense") for _ in range(2))
-    networks = cast(nn.Module, torch.compile(compiled)), plain
-    steps = [training_step(network, x, y) for network in networks]
-    yield _ratio(device, "torch.compile of the dense step: time / eager's", steps, 15)
+    plain, dense = (seeded_kan(device, sizes, "dense") for _ in range(2))
+    compiled = training_step(cast(nn.Module, torch.compile(dense)), x, y)
+    what = "torch.compile of the dense step: time / eager's"
+    yield _ratio(device, what, compiled, training_step(plain, x, y), inf)
 
 
 def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
@@ -142,7 +134,7 @@ def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
     together, _ = stacked_step(seeded_kans(device, sizes, "dense"), x, y)
     one = training_step(seeded_kan(device, sizes, "dense"), x[0], y[0])
     what = f"{N_SEEDS} seeds by vmap: time / one's"
-    yield _ratio(device, what, [together, one], 3, LONGEST_SEEDS)
+    yield _ratio(device, what, together, one, LONGEST_SEEDS, turns=3)
 
 
 def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
@@ -152,7 +144,7 @@ def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
     for name in implementations(device):
         graphs = [graphed(*one) for one in zip(seeded_kans(device, sizes, name), x, y)]
         what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
-        yield _ratio(device, what, [on_streams(graphs), graphs[0]], 15, LONGEST_SEEDS)
+        yield _ratio(device, what, on_streams(graphs), graphs[0], LONGEST_SEEDS)
 
 
 def _runs(device: str, small: bool) -> Iterator[Row]:
@@ -242,7 +234,7 @@ def graphed(model: nn.Module, x: Tensor, y: Tensor) -> Step:
 
 
 def on_streams(graphs: Sequence[Step]) -> Step:
-    """A step of all graphs, each on a stream of its own."""
+    """A step of all, each on a stream of its own."""
     streams = [torch.cuda.Stream() for _ in graphs]
 
     def step() -> None:

@@ -27,7 +27,7 @@ Prepare = Callable[[int], Step]
 """Gets a turn ready, untimed, and returns what is timed."""
 K = TypeVar("K")
 Row = Mapping[str, Any]
-"""Words, numbers or None by the title of their column; ``verdict``, if any, is PASS or FAIL."""
+"""Words, numbers and None by the column's title; ``verdict``, if any: PASS or FAIL."""
 Rows = Sequence[Row]
 
 

@@ -1,4 +1,4 @@
-"""What the command line does: make runs, then lay them side by side."""
+"""Make the runs that a command line asks for, then lay them side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from kancl.config import RunConfig
+from kancl.config import ConfigError, RunConfig
 from kancl.reporting import (
     Curves,
     Epochs,
@@ -24,19 +24,26 @@ from kancl.reporting import (
     write_comparison,
 )
 from kancl.reporting.report import benchmarks, write_over_seeds
+from kancl.runner.build import Parts
 from kancl.runner.identity import run_folder
+from kancl.runner.request.check import check
 from kancl.runner.request.compose import Request
-from kancl.runner.studies.launch import Summaries, make_runs
-from kancl.runs import read_measurements, read_run
-from kancl.runs.names import COMPARISONS, EVENTS
-from kancl.runs.status import report_failures
+from kancl.runner.run import run
+from kancl.runner.studies.engines import launch, warn
+from kancl.runs import RunLocked, lock_holder, read_measurements, read_run
+from kancl.runs.files import try_json
+from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY
+from kancl.runs.reader import read_completed
+from kancl.runs.status import note_sweep, report_failures
+
+Summary = dict[str, Any]
 
 
 class Made(NamedTuple):
     """A run that has something to show."""
 
     config: RunConfig
-    summary: dict[str, Any]
+    summary: Summary
 
     @property
     def folder(self) -> Path:
@@ -53,7 +60,7 @@ class Made(NamedTuple):
 
 def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
-) -> Summaries:
+) -> list[Summary]:
     """Make the runs, then print a table, the paths and the TensorBoard line."""
     console = console or Console()
     summaries = make_runs(request, console=console, quiet=quiet)
@@ -77,6 +84,76 @@ def execute(
     if len(summaries) > 1:
         report_failures(summaries)
     return summaries
+
+
+def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summary]:
+    """Run what is not completed yet; summaries of all, in the order asked for.
+
+    No run takes others down: one that fails, or that another process is making, has a
+    summary that says so (``status`` is ``failed`` or ``running``), and the next follows.
+
+    Raises: ConfigError, before the first run, if one of them cannot work.
+    """
+    configs = request.configs
+    to_do = [c for c in configs if c.overwrite or read_completed(run_folder(c)) is None]
+    parts = check(to_do)
+    if len(configs) > 1:
+        note_sweep(Path(configs[0].log_dir), [run_folder(c) for c in configs])
+    if not request.launcher:
+        return [
+            _make(config, console, quiet, parts if config in to_do[:1] else None)
+            for config in configs
+        ]
+    for config in configs:
+        if config not in to_do and not quiet:
+            run(config, console=console)  # says that it is skipped
+    if to_do:
+        launch(to_do, request.launcher, _make)
+    return [_summary(config) for config in configs]
+
+
+def _make(
+    config: RunConfig,
+    console: Console = Console(quiet=True),
+    quiet: bool = True,
+    parts: Parts | None = None,
+) -> Summary:
+    """One run of several; whatever goes wrong with it becomes part of its summary."""
+    try:
+        summary = run(config, parts=parts, console=console, quiet=quiet)
+    except RunLocked as locked:
+        warn(f"{locked}; left to it")
+        return _without_result(config, "running", str(locked))
+    except ConfigError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        summary = _without_result(config, "failed", why)
+    if summary["status"] != "completed":
+        why = summary.get("error", "")
+        warn(f"{run_folder(config)} {summary['status']}: {why}")
+    return summary
+
+
+def _summary(config: RunConfig) -> Summary:
+    """What a launcher's process has written down."""
+    folder = run_folder(config)
+    summary, owner = try_json(folder / SUMMARY), lock_holder(folder)
+    if owner is not None:
+        return _without_result(config, "running", f"it is being made by {owner}")
+    why = "its process ended without a result; the same command makes it again"
+    return summary or _without_result(config, "failed", why)
+
+
+def _without_result(config: RunConfig, status: str, error: str) -> Summary:
+    return {
+        "scenario": run_folder(config).parts[-3],
+        "model": config.model.name,
+        "strategy": config.strategy.name,
+        "seed": config.seed,
+        "status": status,
+        "error": error,
+    }
 
 
 def _write_comparison(made: Sequence[Made]) -> Path:
@@ -110,12 +187,13 @@ def _write_comparison(made: Sequence[Made]) -> Path:
 def _convergence(made: Sequence[Made], console: Console) -> list[str]:
     """Show learning curves where one experience was evaluated by epoch, and what they say."""
     epochs: dict[str, Epochs] = {}
-    for run in made:
-        model, by_epoch = run.summary["model"], run.config.evaluation.each_epoch
-        if by_epoch and run.summary["n_experiences"] == 1 and run.completed:
-            if model not in epochs:
-                measured = read_measurements(run.folder)
-                epochs[model] = Epochs.from_measurements(measured, model)
+    for one in made:
+        model, by_epoch = one.summary["model"], one.config.evaluation.each_epoch
+        is_joint = by_epoch and one.summary["n_experiences"] == 1 and one.completed
+        if is_joint and model not in epochs:
+            epochs[model] = Epochs.from_measurements(
+                read_measurements(one.folder), model
+            )
     variants = list(epochs.values())
     if variants:
         convergence_table(variants).show(console)
