@@ -139,7 +139,7 @@ class Timing:
         return median_ratio(self.seconds, other.seconds)
 
     def cpu_times(self, other: Timing) -> float:
-        """``times`` of the CPU's time, which leaves out what was waited for others."""
+        """The CPU's time leaves out what was waited for others."""
         return median_ratio(self.cpu_seconds, other.cpu_seconds)
 
     def cells(self, first: Timing) -> dict[str, Any]:

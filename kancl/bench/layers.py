@@ -28,12 +28,7 @@ Network = Callable[..., nn.Module]
 
 
 class Speed(NamedTuple):
-    """A variant's training steps.
-
-    Args:
-        timing: seconds per step.
-        peak_bytes: the most that a step holds, parameters and optimizer included.
-    """
+    """Seconds per step of a variant, and the most that a step holds, optimizer included."""
 
     variant: str
     n_parameters: int
@@ -100,8 +95,6 @@ def time_cell(
     """Time training steps of all variants in turns.
 
     Args:
-        implementations: of ``KANLinear``, as further variants.
-        rounds: turns of each variant.
         others: by name, networks that take the arguments of efficient-kan's.
     """
     x = torch.rand(batch_size, sizes[0], device=device) * 2 - 1
@@ -121,16 +114,11 @@ def time_cell(
         variant: training_step(network.to(device), x, target)
         for variant, network in networks.items()
     }
-    timings = time_steps(steps, rounds)
-    return [
-        Speed(
-            variant,
-            n_parameters(network),
-            timings[variant],
-            peak_bytes(network, steps[variant], device),
-        )
-        for variant, network in networks.items()
-    ]
+    timings, speeds = time_steps(steps, rounds), []
+    for variant, network in networks.items():
+        peak = peak_bytes(network, steps[variant], device)
+        speeds.append(Speed(variant, n_parameters(network), timings[variant], peak))
+    return speeds
 
 
 def training_step(

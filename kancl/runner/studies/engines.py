@@ -90,7 +90,6 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
 
 def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -> None:
     """Do as Hydra's own sweepers do; raises what the launcher raises."""
-    log_dir = Path(configs[0].log_dir).resolve()
     threads = max(config.threads or 1 for config in configs)
     processes = max(1, cpu_count() // threads)
     shared = [f"+threads={threads}", f"+processes={processes}", *_preset(overrides)]
@@ -98,7 +97,7 @@ def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) 
         "hydra/job_logging=disabled",
         "hydra/hydra_logging=disabled",
         "hydra.output_subdir=null",
-        f"hydra.sweep.dir={str(log_dir)!r}",
+        f"hydra.sweep.dir={str(Path(configs[0].log_dir).resolve())!r}",
         "hydra.sweep.subdir=.",
     ]
     job = partial(_job, [*map(plain, configs)], _added_builders(), os.getcwd(), make)

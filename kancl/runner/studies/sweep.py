@@ -53,10 +53,6 @@ class Made(NamedTuple):
     def label(self) -> str:
         return "{model}-{strategy}".format(**self.summary)
 
-    @property
-    def completed(self) -> bool:
-        return bool(self.summary["status"] == "completed")
-
 
 def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
@@ -168,9 +164,8 @@ def _write_comparison(made: Sequence[Made]) -> Path:
     curves = [
         Curves.from_measurements(read_measurements(run.folder), run.label)
         for run in made
-        if run.config.seed == first.seed
-        and run.completed
-        and run.config.evaluation.samples
+        if run.config.seed == first.seed and run.config.evaluation.samples
+        if run.summary["status"] == "completed"
     ]
     if curves:
         for left in folder.glob(EVENTS):
@@ -189,11 +184,10 @@ def _convergence(made: Sequence[Made], console: Console) -> list[str]:
     epochs: dict[str, Epochs] = {}
     for one in made:
         model, by_epoch = one.summary["model"], one.config.evaluation.each_epoch
-        is_joint = by_epoch and one.summary["n_experiences"] == 1 and one.completed
-        if is_joint and model not in epochs:
-            epochs[model] = Epochs.from_measurements(
-                read_measurements(one.folder), model
-            )
+        facts = one.summary["status"], one.summary["n_experiences"]
+        if by_epoch and facts == ("completed", 1) and model not in epochs:
+            measured = read_measurements(one.folder)
+            epochs[model] = Epochs.from_measurements(measured, model)
     variants = list(epochs.values())
     if variants:
         convergence_table(variants).show(console)
