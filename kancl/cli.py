@@ -38,8 +38,9 @@ exit codes:
   0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
-BENCHES = ("layers", "data", "runs", "evaluation", "device", "checkpoints", "sweep")
-"""Modules in ``kancl.bench``."""
+BENCHES = {"layers": "layers", "device": "device", "data": "stock", "runs": "stock"}
+BENCHES |= dict.fromkeys(("evaluation", "checkpoints", "sweep"), "costs")
+"""Module of ``kancl.bench`` by benchmark."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -306,7 +307,10 @@ def _bench(arguments: list[str]) -> int:
     name, *arguments = arguments or [""]
     if name not in BENCHES:
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
-    return int(importlib.import_module(f"kancl.bench.{name}").main(arguments) or 0)
+    from kancl.bench.harness import main
+
+    module = importlib.import_module(f"kancl.bench.{BENCHES[name]}")
+    return main(getattr(module, f"bench_{name}"), arguments)
 
 
 def _check_positive(option: str, value: int | None) -> None:

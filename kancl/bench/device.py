@@ -1,40 +1,21 @@
-"""How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
-
-A KAN's step is held to that of the MLP with as many parameters; what needs CUDA is left
-out elsewhere, and a target counts on a GPU only. ``--small`` cuts all of it to what a CPU
-does in seconds. Whether a device computes right is a matter of tests: ``pytest -m cuda``.
-"""
+"""How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs."""
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from math import inf
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from kancl.bench.harness import (
-    Row,
-    Rows,
-    Step,
-    command,
-    equal_mlp,
-    finished_run,
-    time_steps,
-    training_step,
-    verdict,
-)
-from kancl.bench.layers import MATCHED, Cell, time_cell
+from kancl.bench.harness import Row, Rows, Step, finished_run, main, time_steps, verdict
+from kancl.bench.layers import MATCHED, equal_mlp, time_cell, training_step
 from kancl.models import KAN
-from kancl.splines import (
-    Implementation,
-    UniformGrid,
-    fused_spline_sum,
-    why_not_fused,
-)
+from kancl.splines import Implementation, why_not_fused
 
 SLOWEST = 1.5
 """Time of a KAN's step at most, of that of the MLP with as many parameters."""
@@ -52,7 +33,12 @@ Checks = Literal["steps", "graphs", "compiled", "vmap", "streams", "runs"]
 def bench_device(
     *, device: str | None = None, small: bool = False, only: Sequence[Checks] = ()
 ) -> Iterator[Rows]:
-    """Measure in the order of the table; an error is a failed row, and the rest follows.
+    """How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
+
+    A KAN's step is held to that of the MLP with as many parameters; what needs CUDA is
+    left out elsewhere, and a target counts on a GPU only. An error is a failed row, and
+    the rest follows. Whether a device computes right is a matter of tests:
+    ``pytest -m cuda``.
 
     Args:
         device: cuda, if there is one, unless said otherwise.
@@ -74,27 +60,38 @@ def bench_device(
             yield [_row(check, f"not run: {error.name} is not installed")]
         except Exception as error:  # whatever a device comes up with
             result = f"{type(error).__name__}: {error}"
-            yield [_row(check, result, "no error", False)]
+            yield [_row(check, result, "no error", "FAIL")]
 
 
-def _row(what: str, result: str, target: str = "", holds: bool | None = None) -> Row:
-    passed = "" if holds is None else verdict(holds)
-    return {"what": what, "result": result, "target": target, "verdict": passed}
+def _row(what: str, result: str, target: str = "", verdict: str = "") -> Row:
+    return {"what": what, "result": result, "target": target, "verdict": verdict}
 
 
-def _at_most(device: str, what: str, value: float, most: float) -> Row:
-    """A figure with its target, which counts on a GPU only."""
-    holds = value <= most if _is_cuda(device) else None
-    return _row(what, f"{value:.2f}", f"<= {most:g}", holds)
+def _at_most(device: str, what: str, value: float, most: float, shown: str = "") -> Row:
+    """A figure with its target (inf: none), which counts on a GPU only."""
+    shown = shown or f"{value:.2f}"
+    if most == inf or not _is_cuda(device):
+        return _row(what, shown, f"<= {most:g}" * (most < inf))
+    return _row(what, shown, f"<= {most:g}", verdict(value <= most))
+
+
+def _ratio(
+    device: str, what: str, ours: Step, theirs: Step, most: float, turns: int = 15
+) -> Row:
+    """Time of a step as a multiple of another's."""
+    timing, other = time_steps({"ours": ours, "theirs": theirs}, turns).values()
+    ratio = timing.times(other)
+    shown = f"{ratio:.2f} ({1e3 * timing.median:.3f} ms)"
+    return _at_most(device, what, ratio, most, shown)
 
 
 def _steps(device: str, small: bool) -> Iterator[Row]:
     """Every implementation beside the MLPs of equal widths and of equal parameters."""
     grids = product((64, 256, 1024), (5, 20, 64))
     for batch, grid_size in [(4, 5)] if small else grids:
-        cell = Cell(layer_sizes(small), batch, grid_size)
-        names, n_turns = implementations(device), 1 if small else 15
-        speeds = time_cell(cell, names, rounds=n_turns, device=device)
+        names, turns = implementations(device), 1 if small else 15
+        cell = layer_sizes(small), batch, grid_size
+        speeds = time_cell(*cell, names, rounds=turns, device=device)
         by_name = {speed.variant: speed for speed in speeds}
         equal, title = by_name.pop(MATCHED), f"step, batch {batch}, G {grid_size}"
         shown = (
@@ -115,45 +112,29 @@ def _graphs(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes)
     mlp = equal_mlp(KAN(sizes), sizes).to(device)
-    names = implementations(device)
-    steps: dict[str, Step] = {
-        name: graphed(seeded_kan(device, sizes, name), x, y) for name in names
-    }
-    steps |= {"equal": graphed(mlp, x, y), "eager": training_step(mlp, x, y)}
-    timings = time_steps(steps, 15)
-    for name in names:
-        timing, what = timings[name], f"step as a CUDA graph, {name}"
-        ratio = timing.times(timings["equal"])
-        yield _at_most(device, f"{what} / equal MLP's graph", ratio, SLOWEST)
-        eager = timing.times(timings["eager"])
-        yield _row(
-            what, f"{1e3 * timing.median:.3f} ms, {eager:.2f} of MLP's eager step"
-        )
+    others = {"graph": graphed(mlp, x, y), "eager step": training_step(mlp, x, y)}
+    for name, (kind, other) in product(implementations(device), others.items()):
+        graph = graphed(seeded_kan(device, sizes, name), x, y)
+        what = f"step as a CUDA graph, {name} / equal MLP's {kind}"
+        yield _ratio(device, what, graph, other, SLOWEST if kind == "graph" else inf)
 
 
 def _compiled(device: str, small: bool) -> Iterator[Row]:
-    """The dense path through ``torch.compile``."""
     sizes = layer_sizes(small)
     x, y = samples(device, sizes)
-    plain, compiled = (seeded_kan(device, sizes, "dense") for _ in range(2))
-    steps = {
-        "eager": training_step(plain, x, y),
-        "compiled": training_step(cast(nn.Module, torch.compile(compiled)), x, y),
-    }
-    timings = time_steps(steps, 15)
-    ratio = timings["compiled"].times(timings["eager"])
-    yield _row("torch.compile of the dense step", f"{ratio:.2f} of eager's time")
+    plain, dense = (seeded_kan(device, sizes, "dense") for _ in range(2))
+    compiled = training_step(cast(nn.Module, torch.compile(dense)), x, y)
+    what = "torch.compile of the dense step: time / eager's"
+    yield _ratio(device, what, compiled, training_step(plain, x, y), inf)
 
 
 def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes, N_SEEDS)
-    models = [seeded_kan(device, sizes, "dense", seed) for seed in range(N_SEEDS)]
+    together, _ = stacked_step(seeded_kans(device, sizes, "dense"), x, y)
     one = training_step(seeded_kan(device, sizes, "dense"), x[0], y[0])
-    timings = time_steps({"all": stacked_step(models, x, y)[0], "one": one}, 3)
-    ratio = timings["all"].times(timings["one"])
     what = f"{N_SEEDS} seeds by vmap: time / one's"
-    yield _at_most(device, what, ratio, LONGEST_SEEDS)
+    yield _ratio(device, what, together, one, LONGEST_SEEDS, turns=3)
 
 
 def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
@@ -161,12 +142,9 @@ def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
     sizes = layer_sizes(small)
     x, y = samples(device, sizes, N_SEEDS)
     for name in implementations(device):
-        models = [seeded_kan(device, sizes, name, seed) for seed in range(N_SEEDS)]
-        graphs = [graphed(*one) for one in zip(models, x, y)]
-        timings = time_steps({"all": on_streams(graphs), "one": graphs[0]}, 15)
-        ratio = timings["all"].times(timings["one"])
+        graphs = [graphed(*one) for one in zip(seeded_kans(device, sizes, name), x, y)]
         what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
-        yield _at_most(device, what, ratio, LONGEST_SEEDS)
+        yield _ratio(device, what, on_streams(graphs), graphs[0], LONGEST_SEEDS)
 
 
 def _runs(device: str, small: bool) -> Iterator[Row]:
@@ -176,9 +154,8 @@ def _runs(device: str, small: bool) -> Iterator[Row]:
     cut = ["scenario.train_samples=100", "scenario.test_samples=50"]
     for (model, own), batch in [(("kan", cut), 64)] if small else variants:
         words = [f"model={model}", *own, f"training.batch_size={batch}"]
-        with tempfile.TemporaryDirectory() as folder:
-            where = [f"device={device}", f"log_dir={folder!r}"]
-            _, last = (finished_run([*words, *where, f"seed={k}"]) for k in (0, 1))
+        where = f"device={device}"
+        _, last = (finished_run([*words, where, f"seed={k}"]) for k in (0, 1))
         seconds = last["train_seconds"] + last["eval_seconds"]
         what = f"Split MNIST, {' '.join(words)}: seconds"
         yield _at_most(device, what, seconds, LONGEST_RUN)
@@ -202,22 +179,17 @@ def _is_cuda(device: str) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def implementations(device: str, degree: int = 3) -> list[Implementation]:
+def implementations(device: str) -> list[Implementation]:
     """Ways to sum splines on this device: the fused one only where it runs."""
-    fused = why_not_triton(device, degree) is None
-    return ["dense", "triton"] if fused else ["dense"]
+    return ["dense"] if why_not_triton(device) else ["dense", "triton"]
 
 
 def why_not_triton(device: str, degree: int = 3) -> str | None:
     """What keeps the fused path from this device."""
-    why = why_not_fused(degree)
-    if why is None and not _is_cuda(device):
-        grid = UniformGrid(torch.zeros(1), torch.ones(1), 1, 1)
-        try:
-            fused_spline_sum(torch.zeros(1, 1), torch.zeros(1, 2, 1), None, grid)
-        except ValueError:
-            return "needs CUDA, or TRITON_INTERPRET=1"
-    return why
+    if why := why_not_fused(degree):
+        return why
+    runs = _is_cuda(device) or os.environ.get("TRITON_INTERPRET") == "1"
+    return None if runs else "needs CUDA, or TRITON_INTERPRET=1"
 
 
 def layer_sizes(small: bool) -> tuple[int, ...]:
@@ -229,6 +201,10 @@ def seeded_kan(
 ) -> KAN:
     torch.manual_seed(seed)
     return KAN(sizes, implementation=name).to(device)
+
+
+def seeded_kans(device: str, sizes: Sequence[int], name: Implementation) -> list[KAN]:
+    return [seeded_kan(device, sizes, name, seed) for seed in range(N_SEEDS)]
 
 
 def samples(device: str, sizes: Sequence[int], *seeds: int) -> tuple[Tensor, Tensor]:
@@ -254,12 +230,11 @@ def graphed(model: nn.Module, x: Tensor, y: Tensor) -> Step:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    replay: Step = graph.replay
-    return replay
+    return graph.replay
 
 
 def on_streams(graphs: Sequence[Step]) -> Step:
-    """A step of all graphs, each on a stream of its own."""
+    """A step of all, each on a stream of its own."""
     streams = [torch.cuda.Stream() for _ in graphs]
 
     def step() -> None:
@@ -289,7 +264,5 @@ def stacked_step(
     return step, parameters
 
 
-main = command(bench_device)
-
 if __name__ == "__main__":  # python -m kancl.bench.device needs no Avalanche
-    raise SystemExit(main())
+    raise SystemExit(main(bench_device))

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import inspect
 import statistics
+import tempfile
 import time
 import timeit
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Protocol,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-)
+from typing import Any, TypeVar, get_args, get_origin
 
 import torch
-from torch import Tensor, nn
 
 from kancl.config.groups import Option, signature_options
-from kancl.models import MLP
-from kancl.models.cost import match_hidden, n_parameters
-
-if TYPE_CHECKING:
-    from kancl.reporting.table import Table
 
 TURN_SECONDS = 0.1
 """A turn is as many steps as fit in."""
@@ -38,47 +26,42 @@ Step = Callable[[], object]
 Prepare = Callable[[int], Step]
 """Gets a turn ready, untimed, and returns what is timed."""
 K = TypeVar("K")
-Value = Union[str, float, None]
-Row = Mapping[str, Value]
-"""Values by the title of their column; ``verdict``, if any, is PASS or FAIL."""
+Row = Mapping[str, Any]
+"""Words, numbers and None by the column's title; ``verdict``, if any: PASS or FAIL."""
 Rows = Sequence[Row]
 
 
-class Command(Protocol):
-    """The command line of a benchmark; 1 if a verdict is FAIL."""
+def main(
+    bench: Callable[..., Iterable[Rows]], argv: Sequence[str] | None = None
+) -> int:
+    """Show the tables that a benchmark yields; 1 if a verdict is FAIL.
 
-    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
-
-
-def command(bench: Callable[..., Iterable[Rows]]) -> Command:
-    """Make keyword-only arguments the options of a command that shows what is yielded."""
-
-    def main(argv: Sequence[str] | None = None) -> int:
-        module = inspect.getmodule(bench)
-        parser = argparse.ArgumentParser(
-            bench.__name__.replace("_", " ", 1).replace("bench", "kancl bench"),
-            description=(module and module.__doc__ or "").partition("\n\n")[0],
-        )
-        for option in signature_options(bench).values():
-            _add_option(parser, option)
-        parser.add_argument("--threads", type=positive, default=1)
-        parser.add_argument("--csv", type=Path, help="where to write the table as well")
-        options = vars(parser.parse_args(argv))
-        torch.set_num_threads(options.pop("threads"))
-        path = options.pop("csv")
-        rows: list[Row] = []
-        try:
-            for part in bench(**options):
-                show(part)
-                rows += part
-        except ValueError as error:
-            parser.error(str(error))
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(table(rows).csv())
-        return int(any(row.get("verdict") == "FAIL" for row in rows))
-
-    return main
+    Its keyword-only arguments are the command's options, its docstring is the help.
+    """
+    parser = argparse.ArgumentParser(
+        bench.__name__.replace("_", " ", 1).replace("bench", "kancl bench"),
+        description=(inspect.getdoc(bench) or "").partition("\n\n")[0],
+    )
+    for option in signature_options(bench).values():
+        _add_option(parser, option)
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--csv", type=Path, help="where to write the table as well")
+    options = vars(parser.parse_args(argv))
+    torch.set_num_threads(options.pop("threads"))
+    path, rows = options.pop("csv"), list[Row]()
+    try:
+        for part in bench(**options):
+            show(part)
+            rows += part
+    except ValueError as error:
+        parser.error(str(error))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return int(any(row.get("verdict") == "FAIL" for row in rows))
 
 
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
@@ -102,29 +85,24 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, as a type of ``argparse``."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} must be a whole number from 1")
     return int(text)
 
 
 def show(rows: Rows) -> None:
+    """Print a table with its columns in the order of the first row."""
     try:
-        table(rows).show()
+        from kancl.reporting.table import Column, Table
     except ModuleNotFoundError:  # without Avalanche layers can be timed all the same
         for row in rows:
             print(*row.values(), sep="  ", flush=True)
-
-
-def table(rows: Rows) -> Table:
-    """Columns in the order of the first row."""
-    from kancl.reporting.table import Column, Table
-
+        return
     columns = []
     for title in rows[0]:
         numbers = any(isinstance(row[title], (int, float)) for row in rows)
         columns.append(Column(title, _number if numbers else None, absent=""))
-    return Table("", columns, [list(row.values()) for row in rows])
+    Table("", columns, [list(row.values()) for row in rows]).show()
 
 
 def _number(value: float) -> str:
@@ -161,10 +139,10 @@ class Timing:
         return median_ratio(self.seconds, other.seconds)
 
     def cpu_times(self, other: Timing) -> float:
-        """``times`` of the CPU's time, which leaves out what was waited for others."""
+        """The CPU's time leaves out what was waited for others."""
         return median_ratio(self.cpu_seconds, other.cpu_seconds)
 
-    def cells(self, first: Timing) -> dict[str, Value]:
+    def cells(self, first: Timing) -> dict[str, Any]:
         """The columns that say how long it took, beside the first."""
         return {
             "seconds": self.median,
@@ -193,15 +171,15 @@ def take_turns(variants: Mapping[K, Prepare], turns: int) -> dict[K, Timing]:
 
 
 def time_steps(
-    steps: Mapping[str, Step], turns: int, turn_seconds: float = TURN_SECONDS
-) -> dict[str, Timing]:
+    steps: Mapping[K, Step], turns: int, turn_seconds: float = TURN_SECONDS
+) -> dict[K, Timing]:
     """Seconds per step of each, in turns of many steps.
 
     A step before each turn is not counted: it brings its own data back into the caches.
     """
     timers = {name: timeit.Timer(step, timer=now) for name, step in steps.items()}
     timings = {name: Timing() for name in steps}
-    counts: dict[str, int] = {}
+    counts: dict[K, int] = {}
     for name, timer in timers.items():
         timer.timeit(1)  # compiles, allocates, makes the optimizer's state
         counts[name] = max(1, int(turn_seconds / timer.timeit(1)))
@@ -213,42 +191,19 @@ def time_steps(
     return timings
 
 
-def training_step(
-    network: nn.Module, x: Tensor, y: Tensor, capturable: bool = False
-) -> Step:
-    """Forward, cross-entropy, backward and fused Adam on fixed samples."""
-    optimizer = torch.optim.Adam(
-        network.parameters(), fused=True, capturable=capturable
-    )
-
-    def step() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(x), y).backward()
-        optimizer.step()
-
-    return step
-
-
-def equal_mlp(network: nn.Module, sizes: Sequence[int]) -> MLP:
-    """The MLP of these depths, inputs and outputs with as many parameters."""
-
-    def build(widths: Sequence[int]) -> MLP:
-        return MLP([sizes[0], *widths, sizes[-1]])
-
-    target = n_parameters(network)
-    return build(match_hidden(build, len(sizes) - 2, target, "params"))
-
-
 def finished_run(words: Sequence[str]) -> dict[str, Any]:
     """The summary of the run that overrides of ``kancl run`` ask for.
+
+    Its folder is deleted, unless they set ``log_dir``.
 
     Raises: RuntimeError if it is not completed.
     """
     # Not above: it takes Avalanche, which the benchmarks of layers do without.
     from kancl.runner import read_request, run
 
-    (config,) = read_request(words, sweep=False).configs
-    summary = run(config, quiet=True)
+    with tempfile.TemporaryDirectory() as folder:
+        request = read_request([f"log_dir={folder!r}", *words], sweep=False)
+        summary = run(request.configs[0], quiet=True)
     if summary["status"] != "completed":
         raise RuntimeError(f"the run of {words} failed: {summary.get('error')}")
     return summary

@@ -1,96 +1,110 @@
-"""How fast the layers are, and how much memory they take: KAN beside MLPs and others.
-
-What is timed is a training step: forward, cross-entropy, backward and the same fused
-Adam for all. All variants of a cell (network, batch size, grid size) take turns in one
-process; a ratio is the median over the turns of the ratios within a turn. Memory is what
-a step holds at its peak: parameters, gradients, Adam's moments and everything in between.
-
-    pip install 'kancl[bench]'
-    kancl bench layers --efficient-kan PATH_OF_A_CHECKOUT --figure layers.png
-"""
+"""How fast the layers are, and how much memory they take: KAN beside MLPs and others."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import runpy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from kancl.bench.harness import (
-    Rows,
-    Step,
-    Timing,
-    command,
-    equal_mlp,
-    time_steps,
-    training_step,
-)
-from kancl.bench.others import load_efficient_kan, load_inkan
+from kancl.bench.harness import Row, Rows, Step, Timing, time_steps
 from kancl.models import KAN, MLP
-from kancl.models.cost import n_parameters
+from kancl.models.cost import match_hidden, n_parameters
 from kancl.splines import Implementation
 
-OURS = "kancl"
-MATCHED = "MLP, same parameters"
+OURS, WITH_SCALE = "kancl", "kancl, with scale"
+WIDE, MATCHED = "MLP, same widths", "MLP, same parameters"
+
+Network = Callable[..., nn.Module]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One comparison: sizes of the network, samples per step, intervals of the grid."""
+class Speed(NamedTuple):
+    """Seconds per step of a variant, and the most that a step holds, optimizer included."""
 
-    layers: tuple[int, ...]
-    batch_size: int
-    grid_size: int
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A variant's training steps.
-
-    Args:
-        timing: seconds per step.
-        peak_bytes: the most that a step holds, parameters and optimizer included.
-    """
-
-    cell: Cell
     variant: str
     n_parameters: int
     timing: Timing
     peak_bytes: int
 
 
+def bench_layers(
+    *,
+    layers: Sequence[str] = ("784,64,10", "784,256,256,10"),
+    batch_sizes: Sequence[int] = (64, 256),
+    grid_sizes: Sequence[int] = (5, 20, 64),
+    degree: int = 3,
+    implementations: Sequence[Implementation] = (),
+    efficient_kan: str | None = None,
+    rounds: int = 15,
+    device: str = "cpu",
+    figure: str | None = None,
+) -> Iterator[Rows]:
+    """How fast the layers are, and how much memory they take: KAN beside MLPs and others.
+
+    What is timed is a training step: forward, cross-entropy, backward and the same fused
+    Adam for all. All variants of a network, batch size and grid size take turns in one
+    process; a ratio is the median over the turns of the ratios within a turn. Memory is
+    what a step holds at its peak: parameters, gradients, Adam's moments and everything in
+    between. ``pip install 'kancl[bench]'`` brings inkan, which is timed as well.
+
+    Args:
+        layers: networks, as 784,64,10.
+        implementations: of KANLinear, as further variants.
+        efficient_kan: a checkout of it, to time as well.
+        rounds: turns of each variant.
+        figure: file to draw time and memory into, against the grid size.
+    """
+    inkan = load_inkan() if degree == 3 else None
+    others = {"inkan": inkan} if inkan else {}
+    if efficient_kan is not None:
+        others["efficient-kan"] = load_efficient_kan(efficient_kan)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler talks on stderr
+    rows: list[Row] = []
+    for text, batch_size, grid_size in product(layers, batch_sizes, grid_sizes):
+        sizes = [int(size) for size in text.split(",")]
+        cell = sizes, batch_size, grid_size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other projects' layers
+            speeds = time_cell(*cell, implementations, degree, rounds, device, others)
+        name = {"network": text.replace(",", "-"), "batch": batch_size, "G": grid_size}
+        rows += (part := [{**name, **row} for row in speed_rows(speeds)])
+        yield part
+    if figure is not None:
+        draw(rows, Path(figure))
+
+
 def time_cell(
-    cell: Cell,
+    sizes: Sequence[int],
+    batch_size: int,
+    grid_size: int,
     implementations: Sequence[Implementation] = (),
     degree: int = 3,
     rounds: int = 15,
     device: str = "cpu",
-    others: Mapping[str, Callable[..., nn.Module]] = {},
+    others: Mapping[str, Network] = {},
 ) -> list[Speed]:
-    """Time training steps of all variants of a cell in turns.
+    """Time training steps of all variants in turns.
 
     Args:
-        implementations: of ``KANLinear``, as further variants.
-        rounds: turns of each variant.
         others: by name, networks that take the arguments of efficient-kan's.
     """
-    x = torch.rand(cell.batch_size, cell.layers[0], device=device) * 2 - 1
-    target = torch.randint(cell.layers[-1], (cell.batch_size,), device=device)
-    sizes, grid_size = list(cell.layers), cell.grid_size
+    x = torch.rand(batch_size, sizes[0], device=device) * 2 - 1
+    target = torch.randint(sizes[-1], (batch_size,), device=device)
     kan = partial(KAN, sizes, grid_size, degree, enable_standalone_scale_spline=False)
     networks: dict[str, nn.Module] = {
         OURS: kan(),
-        "kancl, with scale": KAN(sizes, grid_size, degree),
+        WITH_SCALE: KAN(sizes, grid_size, degree),
         **{f"kancl, {name}": kan(implementation=name) for name in implementations},
-        "MLP, same widths": MLP(sizes),
+        WIDE: MLP(sizes),
     }
     if len(sizes) > 2:
         networks[MATCHED] = equal_mlp(networks[OURS], sizes)
@@ -100,17 +114,37 @@ def time_cell(
         variant: training_step(network.to(device), x, target)
         for variant, network in networks.items()
     }
-    timings = time_steps(steps, rounds)
-    return [
-        Speed(
-            cell,
-            variant,
-            n_parameters(networks[variant]),
-            timings[variant],
-            peak_bytes(networks[variant], step, device),
-        )
-        for variant, step in steps.items()
-    ]
+    timings, speeds = time_steps(steps, rounds), []
+    for variant, network in networks.items():
+        peak = peak_bytes(network, steps[variant], device)
+        speeds.append(Speed(variant, n_parameters(network), timings[variant], peak))
+    return speeds
+
+
+def training_step(
+    network: nn.Module, x: Tensor, y: Tensor, capturable: bool = False
+) -> Step:
+    """Forward, cross-entropy, backward and fused Adam on fixed samples."""
+    optimizer = torch.optim.Adam(
+        network.parameters(), fused=True, capturable=capturable
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def equal_mlp(network: nn.Module, sizes: Sequence[int]) -> MLP:
+    """The MLP of these depths, inputs and outputs with as many parameters."""
+
+    def build(widths: Sequence[int]) -> MLP:
+        return MLP([sizes[0], *widths, sizes[-1]])
+
+    target = n_parameters(network)
+    return build(match_hidden(build, len(sizes) - 2, target, "params"))
 
 
 def peak_bytes(network: nn.Module, step: Step, device: str) -> int:
@@ -135,13 +169,10 @@ def peak_bytes(network: nn.Module, step: Step, device: str) -> int:
 
 
 def speed_rows(speeds: Sequence[Speed]) -> Rows:
-    """Each variant of a cell, and kancl's time and memory as multiples of its own."""
+    """Every variant, and kancl's time and memory as multiples of its own."""
     (ours,) = [speed for speed in speeds if speed.variant == OURS]
     return [
         {
-            "network": "-".join(map(str, speed.cell.layers)),
-            "batch": speed.cell.batch_size,
-            "G": speed.cell.grid_size,
             "variant": speed.variant,
             "parameters": speed.n_parameters,
             "ms per step": 1e3 * speed.timing.median,
@@ -153,49 +184,49 @@ def speed_rows(speeds: Sequence[Speed]) -> Rows:
     ]
 
 
-def draw(speeds: Sequence[Speed], path: Path) -> None:
+def draw(rows: Rows, path: Path) -> None:
     """Time and memory against the grid size, a column per network and batch size."""
-    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     from kancl.reporting import colours
+    from kancl.reporting.figures import despine, new_figure
 
-    styles: dict[str, dict[str, Any]] = {
+    styles: dict[object, dict[str, Any]] = {
         OURS: dict(color=colours.KAN, marker="o", linewidth=2.2),
-        "kancl, with scale": dict(color=colours.KAN, marker="o", linestyle=":"),
-        "MLP, same widths": dict(color=colours.MLP, marker="s", linestyle=":"),
+        WITH_SCALE: dict(color=colours.KAN, marker="o", linestyle=":"),
+        WIDE: dict(color=colours.MLP, marker="s", linestyle=":"),
         MATCHED: dict(color=colours.MLP, marker="s"),
         "inkan": dict(color="#009E73", marker="^"),
-        "efficient-kan": dict(color="#777777", marker="D"),
+        "efficient-kan": dict(color=colours.OTHER, marker="D"),
     }
-    columns = list(dict.fromkeys((s.cell.layers, s.cell.batch_size) for s in speeds))
-    figure = Figure(figsize=(3.1 * len(columns) + 0.8, 5.8), layout="constrained")
+    columns = list(dict.fromkeys((row["network"], row["batch"]) for row in rows))
+    figure = new_figure(3.1 * len(columns) + 0.8, 5.8)
     axes = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
-    grids = sorted({s.cell.grid_size for s in speeds})
-    for k, column in enumerate(columns):
-        cells = [s for s in speeds if (s.cell.layers, s.cell.batch_size) == column]
-        for variant in dict.fromkeys(s.variant for s in speeds):
-            points = [s for s in cells if s.variant == variant]
-            grid = [s.cell.grid_size for s in points]
-            style = {"markersize": 4.5, "label": variant, **styles.get(variant, {})}
-            axes[0, k].plot(grid, [s.timing.median * 1e3 for s in points], **style)
-            axes[1, k].plot(grid, [s.peak_bytes / 1e6 for s in points], **style)
-        sizes = "-".join(map(str, column[0]))
-        axes[0, k].set_title(f"{sizes}, batch {column[1]}", fontsize=10)
-        axes[1, k].set_xlabel("grid size G", fontsize=9)
+    measures = {"ms per step": "ms per training step", "peak MB": "peak memory, MB"}
+    for line, (measure, label) in zip(axes, measures.items()):
+        for axis, column in zip(line, columns):
+            for variant in dict.fromkeys(row["variant"] for row in rows):
+                name = (*column, variant)
+                of = [
+                    r for r in rows if (r["network"], r["batch"], r["variant"]) == name
+                ]
+                x, y = ([row[key] for row in of] for key in ("G", measure))
+                axis.plot(
+                    x, y, markersize=4.5, label=variant, **styles.get(variant, {})
+                )
+            axis.set(xscale="log", yscale="log")
+            axis.grid(color="#DDDDDD", linewidth=0.6)
+            despine(axis)
+        line[0].set_ylabel(label, fontsize=9)
+        line[0].yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        line[0].yaxis.set_major_formatter("{x:g}")
+    grids = sorted({row["G"] for row in rows})
+    axes[0, 0].set_xticks(grids, grids)
     for axis in axes.flat:
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_xticks(grids, [str(size) for size in grids])
         axis.minorticks_off()
-        axis.grid(color="#DDDDDD", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
-    for axis, label in zip(axes[:, 0], ("ms per training step", "peak memory, MB")):
-        axis.set_ylabel(label, fontsize=9)
-        low, high = axis.get_ylim()
-        ticks = [t for t in (1, 3, 10, 30, 100, 300, 1000, 3000) if low <= t <= high]
-        axis.set_yticks(ticks, [str(t) for t in ticks])
-        axis.minorticks_off()
+    for (network, batch), upper, lower in zip(columns, *axes):
+        upper.set_title(f"{network}, batch {batch}", fontsize=10)
+        lower.set_xlabel("grid size G", fontsize=9)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside upper center",
@@ -203,47 +234,24 @@ def draw(speeds: Sequence[Speed], path: Path) -> None:
         fontsize=8.5,
         frameon=False,
     )
-    figure.savefig(path, dpi=130)
+    figure.savefig(path)
 
 
-def bench_layers(
-    *,
-    layers: Sequence[str] = ("784,64,10", "784,256,256,10"),
-    batch_sizes: Sequence[int] = (64, 256),
-    grid_sizes: Sequence[int] = (5, 20, 64),
-    degree: int = 3,
-    implementations: Sequence[Implementation] = (),
-    efficient_kan: str | None = None,
-    rounds: int = 15,
-    device: str = "cpu",
-    figure: str | None = None,
-) -> Iterator[Rows]:
-    """Time every combination of network, batch size and grid size.
+def load_efficient_kan(checkout: str | Path) -> Network:
+    """The class ``KAN`` of a checkout of efficient-kan; runs the code in it.
 
-    Args:
-        layers: networks, as 784,64,10.
-        implementations: of KANLinear, as further variants.
-        efficient_kan: a checkout of it, to time as well.
-        rounds: turns of each variant.
-        figure: file to draw time and memory into, against the grid size.
+    Raises: ValueError if there is none.
     """
-    inkan = load_inkan() if degree == 3 else None
-    others = {"inkan": inkan} if inkan else {}
-    if efficient_kan is not None:
-        others["efficient-kan"] = load_efficient_kan(efficient_kan)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler talks on stderr
-    speeds: list[Speed] = []
-    networks = [tuple(map(int, sizes.split(","))) for sizes in layers]
-    for cell in product(networks, batch_sizes, grid_sizes):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other projects' layers
-            measured = time_cell(
-                Cell(*cell), implementations, degree, rounds, device, others
-            )
-        speeds += measured
-        yield speed_rows(measured)
-    if figure is not None:
-        draw(speeds, Path(figure))
+    path = Path(checkout) / "src" / "efficient_kan" / "kan.py"
+    if not path.is_file():
+        raise ValueError(
+            f"{checkout} is no checkout of efficient-kan: {path} is missing"
+        )
+    return runpy.run_path(str(path))["KAN"]
 
 
-main = command(bench_layers)
+def load_inkan() -> Network | None:
+    """inkan's network, if the package is installed (extra ``bench``)."""
+    if importlib.util.find_spec("inkan") is None:
+        return None
+    return importlib.import_module("inkan").KANNetwork

@@ -1,24 +1,26 @@
-"""Read a protocol: what is run, and what each of its rows has to come to."""
+"""Protocols: what is run, what each row has to come to, and the rule that decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
+from typing import Literal
 
 from kancl.config import ConfigError, nearest
 from kancl.config.files import read_mapping
 
 FOLDER = Path(__file__).parent
-
 ACCURACY = "average_accuracy"
-
 TARGETS = ("row", "incremental", "paper %", "ours %", "difference", "tolerance")
 BOUNDS = ("row", "what", "measure", "must be", "ours")
+SLACK = 0.3
+"""Points that rounding and libraries may cost."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One line of a protocol: a published mean, or a bound on the value of every seed.
 
@@ -37,7 +39,7 @@ class Row:
     """
 
     name: str
-    settings: tuple[str, ...] = ()
+    settings: Sequence[str] = ()
     incremental: str | None = None
     measure: str = ACCURACY
     gate: bool = True
@@ -46,7 +48,7 @@ class Row:
     says: str = ""
     above: float | None = None
     below: float | None = None
-    falls: tuple[str, ...] = ()
+    falls: Sequence[str] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,12 +56,6 @@ class Row:
         if self.incremental is None:
             return (self.name,)
         return self.name, f"{self.name}/{self.incremental}"
-
-    @property
-    def decides(self) -> bool:
-        """Whether the row passes or fails."""
-        targets = (self.paper, self.above, self.below)
-        return self.gate and (bool(self.falls) or any(t is not None for t in targets))
 
     @property
     def demand(self) -> str:
@@ -83,8 +79,8 @@ class Protocol:
     name: str
     source: str
     n_seeds: int
-    settings: tuple[str, ...]
-    rows: tuple[Row, ...]
+    settings: Sequence[str]
+    rows: Sequence[Row]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -98,7 +94,7 @@ class Protocol:
 
         Raises: ConfigError for a name that no row has.
         """
-        known = dict.fromkeys(name for row in self.rows for name in row.names)
+        known = [name for row in self.rows for name in row.names]
         for name in names:
             if name not in known:
                 hint = nearest(name, known)
@@ -111,7 +107,6 @@ class Protocol:
 
 
 def protocol_names() -> list[str]:
-    """The protocols there are."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -121,19 +116,125 @@ def read_protocol(name: str) -> Protocol:
         hint = nearest(name, protocol_names())
         raise ConfigError(f"there is no protocol {name}; {hint}")
     content = read_mapping(FOLDER / f"{name}.yaml")
-    measure = content.get("measure", ACCURACY)
-    return Protocol(
-        name,
-        " ".join(content["source"].split()),
-        content["seeds"],
-        tuple(content["settings"]),
-        tuple(_row(given, measure) for given in content["rows"]),
-    )
+    measure = {"measure": content.get("measure", ACCURACY)}
+    rows = [Row(row.pop("row"), **measure | row) for row in content["rows"]]
+    source = " ".join(content["source"].split())
+    return Protocol(name, source, content["seeds"], content["settings"], rows)
 
 
-def _row(given: dict[str, Any], measure: str) -> Row:
-    fields: dict[str, Any] = {"measure": measure}
-    for key, value in given.items():
-        name = "name" if key == "row" else key
-        fields[name] = tuple(value) if isinstance(value, list) else value
-    return Row(**fields)
+@dataclass(frozen=True)
+class Judgement:
+    """A row with what its runs came to, and the rule that passes or fails it.
+
+    A row with a published mean passes if ``|ours - paper| <= 2 sqrt(SEM_paper^2 +
+    SEM_ours^2) + 0.3`` points, SEM the standard error of the mean over seeds: a number
+    that is too good fails as well. A row with a bound passes if every seed keeps it. A
+    run that was lost fails both: what is left may be the lucky.
+
+    Args:
+        measured: its measure in the runs that completed, accuracies as fractions.
+        n_lost: runs that did not complete.
+        paper_seeds: how many the paper's error rests on; without it, nothing is decided
+            of a single seed.
+        altered: whether something else than the protocol was run.
+    """
+
+    row: Row
+    measured: Sequence[float]
+    n_lost: int = 0
+    paper_seeds: int | None = None
+    altered: bool = False
+
+    @property
+    def values(self) -> list[float]:
+        """One per seed that completed; accuracies in percent."""
+        unit = 100 if self.row.measure == ACCURACY else 1
+        return [unit * value for value in self.measured]
+
+    @property
+    def mean(self) -> float | None:
+        return fmean(self.values) if self.values else None
+
+    @property
+    def sem(self) -> float | None:
+        n = len(self.values)
+        return stdev(self.values) / math.sqrt(n) if n > 1 else None
+
+    @property
+    def difference(self) -> float | None:
+        if self.mean is None or self.row.paper is None:
+            return None
+        return self.mean - self.row.paper
+
+    @property
+    def tolerance(self) -> float | None:
+        """None where there is no error.
+
+        An error that the paper does not give counts as 0. A single seed shows no spread:
+        the paper's, ``SEM_paper sqrt(paper_seeds)``, stands in.
+        """
+        error, published = self.sem, self.row.sem
+        if len(self.values) == 1 and published is not None and self.paper_seeds:
+            error = published * math.sqrt(self.paper_seeds)
+        return None if error is None else 2 * math.hypot(published or 0, error) + SLACK
+
+    @property
+    def verdict(self) -> Literal["PASS", "FAIL", "shown"]:
+        """``shown`` where the row is no gate or nothing can be decided."""
+        row = self.row
+        demands = row.falls or (row.paper, row.above, row.below) != (None, None, None)
+        if self.altered or not row.gate or not demands:
+            return "shown"
+        if self.n_lost or not self.values:
+            return "FAIL"
+        if self.difference is None:
+            low = 0.0 if row.falls else -math.inf if row.above is None else row.above
+            high = math.inf if row.below is None else row.below
+            passed = all(low < value < high for value in self.values)
+        elif self.tolerance is None:
+            return "shown"
+        else:
+            passed = abs(self.difference) <= self.tolerance
+        return "PASS" if passed else "FAIL"
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """What the table says under each title."""
+        row = self.row
+        lost = f" ({self.n_lost} lost)" if self.n_lost else ""
+        ends = dict.fromkeys(f"{f(self.values):.2g}" for f in (min, max) if self.values)
+        return {
+            "row": row.name,
+            "incremental": row.incremental or "-",
+            "paper %": "" if row.paper is None else _with_error(row.paper, row.sem),
+            "ours %": _with_error(self.mean, self.sem),
+            "difference": _number(self.difference, "+.2f"),
+            "tolerance": _number(self.tolerance, ".2f"),
+            "what": row.says,
+            "measure": "" if row.falls else row.measure,
+            "must be": row.demand,
+            "ours": "" if row.falls else " to ".join(ends) or "none completed",
+            "seeds": "" if row.falls else f"{len(self.values)}{lost}",
+            "verdict": self.verdict,
+        }
+
+
+def judge_fall(
+    row: Row, judged: Mapping[str, Judgement], altered: bool = False
+) -> Judgement:
+    """Judge whether the values of other rows fall, seed by seed: the smallest step."""
+    others = [judged[name] for name in row.falls]
+    n_lost = sum(other.n_lost for other in others)
+    seeds = zip(*(other.measured for other in others))
+    steps = [min(a - b for a, b in zip(v, v[1:])) for v in seeds]
+    return Judgement(row, steps, n_lost, altered=altered)
+
+
+def _with_error(value: float | None, sem: float | None) -> str:
+    if value is None:
+        return "none completed"
+    return f"{value:.2f}" if sem is None else f"{value:.2f} ± {sem:.2f}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

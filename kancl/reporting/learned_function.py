@@ -1,7 +1,10 @@
 """Figures of a regression: what was learned after each phase, and when it was kept."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ from torch import Tensor
 
 from kancl.reporting.colours import FAINT, INK, experience_colour
 from kancl.reporting.figures import despine, label_axes, new_figure
+from kancl.runs.names import LEARNED_FUNCTION
+from kancl.runs.reader import read_table
 
 KEPT = 1e-3
 """An error that grew by less counts as kept."""
@@ -35,6 +40,14 @@ class LearnedFunction:
     target: Tensor
     functions: Sequence[Tensor]
     note: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, label: str, note: str = "") -> LearnedFunction:
+        """What a run folder keeps of the function learned."""
+        header, rows = read_table(folder / LEARNED_FUNCTION)
+        n_inputs, columns = header.index("target"), rows.T
+        points, target, *functions = columns[:n_inputs].T, *columns[n_inputs:]
+        return cls(label, points, target, functions, note)
 
 
 def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figure:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from packaging.requirements import Requirement
 from rich.console import Console
 
@@ -24,7 +25,6 @@ from kancl.data.images import load_images
 from kancl.runner.request.compose import read_request
 from kancl.runner.request.registry import GROUPS
 from kancl.runner.run import run
-from kancl.runner.studies.engines import n_cores
 from kancl.runs import RunLocked, run_lock, write_whole
 
 Findings = Iterator[tuple[str, str, str]]
@@ -94,7 +94,7 @@ def _combinations() -> Findings:
 
 
 def _device() -> Findings:
-    yield "CPU", f"{n_cores()} cores; a run takes 1 (threads=1)", ""
+    yield "CPU", f"{cpu_count()} cores; a run takes 1 (threads=1)", ""
     if torch.cuda.is_available():
         free, total = (n / 2**30 for n in torch.cuda.mem_get_info())
         state = f"{torch.cuda.get_device_name()}, {free:.1f} of {total:.1f} GiB free"

@@ -21,7 +21,7 @@ from kancl.config.schema import NOT_HASHED
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import matrix_from_series, summarise
 from kancl.observe.curves import ForgettingCurvePlugin
-from kancl.observe.epoch_evaluation import EpochEvaluationPlugin
+from kancl.observe.curves import EpochEvaluationPlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin

@@ -10,8 +10,8 @@ import pytest
 from kancl.bench.harness import (
     Rows,
     Timing,
-    command,
     finished_run,
+    main,
     median_ratio,
     take_turns,
     time_steps,
@@ -75,16 +75,21 @@ def bench_something(
 
 
 def test_a_signature_is_a_command_line(tmp_path: Path, capsys) -> None:
-    main = command(bench_something)
     path = tmp_path / "new" / "table.csv"
-    assert main(["--size", "1200", "--slow", "--names", "p", "q", f"--csv={path}"]) == 0
+    assert (
+        main(
+            bench_something,
+            ["--size", "1200", "--slow", "--names", "p", "q", f"--csv={path}"],
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "1,200" in out and "1.000" in out and out.count("PASS") == 2
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["name"] for row in rows] == ["p", "q"]
     assert {row["size"] for row in rows} == {"1200"}
-    assert main(["--limit", "2"]) == 1
-    assert main([]) == 0
+    assert main(bench_something, ["--limit", "2"]) == 1
+    assert main(bench_something, []) == 0
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,7 @@ def test_a_signature_is_a_command_line(tmp_path: Path, capsys) -> None:
 )
 def test_a_wrong_option_is_refused(words, says, capsys) -> None:
     with pytest.raises(SystemExit):
-        command(bench_something)(words)
+        main(bench_something, words)
     said = capsys.readouterr()
     assert (
         says in said.err + said.out and "kancl bench something" in said.err + said.out

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from kancl.bench import layers
-from kancl.bench.harness import Timing, training_step
+from kancl.bench.harness import Timing, main
 from kancl.bench.layers import (
     MATCHED,
     OURS,
-    Cell,
     Speed,
-    main,
+    bench_layers,
+    load_efficient_kan,
     peak_bytes,
     speed_rows,
     time_cell,
+    training_step,
 )
-from kancl.bench.others import load_efficient_kan
 from kancl.models import MLP
 
 
@@ -29,8 +29,8 @@ def no_inkan(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_variant_is_timed_in_every_round() -> None:
-    cell = Cell((6, 8, 3), batch_size=4, grid_size=5)
-    speeds = time_cell(cell, implementations=["dense"], rounds=3)
+    cell = dict(sizes=(6, 8, 3), batch_size=4, grid_size=5)
+    speeds = time_cell(**cell, implementations=["dense"], rounds=3)
     by_variant = {speed.variant: speed for speed in speeds}
     expected = [OURS, "kancl, with scale", "kancl, dense", "MLP, same widths", MATCHED]
     assert list(by_variant) == expected
@@ -42,9 +42,8 @@ def test_every_variant_is_timed_in_every_round() -> None:
 
 
 def test_ratio_pairs_rounds() -> None:
-    cell = Cell((2, 1), 1, 1)
-    ours = Speed(cell, OURS, 1, Timing([1.0, 2.0, 4.0]), 100)
-    theirs = Speed(cell, "theirs", 1, Timing([4.0, 4.0, 16.0]), 400)
+    ours = Speed(OURS, 1, Timing([1.0, 2.0, 4.0]), 100)
+    theirs = Speed("theirs", 1, Timing([4.0, 4.0, 16.0]), 400)
     own, other = speed_rows([ours, theirs])
     assert own["ms per step"] == 2000.0 and own["kancl's time"] == 1.0
     assert other["kancl's time"] == 0.25 == other["kancl's memory"]
@@ -68,7 +67,9 @@ def test_table_files_and_missing_checkout(
     small = ["--layers", "4,5,3", "--batch-sizes", "2", "--rounds", "1"]
     small += ["--grid-sizes", "3", "6"]
     table, figure = tmp_path / "new" / "layers.csv", tmp_path / "layers.png"
-    assert main([*small, "--csv", str(table), "--figure", str(figure)]) == 0
+    assert (
+        main(bench_layers, [*small, "--csv", str(table), "--figure", str(figure)]) == 0
+    )
     assert capsys.readouterr().out.count("4-5-3") == 2 * 4
     with table.open() as file:
         rows = list(csv.DictReader(file))
@@ -78,5 +79,5 @@ def test_table_files_and_missing_checkout(
     with pytest.raises(ValueError, match="kan.py is missing"):
         load_efficient_kan(tmp_path)
     with pytest.raises(SystemExit):
-        main([*small, "--efficient-kan", str(tmp_path)])
+        main(bench_layers, [*small, "--efficient-kan", str(tmp_path)])
     assert "no checkout of efficient-kan" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from kancl.bench.device import (
     seeded_kan,
     stacked_step,
 )
-from kancl.bench.harness import training_step
+from kancl.bench.layers import training_step
 from tests.device.test_layers import relative_error
 
 SIZES = layer_sizes(small=False)

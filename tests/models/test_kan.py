@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl import KAN, KANLinear
-from kancl.bench.others import load_efficient_kan
+from kancl.bench.layers import load_efficient_kan
 from kancl.config import presets
 from kancl.models import kan
 

@@ -6,8 +6,8 @@ import pytest
 
 from kancl.config import ConfigError
 from kancl.protocols import (
+    Judgement,
     Row,
-    judge,
     judge_fall,
     read_protocol,
 )
@@ -32,16 +32,16 @@ FREE = Row("c", measure="m")
     ],
 )
 def test_the_worst_seed_decides(row, values, n_lost, verdict):
-    assert judge(row, values, n_lost).verdict == verdict
+    assert Judgement(row, values, n_lost).verdict == verdict
 
 
 def test_values_have_to_fall_for_every_seed():
     row = Row("falls", measure="m", falls=("a", "b"))
-    a, b = judge(FREE, [3.0, 2.0]), judge(FREE, [1.0, 1.5])
+    a, b = Judgement(FREE, [3.0, 2.0]), Judgement(FREE, [1.0, 1.5])
     assert judge_fall(row, {"a": a, "b": b}).verdict == "PASS"
-    worse = judge(FREE, [1.0, 2.0])
+    worse = Judgement(FREE, [1.0, 2.0])
     assert judge_fall(row, {"a": a, "b": worse}).verdict == "FAIL"
-    assert judge_fall(row, {"a": a, "b": judge(FREE, [], 2)}).verdict == "FAIL"
+    assert judge_fall(row, {"a": a, "b": Judgement(FREE, [], 2)}).verdict == "FAIL"
 
 
 def test_every_row_can_be_run():

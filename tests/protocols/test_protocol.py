@@ -7,8 +7,8 @@ import pytest
 
 from kancl.config import ConfigError
 from kancl.protocols import (
+    Judgement,
     Row,
-    judge,
     protocol_names,
     read_protocol,
 )
@@ -38,7 +38,7 @@ def shifted(mean):
     ],
 )
 def test_the_rule_fails_both_ways(difference, verdict):
-    judgement = judge(ROW, shifted(84.32 + difference))
+    judgement = Judgement(ROW, shifted(84.32 + difference))
     assert judgement.sem == pytest.approx(1.0, abs=1e-4)
     assert judgement.tolerance == pytest.approx(TOLERANCE, abs=1e-3)
     assert judgement.difference == pytest.approx(difference)
@@ -47,29 +47,29 @@ def test_the_rule_fails_both_ways(difference, verdict):
 
 def test_an_error_that_the_paper_does_not_give_is_none():
     row = Row("er", incremental="class", paper=88.79)
-    assert judge(row, shifted(88.79 + 2.2)).verdict == "PASS"
-    assert judge(row, shifted(88.79 + 2.4)).verdict == "FAIL"
+    assert Judgement(row, shifted(88.79 + 2.2)).verdict == "PASS"
+    assert Judgement(row, shifted(88.79 + 2.4)).verdict == "FAIL"
 
 
 def test_what_is_no_gate_is_shown_and_lost_runs_fail_a_gate():
     shown = Row("si", incremental="task", gate=False, paper=99.20)
-    assert judge(shown, [0.5, 0.6]).verdict == "shown"
-    assert judge(ROW, shifted(84.32), n_lost=1).verdict == "FAIL"
-    assert judge(ROW, [], n_lost=2).cells["ours %"] == "none completed"
-    assert judge(ROW, [0.84]).verdict == "shown"  # one seed has no error
+    assert Judgement(shown, [0.5, 0.6]).verdict == "shown"
+    assert Judgement(ROW, shifted(84.32), n_lost=1).verdict == "FAIL"
+    assert Judgement(ROW, [], n_lost=2).cells["ours %"] == "none completed"
+    assert Judgement(ROW, [0.84]).verdict == "shown"  # one seed has no error
 
 
 def test_the_papers_spread_stands_in_for_that_of_a_single_seed():
     tolerance = 2 * 0.99 * (1 + 20) ** 0.5 + 0.3  # SEM 0.99 over 20 seeds
     for difference, verdict in ((tolerance, "PASS"), (-tolerance, "PASS")):
         one = [(84.32 + 0.999 * difference) / 100]
-        assert judge(ROW, one, paper_seeds=20).verdict == verdict
+        assert Judgement(ROW, one, paper_seeds=20).verdict == verdict
         one = [(84.32 + 1.001 * difference) / 100]
-        judgement = judge(ROW, one, paper_seeds=20)
+        judgement = Judgement(ROW, one, paper_seeds=20)
         assert judgement.verdict == "FAIL" and judgement.sem is None
         assert judgement.tolerance == pytest.approx(tolerance)
     without = Row("er", incremental="class", paper=88.79)
-    assert judge(without, [0.8879], paper_seeds=20).verdict == "shown"
+    assert Judgement(without, [0.8879], paper_seeds=20).verdict == "shown"
 
 
 def test_names_that_are_none_are_refused_with_the_nearest():
@@ -93,7 +93,7 @@ def test_every_row_of_every_protocol_can_be_run(name):
         assert row.paper is not None or not row.gate
         assert row.paper is None or 10 < row.paper < 100
         assert row.sem is None or 0 < row.sem < 5
-        kinds.setdefault(row.settings, []).append(row.incremental)
+        kinds.setdefault(tuple(row.settings), []).append(row.incremental)
     for settings, incremental in kinds.items():
         words = [*protocol.settings]
         if incremental != [None]:
@@ -120,7 +120,7 @@ def test_one_kind_of_a_method_can_be_asked_for():
 
 def test_a_row_without_a_published_number_is_shown():
     row = Row("kan", gate=False)
-    judgement = judge(row, [0.97, 0.98])
+    judgement = Judgement(row, [0.97, 0.98])
     assert judgement.verdict == "shown" and judgement.difference is None
     cells = [judgement.cells[k] for k in ("row", "incremental", "paper %", "ours %")]
     assert cells == ["kan", "-", "", "97.50 ± 0.50"]

@@ -7,9 +7,9 @@ import pytest
 
 from kancl.cli import main
 from kancl.config import ConfigError
+from kancl.reporting.learned_function import LearnedFunction
 from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
-from kancl.runner.studies.learned import read_learned
 from kancl.runs import read_run
 
 PEAKS = "scenario=gaussian_peaks"
@@ -44,7 +44,7 @@ def test_a_run_leaves_errors_functions_and_pictures():
     assert summary["phase_rmse"] == pytest.approx([r[j + 1][j] for j in range(5)])
     falls = [r[5][j] - r[j + 1][j] for j in range(4)]
     assert summary["old_peak_rmse_increase"] == pytest.approx(max(falls))
-    learned = read_learned(folder, "kan")
+    learned = LearnedFunction.read(folder, "kan")
     assert learned.points.shape == (401, 1) and len(learned.functions) == 5
     at = learned.points[:, 0].sub(0.8).abs().argmin()
     assert learned.target[at].item() == pytest.approx(1.0, abs=1e-4)

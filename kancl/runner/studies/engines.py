@@ -27,7 +27,6 @@ from kancl.runner.request.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
-Builders = Mapping[tuple[str, str], Any]
 Make = Callable[[RunConfig], object]
 """Makes one run and notes what goes wrong; importable where runs are made."""
 
@@ -44,11 +43,6 @@ def is_installed(name: str) -> bool:
     """Whether a launcher can be used; Hydra's own always can."""
     modules = ["hydra_plugins", f"hydra_plugins.{EXTRAS.get(name, ('', ''))[1]}"]
     return name not in EXTRAS or all(find_spec(module) for module in modules)
-
-
-def n_cores() -> int:
-    """Cores that this process may use, by a container's share too."""
-    return int(cpu_count())
 
 
 def warn(text: str) -> None:
@@ -68,21 +62,23 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
     """
     before = [_marks(config) for config in configs]
     try:
-        _launch(configs, overrides, make)
-        return
+        return _launch(configs, overrides, make)
     except ConfigError:
         raise
     except Exception as error:
         why = str(error).strip().split("\n")[0]
         warn(f"the launcher ended with {type(error).__name__}: {why}")
-    _end_others(configs)
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
+    while any(lock_holder(run_folder(config)) is not None for config in configs):
+        time.sleep(0.5)  # for what the broken launcher has left running
     after = [_marks(config) for config in configs]
     if len(configs) == 1 or after == before:  # the culprit; or none was begun at all
         return
     begun: list[RunConfig] = []
     others: list[RunConfig] = []
     for config, then, now in zip(configs, before, after):
-        if now[0] is None or now[0] == then[0]:  # no new result
+        if now[0] in (None, then[0]):  # no new result
             (others if then == now else begun).append(config)
     if not others:
         half = (len(begun) + 1) // 2
@@ -94,18 +90,14 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
 
 def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -> None:
     """Do as Hydra's own sweepers do; raises what the launcher raises."""
-    log_dir = Path(configs[0].log_dir).resolve()
     threads = max(config.threads or 1 for config in configs)
-    shared = [
-        f"+threads={threads}",
-        f"+processes={max(1, n_cores() // threads)}",
-        *_preset(overrides),
-    ]
+    processes = max(1, cpu_count() // threads)
+    shared = [f"+threads={threads}", f"+processes={processes}", *_preset(overrides)]
     ours = [
         "hydra/job_logging=disabled",
         "hydra/hydra_logging=disabled",
         "hydra.output_subdir=null",
-        f"hydra.sweep.dir={str(log_dir)!r}",
+        f"hydra.sweep.dir={str(Path(configs[0].log_dir).resolve())!r}",
         "hydra.sweep.subdir=.",
     ]
     job = partial(_job, [*map(plain, configs)], _added_builders(), os.getcwd(), make)
@@ -133,7 +125,7 @@ def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) 
 
 def _job(
     configs: Sequence[Mapping[str, Any]],
-    added: Builders,
+    added: Mapping[tuple[str, str], Any],
     folder: str,
     make: Make,
     chosen: DictConfig,
@@ -157,7 +149,7 @@ def _job(
         warn(f"{path} {stopped}{', checkpoint written' * stopped.wrote}")
 
 
-def _added_builders() -> Builders:
+def _added_builders() -> dict[tuple[str, str], Any]:
     """Builders that a user's script has registered: other processes lack them."""
     return {
         (group, name): builder
@@ -166,15 +158,6 @@ def _added_builders() -> Builders:
         for part in (builder if isinstance(builder, list) else [builder])
         if part.__module__.partition(".")[0] != "kancl"
     }
-
-
-def _end_others(configs: Sequence[RunConfig]) -> None:
-    """Wait for what a broken launcher has left running; Ray's are stopped."""
-    ray = sys.modules.get("ray")
-    if ray is not None:
-        ray.shutdown()
-    while any(lock_holder(run_folder(config)) is not None for config in configs):
-        time.sleep(0.5)
 
 
 def _marks(config: RunConfig) -> tuple[int | None, ...]:

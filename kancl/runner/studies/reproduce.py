@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import NOT_HASHED
-from kancl.protocols import (
-    Judgement,
-    Protocol,
-    Row,
-    judge,
-    judge_fall,
-    read_protocol,
+from kancl.protocols import SLACK, Judgement, Protocol, Row, judge_fall, read_protocol
+from kancl.reporting.learned_function import (
+    LearnedFunction,
+    learned_functions,
+    phase_diagram,
 )
-from kancl.protocols.verdict import SLACK
 from kancl.reporting.table import Column, Table
+from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import Request, read_request
-from kancl.runner.studies.launch import make_runs
-from kancl.runner.studies.learned import draw_learned
-from kancl.runner.studies.results_file import check_writable, write_section
+from kancl.runner.studies.sweep import make_runs
+from kancl.runs import write_whole
+from kancl.runs.names import LEARNED_FUNCTION
 
 SEEDS_WANTED = 10
-
 NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}
 """Titles of the columns that are set right."""
+KEYS = ("row", "incremental")
+"""Titles of the columns, the first of a table, by which a row is known."""
+SECTION = re.compile(r"(.*?^\| ---.*?\n|.*?\n)((?:^\|.*?\n)*)(.*)", re.M | re.S)
+"""Down to the rule of the table (without one, the heading), its rows, and the rest."""
 
 
 def reproduce(
@@ -51,6 +56,7 @@ def reproduce(
     Raises: ConfigError, before anything is run, for what cannot work.
     """
     console = console or Console()
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     check_writable(Path(results))
     protocol = read_protocol(name)
     chosen = protocol.chosen(rows)
@@ -69,20 +75,20 @@ def reproduce(
         else:
             made = make_runs(requests[row], console=console, quiet=True)
             done = [s[row.measure] for s in made if s["status"] == "completed"]
-            n_lost = len(made) - len(done)
-            judged[row] = judge(row, done, n_lost, protocol.n_seeds, bool(altered))
+            n_lost, n_seeds = len(made) - len(done), protocol.n_seeds
+            judged[row] = Judgement(row, done, n_lost, n_seeds, bool(altered))
         # As soon as a row is known: all of them may take hours.
         cells = (judged[row].cells[title] for title in protocol.columns)
-        _say(console, " ".join(filter(None, cells)))
+        say(" ".join(filter(None, cells)))
     judgements = list(judged.values())
     verdicts_table(protocol, judgements, altered).show(console)
     write_section(Path(results), section(protocol, judgements, altered))
-    configs = {
+    worst = {
         row.name: (request.configs[0], max(judged[row].values, default=None))
         for row, request in requests.items()
     }
-    for path in draw_learned(name, configs):
-        _say(console, f"figure: {path}")
+    for path in _draw_learned(name, worst):
+        say(f"figure: {path}")
     return judgements
 
 
@@ -99,8 +105,99 @@ def _is_harmless(override: str) -> bool:
     return key in NOT_HASHED or key.startswith(("hydra", "evaluation."))
 
 
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+def _draw_learned(
+    name: str, runs: Mapping[str, tuple[RunConfig, float | None]]
+) -> Iterator[Path]:
+    """Draw what regressions have learned into ``<log_dir>/<name>``.
+
+    Args:
+        runs: by label, a run and the largest increase of its error over all seeds; those
+            that have learned no function are left out.
+    """
+    flat: list[LearnedFunction] = []
+    deep: list[LearnedFunction] = []
+    lines: dict[str, list[tuple[int, float]]] = {}
+    levels: dict[str, float] = {}
+    for label, (config, worst) in runs.items():
+        path = run_folder(config)
+        if worst is None or not (path / LEARNED_FUNCTION).is_file():
+            continue
+        function = LearnedFunction.read(path, label, f"old error +{worst:.1g}")
+        if function.points.shape[1] > 1:
+            deep.append(function)
+            continue
+        size, degree = (config.model.options.get(k) for k in ("grid_size", "degree"))
+        if degree in (None, 3):
+            flat.append(function)
+        if size is None or config.model.options["base"]:
+            levels[label] = worst
+        else:
+            lines.setdefault(f"degree {degree}", []).append((size, worst))
+    title = "two inputs: blue is 1, red is -1"
+    figures = {}
+    if flat:
+        figures["learned_functions"] = learned_functions(flat)
+    if deep:
+        figures["learned_functions_2d"] = learned_functions(deep, title)
+    if lines:
+        figures["phase_diagram"] = phase_diagram(lines, levels)
+    for stem, figure in figures.items():
+        path = Path(config.log_dir) / name / f"{stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+        yield path
+
+
+def check_writable(path: Path) -> None:
+    """Raises: ConfigError for a file that could not be written, days later."""
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        why = "is a folder" if path.is_dir() else f"has no folder {folder}"
+        raise ConfigError(
+            f"--results {path} {why}; name a file in a folder that exists"
+        )
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ConfigError(f"--results {path} cannot be written here; name another file")
+
+
+def write_section(path: Path, text: str) -> None:
+    """Put a section into a Markdown file; one of its name takes the new rows in.
+
+    A row of its table gives way to a new one of the same ``KEYS``; all else that stood
+    there, other rows and notes, stays.
+
+    Args:
+        text: begins with its ``## heading`` and holds one table.
+    """
+    before = path.read_text() if path.is_file() else "# Results\n"
+    sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
+    headings = [section.partition("\n")[0] for section in sections]
+    heading = text.partition("\n")[0]
+    if heading in headings:
+        k = headings.index(heading)
+        sections[k] = _merged(sections[k], text) + "\n" * (k < len(sections) - 1)
+    else:
+        sections = [f"{before.rstrip()}\n\n{text}"]
+    write_whole(path, "".join(sections).encode())
+
+
+def _merged(old: str, new: str) -> str:
+    (head, rows, notes), (_, old_rows, old_notes) = map(_parts, (new, old))
+    n_keys = sum(title in KEYS for title in _cells(head[-2]))
+    fresh = {_cells(row)[:n_keys]: row for row in rows}
+    merged = [fresh.pop(_cells(row)[:n_keys], row) for row in old_rows]
+    notes += [line for line in old_notes if line not in notes]
+    return "".join([*head, *merged, *fresh.values(), *notes]).rstrip() + "\n"
+
+
+def _parts(section: str) -> list[list[str]]:
+    match = SECTION.match(section.rstrip() + "\n")
+    assert match is not None  # a section has a heading
+    return [part.splitlines(keepends=True) for part in match.groups()]
+
+
+def _cells(row: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in row.split("|")[1:-1])
 
 
 def section(

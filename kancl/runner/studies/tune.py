@@ -1,10 +1,4 @@
-"""Choose settings on validation images, with as many trials for every model and strategy.
-
-Two phases. Here, settings are chosen by the mean accuracy on a share of the TRAINING
-images held out, over tuning seeds; of the test images one is left, so that nothing can
-be chosen by them. Then ``kancl run experiment=FILE`` runs what was chosen on seeds that
-no choice has seen, and ``kancl report`` says how it was chosen.
-"""
+"""Choose settings on validation images, with as many trials for every model and strategy."""
 
 from __future__ import annotations
 
@@ -25,10 +19,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from rich.console import Console
 
-import kancl
+from kancl import __version__
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import CHOICES
-from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import all_options
 from kancl.reporting.table import Column, Table
 from kancl.runner.identity import run_folder
@@ -107,6 +100,11 @@ def tune(
 ) -> Path:
     """Tune every cell of the listed scenarios, models and strategies.
 
+    Settings are chosen by the mean accuracy on a share of the TRAINING images held out,
+    over tuning seeds; of the test images one is left, so that nothing can be chosen by
+    them. ``kancl run experiment=FILE`` then runs what was chosen on seeds that no choice
+    has seen, and ``kancl report`` says how it was chosen.
+
     Args:
         overrides: as for ``kancl run -m``. Groups with several names are cells, tuned one
             by one; every other key with an interval or several values is tuned, where
@@ -129,10 +127,10 @@ def tune(
         words = [*(text for text in fixed if _takes(taken, text)), *held_out, *cell]
         todo[cell] = words, [space for space in spaces if space.key in taken]
         firsts = [f"{space.key}={space.first}" for space in todo[cell][1]]
-        check([_config([*words, *firsts], seeds[0])])
-    first = _config(todo[cells[0]][0], seeds[0])
+        check([_config([*words, *firsts, f"seed={seeds[0]}"])])
+    first = _config(todo[cells[0]][0])
     name = f"{run_folder(first).parts[-3]}.yaml"
-    path = Path(first.log_dir) / TRIALS / name if out is None else Path(out)
+    path = Path(out or Path(first.log_dir) / TRIALS / name)
     command = shlex.join(["kancl", "tune", *overrides])
     if path.is_file() and f"# {command}\n" not in path.read_text():
         raise ConfigError(f"{path} was chosen by another command; --out names a file")
@@ -167,7 +165,7 @@ def _tune_cell(
         overrides = [f"{key}={value}" for key, value in trial.params.items()]
         accuracies = []
         for seed in seeds:
-            config = _config([*words, *overrides], seed)
+            config = _config([*words, *overrides, f"seed={seed}"])
             folder = Path(config.log_dir) / TRIALS / "runs"
             summary = run(replace(config, log_dir=str(folder)), quiet=True)
             lost = summary["status"] != "completed"
@@ -195,12 +193,11 @@ def _tune_cell(
 
 def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]:
     """Cells, what is tuned in them, and what all share."""
-    parser = OverridesParser.create()
     groups: list[list[str]] = []
     spaces, fixed = [], []
     for text in overrides:
         try:
-            (override,) = parser.parse_overrides([text])
+            override = OverridesParser.create().parse_override(text)
         except HydraException as error:
             raise ConfigError(f"cannot read {text!r}: {error}") from error
         key = override.key_or_group
@@ -211,7 +208,7 @@ def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]
             )
         if override.is_hydra_override():
             raise ConfigError(f"{text}: trials are made one after another, each here")
-        if key in GROUP_NAMES:
+        if key in GROUPS:
             groups.append([f"{key}={name}" for name in _values(override)])
         elif override.is_sweep_override():
             spaces.append(Space(key, text, _distribution(override, text)))
@@ -233,25 +230,23 @@ def _values(override: Override) -> list[str]:
 
 def _distribution(override: Override, text: str) -> distributions.BaseDistribution:
     """Whole numbers if both ends of an interval are."""
-    sweep = override.value()
+    sweep: Any = override.value()
     if not isinstance(sweep, IntervalSweep):
         return distributions.CategoricalDistribution(_values(override))
-    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
-    assert low is not None and high is not None
-    space: Interval | None = None
+    low: Any = sweep.start
+    high: Any = sweep.end
+    whole = isinstance(low, int) and isinstance(high, int)
+    kind = distributions.IntDistribution if whole else distributions.FloatDistribution
     with suppress(ValueError):  # of Optuna, for such ends
-        if isinstance(low, int) and isinstance(high, int):
-            space = distributions.IntDistribution(low, high, log)
-        else:
-            space = distributions.FloatDistribution(low, high, log)
-    if space is None or space.single():
-        raise ConfigError(f"{text}: its ends must increase, above 0 for tag(log, ...)")
-    return space
+        space = kind(low, high, log="log" in sweep.tags)
+        if not space.single():
+            return space
+    raise ConfigError(f"{text}: its ends must increase, above 0 for tag(log, ...)")
 
 
 def _known(cell: Cell) -> set[str]:
     """The keys that the cell's builders take."""
-    (config,) = read_request(cell, sweep=False).configs
+    config = _config(cell)
     if "validation" not in config.scenario.options:
         raise ConfigError(
             f"scenario={config.scenario.name} holds nothing out to tune on; nearest: "
@@ -268,8 +263,8 @@ def _takes(known: set[str], text: str) -> bool:
     return key in known or key.replace("model.", "match_to.", 1) in known
 
 
-def _config(words: Sequence[str], seed: int) -> RunConfig:
-    (config,) = read_request([*words, f"seed={seed}"], sweep=False).configs
+def _config(words: Sequence[str]) -> RunConfig:
+    (config,) = read_request(words, sweep=False).configs
     return config
 
 
@@ -280,17 +275,17 @@ def _write(
     fixed: Sequence[str],
     validation: float,
 ) -> None:
-    counts = sorted({record["trials"] for record in records.values()})
-    n_trials = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
-    seeds = ", ".join(map(str, next(iter(records.values()))["seeds"]))
-    head = [
-        "# Chosen by",
-        f"# {command}",
-        f"# with {n_trials} trials each, on {validation:g} of the training images, tuning "
-        f"seeds {seeds}; test images were not used.",
-        f"# {date.today().isoformat()}, kancl {kancl.__version__}. Run what was chosen: "
-        f"kancl run experiment={path}",
-    ]
+    counts = [record["trials"] for record in records.values()]
+    n_trials = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    seeds = ", ".join(map(str, [*records.values()][0]["seeds"]))
+    head = f"""\
+# Chosen by
+# {command}
+# with {n_trials} trials each, on {validation:g} of the training images, tuning seeds \
+{seeds}; test images were not used.
+# {date.today().isoformat()}, kancl {__version__}. Run what was chosen: \
+kancl run experiment={path}
+"""
     content = {
         "question": "With settings chosen alike, which of them forgets less?",
         "control": "Equal trials for every variant, chosen on held-out training images.",
@@ -299,8 +294,7 @@ def _write(
         "tuning": list(records.values()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = OmegaConf.to_yaml(OmegaConf.create(content))
-    path.write_text("\n".join(head) + f"\n{body}")
+    path.write_text(head + OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
 def _chosen(record: Record) -> list[str]:
@@ -310,15 +304,19 @@ def _chosen(record: Record) -> list[str]:
 def _show(records: Mapping[Cell, Record], console: Console) -> None:
     columns = [Column("cell"), Column("validation", "{:.2%}".format)]
     columns += [Column("chosen", wraps=True), Column("at the edge of its range")]
-    rows = []
-    notes = []
-    for cell, record in records.items():
-        name, edges = " ".join(cell), ", ".join(record["at_edge"])
-        chosen = ", ".join(_chosen(record))
-        rows.append((name, record["validation_accuracy"], chosen, edges))
-        if edges:
-            notes.append(
-                f"{name}: the best value of {edges} lies at the edge of its range: widen "
-                "it before believing it"
-            )
+    rows = [
+        [
+            " ".join(cell),
+            record["validation_accuracy"],
+            ", ".join(_chosen(record)),
+            ", ".join(record["at_edge"]),
+        ]
+        for cell, record in records.items()
+    ]
+    notes = [
+        f"{name}: the best value of {edges} lies at the edge of its range: widen it "
+        "before believing it"
+        for name, _, _, edges in rows
+        if edges
+    ]
     Table("", columns, rows, notes=notes).show(console)

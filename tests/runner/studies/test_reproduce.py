@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from kancl.cli import main
-from kancl.protocols import Protocol, Row, judge, read_protocol
-from kancl.runner.studies.reproduce import section
-from kancl.runner.studies.results_file import write_section
+from kancl.protocols import Judgement, Protocol, Row, read_protocol
+from kancl.runner.studies.reproduce import section, write_section
 
 SMALL = [
     "scenario.train_samples=20",
@@ -92,13 +91,13 @@ def test_the_joint_protocol_is_run_beside_mlps_that_match(capsys):
 
 def test_the_table_says_what_was_demanded_and_what_came():
     below = Row("a", measure="m", below=0.1)
-    judgement = judge(below, [0.012, 0.0341], 0)
+    judgement = Judgement(below, [0.012, 0.0341], 0)
     protocol = Protocol("p", "who", 2, (), (below,))
     text = section(protocol, [judgement], ["x=1"])
     assert "| a |  | m | < 0.1 | 0.012 to 0.034 | 2 | PASS |" in text
     assert "## p" in text and "NOT the protocol, so no verdict: `x=1`" in text
-    assert judge(Row("c", measure="m"), [1.0]).cells["ours"] == "1"
-    lost = judge(below, [], 2).cells
+    assert Judgement(Row("c", measure="m"), [1.0]).cells["ours"] == "1"
+    lost = Judgement(below, [], 2).cells
     assert (lost["ours"], lost["seeds"]) == ("none completed", "0 (2 lost)")
 
 
@@ -106,7 +105,7 @@ def test_the_section_says_what_a_reader_has_to_know():
     protocol = read_protocol("vandeven2022-split")
     row = Row("none", ("strategy=naive",), "task", paper=84.32, sem=0.99)
     ours = [0.84 + shift / 100 for shift in (-(3**0.5), -(3**0.5), 3**0.5, 3**0.5)]
-    text = section(protocol, [judge(row, ours)], ["x=1"])
+    text = section(protocol, [Judgement(row, ours)], ["x=1"])
     assert "## vandeven2022-split" in text and "Nature Machine Intelligence" in text
     assert (
         "| none | task | 84.32 ± 0.99 | 84.00 ± 1.00 | -0.32 | 3.11 | 4 | PASS |"
@@ -119,5 +118,5 @@ def test_the_section_says_what_a_reader_has_to_know():
 def test_a_table_of_single_seeds_says_what_stands_in_for_their_spread():
     protocol = read_protocol("vandeven2022-split")
     row = Row("none", paper=84.32, sem=0.99)
-    text = section(protocol, [judge(row, [0.84], paper_seeds=20)])
+    text = section(protocol, [Judgement(row, [0.84], paper_seeds=20)])
     assert "the paper's, SEM_paper sqrt(20), stands in" in text

@@ -1,4 +1,4 @@
-"""The bench of whole runs makes like runs on both variants, and a table of them."""
+"""Trainings and whole runs are timed beside stock Avalanche, like with like."""
 
 import csv
 from pathlib import Path
@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from kancl.bench.others import stock_split_mnist, torchvision_folder
-from kancl.bench.runs import bench_runs, main
+from kancl.bench.harness import main
+from kancl.bench.stock import (
+    bench_data,
+    bench_runs,
+    stock_split_mnist,
+    torchvision_folder,
+)
 from kancl.data.images import load_images
 from kancl.data.rows import as_tensors
 from kancl.models import KAN
@@ -50,7 +55,7 @@ def test_every_variant_runs_and_stands_in_the_table(
 ) -> None:
     path = tmp_path / "runs.csv"
     small = ["--samples", "10", "--repeats", "1", "--csv", str(path)]
-    assert main([*small, "--efficient-kan", str(checkout)]) == 0
+    assert main(bench_runs, [*small, "--efficient-kan", str(checkout)]) == 0
     header, *rows = csv.reader(path.read_text().splitlines())
     variants = [tuple(row[:2]) for row in rows]
     assert variants == [
@@ -74,3 +79,29 @@ def test_every_variant_runs_and_stands_in_the_table(
 def test_a_folder_without_efficient_kan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kan.py is missing"):
         next(iter(bench_runs(efficient_kan=str(tmp_path))))
+
+
+def test_every_variant_is_timed_and_learns() -> None:
+    (rows,) = bench_data(batch_size=32, repeats=2, train_samples=300, test_samples=100)
+    assert rows[0]["variant"] == "bare PyTorch loop"
+    assert len(rows) == 3
+    for row in rows:
+        assert len(row["all seconds"].split()) == 2
+        assert 0 < row["seconds"] and 0 < row["CPU seconds"]
+        # class-incremental and naive: the last two of ten classes, hardly more
+        assert 0.1 <= row["accuracy"] <= 0.4
+    # the same training under two sets of metrics
+    assert rows[1]["accuracy"] == rows[2]["accuracy"]
+
+
+@pytest.mark.parametrize("model", ["mlp", "kan"])
+def test_the_table_gives_ratios_to_the_bare_loop(
+    model: str, capsys: pytest.CaptureFixture
+) -> None:
+    words = f"--model {model} --repeats 1 --train-samples 50 --test-samples 20"
+    assert main(bench_data, words.split(" ")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = [line for line in lines if "seconds" in line]
+    (bare,) = [line for line in lines if "bare PyTorch loop" in line]
+    assert head.split()[:4] == ["variant", "accuracy", "seconds", "times"]
+    assert " 1.000 " in bare
