@@ -50,12 +50,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, before training.
-
-    Args:
-        size: of the network.
-        reference: of the network it was matched to; None if it was not.
-    """
+    """What a run is made of, before training; ``reference``: whom its size matches."""
 
     benchmark: Benchmark
     model: nn.Module
@@ -65,10 +60,7 @@ class Parts:
 
 
 def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
-    """Make benchmark and network, the network's widths solved if they are to match.
-
-    Args:
-        benchmark: one made of the same scenario before.
+    """Make benchmark (if none of the same scenario is given) and network.
 
     Raises: ConfigError for values or pairs that cannot work.
     """
@@ -117,9 +109,9 @@ def head_kind(config: RunConfig, benchmark: Benchmark) -> str:
         )
     if (config.head == "multi") != (info.head == "multi"):
         raise ConfigError(
-            f"scenario.head={config.head} does not go with "
-            f"scenario.incremental={info.incremental}; nearest: scenario.head="
-            f"{info.head} (task-incremental streams have a head per experience)"
+            f"scenario.head={config.head} does not go with scenario.incremental="
+            f"{info.incremental}; nearest: scenario.head={info.head} (task-incremental "
+            "streams have a head per experience)"
         )
     return config.head
 

@@ -48,9 +48,6 @@ class Request(NamedTuple):
 def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     """Compose and check every run that the overrides, or an experiment, ask for.
 
-    Args:
-        sweep: whether ``key=a,b`` and ``key=range(n)`` ask for several runs.
-
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """
     variants, own, is_experiment = expanded(overrides)

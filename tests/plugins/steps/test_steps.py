@@ -13,7 +13,7 @@ from kancl.plugins.steps.frozen_base import FrozenBasePlugin
 from kancl.plugins.steps.frozen_coefficients import FrozenCoefficients
 from kancl.plugins.steps.hard_mask import HardMaskPlugin
 from kancl.plugins.steps.lazy_steps import LazyStepsPlugin
-from kancl.runner.optimizers import OPTIMIZERS
+from kancl.runner.request.registry import OPTIMIZERS
 
 STEPS = {
     "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
