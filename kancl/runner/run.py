@@ -25,7 +25,7 @@ from kancl.observe.epoch_evaluation import EpochEvaluationPlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
-from kancl.runner.build import Parts, build
+from kancl.runner.build import Parts, build, build_strategy, iterations_planned
 from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin, Unresumable
 from kancl.runner.diagnosis import Observers
 from kancl.runner.identity import environment, provenance, run_folder
@@ -37,7 +37,6 @@ from kancl.runner.machine import (
     what_to_change,
 )
 from kancl.runner.summary import STATE_BYTES, identity, results
-from kancl.runner.train import build_strategy, iterations_planned
 from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.strategies import strategy_state_bytes, trains_jointly
 

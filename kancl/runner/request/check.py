@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
-from kancl.runner.build import Parts, build, build_benchmark
+from kancl.runner.build import Parts, build, build_benchmark, build_strategy
 from kancl.runner.diagnosis import check_diagnosis
 from kancl.runner.machine import refusing, resolve_device
 from kancl.runner.seeding import stream_seeds
-from kancl.runner.train import build_strategy
 
 
 def check(configs: Sequence[RunConfig]) -> Parts | None:
