@@ -1,7 +1,5 @@
 """From a configuration to the objects of a run: benchmark, network, strategy."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Make one run, from its configuration to its folder."""
 
-from __future__ import annotations
-
 import math
 import traceback
 from contextlib import nullcontext, suppress

@@ -5,8 +5,6 @@ that ends. A network file system may keep such locks to each machine: so a lease
 its owner renews every 15 s, says who that is, and counts for as long as it is fresh.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 import socket

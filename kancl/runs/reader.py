@@ -4,8 +4,6 @@ Metrics are recomputed from the raw series; where the run's own account differs,
 said.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import sys

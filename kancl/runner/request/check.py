@@ -1,7 +1,5 @@
 """Refuse what cannot work, in every run of a sweep, before the first one starts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

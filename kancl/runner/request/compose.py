@@ -4,8 +4,6 @@ Hydra parses the overrides; every key and value of every run is checked before t
 first one starts.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Mapping, Sequence

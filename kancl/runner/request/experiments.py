@@ -6,8 +6,6 @@ and values of a configuration, with sweeps as values. ``kancl run experiment=NAM
 its runs; whatever else is typed applies to all variants and comes last.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What can be chosen and set, and what it means: ``kancl list``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
