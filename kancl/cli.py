@@ -1,7 +1,5 @@
 """The ``kancl`` command."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import os

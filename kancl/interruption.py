@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C: a checkpoint first, then out."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

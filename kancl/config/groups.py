@@ -5,8 +5,6 @@ function (or class) whose keyword-only arguments are the user's keys, documented
 ``Args:``, and one line in a dict.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ The four groups ``scenario``, ``model``, ``strategy`` and ``optimizer`` name a b
 each; what else they take is read off the builder's signature (`kancl.config.groups`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints

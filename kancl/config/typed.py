@@ -1,7 +1,5 @@
 """From the plain nested mapping of a configuration to a RunConfig, and back."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Turn a value from a command line or YAML into the type that an option declares."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import types

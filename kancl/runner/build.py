@@ -1,7 +1,6 @@
-"""From a configuration to the objects of a run: benchmark, network, optimizer."""
+"""From a configuration to the objects of a run: benchmark, network, strategy."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,9 +8,12 @@ from typing import Any
 
 import torch
 from avalanche.models.utils import avalanche_model_adaptation
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 from torch.optim import Optimizer
 
+from kancl import strategies
 from kancl.benchmarks import Benchmark
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
@@ -23,9 +25,16 @@ from kancl.models.cost import (
 )
 from kancl.models.heads import with_head
 from kancl.models.inspect import spline_network
+from kancl.plugins.loop import (
+    EpochDecayPlugin,
+    ExperienceDecayPlugin,
+    LinearDecayPlugin,
+)
+from kancl.plugins.plugin import Record
+from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.machine import refusing, resolve_device
 from kancl.runner.request.registry import GROUPS
-from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
+from kancl.runner.seeding import SeedingPlugin, set_stream, stream_seed, stream_seeds
 
 SAMPLES = 2_000  # that quantiles are taken of
 
@@ -50,12 +59,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, before training.
-
-    Args:
-        size: of the network.
-        reference: of the network it was matched to; None if it was not.
-    """
+    """What a run is made of, before training; ``reference``: whom its size matches."""
 
     benchmark: Benchmark
     model: nn.Module
@@ -65,10 +69,7 @@ class Parts:
 
 
 def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
-    """Make benchmark and network, the network's widths solved if they are to match.
-
-    Args:
-        benchmark: one made of the same scenario before.
+    """Make benchmark (if none of the same scenario is given) and network.
 
     Raises: ConfigError for values or pairs that cannot work.
     """
@@ -117,11 +118,64 @@ def head_kind(config: RunConfig, benchmark: Benchmark) -> str:
         )
     if (config.head == "multi") != (info.head == "multi"):
         raise ConfigError(
-            f"scenario.head={config.head} does not go with "
-            f"scenario.incremental={info.incremental}; nearest: scenario.head="
-            f"{info.head} (task-incremental streams have a head per experience)"
+            f"scenario.head={config.head} does not go with scenario.incremental="
+            f"{info.incremental}; nearest: scenario.head={info.head} (task-incremental "
+            "streams have a head per experience)"
         )
     return config.head
+
+
+def iterations_planned(config: RunConfig, benchmark: Benchmark) -> list[int]:
+    """Iterations of each training, on the data of one experience (or of all)."""
+    training = config.training
+    sizes = [len(experience.dataset) for experience in benchmark.train_stream]
+    if strategies.trains_jointly(config.strategy.builder):
+        sizes = [sum(sizes)]
+    if training.iterations is not None:
+        return [training.iterations for _ in sizes]
+    return [training.epochs * math.ceil(size / training.batch_size) for size in sizes]
+
+
+def build_strategy(
+    config: RunConfig,
+    parts: Parts,
+    observers: Sequence[SupervisedPlugin] = (),
+    record: Record = lambda name, value: None,
+) -> SupervisedTemplate:
+    """Make the strategy of a run.
+
+    Args:
+        record: takes what the strategy's plugins measure.
+    Raises: ValueError for what can't work, saying what to use instead.
+    """
+    training, device = config.training, resolve_device(config.device)
+    seeds = stream_seeds(config)
+    plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds=seeds), *observers]
+    if training.lr_gamma is not None:
+        plugins.append(EpochDecayPlugin(gamma=training.lr_gamma))
+    if config.schedule == "linear":
+        plugins.append(LinearDecayPlugin())
+    if training.experience_gamma is not None:  # behind what restores the full rate
+        plugins.append(ExperienceDecayPlugin(gamma=training.experience_gamma))
+    if getattr(spline_network(parts.model), "lazy", False):
+        plugins.append(LazyStepsPlugin())
+    usual = 256 if device.type == "cpu" else 1000
+    setup = strategies.TrainingSetup(
+        model=parts.model,
+        optimizer=build_optimizer(config, parts.model.parameters()),
+        criterion=parts.benchmark.info.score.loss(),
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        iterations=training.iterations,
+        eval_batch_size=training.eval_batch_size or usual,
+        device=device,
+        plugins=plugins,
+        reset_optimizer=config.reset_optimizer,
+        seed=stream_seed(seeds.buffers, "strategy"),
+        learns_values=parts.benchmark.info.function is not None,
+        record=record,
+    )
+    return strategies.build(config.strategy.builder, setup, **config.strategy.options)
 
 
 def _fit_input_grid(model: nn.Module, benchmark: Benchmark) -> None:

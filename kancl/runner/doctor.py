@@ -3,8 +3,6 @@
 Each check yields what it examined, how that is, and a remedy, empty if nothing is wrong.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """What a run is known by: its folder, and what its bytes depend on."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import platform

@@ -1,7 +1,5 @@
 """The machine under a run: its device, its memory, and numbers too small for it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

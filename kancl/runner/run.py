@@ -1,7 +1,5 @@
 """Make one run, from its configuration to its folder."""
 
-from __future__ import annotations
-
 import math
 import traceback
 from contextlib import nullcontext, suppress
@@ -24,7 +22,7 @@ from kancl.observe.curves import EpochEvaluationPlugin, ForgettingCurvePlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
-from kancl.runner.build import Parts, build
+from kancl.runner.build import Parts, build, build_strategy, iterations_planned
 from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin, Unresumable
 from kancl.runner.diagnosis import Observers
 from kancl.runner.identity import environment, provenance, run_folder
@@ -36,7 +34,6 @@ from kancl.runner.machine import (
     what_to_change,
 )
 from kancl.runner.summary import STATE_BYTES, identity, results
-from kancl.runner.train import build_strategy, iterations_planned
 from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.strategies import strategy_state_bytes, trains_jointly
 

@@ -5,8 +5,6 @@ streams are set anew where they are used, the same batches in the same order how
 many random numbers a model draws for itself (initial weights, dropout).
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run says of itself in summary.json."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

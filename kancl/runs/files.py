@@ -1,7 +1,5 @@
 """Files are written whole, read within bounds, and deleted by the names kancl gives."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

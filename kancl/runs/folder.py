@@ -1,7 +1,5 @@
 """Write a run folder: whole files or none, and nothing of an earlier run between them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

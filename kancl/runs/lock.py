@@ -5,8 +5,6 @@ that ends. A network file system may keep such locks to each machine: so a lease
 its owner renews every 15 s, says who that is, and counts for as long as it is fresh.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 import socket
@@ -67,10 +65,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def lock_holder(folder: Path) -> str | None:
-    """Say who makes the run of a folder now; None if nobody does.
-
-    Nothing is created or changed.
-    """
+    """Say who makes the run of a folder now, if anybody; nothing is created."""
     is_alone = False
     if (folder / MACHINE_LOCK).exists():
         with ExitStack() as held:
@@ -89,9 +84,7 @@ def _enter_machine_lock(folder: Path, held: ExitStack, to_look: bool = False) ->
     path = folder / MACHINE_LOCK
     try:
         held.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))
-    except Timeout:
-        raise
-    except OSError as error:
+    except OSError as error:  # a Timeout, too, which has no number
         if error.errno not in _UNSUPPORTED:
             raise
         return False
@@ -101,11 +94,7 @@ def _enter_machine_lock(folder: Path, held: ExitStack, to_look: bool = False) ->
 
 
 def _owner(folder: Path, is_alone: bool) -> str | None:
-    """Name whoever holds the lease and lives.
-
-    Args:
-        is_alone: no other process of this machine makes the run.
-    """
+    """Whoever holds the lease and lives; ``is_alone``: no other process of this machine."""
     path = folder / LOCK
     try:
         text = read_whole(path, 1024).decode()

@@ -1,7 +1,5 @@
 """What the raw series of a run amount to: curves, ends of trainings, metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ Metrics are recomputed from the raw series; where the run's own account differs,
 said.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import sys
@@ -39,12 +37,9 @@ STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder.
+    """One run folder; its mappings are as the run wrote them, empty if unreadable.
 
     Args:
-        config: as resolved, nested plain values; empty if unreadable.
-        environment: versions, commit, device.
-        summary: as the run wrote it.
         status: one of ``STATUSES``: ``unfinished`` has no summary (still running, or
             killed), ``unreadable`` says why in ``problems``.
         measurements: the raw series.
@@ -69,8 +64,7 @@ class Run:
         return self.status == "completed"
 
     @property
-    def name(self) -> str:
-        """The last three parts of its path, which name no machine and no person."""
+    def name(self) -> str:  # these parts of its path name no machine and no person
         return "/".join(self.folder.parts[-3:])
 
     @property
@@ -78,7 +72,6 @@ class Run:
         return int(self.config["seed"])
 
     def name_of(self, group: str) -> str:
-        """The builder chosen in a group, say ``kan`` of ``model``."""
         return str(self.config[group]["name"])
 
     def number(self, key: str) -> float | None:
@@ -123,12 +116,12 @@ def read_run(folder: Path) -> Run:
         status = status if status in STATUSES else "unreadable"
         run = Run(folder, config, environment, summary, status)
         if status != "completed":
-            reason = [str(summary["error"])] if "error" in summary else []
-            return replace(run, problems=tuple(reason))
-        measurements = read_measurements(folder)
-        matrix = _recomputed(measurements, summary)
-        metrics = all_metrics(matrix, measurements, score_of(measurements))
-        run = replace(run, measurements=measurements, matrix=matrix, metrics=metrics)
+            reason = (str(summary["error"]),) if "error" in summary else ()
+            return replace(run, problems=reason)
+        rows = read_measurements(folder)
+        matrix = _recomputed(rows, summary)
+        metrics = all_metrics(matrix, rows, score_of(rows))
+        run = replace(run, measurements=rows, matrix=matrix, metrics=metrics)
         return replace(run, problems=tuple(_contradictions(run, matrix)))
     except Exception as error:  # a forged or torn file can raise any
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -191,9 +184,9 @@ def read_snapshots(folder: Path) -> list[dict[str, Tensor]]:
 
 def finite(value: object) -> float | None:
     """A finite number as it is, None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if abs(value) <= sys.float_info.max else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) if abs(value) <= sys.float_info.max else None
+    return None
 
 
 def _text(path: Path) -> io.StringIO:

@@ -1,7 +1,5 @@
 """Which runs of a study are done, under way, failed or missing."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -1,17 +1,14 @@
 """Refuse what cannot work, in every run of a sweep, before the first one starts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
-from kancl.runner.build import Parts, build, build_benchmark
+from kancl.runner.build import Parts, build, build_benchmark, build_strategy
 from kancl.runner.diagnosis import check_diagnosis
 from kancl.runner.machine import refusing, resolve_device
 from kancl.runner.seeding import stream_seeds
-from kancl.runner.train import build_strategy
 
 
 def check(configs: Sequence[RunConfig]) -> Parts | None:

@@ -4,8 +4,6 @@ Hydra parses the overrides; every key and value of every run is checked before t
 first one starts.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -47,9 +45,6 @@ class Request(NamedTuple):
 
 def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     """Compose and check every run that the overrides, or an experiment, ask for.
-
-    Args:
-        sweep: whether ``key=a,b`` and ``key=range(n)`` ask for several runs.
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """

@@ -6,12 +6,9 @@ and values of a configuration, with sweeps as values. ``kancl run experiment=NAM
 its runs; whatever else is typed applies to all variants and comes last.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kancl.config import ConfigError, config_dir, nearest
 from kancl.config.files import flat, read_mapping
@@ -22,12 +19,10 @@ KEY = "experiment="
 KEYS = ("question", "source", "control", "shared", "variants", "tuning")
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(NamedTuple):
     """What is compared, and why.
 
     Args:
-        question: what it is to settle.
         control: what rules out the known confound.
         shared: overrides of every variant.
         variants: overrides of each; a sweep in one makes several.
@@ -74,10 +69,7 @@ def read_experiment(name: str | Path) -> Experiment:
 
 
 def expanded(overrides: Sequence[str]) -> tuple[list[list[str]], list[str], bool]:
-    """The overrides of every variant, those typed, and whether it is an experiment.
-
-    Raises: ConfigError for more than one, or one that does not exist.
-    """
+    """The overrides of every variant, those typed, and whether it is an experiment."""
     asked = [text for text in overrides if text.startswith(KEY)]
     others = [text for text in overrides if not text.startswith(KEY)]
     if not asked:
@@ -95,8 +87,6 @@ def _overrides(given: Any, where: str) -> tuple[str, ...]:
         names = {f"{key}.name": key for key in CHOICES}
         given = [f"{names.get(k, k)}={shown(v)}" for k, v in flat(given).items()]
     if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
-        raise ConfigError(
-            f"{where} takes keys, such as model: kan, or a list of overrides, such as "
-            "[model=kan]"
-        )
+        hint = "such as model: kan, or a list of overrides, such as [model=kan]"
+        raise ConfigError(f"{where} takes keys, {hint}")
     return tuple(given)

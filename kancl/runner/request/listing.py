@@ -1,7 +1,5 @@
 """What can be chosen and set, and what it means: ``kancl list``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,11 +19,8 @@ LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "sett
 
 
 class Entry(NamedTuple):
-    """A name that ``group`` chooses, in a sentence and in full, and its keys.
-
-    Args:
-        group: the key, such as ``model``; ``setting``: every run has its keys.
-        keys: what each means, by ``key=default``.
+    """A name that a group such as ``model`` has, what it is, in a sentence and in full,
+    and what each of its keys means, by ``key=default``.
     """
 
     group: str
@@ -36,11 +31,7 @@ class Entry(NamedTuple):
 
 
 def show_list(words: Sequence[str], console: Console) -> None:
-    """Print whole lists, or all that is said of one name or key.
-
-    Args:
-        words: lists (``models``), names (``ewc``, ``ewc+replay``) and keys
-            (``optimizer.lr``); if there are none, all lists.
+    """Print lists (``models``), names (``ewc+replay``), keys (``optimizer.lr``), or all.
 
     Raises: ConfigError with the nearest word for one that is none of these.
     """
