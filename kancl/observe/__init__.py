@@ -3,10 +3,3 @@
 from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.observe.learned_function import LearnedFunctionPlugin
 from kancl.observe.snapshots import LocalityMetrics, SnapshotPlugin
-
-__all__ = [
-    "ForgettingCurvePlugin",
-    "LearnedFunctionPlugin",
-    "LocalityMetrics",
-    "SnapshotPlugin",
-]

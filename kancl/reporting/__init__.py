@@ -7,35 +7,11 @@ from kancl.reporting.figures import edge_functions, forgetting_curves, score_mat
 from kancl.reporting.pairing import pairs
 from kancl.reporting.progress import ProgressPlugin
 from kancl.reporting.table import Column, Estimate, Table, wide_console
-from kancl.reporting.tags import TAGS
 from kancl.reporting.tensorboard import (
+    TAGS,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,
     tensorboard_command,
     write_comparison,
 )
-
-__all__ = [
-    "TAGS",
-    "Column",
-    "Curves",
-    "Epochs",
-    "Estimate",
-    "ProgressPlugin",
-    "Table",
-    "TensorBoardPlugin",
-    "comparison_table",
-    "convergence_answers",
-    "convergence_table",
-    "dashboard_url",
-    "edge_functions",
-    "forgetting_curves",
-    "pairs",
-    "run_table",
-    "score_matrix",
-    "stock_evaluator",
-    "tensorboard_command",
-    "wide_console",
-    "write_comparison",
-]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -32,10 +32,8 @@ def run_table(summary: Summary) -> Table:
     for key, column in COLUMNS.items():
         if key in summary:
             reason = summary.get("undefined", {}).get(key)
-            text = column.text(summary[key])
-            if reason and summary[key] is None:
-                text += f" ({reason})"
-            rows.append((column.name, text))
+            why = f" ({reason})" if reason and summary[key] is None else ""
+            rows.append((column.name, column.text(summary[key]) + why))
     return Table("", (Column(""), Column("", str)), rows)
 
 
@@ -51,6 +49,7 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
     scenarios = list(dict.fromkeys(s["scenario"] for s in summaries))
     rows: list[list[Cell]] = []
     below: list[list[Cell]] = []
+    pair_counts = set()
     twice = []
     for scenario in scenarios:
         words = [scenario] if len(scenarios) > 1 else []
@@ -66,13 +65,13 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
         for a, b in pairs(once, lambda variant: variant.strategy):
             n_pairs = len(set(a.seeds) & set(b.seeds))
             if n_pairs and columns.keys() & METRICS.keys():
+                pair_counts.add(n_pairs)
                 cells = [_difference(a, b, key) for key in columns]
-                below.append(
-                    [*words, pair_title(a, b), a.strategy, str(n_pairs), *cells]
-                )
+                title = pair_title(a, b)
+                below.append([*words, title, a.strategy, str(n_pairs), *cells])
     names = ["scenario"][: len(scenarios) - 1] + ["model", "strategy", "runs"]
-    notes = [*_notes(summaries, below, len(names) - 1, twice), *_reasons(summaries)]
     heads = [Column(name) for name in names]
+    notes = [*_notes(summaries, pair_counts, twice)]
     return Table("", [*heads, *columns.values()], rows, below, notes)
 
 
@@ -91,34 +90,27 @@ def _difference(a: Variant, b: Variant, key: str) -> Cell:
 
 
 def _notes(
-    summaries: Sequence[Summary],
-    differences: Sequence[Sequence[Cell]],
-    at: int,
-    twice: Sequence[str],
-) -> list[str]:
-    notes = []
-    n_pairs = {row[at] for row in differences}
-    if n_pairs - {"1"}:
-        notes.append("±: 95 % t-interval of the difference, paired over seeds.")
-    if "1" in n_pairs:
-        notes.append(
+    summaries: Sequence[Summary], pair_counts: set[int], twice: Sequence[str]
+) -> Iterator[str]:
+    if pair_counts - {1}:
+        yield "±: 95 % t-interval of the difference, paired over seeds."
+    if 1 in pair_counts:
+        yield (
             "A difference of one seed has no error bar: it may be chance. Several "
             "seeds: -m seed=range(10)."
         )
-    notes += [f"{label}: several runs of one seed, so not paired." for label in twice]
+    for label in twice:
+        yield f"{label}: several runs of one seed, so not paired."
     for status in ["diverged", "failed"]:
         lost = [s for s in summaries if s["status"] == status]
         if lost:
             names = [f"{s['model']}-{s['strategy']} seed {s['seed']}" for s in lost]
-            notes.append(f"{len(lost)} {status}, not in the means: {', '.join(names)}.")
-    return notes
-
-
-def _reasons(summaries: Sequence[Summary]) -> list[str]:
-    """Why metrics of completed runs are undefined, each reason once."""
+            yield f"{len(lost)} {status}, not in the means: {', '.join(names)}."
+    # why metrics of completed runs are undefined, each reason once
     reasons: dict[str, dict[str, None]] = {}
     for s in summaries:
         for key, reason in s.get("undefined", {}).items():
             if s["status"] == "completed" and key in COLUMNS:
                 reasons.setdefault(reason, {})[COLUMNS[key].words] = None
-    return [f"{UNDEFINED} {', '.join(names)}: {why}." for why, names in reasons.items()]
+    for reason, words in reasons.items():
+        yield f"{UNDEFINED} {', '.join(words)}: {reason}."

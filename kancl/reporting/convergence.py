@@ -15,11 +15,7 @@ MARGIN = 0.005
 
 @dataclass(frozen=True)
 class Epochs:
-    """What was measured after every epoch of one run.
-
-    Args:
-        iterations: training iterations done after each epoch.
-    """
+    """What was measured after every epoch of one run."""
 
     model: str
     iterations: tuple[int, ...]
@@ -32,9 +28,7 @@ class Epochs:
     def from_measurements(
         cls, measurements: Iterable[Measurement], model: str
     ) -> Epochs:
-        """Read a recorder's measurements, or the rows of ``metrics.csv``.
-
-        The validation stream is taken if there is one, else the test stream.
+        """The validation stream is taken if there is one, else the test stream.
 
         Raises: ValueError if training data and the other stream were not evaluated
             after every epoch.
@@ -44,8 +38,10 @@ class Epochs:
             if m.iteration:
                 series.setdefault(m.name, {})[m.iteration] = m.value
         held_out = "validation" if "validation_loss" in series else "test"
-        names = ["train_loss", "train_accuracy"]
-        names += [f"{held_out}_loss", f"{held_out}_accuracy"]
+        streams = ("train", held_out)
+        names = [
+            f"{stream}_{what}" for stream in streams for what in ("loss", "accuracy")
+        ]
         iterations = tuple(sorted(series.get("train_loss", ())))
         if not iterations or any(
             not set(iterations) <= series.get(name, {}).keys() for name in names
@@ -76,24 +72,28 @@ class Epochs:
 def convergence_table(runs: Sequence[Epochs]) -> Table:
     """A row per run; columns in the order of the three questions."""
     target = _target(runs)
-    rows: list[list[Cell]] = []
-    for run in runs:
-        best = max(run.validation_accuracy)
-        epoch = run.validation_accuracy.index(best) + 1
-        row: list[Cell] = [run.model, str(run.epochs_to(target))]
-        row += [run.validation_accuracy[-1], f"{_percent(best)} ({epoch})"]
-        row += [run.train_accuracy[-1], f"{100 * run.gap:+.2f}"]
-        rows.append([*row, run.validation_loss[-1], run.loss_rise])
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.2f}"
+
     columns = (
         Column("model"),
         Column(f"epochs to\n{100 * target:.1f} %", str),
-        Column("validation\naccuracy", _percent, "%"),
+        Column("validation\naccuracy", percent, "%"),
         Column("best\n(epoch)", str),
-        Column("training\naccuracy", _percent, "%"),
+        Column("training\naccuracy", percent, "%"),
         Column("training -\nvalidation", str),
         Column("validation\nloss", "{:.4f}".format),
         Column("above its\nlowest", "{:+.4f}".format),
     )
+    rows: list[list[Cell]] = []
+    for run in runs:
+        accuracies = run.validation_accuracy
+        best = max(accuracies)
+        row: list[Cell] = [run.model, str(run.epochs_to(target)), accuracies[-1]]
+        row += [f"{percent(best)} ({accuracies.index(best) + 1})"]
+        row += [run.train_accuracy[-1], f"{100 * run.gap:+.2f}"]
+        rows.append([*row, run.validation_loss[-1], run.loss_rise])
     return Table("", columns, rows)
 
 
@@ -121,7 +121,3 @@ def convergence_answers(compared: Epochs, reference: Epochs) -> list[str]:
 
 def _target(runs: Sequence[Epochs]) -> float:
     return min(max(run.validation_accuracy) for run in runs) - MARGIN
-
-
-def _percent(accuracy: float) -> str:
-    return f"{100 * accuracy:.2f}"

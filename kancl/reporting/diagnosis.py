@@ -15,8 +15,7 @@ ROUNDING = 1e-6
 
 
 def diagnosis_tables(diagnosis: Diagnosis) -> list[Table]:
-    judged = forecasts([(diagnosis.pairs, diagnosis.falls)])
-    return [_forgotten(diagnosis), _carriers(diagnosis), forecast_table(judged)]
+    return [_forgotten(diagnosis), _carriers(diagnosis), pooled_table([diagnosis])]
 
 
 def pooled_table(diagnoses: Sequence[Diagnosis]) -> Table:
@@ -32,15 +31,14 @@ def _shown(diagnosis: Diagnosis) -> Callable[[float], str]:
 def _forgotten(diagnosis: Diagnosis) -> Table:
     """What was lost, and to which experience most of it."""
     matrix, show = diagnosis.matrix, _shown(diagnosis)
+    sign = 1 if diagnosis.score.higher_is_better else -1
     rows: list[list[Cell]] = []
-    for s, (now, then) in enumerate(
-        zip(matrix[-1].tolist(), matrix[1:].diag().tolist())
-    ):
+    both = zip(matrix[1:].diag().tolist(), matrix[-1].tolist())
+    for s, (then, now) in enumerate(both):
         taken = [(fall, t) for (old, t), fall in diagnosis.falls.items() if old == s]
         worst, t = max(taken, key=lambda pair: pair[0], default=(0.0, s))
         most = f"experience {t + 1} ({show(worst)})" if worst > 0 else ""
-        lost = then - now if diagnosis.score.higher_is_better else now - then
-        rows.append([str(s + 1), then, now, lost, most])
+        rows.append([str(s + 1), then, now, sign * (then - now), most])
     titles = ("just trained", "at the end", "lost")
     numbers = [Column(title, show) for title in titles]
     columns = [Column("experience", str), *numbers, Column("most to")]
@@ -50,16 +48,17 @@ def _forgotten(diagnosis: Diagnosis) -> Table:
 def _carriers(diagnosis: Diagnosis) -> Table:
     """Which group of parameters, put back alone, brings it back."""
     backs = [review.rollback for review in diagnosis.reviews if review.rollback]
-    groups = list(backs[0].values)[1:-1]
-    numbers = [Column(in_words(g), _shown(diagnosis)) for g in backs[0].values]
-    rows: list[list[Cell]] = [
-        [str(k), *back.values.values()] for k, back in enumerate(backs, start=1)
-    ]
+    groups = list(backs[0].values)
+    columns = [Column(in_words(group), _shown(diagnosis)) for group in groups]
+    rows = [[str(k), *back.values.values()] for k, back in enumerate(backs, start=1)]
     notes = ["Nothing was forgotten: no group of parameters has to answer."]
     lost = [back for back in backs if abs(back.forgotten) >= 0.005]
     if lost:
         total = sum(back.forgotten for back in lost)
-        shares = {g: sum(b.regained[g] - b.now for b in lost) / total for g in groups}
+        shares = {
+            group: sum(back.regained[group] - back.now for back in lost) / total
+            for group in groups[1:-1]
+        }
         best = in_words(max(shares, key=lambda group: shares[group]))
         notes = [
             f"One group alone, put back, brings back of what was forgotten: "
@@ -81,7 +80,7 @@ def _carriers(diagnosis: Diagnosis) -> Table:
             moved = f"coefficients moved by up to {diagnosis.leak:.2g}"
         notes.append(f"Where no training sample was, in the first layer, {moved}.")
     title = f"{diagnosis.score.title} with one group of parameters put back"
-    return Table(title, [Column("experience", str), *numbers], rows, notes=notes)
+    return Table(title, [Column("experience", str), *columns], rows, notes=notes)
 
 
 def _percents(shares: Mapping[str, float]) -> str:
@@ -116,13 +115,14 @@ def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
             f"{in_words(best.layer)} {known[best]:+.2f}.",
         ]
     none = "n/a (too few pairs, or all alike)"
-    columns = [Column("overlap"), Column("layer"), Column("pairs", str)]
-    columns.append(Column("mean", "{:.2f}".format))
-    columns.append(Column("rank correlation", "{:+.2f}".format, absent=none))
+    columns = [
+        *(Column("overlap"), Column("layer"), Column("pairs", str)),
+        Column("mean", "{:.2f}".format),
+        Column("rank correlation", "{:+.2f}".format, absent=none),
+    ]
     rows: list[list[Cell]] = []
-    for each in judged:
-        what = in_words(each.view), in_words(each.layer)
-        size, mean = len(each.overlaps), fmean(each.overlaps)
-        rows.append([*what, size, mean, each.correlation])
+    for f in judged:
+        words = in_words(f.view), in_words(f.layer)
+        rows.append([*words, len(f.overlaps), fmean(f.overlaps), f.correlation])
     over = f", over the pairs of {runs}" if n_runs > 1 else ""
     return Table(f"What did overlap foretell{over}?", columns, rows, notes=notes)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kancl.reporting.colours import FAINT, INK, experience_colour
-from kancl.reporting.figures import despine, label_axes, new_figure
+from kancl.reporting.figures import label_axes, new_figure
 
 KEPT = 1e-3
 """An error that grew by less counts as kept."""
@@ -20,14 +20,12 @@ LOWEST = 1e-10
 
 @dataclass(frozen=True)
 class LearnedFunction:
-    """A function of one or two inputs after each experience.
+    """What ``label`` learned, of one or two inputs.
 
     Args:
-        label: who learned it.
         points: ``(n, dimensions)``, the last input running fastest.
         target: what was to be learned, ``(n,)``.
         functions: after each experience, ``(n,)``.
-        note: below the label.
     """
 
     label: str
@@ -51,15 +49,15 @@ def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figur
     n_phases = max(len(row.functions) for row in rows)
     names = [f"after phase {k + 1}" for k in range(n_phases)]
     names = names if flat else ["target", *names]
-    figure = new_figure(1.3 + 1.9 * len(names), 0.7 + 1.6 * len(rows))
-    panels = figure.subplots(len(rows), len(names), squeeze=False, sharey=True)
+    n, n_rows = len(names), len(rows)
+    figure, panels = new_figure(
+        1.3 + 1.9 * n, 0.7 + 1.6 * n_rows, n, n_rows, sharey=True
+    )
+    draw = _curve if flat else _picture
     for row, line in zip(rows, panels):
         shown = row.functions if flat else [row.target, *row.functions]
         for k, (axes, values) in enumerate(zip(line, shown)):
-            if flat:
-                _curve(axes, row, values, k)
-            else:
-                _picture(axes, row, values)
+            draw(axes, row, values, k)
         line[0].set_ylabel(f"{row.label}\n{row.note}".strip(), fontsize=9, color=INK)
     for axes, name in zip(panels[0], names):
         axes.set_title(name, fontsize=9, color=INK)
@@ -74,17 +72,16 @@ def _curve(axes: Axes, row: LearnedFunction, values: Tensor, phase: int) -> None
     axes.plot(x, values.numpy(), color=experience_colour(phase), linewidth=1.4)
     # What shoots out far between peaks must not hide the peaks themselves.
     axes.set(ylim=(-0.8, 1.6), xticks=[-1, 0, 1], yticks=[0, 1])
-    despine(axes)
 
 
-def _picture(axes: Axes, row: LearnedFunction, values: Tensor) -> None:
+def _picture(axes: Axes, row: LearnedFunction, values: Tensor, phase: int) -> None:
     side = round(len(values) ** 0.5)
     low, high = float(row.points.min()), float(row.points.max())
-    style: dict[str, Any] = {"origin": "lower", "extent": (low, high, low, high)}
     # rows of an image run along the second input, hence the transpose
-    pixels = values.view(side, side).T.numpy()
-    axes.imshow(pixels, vmin=-1, vmax=1, cmap="RdBu", **style)
+    pixels, extent = values.view(side, side).T.numpy(), (low, high, low, high)
+    axes.imshow(pixels, vmin=-1, vmax=1, cmap="RdBu", origin="lower", extent=extent)
     axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, edgecolor="black")
 
 
 def phase_diagram(
@@ -98,18 +95,16 @@ def phase_diagram(
         lines: by name, ``(grid size, increase)``.
         levels: by name, increases of networks without a grid.
     """
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
+    figure, ((axes,),) = new_figure(6.4, 4.0)
     sizes = sorted({size for points in lines.values() for size, _ in points})
-    text: dict[str, Any] = {"fontsize": 8}
+    text: Any = {"fontsize": 8}
     for k, (name, points) in enumerate(lines.items()):
         x, y = zip(*sorted(points))
         shown, colour = np.maximum(y, LOWEST), experience_colour(k)
         axes.plot(x, shown, marker="o", markersize=4, color=colour)
-        beside = (6, 7 if len(set(sizes) - set(x)) else 0)
-        place: dict[str, Any] = {"xytext": beside, "textcoords": "offset points"}
-        end = (x[-1], shown[-1])
-        axes.annotate(name, end, va="center", color=colour, **place, **text)
+        place: Any = {"textcoords": "offset points", "va": "center", "color": colour}
+        place["xytext"] = (6, 0 if set(x) >= set(sizes) else 7)
+        axes.annotate(name, (x[-1], shown[-1]), **place, **text)
     for name, level in levels.items():
         axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
         axes.text(sizes[0], level * 1.25, name, color=INK, va="bottom", **text)
@@ -120,5 +115,4 @@ def phase_diagram(
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
     label_axes(axes, "grid size G", "largest increase of RMSE on an old peak", title)
-    despine(axes)
     return figure

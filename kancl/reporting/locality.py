@@ -11,8 +11,8 @@ from torch import Tensor
 
 from kancl.metrics.diagnosis import Review, by_layer
 from kancl.metrics.locality import Occupancy, overlap_matrix
-from kancl.reporting.colours import CELL_INK, INK, experience_colour
-from kancl.reporting.figures import CENTRED, despine, label_axes, new_figure
+from kancl.reporting.colours import CELL_INK, FAINT, INK, experience_colour
+from kancl.reporting.figures import CENTRED, label_axes, new_figure
 
 MOST_ROWS, MOST_COLUMNS = 10, 8
 VIEWS = ("exposure", "bhattacharyya", "kernel_ratio")
@@ -21,11 +21,7 @@ VIEWS = ("exposure", "bhattacharyya", "kernel_ratio")
 def locality_figures(
     reviews: Sequence[Review], image_shape: tuple[int, ...], score: str = "accuracy"
 ) -> dict[str, Figure]:
-    """The pictures by name.
-
-    Args:
-        score: what the rollbacks are measured by.
-    """
+    """The pictures by name; ``score``: what the rollbacks are measured by."""
     kinds = by_layer(reviews)
     used, figures = kinds.get("occupancy", {}), {}
     first = next(iter(used.values()), torch.empty(0, 0))
@@ -46,8 +42,7 @@ def occupancy_maps(means: Tensor, image_shape: tuple[int, ...]) -> Figure:
     """How much each experience uses each basis of each pixel: pictures in rows.
 
     A row per experience, a column per basis from the low end of the grid to the high
-    one (at most so many of each, evenly chosen); one scale for all. (Pictures of one
-    panel: drawing 40 panels took 3 seconds.)
+    one (some of many, evenly chosen); one scale for all.
 
     Args:
         means: of the first layer, ``(n_experiences, in_features, n_basis)``.
@@ -75,10 +70,8 @@ def overlap_matrices(
     ]
     names = [f"{in_words(layer)}:\nrow old,\ncolumn new" for layer in occupancies]
     titles = [f"{in_words(view)}, %" for view in views]
-    pitch = 0.3 * (len(tiles[0][0]) + 1)
-    figure, axes, shown = _page(
-        tiles, 1, pitch, (names, titles), cmap="Blues", vmin=0, vmax=1
-    )
+    pitch, scale = 0.3 * (len(tiles[0][0]) + 1), {"vmin": 0, "vmax": 1}
+    figure, axes, shown = _page(tiles, 1, pitch, (names, titles), cmap="Blues", **scale)
     page = np.asarray(shown.get_array().filled(np.nan))
     for y, x in np.argwhere(~np.isnan(page)):
         ink = "white" if page[y, x] > 0.6 else CELL_INK
@@ -94,24 +87,22 @@ def _page(
     names: tuple[Sequence[str], Sequence[str]],
     **style: Any,
 ) -> tuple[Figure, Any, Any]:
-    """Rows of pictures of one size in one panel, with empty strips between them.
-
-    Args:
-        inches: side of a picture.
-        names: of the rows and of the columns.
+    """Rows of pictures, each so many inches wide, in one panel (drawing 40 panels took 3
+    seconds), with empty strips between them and the names of rows and columns.
     """
-    pad: dict[str, Any] = {"constant_values": np.nan}
-    padded = [[np.pad(t, ((0, gap), (0, gap)), **pad) for t in row] for row in tiles]
-    height, width = padded[0][0].shape
-    figure = new_figure(1.9 + inches * len(tiles[0]), 0.6 + inches * len(tiles))
-    axes = figure.subplots()
+    sides: Any = {"pad_width": ((0, gap), (0, gap)), "constant_values": np.nan}
+    padded = [[np.pad(tile, **sides) for tile in row] for row in tiles]
+    n_rows, n_columns = len(tiles), len(tiles[0])
+    width, height = 1.9 + inches * n_columns, 0.6 + inches * n_rows
+    figure, ((axes,),) = new_figure(width, height, frame=False)
     shown = axes.imshow(np.block(padded), aspect="auto", **style)
-    middles = [(k + 0.5) * width - (gap + 1) / 2 for k in range(len(tiles[0]))]
-    axes.set_xticks(middles, names[1], fontsize=7)
+    y, x = (
+        [(k + 0.5) * side - (gap + 1) / 2 for k in range(n)]
+        for side, n in zip(padded[0][0].shape, (n_rows, n_columns))
+    )
+    axes.set_xticks(x, names[1])
+    axes.set_yticks(y, names[0])
     axes.xaxis.tick_top()
-    middles = [(k + 0.5) * height - (gap + 1) / 2 for k in range(len(tiles))]
-    axes.set_yticks(middles, names[0], fontsize=7)
-    despine(axes, frame=False)
     return figure, axes, shown
 
 
@@ -123,19 +114,19 @@ def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
     Args:
         drifts: by layer ``(n_experiences, in_features, n_basis)``.
     """
-    figure = new_figure(0.8 + 3.2 * len(drifts), 2.8)
-    panels = figure.subplots(1, len(drifts), squeeze=False)[0]
+    figure, (panels,) = new_figure(0.8 + 3.2 * len(drifts), 2.8, len(drifts))
     for axes, (layer, since) in zip(panels, drifts.items()):
         for k, drift in enumerate(since[:-1]):  # since the last one, nothing moved
             values = drift.square().mean(0).sqrt().numpy()
-            style: dict[str, Any] = {"marker": "o", "markersize": 3, "linewidth": 1.4}
-            style |= {"color": experience_colour(k)}
-            x, name = np.arange(1, len(values) + 1), f"since experience {k + 1}"
-            axes.plot(x, values, label=name, **style)
+            style: Any = {"marker": "o", "markersize": 3, "linewidth": 1.4}
+            style |= {
+                "color": experience_colour(k),
+                "label": f"since experience {k + 1}",
+            }
+            axes.plot(np.arange(1, len(values) + 1), values, **style)
         y = "" if axes is not panels[0] else "drift, root mean square"
         label_axes(axes, "coefficient, along the grid", y, in_words(layer), size=8)
         axes.set_ylim(bottom=0)
-        despine(axes)
     panels[-1].legend(fontsize=7, frameon=False)
     return figure
 
@@ -146,15 +137,15 @@ def rollback_bars(
     """What putting back each group of parameters brings, experience by experience.
 
     Args:
-        regained: for each old experience the score by group, in the order drawn;
-            ``nothing`` and ``all`` are the ends between which the others lie.
+        regained: for each old experience the score by group, in the order drawn, between
+            ``nothing`` and ``all``.
     """
     groups = list(dict.fromkeys(group for values in regained for group in values))
     experiences = range(len(regained))
-    figure = new_figure(2.6 + 0.16 * (len(groups) + 1) * len(regained), 2.8)
-    axes = figure.subplots()
+    inches = 2.6 + 0.16 * (len(groups) + 1) * len(regained)
+    figure, ((axes,),) = new_figure(inches, 2.8)
     width = 0.86 / len(groups)
-    ends = {"nothing": "#9A9A9A", "all": "#222222"}
+    ends = {"nothing": FAINT, "all": INK}
     for place, group in enumerate(groups):
         x = [k + width * (place - (len(groups) - 1) / 2) for k in experiences]
         heights = [values.get(group, 0.0) for values in regained]
@@ -163,7 +154,6 @@ def rollback_bars(
     axes.set_xticks(experiences, [f"experience {k + 1}" for k in experiences])
     label_axes(axes, y=f"{score} with that put back", size=8)
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    despine(axes)
     return figure
 
 

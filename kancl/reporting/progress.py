@@ -8,7 +8,7 @@ from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress
 
 from kancl.metrics.score import Score
 from kancl.observe.recorder import RecorderPlugin
@@ -28,16 +28,12 @@ class ProgressPlugin(SupervisedPlugin):
     In a terminal: one line that is redrawn a few times per second, abbreviated below
     ``WIDE`` columns. Everywhere: one line per experience, and per epoch where whole
     streams are evaluated after each. Where nothing can be forgotten, loss and learning
-    rate take forgetting's place. Use it around the run, behind the recorder::
+    rate take forgetting's place. While training, scores are those of the forgetting
+    curve's samples; the line per experience gives those of the whole test sets. Use it
+    around the run, behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained
-
-    While training, accuracy and forgetting are those of the forgetting curve's samples;
-    the line per experience gives those of the whole test sets.
-
-    Args:
-        total_iterations: of the whole run, None if unknown: then no time left.
     """
 
     def __init__(
@@ -50,13 +46,10 @@ class ProgressPlugin(SupervisedPlugin):
         quiet: bool = False,
     ) -> None:
         super().__init__()
-        self._recorder = recorder
-        self._title = title
+        self._recorder, self._title, self._quiet = recorder, title, quiet
         self._console = console or Console()
-        self._quiet = quiet
         self._epoch = 0
-        self._learning_rate = math.nan
-        self._loss = math.nan
+        self._learning_rate = self._loss = math.nan
         self._next = 0.0
         self._started = time.perf_counter()
         self._scores: dict[int, float] = {}
@@ -64,11 +57,11 @@ class ProgressPlugin(SupervisedPlugin):
         recorder.listeners.append(self._listen)
         self._wide = self._console.width >= WIDE
         self._live = Progress(
-            TextColumn("[bold]{task.description}"),
+            "[bold]{task.description}",
             BarColumn(bar_width=18 if self._wide else 6),
-            TextColumn("{task.fields[where]}"),
-            TextColumn("[dim]{task.fields[speed]}"),
-            TextColumn("{task.fields[score]}"),
+            "{task.fields[where]}",
+            "[dim]{task.fields[speed]}",
+            "{task.fields[score]}",
             console=self._console,
             auto_refresh=False,
             transient=True,
@@ -76,9 +69,8 @@ class ProgressPlugin(SupervisedPlugin):
         )
         if not self._wide and len(title) > SHORT_TITLE:
             title = f"{title[: SHORT_TITLE - 1]}…"
-        self._task = self._live.add_task(
-            title, total=total_iterations, where="", speed="", score=""
-        )
+        fields: Any = dict.fromkeys(["where", "speed", "score"], "")
+        self._task = self._live.add_task(title, total=total_iterations, **fields)
 
     def __enter__(self) -> ProgressPlugin:
         self._started = time.perf_counter()
@@ -121,12 +113,10 @@ class ProgressPlugin(SupervisedPlugin):
         words = [f"{self._title}: epoch {self._epoch}/{strategy.train_epochs}"]
         for m in self._recorder.latest():
             stream, _, what = m.name.rpartition("_")
-            if m.experience is None or stream in ("batch", "curve"):
-                continue
-            if what == "loss":
-                words.append(f"{stream} loss {m.value:.4f}")
-            elif what == "accuracy":
-                words.append(f"{stream} accuracy {100 * m.value:.2f} %")
+            shown = {"loss": f"{m.value:.4f}", "accuracy": f"{100 * m.value:.2f} %"}
+            whole = m.experience is not None and stream not in ("batch", "curve")
+            if whole and what in shown:
+                words.append(f"{stream} {what} {shown[what]}")
         if len(words) > 1:
             self._say(*words, f"learning rate {self._learning_rate:.1e}")
 
@@ -138,9 +128,7 @@ class ProgressPlugin(SupervisedPlugin):
         self._draw(strategy)
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
-        """The line of an experience, which stays."""
-        recorder = self._recorder
-        n = recorder.n_trained
+        recorder, n = self._recorder, self._recorder.n_trained
         if recorder.in_training or not n:
             return
         where = f"after experience {n} of {recorder.n_experiences}"
@@ -160,8 +148,7 @@ class ProgressPlugin(SupervisedPlugin):
     def _draw(self, strategy: Any) -> None:
         if self._live.disable:
             return
-        recorder = self._recorder
-        n = recorder.n_experiences
+        recorder, n = self._recorder, self._recorder.n_experiences
         where = f"experience {min(recorder.n_trained + 1, n)}/{n}"
         if recorder.trains_jointly:
             where = f"all {n} experiences"
@@ -216,8 +203,6 @@ def _number(value: float, score: Score) -> str:
 
 
 def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"

@@ -5,17 +5,3 @@ from kancl.reporting.report.tensorboard import write_over_seeds
 from kancl.reporting.report.tuning import Tuning, find_tunings
 from kancl.reporting.report.variants import Benchmark, Variant, benchmarks
 from kancl.reporting.report.verdicts import Comparison, compare, headline
-
-__all__ = [
-    "Benchmark",
-    "Comparison",
-    "Report",
-    "Tuning",
-    "Variant",
-    "benchmarks",
-    "compare",
-    "find_tunings",
-    "headline",
-    "write_over_seeds",
-    "write_report",
-]

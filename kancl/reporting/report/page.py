@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 import kancl
 from kancl.reporting.report import figures, tables
@@ -31,14 +30,8 @@ from kancl.reporting.report.verdicts import compare, headline
 from kancl.runs.reader import STATUSES, Run
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was written, and what it says.
-
-    Args:
-        page: the HTML file.
-        tensorboard: runs over seeds.
-    """
+class Report(NamedTuple):
+    """What was written, and what it says; ``tensorboard``: folders of runs over seeds."""
 
     page: Path
     tensorboard: Sequence[Path]
@@ -65,14 +58,18 @@ def write_report(
         "continual": map(tables.continual, groups),
         "cost": map(tables.cost, groups),
     }
+    unrounded = {
+        "results": tables.all_results(groups),
+        "comparison": tables.all_comparisons(compared),
+        "runs": tables.all_runs(groups),
+    }
     for name, made in to_read.items():
         parts = [table for table in made if table is not None]
         if parts:
             (folder / f"{name}.md").write_text("\n".join(p.markdown() for p in parts))
             (folder / f"{name}.tex").write_text("\n".join(p.latex() for p in parts))
-    (folder / "results.csv").write_text(tables.all_results(groups).csv())
-    (folder / "comparison.csv").write_text(tables.all_comparisons(compared).csv())
-    (folder / "runs.csv").write_text(tables.all_runs(groups).csv())
+    for name, table in unrounded.items():
+        (folder / f"{name}.csv").write_text(table.csv())
     written = folder / "report.html"
     written.write_text(page(runs, compared, tunings))
     over_seeds = write_over_seeds(folder / "tensorboard", groups)
@@ -83,15 +80,9 @@ def page(
     runs: Sequence[Run], compared: Compared, tunings: Sequence[Tuning] = ()
 ) -> str:
     """The whole page. Every word that comes from a file is escaped."""
-
-    def drawn(figure: Figure, benchmark: Benchmark, what: str) -> Markup:
-        return Markup(figures.svg(figure, f"{benchmark.title}: {what}"))
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    strict = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     files = resources.files("kancl.reporting.report")
-    template = environment.from_string((files / "page.html").read_text())
+    template = strict.from_string((files / "page.html").read_text())
     counts = Counter(run.status for run in runs)
     return template.render(
         style=Markup((files / "style.css").read_text()),
@@ -103,7 +94,6 @@ def page(
         all_runs=runs,
         tables=tables,
         figures=figures,
-        drawn=drawn,
         confounds=confounds,
         headline=headline,
         protocol=protocol,
@@ -116,7 +106,7 @@ def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
     variants = benchmark.variants
     rows = [(f"scenario.{key}", shown(v)) for key, v in benchmark.options.items()]
     settings = [variant.settings for variant in variants]
-    differing = set(unlike(settings))
+    differing = unlike(settings)
     for key in dict.fromkeys(key for s in settings for key in s):
         values: dict[str, dict[str, None]] = {}
         for variant, given in zip(variants, settings):
@@ -128,15 +118,14 @@ def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
         if not key.endswith(".name"):
             rows.append((key, "; ".join(owned if key in differing else values)))
     for variant in variants:
-        hidden = variant.example.summary.get("hidden")
-        if hidden:
+        if hidden := variant.example.summary.get("hidden"):
             rows.append((f"hidden widths, {variant.label}", shown(hidden)))
-    seeds = {v.label: ", ".join(map(str, v.seeds)) for v in variants}
-    if len(set(seeds.values())) == 1:
-        seeds = {"": seeds[variants[0].label]}
-    rows += [(f"seeds, {v}" if v else "seeds", text) for v, text in seeds.items()]
+    seeds = {f"seeds, {v.label}": ", ".join(map(str, v.seeds)) for v in variants}
+    if len({*seeds.values()}) == 1:
+        seeds = {"seeds": seeds[f"seeds, {variants[0].label}"]}
+    rows += seeds.items()
     made = [flattened(run.environment) for run in benchmark.runs if run.environment]
     for key in dict.fromkeys(key for environment in made for key in environment):
-        versions = [shown(environment.get(key)) for environment in made]
+        versions = (shown(environment.get(key)) for environment in made)
         rows.append((key, ", ".join(dict.fromkeys(versions))))
     return rows

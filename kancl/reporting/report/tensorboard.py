@@ -16,9 +16,10 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from kancl.reporting.curves import Band, Curves, Line
-from kancl.reporting.figures import as_pixels, forgetting_curves
+from kancl.reporting.figures import forgetting_curves
 from kancl.reporting.report.figures import mean_matrix, plain
 from kancl.reporting.report.variants import Benchmark, Variant
+from kancl.reporting.tensorboard import write_picture
 
 
 def write_over_seeds(
@@ -33,11 +34,8 @@ def write_over_seeds(
         left.unlink()
     written = []
     for benchmark in benchmarks:
-        several = [
-            (variant, variant.curves)
-            for variant in benchmark.variants
-            if variant.curves is not None and variant.curves.n_seeds > 1
-        ]
+        pairs = [(variant, variant.curves) for variant in benchmark.variants]
+        several = [(v, curves) for v, curves in pairs if curves and curves.n_seeds > 1]
         if several:
             written.append(folder / benchmark.slug)
             _write(written[-1], benchmark, several, pictures)
@@ -58,24 +56,26 @@ def _write(
         tag = f"over_seeds/{benchmark.slug}/{file_name(what)}"
         return [f"{tag}/{end}" for end in ("mean", "low", "high")]
 
+    def write_band(writer: SummaryWriter, what: str, line: Line, band: Band) -> None:
+        for (iteration, *mean), (_, *ends) in zip(line, band):
+            for tag, number in zip(tags(what), [*mean, *ends]):
+                writer.add_scalar(tag, number, iteration)
+
     for k in range(max(curves.n_experiences for _, curves in variants)):
         with SummaryWriter(str(folder / f"experience_{k + 1}")) as writer:
             for variant, curves in variants:
-                band = curves.bands[k]
-                _write_band(writer, tags(variant.label), curves.points[k], band)
+                write_band(writer, variant.label, curves.points[k], curves.bands[k])
     for variant, curves in variants:
         with SummaryWriter(str(folder / file_name(variant.label))) as writer:
-            _write_band(writer, tags(seen), curves.seen(), curves.seen_band)
+            write_band(writer, seen, curves.seen(), curves.seen_band)
             if pictures:
                 labelled = [replace(curves, label=plain(variant.label))]
                 drawn = {"forgetting_curves": forgetting_curves(labelled)}
                 if variant.matrices is not None:
                     drawn[f"{score.name}_matrix"] = mean_matrix(variant)
                 for name, figure in drawn.items():
-                    tag, image = f"over_seeds/picture/{name}", as_pixels(figure)
-                    writer.add_image(
-                        tag, image, curves.last_iteration, dataformats="HWC"
-                    )
+                    tag = f"over_seeds/picture/{name}"
+                    write_picture(writer, tag, figure, curves.last_iteration)
     strategies = list(dict.fromkeys(variant.strategy for variant, _ in variants))
     ordered = [v.label for s in strategies for v, _ in variants if v.strategy == s]
     charts = {f"{score.title} on the experiences seen": seen}
@@ -84,14 +84,6 @@ def _write(
     title = f"{benchmark.title}: mean over seeds, 95 % band"
     with SummaryWriter(str(folder)) as writer:
         writer.add_custom_scalars({title: margins})
-
-
-def _write_band(
-    writer: SummaryWriter, tags: Sequence[str], line: Line, band: Band
-) -> None:
-    for (iteration, *mean), (_, *ends) in zip(line, band):
-        for tag, number in zip(tags, [*mean, *ends]):
-            writer.add_scalar(tag, number, iteration)
 
 
 def file_name(label: str) -> str:

@@ -11,20 +11,20 @@ from omegaconf import OmegaConf
 
 from kancl.reporting.report.variants import Benchmark, Variant, shown
 
+CELL = ("scenario", "incremental", "model", "strategy")
+
 
 @dataclass(frozen=True)
 class Tuning:
     """What was chosen for one scenario, model and strategy, and on what.
 
     Args:
-        scenario: its name and kind, ``("split_mnist", "class")``.
+        cell: ``("split_mnist", "class", "kan", "ewc")``.
         chosen: values by key, as they are shown.
         at_edge: keys whose best value lay at the edge of what was tried.
     """
 
-    scenario: tuple[str, str | None]
-    model: str
-    strategy: str
+    cell: tuple[str | None, ...]
     n_trials: int
     seeds: Sequence[int]
     chosen: dict[str, str]
@@ -33,11 +33,9 @@ class Tuning:
     def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
         """Whether the variant was run with what was chosen here."""
         options, settings = benchmark.options, variant.settings
-        return (
-            self.scenario == (options["name"], options.get("incremental"))
-            and (self.model, self.strategy) == (variant.model, variant.strategy)
-            and all(shown(settings.get(k)) == v for k, v in self.chosen.items())
-        )
+        scenario = options["name"], options.get("incremental")
+        chosen = (shown(settings.get(key)) == v for key, v in self.chosen.items())
+        return self.cell == (*scenario, variant.model, variant.strategy) and all(chosen)
 
 
 def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
@@ -50,17 +48,15 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
         try:
             content: Any = OmegaConf.to_container(OmegaConf.load(file))
             for record in content["tuning"]:
-                scenario = record["scenario"], record["incremental"]
+                cell = tuple(record[key] for key in CELL)
+                seeds = [int(seed) for seed in record["seeds"]]
                 chosen = {key: _shown(text) for key, text in record["chosen"].items()}
-                names = record["model"], record["strategy"]
-                budget = int(record["trials"]), [int(seed) for seed in record["seeds"]]
-                tuning = Tuning(scenario, *names, *budget, chosen, record["at_edge"])
-                tunings.append(tuning)
+                n, at_edge = int(record["trials"]), record["at_edge"]
+                tunings.append(Tuning(cell, n, seeds, chosen, at_edge))
         except Exception as error:  # whatever YAML stumbles over
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            raise ValueError(
-                f"{file} was not written by kancl tune: {reason}"
-            ) from error
+            text = f"{file} was not written by kancl tune: {reason}"
+            raise ValueError(text) from error
     return tunings
 
 

@@ -9,8 +9,7 @@ not differ, all of 4 signs agree by chance in one case of eight.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 from kancl.metrics.statistics import (
     ALPHA,
@@ -28,8 +27,6 @@ FEWEST_PAIRS = 5
 EQUAL_SIZE = 0.05
 """Sizes are equal within this fraction."""
 
-Finding = Literal["lower", "higher", "not shown", "too few seeds", "not comparable"]
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -46,8 +43,8 @@ class Comparison:
     compared: Variant
     reference: Variant
     differences: dict[str, Difference | None]
-    corrected: dict[str, float]
-    n_tests: dict[str, int]
+    corrected: dict[str, float] = field(default_factory=dict)
+    n_tests: dict[str, int] = field(default_factory=dict)
 
     @property
     def both(self) -> tuple[Variant, Variant]:
@@ -57,8 +54,9 @@ class Comparison:
     def title(self) -> str:
         """``KAN - MLP``, with the settings that tell either from others like it."""
         words = [variant.distinction for variant in self.both if variant.distinction]
-        settings = f" ({' against '.join(words)})" if words else ""
-        return pair_title(*self.both) + settings
+        return pair_title(*self.both) + (
+            f" ({' against '.join(words)})" if words else ""
+        )
 
     @property
     def strategy(self) -> str:
@@ -71,11 +69,11 @@ class Comparison:
     @property
     def unpaired_seeds(self) -> dict[str, list[int]]:
         """Completed seeds that only one variant has, by its label."""
-        alone = {
-            own.label: [seed for seed in own.seeds if seed not in other.seeds]
+        return {
+            own.label: alone
             for own, other in (self.both, self.both[::-1])
+            if (alone := [seed for seed in own.seeds if seed not in other.seeds])
         }
-        return {label: seeds for label, seeds in alone.items() if seeds}
 
     @property
     def lost(self) -> str:
@@ -87,7 +85,7 @@ class Comparison:
         """The metric of what was learned."""
         return list(self.differences)[1]
 
-    def finding(self, metric: str) -> Finding:
+    def finding(self, metric: str) -> str:
         """What the difference of a metric allows to say."""
         difference = self.differences[metric]
         if difference is None:
@@ -103,8 +101,8 @@ class Comparison:
         return self.finding(metric) in ("lower", "higher")
 
     @property
-    def learns(self) -> Literal["less", "more", ""]:
-        """Whether the compared model is shown to learn less or more."""
+    def learns(self) -> str:
+        """``less`` or ``more`` where the compared model is shown to learn so."""
         if not self.is_shown(self.learned):
             return ""
         worse = "higher" if self.learned in ERRORS else "lower"
@@ -115,23 +113,20 @@ class Comparison:
         """Whether the compared model forgets less; and where it is shown to learn less,
         that too, which leaves less to forget.
         """
-        name = model_title(self.compared.model)
-        words = {
-            "lower": f"{name} forgets less",
-            "higher": f"{name} forgets more",
-            "not shown": "no difference shown",
-            "too few seeds": f"too few seeds to tell ({self.n_pairs})",
-            "not comparable": "not comparable",
-        }[self.finding(self.lost)]
-        if self.is_shown(self.lost) and self.learns:
-            forgets = "less" if self.finding(self.lost) == "lower" else "more"
-            link = "but" if self.learns == forgets else "and"
-            words += f", {link} learns {self.learns}"
-        return words
+        finding = self.finding(self.lost)
+        if not self.is_shown(self.lost):
+            return {
+                "not shown": "no difference shown",
+                "too few seeds": f"too few seeds to tell ({self.n_pairs})",
+            }.get(finding, finding)
+        forgets = "less" if finding == "lower" else "more"
+        words = f"{model_title(self.compared.model)} forgets {forgets}"
+        link = "but" if self.learns == forgets else "and"
+        return f"{words}, {link} learns {self.learns}" if self.learns else words
 
     @property
     def evidence(self) -> str:
-        """Difference, interval, pairs, and at what equality of sizes."""
+        """Difference, interval, pairs, and at what equality of sizes; or why not."""
         metric, name = self.lost, METRICS[self.lost].words
         difference = self.differences[metric]
         if difference is None:
@@ -192,30 +187,25 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
     """Every model with the references of its strategy whose training is most alike, and
     Holm's correction over all of them, metric by metric.
     """
-    both = pairs(
-        benchmark.variants,
-        lambda variant: variant.strategy,
-        lambda a, b: len(training_differences(a, b)),
-    )
     metrics = COMPARED[benchmark.score.name]
-    differences = [
-        {
-            metric: paired_difference(a.by_seed(metric), b.by_seed(metric))
-            for metric in metrics
-        }
-        for a, b in both
+    comparisons = [
+        Comparison(
+            a, b, {m: paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics}
+        )
+        for a, b in pairs(
+            benchmark.variants,
+            lambda variant: variant.strategy,
+            lambda a, b: len(training_differences(a, b)),
+        )
     ]
-    corrected: list[dict[str, float]] = [{} for _ in both]
-    n_tests: dict[str, int] = {}
     for metric in metrics:
-        tests = [(k, d) for k, row in enumerate(differences) if (d := row[metric])]
-        n_tests[metric] = len(tests)
+        tests = [(c, d) for c in comparisons if (d := c.differences[metric])]
         # without spread there is no t; the exact test needs none
         p_values = [d.p_permutation if d.p_t is None else d.p_t for _, d in tests]
-        for (k, _), p in zip(tests, holm(p_values)):
-            corrected[k][metric] = p
-    rows = zip(both, differences, corrected)
-    return [Comparison(*pair, row, p, n_tests) for pair, row, p in rows]
+        for (comparison, _), p in zip(tests, holm(p_values)):
+            comparison.corrected[metric] = p
+            comparison.n_tests[metric] = len(tests)
+    return comparisons
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
