@@ -22,7 +22,6 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
 LOCALITY = "locality_"
-"""Begin of the measurements' names."""
 FAMILIES = tuple(
     "occupancy overlap drift gradients kernel rollback inference forecast leak".split()
 )
@@ -235,7 +234,6 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         """Nothing is averaged, so nothing starts anew."""
 
     def result(self) -> dict[str, float]:
-        """The latest value of each name."""
         return {value.name: float(value.value) for value in self._values(0)}
 
     def _values(self, since: int) -> list[MetricValue]:

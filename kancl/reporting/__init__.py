@@ -1,7 +1,12 @@
 """What a reader sees: TensorBoard, progress, tables, figures, the report."""
 
-from kancl.reporting.comparison import comparison_table, run_table
-from kancl.reporting.convergence import Epochs, convergence_answers, convergence_table
+from kancl.reporting.comparison import (
+    Epochs,
+    comparison_table,
+    convergence_answers,
+    convergence_table,
+    run_table,
+)
 from kancl.reporting.curves import Curves
 from kancl.reporting.figures import edge_functions, forgetting_curves, score_matrix
 from kancl.reporting.pairing import pairs

@@ -21,14 +21,11 @@ Band = Sequence[tuple[int, float, float]]
 @dataclass(frozen=True)
 class Curves:
     """The score on every experience against training iterations, for one run or the
-    mean of several.
+    mean of ``n_seeds``.
 
     Args:
-        label: the run, say ``"kan-naive"``.
         points: a line per experience.
         boundaries: iterations at which each experience trained so far ended.
-        trains_jointly: all experiences are learned from the first iteration on.
-        n_seeds: runs of which this is the mean.
         bands: a band per experience; none for a single run.
         seen_band: the band of ``seen``.
     """
@@ -111,7 +108,6 @@ def mean_curves(runs: Sequence[Curves], label: str) -> Curves:
         raise ValueError(f"{label}: the runs have unlike numbers of experiences")
 
     def mean(lines: Sequence[Line]) -> tuple[Line, Band]:
-        """Of a line per run, at the iterations of the first, with its band."""
         at, columns = [iteration for iteration, _ in lines[0]], []
         for run, line in zip(runs, lines):
             onto = [0, *run.boundaries], [0, *first.boundaries]

@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 
 
 class Entrant(Protocol):
-    """What has a model by name."""
 
     @property
     def model(self) -> str: ...

@@ -83,7 +83,6 @@ class ProgressPlugin(SupervisedPlugin):
         self._recorder.listeners.remove(self._listen)
 
     def catch_up(self, strategy: Any) -> None:
-        """Show a resumed run as if it had been seen from its beginning."""
         for measurement in self._recorder.measurements:
             self._listen(measurement)
         self._epoch = strategy.clock.train_exp_epochs + 1

@@ -24,7 +24,6 @@ STYLES = dict.fromkeys(GOOD, "green") | dict.fromkeys(BAD, "bold red")
 """Style of a row in a terminal, by the verdict in its last cell."""
 
 Show = Callable[[float], str]
-"""A number -> the text that stands for it."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,10 @@ class Column:
 
     @property
     def words(self) -> str:
-        """The title in one line."""
         return " ".join(self.title.split())
 
     @property
     def name(self) -> str:
-        """Title and unit in one line."""
         return f"{self.words} {self.unit}".rstrip()
 
     def text(self, cell: Cell) -> str:
@@ -125,7 +122,6 @@ class Table:
                 raise ValueError(f"a row of {n} cells was expected, got {row}")
 
     def texts(self, rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
-        """What is shown of every cell."""
         return [[c.text(cell) for c, cell in zip(self.columns, row)] for row in rows]
 
     def show(self, console: Console | None = None) -> None:

@@ -56,7 +56,6 @@ so drops the line: see ``tensorboard_command``."""
 DEFAULT_ADDRESS = "http://localhost:6006"
 
 PICTURES_SECONDS = 0.5
-"""What drawing the pictures takes, about."""
 
 
 def write_picture(
@@ -72,7 +71,6 @@ class TensorBoardPlugin(SupervisedPlugin):
     the end, whatever happened.
 
     Args:
-        folder: of the run; sub-runs become folders in it.
         label: ``"<model>-<strategy>"``; runs of the same label share a chart.
         card: Markdown that says what the run is: parameters, protocol.
         figures: draw pictures.
@@ -95,12 +93,9 @@ class TensorBoardPlugin(SupervisedPlugin):
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.label = label
-        self._recorder = recorder
-        self._draws = figures
-        self._started = time.perf_counter()
-        self._picture_share = picture_share
-        self._drawing_seconds = 0.0
+        self.label, self._recorder = label, recorder
+        self._draws, self._picture_share = figures, picture_share
+        self._started, self._drawing_seconds = time.perf_counter(), 0.0
         self._writers: dict[str, SummaryWriter] = {}
         self._tag = f"{CURVES.format(recorder.score.name)}/{label}"
         self._curve_point: dict[int, float] = {}
@@ -112,12 +107,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         recorder.listeners.append(self._listen)
 
     def close(self, hparams: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-        """Write the hyperparameters with the final metrics and close the files.
-
-        Args:
-            hparams: name -> value; what is no number, string or bool becomes a string.
-            summary: of the run; its numbers become ``final/...``, its ``status``
-                whether the session counts as a success.
+        """Write the hyperparameters with the summary's numbers as ``final/...`` and its
+        ``status`` as the session's success, and close the files.
         """
         self._finish_curve_point()
         final = {
@@ -149,7 +140,6 @@ class TensorBoardPlugin(SupervisedPlugin):
             writer.flush()
 
     def picture(self, name: str, figure: Figure) -> None:
-        """Write a figure as ``picture/<name>``, now."""
         at = self._recorder.iteration
         write_picture(self._writer(), f"picture/{name}", figure, at)
 
@@ -161,8 +151,6 @@ class TensorBoardPlugin(SupervisedPlugin):
 
     def _scalar(self, tag: str, value: float, run: str = "") -> None:
         self._writer(run).add_scalar(tag, value, self._recorder.iteration)
-
-    # numbers, as the recorder hears of them
 
     def _listen(self, m: Measurement) -> None:
         recorder = self._recorder
@@ -187,15 +175,12 @@ class TensorBoardPlugin(SupervisedPlugin):
                 self._scalar(f"training/{what}", m.value, stream + run)
 
     def _finish_curve_point(self) -> None:
-        """The mean over the experiences seen, once all of a point are there."""
         n_seen = self._recorder.n_seen(self._curve_at)
         seen = [v for k, v in self._curve_point.items() if k < n_seen]
         if n_seen and len(seen) == n_seen:
             tag = f"{self._recorder.score.name}_on_seen/curve"
             self._writer().add_scalar(tag, sum(seen) / n_seen, self._curve_at)
         self._curve_point = {}
-
-    # boundaries and pictures, as training goes on
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         if self._recorder.iteration:
@@ -253,7 +238,6 @@ class TensorBoardPlugin(SupervisedPlugin):
 def write_comparison(
     folder: Path | str, runs: Sequence[Curves], title: str = ""
 ) -> None:
-    """The forgetting curves of several runs side by side, as a TensorBoard run."""
     with SummaryWriter(str(folder)) as writer:
         figure = figures.forgetting_curves(runs, title)
         write_picture(writer, "picture/forgetting_curves", figure)

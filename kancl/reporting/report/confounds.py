@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from kancl.metrics.statistics import ALPHA, pairs_needed, smallest_p
 from kancl.reporting.measures import ERRORS, METRICS
-from kancl.reporting.report.tuning import Tuning
-from kancl.reporting.report.variants import Benchmark, Variant, shown, unlike
+from kancl.reporting.report.variants import Benchmark, Tuning, Variant, shown, unlike
 from kancl.reporting.report.verdicts import (
     EQUAL_SIZE,
     FEWEST_PAIRS,
@@ -67,7 +66,6 @@ def confounds(
 
 
 def _runs(benchmark: Benchmark) -> Iterator[Confound]:
-    """Runs that are lost, stand twice, or contradict themselves."""
     variants = benchmark.variants
     lost = [f"{v.label}: {v.lost} of {len(v.runs)}." for v in variants if v.lost]
     if lost:
@@ -106,7 +104,6 @@ def _off_grid(benchmark: Benchmark) -> Iterator[Confound]:
 
 
 def _settings_tried(benchmark: Benchmark) -> Iterator[Confound]:
-    """What a grid of settings in the folders says about tuning."""
     tried: dict[tuple[str, str], list[Variant]] = {}
     for variant in benchmark.variants:
         same = tried.setdefault((variant.strategy, variant.model), [])
@@ -146,7 +143,6 @@ def _edge(variants: Sequence[Variant]) -> Iterator[Confound]:
 def _tuned(
     benchmark: Benchmark, comparisons: Sequence[Comparison], tunings: Sequence[Tuning]
 ) -> Iterator[Confound]:
-    """What ``kancl tune`` wrote about the settings that were run."""
     tuned = {
         variant.label: (variant, tuning)
         for variant in benchmark.variants

@@ -26,7 +26,6 @@ from kancl.reporting.table import UNDEFINED
 
 MARKERS = "osD^vP*Xphd<>8H"
 PAGE = "#FEFEFE"
-"""Stands for the page's background."""
 WAYS = (
     ("forgets", "less", "more"),
     ("learns", "less", "more"),
@@ -36,7 +35,6 @@ NEEDLESS = (
     *(r"<metadata>.*?</metadata>", r"<!--.*?-->", r"<style.*?</style>"),
     *(r' id="[a-z0-9.]+_\d+"', r" font-family: [^;]*;"),
 )
-"""What matplotlib's SVG holds and a page does not need."""
 
 
 def differences(comparisons: Sequence[Comparison]) -> Figure:
@@ -72,7 +70,6 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
 
 
 def _scale(metric: str) -> int:
-    """Shares are drawn in percent."""
     return 100 if METRICS[metric].unit == "%" else 1
 
 
@@ -163,7 +160,6 @@ def curves(benchmark: Benchmark) -> dict[str, Figure]:
 
 
 def matrices(benchmark: Benchmark) -> dict[str, Figure]:
-    """A mean matrix for each variant."""
     return {
         f"{benchmark.score.title} matrix of {variant.label}": mean_matrix(variant)
         for variant in benchmark.variants
@@ -172,7 +168,6 @@ def matrices(benchmark: Benchmark) -> dict[str, Figure]:
 
 
 def mean_matrix(variant: Variant) -> Figure:
-    """The mean matrix, with standard deviations where there are several seeds."""
     matrices = variant.matrices
     assert matrices is not None
     spread = matrices.std(0) if len(matrices) > 1 else None

@@ -12,10 +12,8 @@ from kancl.reporting.report.verdicts import Comparison
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
 
 Compared = Sequence[tuple[Benchmark, Sequence[Comparison]]]
-"""Benchmarks with what is compared on each."""
 
 ABSENT = (UNDEFINED, NOT_RECORDED)
-"""What stands for a missing number."""
 
 TESTS = {
     "p_t": "p: t",
@@ -62,7 +60,6 @@ def continual(benchmark: Benchmark) -> Table | None:
 
 
 def cost(benchmark: Benchmark) -> Table:
-    """What it took, a row per variant."""
     rows = [[_cost(v, key) for key in COSTS] for v in benchmark.variants]
     return _by_variant(benchmark, "cost, means over seeds", [*COSTS.values()], rows)
 
@@ -126,7 +123,6 @@ def all_results(benchmarks: Sequence[Benchmark]) -> Table:
 
 
 def all_comparisons(compared: Compared) -> Table:
-    """Every difference with every test."""
     head = "benchmark compared reference metric finding pairs".split()
     rows: list[list[Cell]] = []
     for benchmark, comparisons in compared:
@@ -178,7 +174,6 @@ def _statistics(values: Sequence[float]) -> list[Cell]:
 
 
 def _matrix_metrics(benchmarks: Sequence[Benchmark]) -> list[str]:
-    """Metrics of the scores that the benchmarks are judged by."""
     units = {"%" if b.score.higher_is_better else "" for b in benchmarks}
     return [key for key, column in METRICS.items() if column.unit in units]
 

@@ -1,4 +1,6 @@
-"""Which runs belong together: benchmarks, and on each the variants that met there."""
+"""Which runs belong together: benchmarks, and on each the variants that met there; and
+how their settings were chosen, as ``kancl tune`` wrote it down.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from kancl.config.schema import NOT_HASHED
@@ -22,19 +26,15 @@ from kancl.runs.reader import STATUSES, Run
 
 @dataclass(frozen=True)
 class Variant:
-    """The runs of one model and strategy with the same settings, over its seeds.
-
-    Args:
-        distinction: the settings that tell it from others of its model and strategy.
-        runs: whatever became of them, by seed.
-        repeated: further completed runs of a seed that is there already.
-    """
+    """The runs of one model and strategy with the same settings, by seed."""
 
     model: str
     strategy: str
     distinction: str
+    """The settings that tell it from others of its model and strategy."""
     runs: tuple[Run, ...]
     repeated: tuple[Run, ...] = ()
+    """Further completed runs of a seed that is there already."""
 
     @property
     def label(self) -> str:
@@ -51,7 +51,6 @@ class Variant:
 
     @property
     def example(self) -> Run:
-        """A run to read the settings from."""
         return (self.completed or self.runs)[0]
 
     @property
@@ -64,7 +63,6 @@ class Variant:
         return settings(self.example)
 
     def by_seed(self, metric: str) -> dict[int, float]:
-        """A metric of the completed runs that have it."""
         values = ((run.seed, run.metric(metric)) for run in self.completed)
         return {seed: value for seed, value in values if value is not None}
 
@@ -74,7 +72,6 @@ class Variant:
         return [value for value in values if value is not None]
 
     def counts(self) -> dict[str, int]:
-        """Runs by status, those that occur."""
         ends = Counter(run.status for run in self.runs)
         return {status: ends[status] for status in STATUSES if status in ends}
 
@@ -113,7 +110,6 @@ class Benchmark:
 
     @property
     def slug(self) -> str:
-        """Its title as a file's name."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "benchmark"
 
     @property
@@ -135,7 +131,6 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys: ``{"optimizer.lr": 0.001, ...}``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         inner = value if isinstance(value, Mapping) else None
@@ -162,7 +157,6 @@ def shown(value: Any) -> str:
 
 
 def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    """Sort the readable runs by benchmark and variant."""
     groups = _grouped((r for r in runs if r.config), lambda r: r.config["scenario"])
     named = [(_title(group[0].config["scenario"]), group) for group in groups]
     result = []
@@ -188,8 +182,14 @@ def _variants(runs: Sequence[Run]) -> tuple[Variant, ...]:
         words = ", ".join(f"{short[key]}={shown(own[key])}" for key in telling)
         if (*name, words) in variants:
             words = f"{words} settings of another version {len(variants)}".strip()
-        variants[*name, words] = Variant(*name, words, *_one_per_seed(group))
-    return tuple(sorted(variants.values(), key=_rank))
+        key = (*name, words)
+        variants[key] = Variant(*key, *_one_per_seed(group))
+
+    def rank(v: Variant) -> tuple[Any, ...]:
+        """KANs first, MLPs last; naive before whatever is to do better."""
+        return role(v.model), v.model, v.strategy != "naive", v.strategy, v.distinction
+
+    return tuple(sorted(variants.values(), key=rank))
 
 
 def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
@@ -201,24 +201,17 @@ def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
 
 def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The runs, completed ones once per seed; and the further ones of a seed."""
-    first: list[Run] = []
-    repeated: list[Run] = []
-    seeds = set()
-    for run in sorted(runs, key=lambda run: (run.seed, run.folder)):
-        again = run.completed and run.seed in seeds
-        (repeated if again else first).append(run)
-        if run.completed:
-            seeds.add(run.seed)
-    return tuple(first), tuple(repeated)
+    ordered = sorted(runs, key=lambda run: (run.seed, run.folder))
+    completed = {run.seed: run for run in reversed(ordered) if run.completed}
+
+    def again(run: Run) -> bool:
+        return run.completed and run is not completed[run.seed]
+
+    return tuple(r for r in ordered if not again(r)), tuple(filter(again, ordered))
 
 
 def _name(run: Run) -> tuple[str, str]:
     return run.name_of("model"), run.name_of("strategy")
-
-
-def _rank(v: Variant) -> tuple[Any, ...]:
-    """KANs first, MLPs last; naive before whatever is to do better."""
-    return role(v.model), v.model, v.strategy != "naive", v.strategy, v.distinction
 
 
 def _title(scenario: Mapping[str, Any]) -> str:
@@ -230,3 +223,60 @@ def _title(scenario: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
+
+
+CELL = ("scenario", "incremental", "model", "strategy")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was chosen for one scenario, model and strategy, and on what.
+
+    Args:
+        cell: ``("split_mnist", "class", "kan", "ewc")``.
+        chosen: values by key, as they are shown.
+        at_edge: keys whose best value lay at the edge of what was tried.
+    """
+
+    cell: tuple[str | None, ...]
+    n_trials: int
+    seeds: Sequence[int]
+    chosen: dict[str, str]
+    at_edge: Sequence[str]
+
+    def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
+        options, settings = benchmark.options, variant.settings
+        scenario = options["name"], options.get("incremental")
+        chosen = (shown(settings.get(key)) == v for key, v in self.chosen.items())
+        return self.cell == (*scenario, variant.model, variant.strategy) and all(chosen)
+
+
+def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
+    """Those of every file in a folder ``tuned`` in or below the paths.
+
+    Raises: ValueError for a file there that ``kancl tune`` did not write.
+    """
+    tunings = []
+    for file in sorted({f for path in paths for f in Path(path).rglob("tuned/*.yaml")}):
+        try:
+            content: Any = OmegaConf.to_container(OmegaConf.load(file))
+            for record in content["tuning"]:
+                cell = tuple(record[key] for key in CELL)
+                seeds = [int(seed) for seed in record["seeds"]]
+                chosen = {
+                    key: _as_shown(text) for key, text in record["chosen"].items()
+                }
+                n, at_edge = int(record["trials"]), record["at_edge"]
+                tunings.append(Tuning(cell, n, seeds, chosen, at_edge))
+        except Exception as error:  # whatever YAML stumbles over
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
+            text = f"{file} was not written by kancl tune: {reason}"
+            raise ValueError(text) from error
+    return tunings
+
+
+def _as_shown(text: str) -> str:
+    try:
+        return shown(float(text)) if any(c in text for c in ".e") else text
+    except ValueError:
+        return text

@@ -25,7 +25,6 @@ from kancl.reporting.table import Estimate
 
 FEWEST_PAIRS = 5
 EQUAL_SIZE = 0.05
-"""Sizes are equal within this fraction."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,17 @@ class Comparison:
     """A model and its reference with the same strategy on the same benchmark.
 
     Args:
+        lost, learned: the metrics of what was lost and learned.
         differences: compared - reference by metric, paired over seeds; None where no
-            seed is shared or the metric is undefined. The first metric is what was
-            lost, the second what was learned, the third what is left.
+            seed is shared or the metric is undefined.
         corrected: p of Student's paired test by metric, after Holm.
         n_tests: how many were corrected for, by metric.
     """
 
     compared: Variant
     reference: Variant
+    lost: str
+    learned: str
     differences: dict[str, Difference | None]
     corrected: dict[str, float] = field(default_factory=dict)
     n_tests: dict[str, int] = field(default_factory=dict)
@@ -54,9 +55,8 @@ class Comparison:
     def title(self) -> str:
         """``KAN - MLP``, with the settings that tell either from others like it."""
         words = [variant.distinction for variant in self.both if variant.distinction]
-        return pair_title(*self.both) + (
-            f" ({' against '.join(words)})" if words else ""
-        )
+        settings = f" ({' against '.join(words)})" if words else ""
+        return pair_title(*self.both) + settings
 
     @property
     def strategy(self) -> str:
@@ -75,18 +75,7 @@ class Comparison:
             if (alone := [seed for seed in own.seeds if seed not in other.seeds])
         }
 
-    @property
-    def lost(self) -> str:
-        """The metric of what was lost."""
-        return list(self.differences)[0]
-
-    @property
-    def learned(self) -> str:
-        """The metric of what was learned."""
-        return list(self.differences)[1]
-
     def finding(self, metric: str) -> str:
-        """What the difference of a metric allows to say."""
         difference = self.differences[metric]
         if difference is None:
             return "not comparable"
@@ -126,7 +115,6 @@ class Comparison:
 
     @property
     def evidence(self) -> str:
-        """Difference, interval, pairs, and at what equality of sizes; or why not."""
         metric, name = self.lost, METRICS[self.lost].words
         difference = self.differences[metric]
         if difference is None:
@@ -135,10 +123,13 @@ class Comparison:
         text = f"{name} {self.points(metric)}, n = {n}, {self.sizes}"
         if self.is_shown(metric) and n < pairs_needed():
             text += "; by Student's test alone, too few pairs for an exact one"
-        if self.finding(metric) == "not shown" and interval:
-            if interval.excludes_zero():
-                holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
-                text += f"; the interval leaves 0 out, the tests do not {holm_of}"
+        elif (
+            self.finding(metric) == "not shown"
+            and interval
+            and interval.excludes_zero()
+        ):
+            holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
+            text += f"; the interval leaves 0 out, the tests do not {holm_of}"
         return text
 
     @property
@@ -159,7 +150,6 @@ class Comparison:
 
     @property
     def sizes(self) -> str:
-        """At matched parameters, FLOPs or width, or at unequal size."""
         ours, theirs = (variant.numbers("n_parameters") for variant in self.both)
         if not ours or not theirs:
             return "sizes not recorded"
@@ -188,16 +178,14 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
     Holm's correction over all of them, metric by metric.
     """
     metrics = COMPARED[benchmark.score.name]
-    comparisons = [
-        Comparison(
-            a, b, {m: paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics}
-        )
-        for a, b in pairs(
-            benchmark.variants,
-            lambda variant: variant.strategy,
-            lambda a, b: len(training_differences(a, b)),
-        )
-    ]
+    comparisons = []
+    for a, b in pairs(
+        benchmark.variants,
+        lambda variant: variant.strategy,
+        lambda a, b: len(training_differences(a, b)),
+    ):
+        paired = {m: paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics}
+        comparisons.append(Comparison(a, b, *metrics[:2], paired))
     for metric in metrics:
         tests = [(c, d) for c in comparisons if (d := c.differences[metric])]
         # without spread there is no t; the exact test needs none
@@ -209,7 +197,6 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    """One line for a benchmark."""
     if not comparisons:
         return "no KAN and MLP with the same strategy to compare"
     if len(comparisons) == 1:

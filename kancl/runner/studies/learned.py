@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kancl.config import RunConfig
-from kancl.reporting.learned_function import (
-    LearnedFunction,
-    learned_functions,
-    phase_diagram,
-)
+from kancl.reporting.figures import LearnedFunction, learned_functions, phase_diagram
 from kancl.runner.identity import run_folder
 from kancl.runs.names import LEARNED_FUNCTION
 from kancl.runs.reader import read_table
