@@ -59,10 +59,10 @@ class SnapshotPlugin(Plugin):
         families: Iterable[str] = FAMILIES[:-1],
     ) -> None:
         super().__init__()
-        if samples_per_experience < diagnosis.BATCHES:
+        n, least = samples_per_experience, diagnosis.BATCHES
+        if n < least:
             raise ValueError(
-                f"samples_per_experience must be at least {diagnosis.BATCHES}, got "
-                f"{samples_per_experience}"
+                f"samples_per_experience must be at least {least}, got {n}"
             )
         self.families = frozenset(families)
         for name in self.families.difference(FAMILIES):
@@ -110,7 +110,8 @@ class SnapshotPlugin(Plugin):
                     self._add("occupancy", f"off_grid_{name}", usage.off_grid, k)
             if k + 1 == self.recorder.n_experiences:
                 self.look_back(model)
-                self._record_reviews()
+                for review in self.reviews:
+                    self._record(review)
 
     def look_back(self, model: torch.nn.Module) -> None:
         """Make the reviews, with the model in its last state."""
@@ -118,14 +119,13 @@ class SnapshotPlugin(Plugin):
             states, score = self.snapshots, self.recorder.score
             self.reviews = [*diagnosis.reviews(model, states, self.samples, score)]
 
-    def _record_reviews(self) -> None:
-        for review in self.reviews:
-            k, back = review.experience, review.rollback
-            for layer, drift in review.drifts.items():
-                self._add("drift", f"drift_{layer}", float(drift.norm()), k)
-                self._add("drift", f"drift_bound_{layer}", review.bounds[layer], k)
-            for group, value in back.values.items() if back else ():
-                self._add("rollback", f"rollback_{group}", value, k)
+    def _record(self, review: diagnosis.Review) -> None:
+        k, back = review.experience, review.rollback
+        for layer, drift in review.drifts.items():
+            self._add("drift", f"drift_{layer}", float(drift.norm()), k)
+            self._add("drift", f"drift_bound_{layer}", review.bounds[layer], k)
+        for group, value in back.values.items() if back else ():
+            self._add("rollback", f"rollback_{group}", value, k)
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
         self._evaluated = []
@@ -237,17 +237,13 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         return {value.name: float(value.value) for value in self._values(0)}
 
     def _values(self, since: int) -> list[MetricValue]:
-        return [
-            MetricValue(
-                self,
-                f"{self}/{m.name.removeprefix(LOCALITY)}"
-                + ("" if m.experience is None else f"/Exp{m.experience:03}"),
-                m.value,
-                m.iteration,
-            )
-            for m in self._recorder.measurements[since:]
-            if m.name.startswith(LOCALITY)
-        ]
+        values = []
+        for m in self._recorder.measurements[since:]:
+            if m.name.startswith(LOCALITY):
+                name = f"{self}/{m.name.removeprefix(LOCALITY)}"
+                name += "" if m.experience is None else f"/Exp{m.experience:03}"
+                values.append(MetricValue(self, name, m.value, m.iteration))
+        return values
 
     def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
         for plugin in self._plugins:

@@ -1,6 +1,4 @@
-"""Runs side by side: a row per model and strategy, then each pair's difference; and
-by epoch, which model converges faster, is more accurate, overfits.
-"""
+"""Runs side by side: means, paired differences, and by epoch how they converge."""
 
 from __future__ import annotations
 
@@ -40,8 +38,7 @@ def run_table(summary: Summary) -> Table:
 
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:
-    """Means over seeds, differences paired over seeds, and what a reader has to know
-    before believing them.
+    """Means over seeds, differences paired over seeds, and what a reader has to know.
 
     Raises: ValueError without runs.
     """

@@ -1,7 +1,4 @@
-"""Figures: forgetting curves, matrices of scores, learned functions.
-
-Made with matplotlib's objects alone: no pyplot state, no global settings, no window.
-"""
+"""Figures, of matplotlib's objects alone: no pyplot state, no global settings, no window."""
 
 from __future__ import annotations
 
@@ -136,13 +133,11 @@ def score_matrix(
     spread: Tensor | None = None,
     score: Score = ACCURACY,
 ) -> Figure:
-    """The matrix of accuracies (in percent) or RMSEs as a heat map with its numbers.
+    """The matrix of accuracies (in percent) or RMSEs as a heat map with its numbers, and
+    their standard deviations over seeds below them.
 
     Rows: after how many experiences, row 0 before training; columns: the experience
     tested. A frame marks each experience just after its training; blank: not measured.
-
-    Args:
-        spread: standard deviations over seeds, written below the means.
     """
     n_rows, n = matrix.shape
     title = "accuracy, %" if score.higher_is_better else score.title
@@ -235,26 +230,18 @@ LOWEST = 1e-10
 
 @dataclass(frozen=True)
 class LearnedFunction:
-    """What ``label`` learned, of one or two inputs.
-
-    Args:
-        points: ``(n, dimensions)``, the last input running fastest.
-        target: what was to be learned, ``(n,)``.
-        functions: after each experience, ``(n,)``.
-    """
+    """What ``label`` learned, of one or two inputs."""
 
     label: str
-    points: Tensor
-    target: Tensor
-    functions: Sequence[Tensor]
+    points: Tensor  # (n, dimensions), the last input running fastest
+    target: Tensor  # (n,)
+    functions: Sequence[Tensor]  # after each experience, (n,)
     note: str = ""
 
 
 def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figure:
-    """What each has learned after every phase: a row per network, a column per phase.
-
-    One input: the target is grey, the function has the colour of the phase just
-    trained. Two inputs: pictures, the target first.
+    """What each has learned: a row per network, a column per phase. One input: the target
+    is grey. Two inputs: pictures, the target first.
 
     Raises: ValueError without rows.
     """

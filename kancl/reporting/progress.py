@@ -17,20 +17,18 @@ from kancl.runs.measurements import Measurement
 
 UPDATES_PER_SECOND = 8
 WIDE = 120
-"""Columns into which everything fits spelled out."""
+"""Columns into which everything fits spelled out; below, words are abbreviated."""
 SHORT = {"experience": "exp", "epoch": "ep", "accuracy": "acc", "forgetting": "forg"}
 SHORT_TITLE = 9
 
 
 class ProgressPlugin(SupervisedPlugin):
-    """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting.
+    """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting (or,
+    where nothing can be forgotten, loss and learning rate).
 
-    In a terminal: one line that is redrawn a few times per second, abbreviated below
-    ``WIDE`` columns. Everywhere: one line per experience, and per epoch where whole
-    streams are evaluated after each. Where nothing can be forgotten, loss and learning
-    rate take forgetting's place. While training, scores are those of the forgetting
-    curve's samples; the line per experience gives those of the whole test sets. Use it
-    around the run, behind the recorder::
+    In a terminal: one line that is redrawn a few times per second, with scores of the
+    forgetting curve's samples. Everywhere: one line per experience, with those of the
+    whole test sets, and per epoch where they are evaluated. Use it behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained

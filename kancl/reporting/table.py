@@ -72,7 +72,6 @@ class Column:
     Args:
         title: only a terminal shows its line breaks.
         show: a number -> the text for it; None in a column of words, which is set left.
-        unit: stands behind the title.
         absent: stands for None.
         wraps: long words may take several lines in a terminal.
         starts_part: begins a table of its own in a terminal too narrow for all columns.
@@ -102,12 +101,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, rows of as many cells, and what a reader has to know of them.
-
-    Args:
-        title: empty for a table that needs none; so may the columns' titles be.
-        below: rows below a rule, in bold.
-        notes: sentences below the table.
+    """Columns, rows of as many cells, rows below a rule (in bold), and what a reader has
+    to know of them. Titles may be empty.
     """
 
     title: str

@@ -1,8 +1,4 @@
-"""A run in TensorBoard, the forgetting curves first.
-
-TensorBoard gives colours to runs, so the curve of each experience is a sub-run of its own
-(a folder ``experience_k``); all of them share one tag and so one chart.
-"""
+"""A run in TensorBoard, the forgetting curves first."""
 
 from __future__ import annotations
 
@@ -42,16 +38,14 @@ TAGS, TAGS_ON_REQUEST, OVER_SEEDS = (
     dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", part, re.MULTILINE))
     for part in TEXT.split("\n## ")[1:]
 )
-"""Tags with their meanings: that all runs write; of regressions, locality and plugins; of
-runs over seeds."""
+"""Tags with their meanings: of all runs; of some; of runs over seeds."""
 
 CURVES = "{}_on_every_experience"
 """Group of the forgetting curves, by the name of the score."""
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """An experience boundary: a line straight up and down, upright even at TensorBoard's
-default smoothing, which goes over points. Its fast loader keeps one value per step, and
-so drops the line: see ``tensorboard_command``."""
+default smoothing. Its fast loader keeps one value per step, and so drops the line."""
 
 DEFAULT_ADDRESS = "http://localhost:6006"
 
@@ -65,15 +59,13 @@ def write_picture(
 
 
 class TensorBoardPlugin(SupervisedPlugin):
-    """Write a run's events into ``folder`` while it is trained.
-
-    Put it behind the recorder, the curve and the off-grid plugin, and ``close`` it in
-    the end, whatever happened.
+    """Write a run's events into ``folder`` while it is trained, each experience's curve as
+    a sub-run of its own: TensorBoard gives colours to runs. Put it behind the recorder,
+    the curve and the off-grid plugin, and ``close`` it in the end, whatever happened.
 
     Args:
         label: ``"<model>-<strategy>"``; runs of the same label share a chart.
         card: Markdown that says what the run is: parameters, protocol.
-        figures: draw pictures.
         picture_share: largest share of the time so far that drawing may take; other
             pictures are left to a later experience. The last one always has them.
         resumed_at: iteration at which a run that was killed is resumed: TensorBoard
@@ -266,9 +258,8 @@ def dashboard_url(
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
     """Avalanche's own accuracy, loss and forgetting under their own tags, in the same
-    TensorBoard run, beside :class:`~kancl.metrics.SeenExperiencesAccuracy`.
-
-    It draws a chart per experience and makes the GPU wait at every iteration.
+    TensorBoard run. It draws a chart per experience and makes the GPU wait at every
+    iteration.
     """
     when: Any = dict.fromkeys(["minibatch", "epoch", "experience", "stream"], True)
     return EvaluationPlugin(

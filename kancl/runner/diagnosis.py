@@ -24,8 +24,9 @@ from kancl.reporting.diagnosis import (
     locality_figures,
     pooled_table,
 )
-from kancl.reporting.figures import LearnedFunction, as_pixels, learned_functions
+from kancl.reporting.figures import LearnedFunction, learned_functions
 from kancl.reporting.table import wide_console
+from kancl.reporting.tensorboard import write_picture
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runs import RunFolder, names
@@ -139,22 +140,17 @@ def diagnose(
     for folder, of_run in zip(folders, diagnoses):
         for table in diagnosis_tables(of_run):
             table.show(console)
-        pictures = draw(Path(folder) / "locality", of_run)
+        pictures = Path(folder) / "locality"
+        pictures.mkdir(exist_ok=True)
+        run = of_run.reviews, of_run.image_shape, of_run.score.title
+        with SummaryWriter(str(pictures)) as writer:
+            for name, figure in locality_figures(*run).items():
+                figure.savefig(pictures / f"{name}.png")
+                write_picture(writer, f"picture/{name}", figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
     return diagnoses
-
-
-def draw(pictures: Path, of_run: diagnosis.Diagnosis) -> Path:
-    pictures.mkdir(exist_ok=True)
-    score = of_run.score.title
-    figures = locality_figures(of_run.reviews, of_run.image_shape, score)
-    with SummaryWriter(str(pictures)) as writer:
-        for name, figure in figures.items():
-            figure.savefig(pictures / f"{name}.png")
-            writer.add_image(f"picture/{name}", as_pixels(figure), dataformats="HWC")
-    return pictures
 
 
 def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
@@ -188,13 +184,10 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         ) from error
     test = benchmark.test_stream
     sample, scored = (diagnosis.Samples(test, n) for n in (diagnosis.SAMPLES, samples))
-    inputs = (
-        as_tensors(experience.dataset)[0] for experience in benchmark.train_stream
-    )
-    leaks = [
-        diagnosis.first_layer_leak(model, states[k : k + 2], x)
-        for k, x in enumerate(inputs)
-    ]
+    leak = 0.0
+    for k, experience in enumerate(benchmark.train_stream):
+        x = as_tensors(experience.dataset)[0]
+        leak = max(leak, diagnosis.first_layer_leak(model, states[k : k + 2], x) or 0.0)
     return diagnosis.Diagnosis(
         title=f"{name} on {config.scenario.name}, seed {config.seed}",
         score=info.score,
@@ -202,7 +195,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         matrix=matrix,
         reviews=list(diagnosis.reviews(model, states, sample, info.score, scored)),
         pairs=list(diagnosis.shared_between(model, states, sample)),
-        leak=max((leak for leak in leaks if leak is not None), default=0.0),
+        leak=leak,
         inference={
             p: recorded[LOCALITY + p] for p in INFERENCE if LOCALITY + p in recorded
         },

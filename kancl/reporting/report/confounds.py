@@ -1,8 +1,4 @@
-"""Confounds: what else could explain a difference, or keep it from meaning much.
-
-Only what the run folders tell. What they do not record is said once, under the table of
-costs, not guessed.
-"""
+"""What else could explain a difference: only what the run folders tell."""
 
 from __future__ import annotations
 
@@ -30,15 +26,11 @@ MADE_WITH = ("commit", "torch", "avalanche", "device", "device_name", "threads")
 
 
 class Confound(NamedTuple):
-    """One thing to know before believing a number.
-
-    Args:
-        level: a ``warning`` may change the verdict, a ``note`` is good to know.
-    """
+    """One thing to know before believing a number."""
 
     title: str
     text: str
-    level: str = "warning"
+    level: str = "warning"  # may change the verdict; a "note" is good to know
 
 
 def confounds(

@@ -112,13 +112,12 @@ def all_results(benchmarks: Sequence[Benchmark]) -> Table:
     """Every metric of every variant: a row per benchmark, variant and metric."""
     head = "benchmark model strategy settings metric runs completed n".split()
     rows: list[list[Cell]] = []
-    for benchmark in benchmarks:
-        for v in benchmark.variants:
-            for metric in (*_matrix_metrics([benchmark]), *CONTINUAL):
-                values = list(v.by_seed(metric).values())
-                counts = len(v.runs), len(v.completed), len(values)
-                words = [benchmark.title, *_names(v), metric]
-                rows.append([*words, *counts, *_statistics(values)])
+    for benchmark, v in [(b, v) for b in benchmarks for v in b.variants]:
+        for metric in (*_matrix_metrics([benchmark]), *CONTINUAL):
+            values = list(v.by_seed(metric).values())
+            counts = len(v.runs), len(v.completed), len(values)
+            words = [benchmark.title, *_names(v), metric]
+            rows.append([*words, *counts, *_statistics(values)])
     return Table("", _columns(*head, *STATISTICS), rows)
 
 
@@ -140,13 +139,12 @@ def all_runs(benchmarks: Sequence[Benchmark]) -> Table:
     costs = [key for key in COSTS if key != "iterations_per_second"]
     metrics = [*_matrix_metrics(benchmarks), *CONTINUAL]
     rows: list[list[Cell]] = []
-    for benchmark in benchmarks:
-        for v in benchmark.variants:
-            for run in (*v.runs, *v.repeated):
-                numbers = [run.metric(metric) for metric in metrics]
-                numbers += [run.number(key) for key in costs]
-                words = [benchmark.title, *_names(v), run.seed, run.status]
-                rows.append([*words, *numbers, run.name])
+    for benchmark, v in [(b, v) for b in benchmarks for v in b.variants]:
+        for run in (*v.runs, *v.repeated):
+            numbers = [run.metric(metric) for metric in metrics]
+            numbers += [run.number(key) for key in costs]
+            words = [benchmark.title, *_names(v), run.seed, run.status]
+            rows.append([*words, *numbers, run.name])
     head = "benchmark model strategy settings seed status".split()
     return Table("", _columns(*head, *metrics, *costs, "folder"), rows)
 

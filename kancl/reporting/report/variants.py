@@ -1,6 +1,4 @@
-"""Which runs belong together: benchmarks, and on each the variants that met there; and
-how their settings were chosen, as ``kancl tune`` wrote it down.
-"""
+"""Which runs belong together, on what benchmark, and how their settings were chosen."""
 
 from __future__ import annotations
 
@@ -230,19 +228,13 @@ CELL = ("scenario", "incremental", "model", "strategy")
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was chosen for one scenario, model and strategy, and on what.
+    """What was chosen for one scenario, model and strategy, and on what."""
 
-    Args:
-        cell: ``("split_mnist", "class", "kan", "ewc")``.
-        chosen: values by key, as they are shown.
-        at_edge: keys whose best value lay at the edge of what was tried.
-    """
-
-    cell: tuple[str | None, ...]
+    cell: tuple[str | None, ...]  # ("split_mnist", "class", "kan", "ewc")
     n_trials: int
     seeds: Sequence[int]
-    chosen: dict[str, str]
-    at_edge: Sequence[str]
+    chosen: dict[str, str]  # as they are shown
+    at_edge: Sequence[str]  # keys whose best value lay at the edge of what was tried
 
     def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
         options, settings = benchmark.options, variant.settings

@@ -1,10 +1,4 @@
-"""A model against its reference, pair by pair: what the differences allow to say.
-
-A difference is called shown if Student's paired test, corrected by Holm for all rows of
-the benchmark's table, gives p < 0.05, and the exact permutation test agrees wherever it
-could: with 6 pairs or more. Of fewer than 5 pairs nothing is concluded: where models do
-not differ, all of 4 signs agree by chance in one case of eight.
-"""
+"""A model against its reference, pair by pair: what the differences allow to say."""
 
 from __future__ import annotations
 
@@ -76,6 +70,11 @@ class Comparison:
         }
 
     def finding(self, metric: str) -> str:
+        """``lower`` or ``higher`` if Student's paired test, corrected by Holm for all rows
+        of the benchmark's table, gives p < 0.05, and the exact permutation test agrees
+        wherever it could: with 6 pairs or more. Of fewer than 5 nothing is concluded: all
+        of 4 signs agree by chance in one case of eight.
+        """
         difference = self.differences[metric]
         if difference is None:
             return "not comparable"
