@@ -144,14 +144,11 @@ class Epochs:
             if m.iteration:
                 series.setdefault(m.name, {})[m.iteration] = m.value
         held_out = "validation" if "validation_loss" in series else "test"
-        streams = ("train", held_out)
-        names = [
-            f"{stream}_{what}" for stream in streams for what in ("loss", "accuracy")
-        ]
-        iterations = tuple(sorted(series.get("train_loss", ())))
-        if not iterations or any(
-            not set(iterations) <= series.get(name, {}).keys() for name in names
-        ):
+        names = ["train_loss", "train_accuracy"]
+        names += [f"{held_out}_loss", f"{held_out}_accuracy"]
+        measured = [series.get(name, {}).keys() for name in names]
+        iterations = tuple(sorted(measured[0]))
+        if not iterations or any(not set(iterations) <= keys for keys in measured):
             raise ValueError(
                 f"run {model!r} was not evaluated after every epoch; "
                 "evaluation.each_epoch=true does it"
@@ -192,10 +189,9 @@ def convergence_table(runs: Sequence[Epochs]) -> Table:
     )
     rows: list[list[Cell]] = []
     for run in runs:
-        accuracies = run.validation_accuracy
-        best = max(accuracies)
-        row: list[Cell] = [run.model, str(run.epochs_to(target)), accuracies[-1]]
-        row += [f"{percent(best)} ({accuracies.index(best) + 1})"]
+        reached = run.validation_accuracy
+        best = f"{percent(max(reached))} ({run.epochs_to(max(reached))})"
+        row: list[Cell] = [run.model, str(run.epochs_to(target)), reached[-1], best]
         row += [run.train_accuracy[-1], f"{100 * run.gap:+.2f}"]
         rows.append([*row, run.validation_loss[-1], run.loss_rise])
     return Table("", columns, rows)

@@ -116,9 +116,8 @@ def _training_strip(axes: Any, run: Curves, end: int) -> None:
     ends: list[float] = [0, *run.boundaries, end]
     if run.trains_jointly:
         ends = [end * k / n for k in range(n + 1)]
-        axes.text(
-            1, 1.1, "all at once", transform=axes.transAxes, ha="right", fontsize=8
-        )
+        place: Any = {"transform": axes.transAxes, "ha": "right"}
+        axes.text(1, 1.1, "all at once", fontsize=8, **place)
     for k, (left, right) in enumerate(zip(ends[:n], ends[1:])):
         if right > left:
             face: Any = {"color": experience_colour(k), "linewidth": 0, **above}

@@ -45,9 +45,8 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
     n, metrics = len(comparisons), list(comparisons[0].differences)
     names = {model_title(c.compared.model) for c in comparisons}
     name = f"{names.pop()} " if len(names) == 1 else ""
-    figure, (panels,) = figures.new_figure(
-        9.6, 0.95 + 0.34 * n, len(metrics), sharey=True
-    )
+    height = 0.95 + 0.34 * n
+    figure, (panels,) = figures.new_figure(9.6, height, len(metrics), sharey=True)
     for axes, metric, (verb, *ends) in zip(panels, metrics, WAYS):
         if verb == "learns" and metric in ERRORS:
             ends.reverse()
@@ -85,11 +84,8 @@ def _difference(axes: Any, comparison: Comparison, metric: str, row: int) -> Non
     if difference.interval is not None:
         ends = [scale * end for end in difference.interval]
         axes.plot(ends, [row, row], color=colour, linewidth=2.2)
-    style: Any = {
-        "markeredgecolor": colour,
-        "markerfacecolor": colour if shown else PAGE,
-    }
-    axes.plot([scale * difference.mean], [row], "o", markersize=6.5, zorder=4, **style)
+    style: Any = {"mec": colour, "mfc": colour if shown else PAGE, "markersize": 6.5}
+    axes.plot([scale * difference.mean], [row], "o", zorder=4, **style)
 
 
 def _row(c: Comparison) -> str:

@@ -76,10 +76,8 @@ class Variant:
     @property
     def lost(self) -> str:
         """``1 diverged, 2 failed``, empty if every run completed."""
-        counts = self.counts().items()
-        return ", ".join(
-            f"{n} {status}" for status, n in counts if status != "completed"
-        )
+        lost = [f"{n} {s}" for s, n in self.counts().items() if s != "completed"]
+        return ", ".join(lost)
 
     @cached_property
     def curves(self) -> Curves | None:

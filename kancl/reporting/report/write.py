@@ -46,7 +46,8 @@ class Report(NamedTuple):
 def write_report(
     runs: Sequence[Run], folder: Path | str, tunings: Sequence[Tuning] = ()
 ) -> Report:
-    """Write ``report.html``, which needs nothing else (no network, no script), its tables and TensorBoard runs over seeds into a folder.
+    """Write into a folder ``report.html``, which needs nothing else (no network, no
+    script), its tables and TensorBoard runs over seeds.
 
     Raises: ValueError without any run.
     """
@@ -56,24 +57,22 @@ def write_report(
     groups = benchmarks(runs)
     compared = [(benchmark, compare(benchmark)) for benchmark in groups]
     folder.mkdir(parents=True, exist_ok=True)
-    to_read = {
+    files = {
+        "results.csv": tables.all_results(groups).csv(),
+        "comparison.csv": tables.all_comparisons(compared).csv(),
+        "runs.csv": tables.all_runs(groups).csv(),
+    }
+    for name, made in {
         "results": map(tables.results, groups),
         "comparison": (tables.comparison(b, c) for b, c in compared if c),
         "continual": map(tables.continual, groups),
         "cost": map(tables.cost, groups),
-    }
-    unrounded = {
-        "results": tables.all_results(groups),
-        "comparison": tables.all_comparisons(compared),
-        "runs": tables.all_runs(groups),
-    }
-    for name, made in to_read.items():
-        parts = [table for table in made if table is not None]
-        if parts:
-            (folder / f"{name}.md").write_text("\n".join(p.markdown() for p in parts))
-            (folder / f"{name}.tex").write_text("\n".join(p.latex() for p in parts))
-    for name, table in unrounded.items():
-        (folder / f"{name}.csv").write_text(table.csv())
+    }.items():
+        if parts := [table for table in made if table is not None]:
+            files[f"{name}.md"] = "\n".join(table.markdown() for table in parts)
+            files[f"{name}.tex"] = "\n".join(table.latex() for table in parts)
+    for name, text in files.items():
+        (folder / name).write_text(text)
     written = folder / "report.html"
     written.write_text(page(runs, compared, tunings))
     over_seeds = write_over_seeds(folder / "tensorboard", groups)
