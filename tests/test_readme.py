@@ -10,7 +10,7 @@ import pytest
 
 from kancl.benchmarks import SCENARIOS
 from kancl.models import MODELS
-from kancl.reporting.tags import OVER_SEEDS, TAGS, TAGS_ON_REQUEST
+from kancl.reporting.tensorboard import OVER_SEEDS, TAGS, TAGS_ON_REQUEST
 from kancl.runner.request.experiments import experiment_names
 from kancl.runner.request.registry import OPTIMIZERS
 from kancl.strategies import GROUP, STRATEGIES

@@ -18,8 +18,6 @@ class LearnedFunctionPlugin(Plugin):
 
     Args:
         truth: what is to be learned, ``(n, dimensions)`` -> ``(n,)``.
-        dimensions: of the inputs.
-        input_range: from where to where they go, each of them.
     Raises: ValueError for more than two dimensions.
     """
 

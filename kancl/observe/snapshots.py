@@ -22,7 +22,6 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
 LOCALITY = "locality_"
-"""Begin of the measurements' names."""
 FAMILIES = tuple(
     "occupancy overlap drift gradients kernel rollback inference forecast leak".split()
 )
@@ -34,16 +33,14 @@ class SnapshotPlugin(Plugin):
 
     Before an experience t is trained, for every earlier s and each layer: five views of
     their overlap and the cosines of their gradients. After it: occupancies, what
-    class-incremental accuracy is made of. At the end: drift, rollback attribution, and
-    how well the overlaps forecast what each training took from each earlier experience.
-    What accuracy is made of is read off the evaluations that are run anyway, all else
-    but the leak off a sample of test images. No parameter is trained otherwise.
+    class-incremental accuracy is made of (from evaluations that are run anyway). At the
+    end: drift, rollback attribution, and how well overlap forecast what was lost.
 
     Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
     (t from 1, the row's experience being s).
 
     Args:
-        samples_per_experience: spread evenly over each experience's rows.
+        samples_per_experience: test images, spread evenly over each experience's rows.
         families: of ``FAMILIES``, what to record; the leak, which takes all training
             samples of an experience, only if it is named.
 
@@ -62,23 +59,22 @@ class SnapshotPlugin(Plugin):
         families: Iterable[str] = FAMILIES[:-1],
     ) -> None:
         super().__init__()
-        if samples_per_experience < diagnosis.BATCHES:
+        n, least = samples_per_experience, diagnosis.BATCHES
+        if n < least:
             raise ValueError(
-                f"samples_per_experience must be at least {diagnosis.BATCHES}, got "
-                f"{samples_per_experience}"
+                f"samples_per_experience must be at least {least}, got {n}"
             )
         self.families = frozenset(families)
         for name in self.families.difference(FAMILIES):
             raise ValueError(f"families are some of {[*FAMILIES]}, got {name!r}")
-        self.recorder = recorder
-        self.test_stream = list(test_stream)
+        self.recorder, self.test_stream = recorder, list(test_stream)
         self.samples = diagnosis.Samples(self.test_stream, samples_per_experience)
         self.snapshots: list[dict[str, Tensor]] = []
         """The model's state before training and after each experience."""
         self.pairs: list[diagnosis.Shared] = []
         self.reviews: list[diagnosis.Review] = []
         self._evaluating: int | None = None
-        self._evaluated: list[tuple[int, Tensor, Tensor]] = []
+        self._evaluated: list[tuple[Any, ...]] = []
         """Experience, outputs and targets of each batch of an evaluation under way."""
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -86,7 +82,7 @@ class SnapshotPlugin(Plugin):
         loss = strategy._criterion if "gradients" in self.families else None
         with self._looking(strategy) as model:
             if not self.snapshots:
-                self._keep(model)
+                self.snapshots.append(_copy(model))
             for pair in diagnosis.shared_with_new(model, self.samples, t, loss):
                 self.pairs.append(pair)
                 name, s = f"{pair.layer}_before_{t + 1}", pair.old
@@ -101,7 +97,7 @@ class SnapshotPlugin(Plugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         with self._looking(strategy) as model:
             k = len(self.snapshots) - 1
-            self._keep(model)
+            self.snapshots.append(_copy(model))
             if "leak" in self.families:
                 x = as_tensors(strategy.experience.dataset)[0].to(strategy.device)
                 leak = diagnosis.first_layer_leak(model, self.snapshots[-2:], x)
@@ -131,8 +127,6 @@ class SnapshotPlugin(Plugin):
         for group, value in back.values.items() if back else ():
             self._add("rollback", f"rollback_{group}", value, k)
 
-    # what class-incremental accuracy is made of, and how good the forecasts were
-
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
         self._evaluated = []
 
@@ -160,8 +154,8 @@ class SnapshotPlugin(Plugin):
     def _judge(self, model: torch.nn.Module) -> None:
         if not self.pairs or self.pairs[0].new > 1:  # a resumed run
             with eval_mode(model):
-                found = diagnosis.shared_between(model, self.snapshots, self.samples)
-                self.pairs = list(found)
+                between = diagnosis.shared_between
+                self.pairs = list(between(model, self.snapshots, self.samples))
         taken = falls(self.recorder.matrix, self.recorder.score.higher_is_better)
         for each in diagnosis.forecasts([(self.pairs, taken)]):
             if each.correlation is not None:
@@ -173,8 +167,7 @@ class SnapshotPlugin(Plugin):
         if not of_class or k < 1:
             return
         seen = [batch for batch in self._evaluated if batch[0] <= k]
-        outputs = torch.cat([outputs for _, outputs, _ in seen])
-        targets = torch.cat([targets for _, _, targets in seen])
+        outputs, targets = (torch.cat([batch[i] for batch in seen]) for i in (1, 2))
         owners = [of_class.get(c, -1) for c in range(outputs.shape[1])]
         parts = inference(outputs, targets, owners)
         for name in INFERENCE:
@@ -184,8 +177,6 @@ class SnapshotPlugin(Plugin):
         old = torch.cat([outputs for s, outputs, _ in seen if s < k])
         self._add("inference", "recency_bias", recency_bias(old[:, classes], new))
 
-    # tools
-
     @contextmanager
     def _looking(self, strategy: Any) -> Iterator[torch.nn.Module]:
         """The model in evaluation mode, the time counted as evaluation."""
@@ -193,15 +184,15 @@ class SnapshotPlugin(Plugin):
         with self.recorder.evaluating(strategy.device), eval_mode(strategy.model):
             yield strategy.model
 
-    def _keep(self, model: torch.nn.Module) -> None:
-        state = model.state_dict().items()
-        self.snapshots.append({key: v.detach().cpu().clone() for key, v in state})
-
     def _add(
         self, family: str, name: str, value: float, experience: int | None = None
     ) -> None:
         if family in self.families:
             self.recorder.add(f"{LOCALITY}{name}", value, experience)
+
+
+def _copy(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
 
 
 def _experience_of_class(stream: Iterable[Any]) -> Mapping[int, int]:
@@ -218,9 +209,7 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
     ``Locality/<view>_<layer>_before_<t>/Exp<s>``, t from 1 as there. Forecasts and what
     accuracy is made of need ``strategy.eval(test_stream)`` after each experience.
 
-    Args:
-        test_stream: of the benchmark; samples of it are looked at.
-        samples_per_experience, families: see ``SnapshotPlugin``.
+    Args: see ``SnapshotPlugin``.
 
     Example::
 
@@ -236,30 +225,25 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         super().__init__()
         stream = list(test_stream)
         name = stream[0].origin_stream.name
-        self._recorder = recorder = RecorderPlugin(len(stream), matrix_stream=name)
-        snapshots = SnapshotPlugin(recorder, stream, samples_per_experience, families)
-        self._plugins = recorder, snapshots
+        self._recorder = RecorderPlugin(len(stream), matrix_stream=name)
+        options = samples_per_experience, families
+        self._plugins = self._recorder, SnapshotPlugin(self._recorder, stream, *options)
         self._n_told = 0
 
     def reset(self) -> None:
         """Nothing is averaged, so nothing starts anew."""
 
     def result(self) -> dict[str, float]:
-        """The latest value of each name."""
         return {value.name: float(value.value) for value in self._values(0)}
 
     def _values(self, since: int) -> list[MetricValue]:
-        return [
-            MetricValue(
-                self,
-                f"{self}/{m.name.removeprefix(LOCALITY)}"
-                + ("" if m.experience is None else f"/Exp{m.experience:03}"),
-                m.value,
-                m.iteration,
-            )
-            for m in self._recorder.measurements[since:]
-            if m.name.startswith(LOCALITY)
-        ]
+        values = []
+        for m in self._recorder.measurements[since:]:
+            if m.name.startswith(LOCALITY):
+                name = f"{self}/{m.name.removeprefix(LOCALITY)}"
+                name += "" if m.experience is None else f"/Exp{m.experience:03}"
+                values.append(MetricValue(self, name, m.value, m.iteration))
+        return values
 
     def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
         for plugin in self._plugins:
@@ -273,8 +257,8 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
 
 
 for _hook in (
-    *("before_training", "before_training_exp", "after_training_iteration"),
-    *("after_training_exp", "after_training", "before_eval", "before_eval_exp"),
-    *("after_eval_iteration", "after_eval_exp", "after_eval"),
-):
+    "before_training before_training_exp after_training_iteration after_training_exp "
+    "after_training before_eval before_eval_exp after_eval_iteration after_eval_exp "
+    "after_eval"
+).split():
     setattr(LocalityMetrics, _hook, partialmethod(LocalityMetrics._at, _hook))

@@ -1,41 +1,22 @@
 """What a reader sees: TensorBoard, progress, tables, figures, the report."""
 
-from kancl.reporting.comparison import comparison_table, run_table
-from kancl.reporting.convergence import Epochs, convergence_answers, convergence_table
+from kancl.reporting.comparison import (
+    Epochs,
+    comparison_table,
+    convergence_answers,
+    convergence_table,
+    run_table,
+)
 from kancl.reporting.curves import Curves
 from kancl.reporting.figures import edge_functions, forgetting_curves, score_matrix
 from kancl.reporting.pairing import pairs
 from kancl.reporting.progress import ProgressPlugin
 from kancl.reporting.table import Column, Estimate, Table, wide_console
-from kancl.reporting.tags import TAGS
 from kancl.reporting.tensorboard import (
+    TAGS,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,
     tensorboard_command,
     write_comparison,
 )
-
-__all__ = [
-    "TAGS",
-    "Column",
-    "Curves",
-    "Epochs",
-    "Estimate",
-    "ProgressPlugin",
-    "Table",
-    "TensorBoardPlugin",
-    "comparison_table",
-    "convergence_answers",
-    "convergence_table",
-    "dashboard_url",
-    "edge_functions",
-    "forgetting_curves",
-    "pairs",
-    "run_table",
-    "score_matrix",
-    "stock_evaluator",
-    "tensorboard_command",
-    "wide_console",
-    "write_comparison",
-]

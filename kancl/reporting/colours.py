@@ -21,7 +21,6 @@ FAMILIES = (
     (OTHER, "#44AA99", "#882255"),
     (MLP, "#E69F00", "#CC79A7"),
 )
-"""Colours by the role of a model."""
 
 
 def model_colours(models: Iterable[str]) -> dict[str, str]:
@@ -31,5 +30,4 @@ def model_colours(models: Iterable[str]) -> dict[str, str]:
 
 
 def experience_colour(experience: int) -> str:
-    """The colour of an experience (0-based); they repeat after ten."""
     return EXPERIENCES[experience % len(EXPERIENCES)]

@@ -21,17 +21,13 @@ Band = Sequence[tuple[int, float, float]]
 @dataclass(frozen=True)
 class Curves:
     """The score on every experience against training iterations, for one run or the
-    mean of several.
+    mean of ``n_seeds``.
 
     Args:
-        label: the run, say ``"kan-naive"``.
         points: a line per experience.
         boundaries: iterations at which each experience trained so far ended.
-        trains_jointly: all experiences are learned from the first iteration on.
-        n_seeds: runs of which this is the mean.
         bands: a band per experience; none for a single run.
         seen_band: the band of ``seen``.
-        score: what the values are.
     """
 
     label: str
@@ -47,10 +43,7 @@ class Curves:
     def from_measurements(
         cls, measurements: Iterable[Measurement], label: str
     ) -> Curves:
-        """The curves among a recorder's measurements, or the rows of ``metrics.csv``.
-
-        Raises: ValueError if no curve was measured.
-        """
+        """Raises: ValueError if no curve was measured."""
         measurements = list(measurements)
         score = score_of(measurements)
         points = series_of(measurements, f"curve_{score.name}")
@@ -70,9 +63,8 @@ class Curves:
         """Iteration at which training on an experience begins, None if not begun."""
         if self.trains_jointly or experience == 0:
             return 0
-        if experience <= len(self.boundaries):
-            return self.boundaries[experience - 1]
-        return None
+        begun = experience <= len(self.boundaries)
+        return self.boundaries[experience - 1] if begun else None
 
     def split(self, experience: int) -> tuple[Line, Line]:
         """An experience's points before its training and from its start on; the point
@@ -81,8 +73,7 @@ class Curves:
         start, line = self.starts(experience), self.points[experience]
         if start is None:
             return line, []
-        before = [p for p in line if p[0] <= start]
-        return before, [p for p in line if p[0] >= start]
+        return [p for p in line if p[0] <= start], [p for p in line if p[0] >= start]
 
     def seen(self) -> Line:
         """Mean over the experiences begun, at every iteration > 0 at which all of them
@@ -116,38 +107,28 @@ def mean_curves(runs: Sequence[Curves], label: str) -> Curves:
     if len(kinds) > 1:
         raise ValueError(f"{label}: the runs have unlike numbers of experiences")
 
-    def stretched(line: Line, run: Curves, at: Sequence[int]) -> np.ndarray:
-        """The line's values at iterations ``at`` of the first run, ``(len(at),)``."""
-        onto = [0, *run.boundaries], [0, *first.boundaries]
-        iterations = np.interp([it for it, _ in line], *onto)
-        return np.interp(at, iterations, [value for _, value in line])
+    def mean(lines: Sequence[Line]) -> tuple[Line, Band]:
+        at, columns = [iteration for iteration, _ in lines[0]], []
+        for run, line in zip(runs, lines):
+            onto = [0, *run.boundaries], [0, *first.boundaries]
+            iterations = np.interp([it for it, _ in line], *onto)
+            columns.append(np.interp(at, iterations, [value for _, value in line]))
+        band = []
+        for iteration, values in zip(at, np.transpose(columns).tolist()):
+            interval = t_interval(values)
+            if interval is not None:  # cut to the values that the score can have
+                low, high = max(interval.low, 0.0), min(
+                    interval.high, first.score.largest
+                )
+                band.append((iteration, low, high))
+        return tuple(zip(at, np.mean(columns, axis=0).tolist())), tuple(band)
 
-    points, bands = [], []
-    for k, line in enumerate(first.points):
-        at = [iteration for iteration, _ in line]
-        columns = [stretched(run.points[k], run, at) for run in runs]
-        points.append(tuple(zip(at, np.mean(columns, axis=0).tolist())))
-        bands.append(_band(at, columns, first.score))
-    seen = [it for it, _ in first.seen()]
-    columns = [stretched(run.seen(), run, seen) for run in runs]
+    points, bands = zip(*map(mean, zip(*(run.points for run in runs))))
     return replace(
         first,
         label=label,
-        points=tuple(points),
+        points=points,
         n_seeds=len(runs),
-        bands=tuple(bands) if len(runs) > 1 else (),
-        seen_band=_band(seen, columns, first.score),
+        bands=bands if len(runs) > 1 else (),
+        seen_band=mean([run.seen() for run in runs])[1],
     )
-
-
-def _band(at: Sequence[int], columns: Sequence[np.ndarray], score: Score) -> Band:
-    """The interval of the mean, cut to the values that the score can have."""
-    if len(columns) < 2:
-        return ()
-    band = []
-    for iteration, values in zip(at, np.transpose(columns).tolist()):
-        interval = t_interval(values)
-        assert interval is not None
-        low, high = max(interval.low, 0.0), min(interval.high, score.largest)
-        band.append((iteration, low, high))
-    return tuple(band)

@@ -1,11 +1,10 @@
-"""Figures: forgetting curves, matrices of scores, learned edge functions.
-
-Made with matplotlib's objects alone: no pyplot state, no global settings, no window.
-"""
+"""Figures, of matplotlib's objects alone: no pyplot state, no global settings, no window."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,30 +16,41 @@ from torch import Tensor
 from kancl.metrics.score import ACCURACY, Score
 from kancl.reporting.colours import CELL_INK, FAINT, INK, experience_colour
 from kancl.reporting.curves import Curves
+from kancl.runs.names import LEARNED_FUNCTION
+from kancl.runs.reader import read_table
 
-CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
+CENTRED: Any = {"ha": "center", "va": "center"}
+DASHED: Any = {"linewidth": 1.1, "linestyle": (0, (4, 2))}
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches whose parts make room for each other."""
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+def new_figure(
+    width: float,
+    height: float,
+    n_columns: int = 1,
+    n_rows: int = 1,
+    frame: bool = True,
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """A figure of so many inches and its panels, ``(n_rows, n_columns)``, without the
+    ink that says nothing.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False, **options)
+    for axes in panels.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_visible(frame)
+        axes.spines[["left", "bottom"]].set_color(FAINT)
+        length = 3 if frame else 0
+        axes.tick_params(colors=INK, labelsize=8, length=length, color=FAINT)
+    return figure, panels
 
 
 def label_axes(
     axes: Axes, x: str = "", y: str = "", title: str = "", size: int = 10
 ) -> None:
-    """Say in ink what the axes show."""
     axes.set_xlabel(x, fontsize=size, color=INK)
     axes.set_ylabel(y, fontsize=size, color=INK)
     axes.set_title(title, fontsize=size, color=INK)
-
-
-def despine(axes: Axes, frame: bool = True) -> None:
-    """Take away the ink that says nothing."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_visible(frame)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=INK, labelsize=8, length=3 if frame else 0, color=FAINT)
 
 
 def as_pixels(figure: Figure) -> np.ndarray:
@@ -54,79 +64,69 @@ def as_pixels(figure: Figure) -> np.ndarray:
 def forgetting_curves(runs: Sequence[Curves], title: str = "") -> Figure:
     """The score on every experience against training iterations, a panel per run.
 
-    The coloured strip on top says which experience is in training, and is the legend.
-    What lies before an experience's own training is drawn faint; the dashed line is
-    the mean over the experiences seen so far. Means of several seeds have the band of
-    their 95 % interval.
+    The strip on top says which experience is in training, and is the legend. Faint:
+    before an experience's own training; dashed: the mean over the experiences seen so
+    far. Means of several seeds have the band of their 95 % interval.
+
+    Raises: ValueError without runs.
     """
     if not runs:
         raise ValueError("no runs to draw")
-    figure = new_figure(0.8 + 4.6 * len(runs), 3.5)
-    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    n, score = len(runs), runs[0].score
+    figure, (panels,) = new_figure(0.8 + 4.6 * n, 3.5, n, sharey=True)
     for axes, run in zip(panels, runs):
         label_axes(axes, "training iterations")
         _forgetting_panel(axes, run)
-    if runs[0].score.higher_is_better:
+    if score.higher_is_better:
         ticks = [0, 0.25, 0.5, 0.75, 1]
         panels[0].set_yticks(ticks, ["0", "25 %", "50 %", "75 %", "100 %"])
         panels[0].set_ylim(-0.02, 1.02)
     else:
         panels[0].set_ylim(bottom=0)
-    y = f"{runs[0].score.title} on each experience"
-    panels[0].set_ylabel(y, color=INK, fontsize=10)
+    panels[0].set_ylabel(f"{score.title} on each experience", color=INK, fontsize=10)
     if title:
         figure.suptitle(title, color=INK, fontsize=11)
     return figure
 
 
-def _forgetting_panel(axes: Axes, run: Curves) -> None:
+def _forgetting_panel(axes: Any, run: Curves) -> None:
     end = max(run.last_iteration, 1)
     for boundary in run.boundaries[:-1]:
         axes.axvline(boundary, color=FAINT, linewidth=0.8, zorder=0)
     for k in range(run.n_experiences):
-        colour = experience_colour(k)
+        colour, start = experience_colour(k), run.starts(k)
         before, since = run.split(k)
         axes.plot(*_xy(before), color=colour, linewidth=1, alpha=0.3, zorder=1)
         axes.plot(*_xy(since), color=colour, linewidth=1.8, zorder=3)
-        start = run.starts(k)
         if run.bands and start is not None:
             at, low, high = zip(*(point for point in run.bands[k] if point[0] >= start))
             axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
-    seen, accuracy = run.seen(), run.score.higher_is_better
-    dashed: dict[str, Any] = {"linewidth": 1.1, "linestyle": (0, (4, 2))}
-    axes.plot(*_xy(seen), color=INK, zorder=4, **dashed)
+    seen = run.seen()
+    axes.plot(*_xy(seen), color=INK, zorder=4, **DASHED)
     if seen:
         last = seen[-1][1]
-        value = f"{100 * last:.0f} %" if accuracy else f"{last:.2g}"
-        text: dict[str, Any] = {"va": "center", "fontsize": 8, "linespacing": 0.95}
-        axes.text(end * 1.012, last, f"mean of\nseen: {value}", color=INK, **text)
+        value = f"{100 * last:.0f} %" if run.score.higher_is_better else f"{last:.2g}"
+        text: Any = {"va": "center", "fontsize": 8, "linespacing": 0.95, "color": INK}
+        axes.text(end * 1.012, last, f"mean of\nseen: {value}", **text)
     _training_strip(axes, run, end)
     axes.set_xlim(0, end)
     title = run.label if run.n_seeds == 1 else f"{run.label}, {run.n_seeds} seeds"
     axes.set_title(title, color=INK, fontsize=11, fontweight="bold", pad=20)
-    despine(axes)
 
 
-def _training_strip(axes: Axes, run: Curves, end: int) -> None:
-    """Which experience is in training when, above the panel."""
-    above: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
-    text = {**CENTRED, "fontsize": 8, "color": "white", "fontweight": "bold"}
-    ends = [*run.boundaries, end]
-    starts = [run.starts(k) for k in range(run.n_experiences)]
-    spans: list[tuple[float, float]] = [
-        (start, ends[k]) for k, start in enumerate(starts) if start is not None
-    ]
+def _training_strip(axes: Any, run: Curves, end: int) -> None:
+    n, above = run.n_experiences, {"transform": axes.get_xaxis_transform()}
+    ends: list[float] = [0, *run.boundaries, end]
     if run.trains_jointly:
-        n = run.n_experiences
-        spans = [(end * k / n, end * (k + 1) / n) for k in range(n)]
-        note: dict[str, Any] = {"ha": "right", "fontsize": 8}
-        axes.text(1, 1.1, "all at once", transform=axes.transAxes, **note)
-    for k, (left, right) in enumerate(spans):
+        ends = [end * k / n for k in range(n + 1)]
+        place: Any = {"transform": axes.transAxes, "ha": "right"}
+        axes.text(1, 1.1, "all at once", fontsize=8, **place)
+    for k, (left, right) in enumerate(zip(ends[:n], ends[1:])):
         if right > left:
-            face: dict[str, Any] = {"color": experience_colour(k), "linewidth": 0}
-            face |= {**above, "clip_on": False}
-            axes.fill_between([left, right], 1.025, 1.085, **face)
-            axes.text((left + right) / 2, 1.054, str(k + 1), **above, **text)
+            face: Any = {"color": experience_colour(k), "linewidth": 0, **above}
+            axes.fill_between([left, right], 1.025, 1.085, clip_on=False, **face)
+            text: Any = {"fontsize": 8, "color": "white", "fontweight": "bold", **above}
+            axes.text((left + right) / 2, 1.054, str(k + 1), **CENTRED, **text)
 
 
 def score_matrix(
@@ -135,25 +135,23 @@ def score_matrix(
     spread: Tensor | None = None,
     score: Score = ACCURACY,
 ) -> Figure:
-    """The matrix of accuracies (in percent) or RMSEs as a heat map with its numbers.
+    """The matrix of accuracies (in percent) or RMSEs as a heat map with its numbers, and
+    their standard deviations over seeds below them.
 
     Rows: after how many experiences, row 0 before training; columns: the experience
     tested. A frame marks each experience just after its training; blank: not measured.
-
-    Args:
-        spread: standard deviations over seeds, of the matrix' shape, written below the
-            means.
     """
     n_rows, n = matrix.shape
     title = "accuracy, %" if score.higher_is_better else score.title
     title += "" if spread is None else " ± sd"
     top = 1.0 if score.higher_is_better else float(matrix.nan_to_num(0).max()) or 1.0
     side = 0.46 if n <= 12 else 0.46 * 12 / n
-    figure = new_figure(1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6))
-    axes = figure.subplots()
+    width, height = 1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6)
+    figure, ((axes,),) = new_figure(width, height, frame=False)
     edges = np.arange(n_rows + 1) - 0.5  # cells are centred on whole numbers
-    scale: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": top}
-    cells = axes.pcolormesh(edges[: n + 1], edges, matrix.numpy(), **scale)
+    cells = axes.pcolormesh(
+        edges[: n + 1], edges, matrix.numpy(), cmap="Blues", vmin=0, vmax=top
+    )
     cells.set(edgecolor="face", linewidth=0.4)
     axes.set_aspect("equal")
     axes.invert_yaxis()
@@ -173,30 +171,24 @@ def score_matrix(
         axes.plot(*frame.T, color=colour, linewidth=1.6, clip_on=False)
     axes.set_xticks(range(n), [str(k + 1) for k in range(n)])
     axes.set_yticks(range(n_rows), ["before", *(str(k + 1) for k in range(n))])
-    y = "trained on experiences up to"
-    label_axes(axes, "tested on experience", y, size=9)
-    heading = f"{label}: {title}" if label else title
-    axes.set_title(heading, fontsize=10, color=INK)
-    despine(axes, frame=False)
+    label_axes(axes, "tested on experience", "trained on experiences up to", size=9)
+    axes.set_title(f"{label}: {title}" if label else title, fontsize=10, color=INK)
     return figure
 
 
 def _in_cell(value: float, score: Score) -> str:
-    """As few letters as tell the value."""
     if score.higher_is_better:
         return f"{100 * value:.0f}"
     if value >= 0.0995 or value == 0:
         return f"{value:.2g}"
-    return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.0e}".replace("e-0", "e-")  # as few letters as tell the value
 
 
 def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
-    """The learned functions on the strongest edges of the first spline layer.
-
-    The edges are those with the largest norm of spline coefficients, at most one per
-    output, so that one strong output does not fill the page. Each tile spans its edge's
-    grid from left to right; the scale, written below, is one for all tiles. (Tiles of
-    one panel: drawing 18 panels took 2 seconds, and that after each experience.)
+    """The learned functions on the strongest edges of the first spline layer: those with
+    the largest norm of spline coefficients, at most one per output, so that one strong
+    output does not fill the page. Each tile (of one panel, as 18 panels took 2 seconds)
+    spans its edge's grid; the scale, written below, is one for all.
     """
     layer = network.layers[0]
     x, y = (values.detach().cpu() for values in layer.edge_functions(101))
@@ -209,7 +201,6 @@ def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
     figure = Figure(figsize=(1.25 * n_columns, 1.05 * n_rows + 0.6), dpi=150)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axes.set_axis_off()
-    small: dict[str, Any] = {"fontsize": 7}
     for k, (o, i) in enumerate(edges):
         left, middle = 1.15 * (k % n_columns), -2.9 * (k // n_columns)
         axes.plot([left, left + 1], [middle] * 2, color=FAINT, linewidth=0.6)
@@ -217,11 +208,11 @@ def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
         upward = middle + y[o, i] / top
         axes.plot(across, upward, color=experience_colour(0), linewidth=1.6)
         name = f"input {i} → unit {o}"
-        axes.text(left + 0.5, middle + 1.2, name, ha="center", color=INK, **small)
+        axes.text(left + 0.5, middle + 1.2, name, ha="center", color=INK, fontsize=7)
     low, high = x.min().item(), x.max().item()
     note = f"tile: {low:.2g} to {high:.2g} across, ±{top:.2g} up and down"
     right, bottom = 1.15 * n_columns - 0.15, -2.9 * (n_rows - 1) - 1.7
-    axes.text(right, bottom, note, ha="right", color=FAINT, **small)
+    axes.text(right, bottom, note, ha="right", color=FAINT, fontsize=7)
     title = "strongest edges of the first layer"
     axes.text(right / 2, 2.1, title, ha="center", fontsize=10, color=INK)
     axes.set_xlim(-0.15, right + 0.15)
@@ -231,3 +222,106 @@ def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
 
 def _xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
+
+
+KEPT = 1e-3
+"""An error that grew by less counts as kept."""
+LOWEST = 1e-10
+"""Smaller increases are drawn here."""
+
+
+@dataclass(frozen=True)
+class LearnedFunction:
+    """What ``label`` learned, of one or two inputs."""
+
+    label: str
+    points: Tensor  # (n, dimensions), the last input running fastest
+    target: Tensor  # (n,)
+    functions: Sequence[Tensor]  # after each experience, (n,)
+    note: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, label: str, note: str = "") -> LearnedFunction:
+        """What a run folder keeps of the function learned."""
+        header, rows = read_table(folder / LEARNED_FUNCTION)
+        n_inputs, columns = header.index("target"), rows.T
+        points, target, *functions = columns[:n_inputs].T, *columns[n_inputs:]
+        return cls(label, points, target, functions, note)
+
+
+def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figure:
+    """What each has learned: a row per network, a column per phase. One input: the target
+    is grey. Two inputs: pictures, the target first.
+
+    Raises: ValueError without rows.
+    """
+    if not rows:
+        raise ValueError("no function to draw")
+    flat = rows[0].points.shape[1] == 1
+    n_phases = max(len(row.functions) for row in rows)
+    names = [f"after phase {k + 1}" for k in range(n_phases)]
+    names = names if flat else ["target", *names]
+    n, n_rows = len(names), len(rows)
+    figure, panels = new_figure(
+        1.3 + 1.9 * n, 0.7 + 1.6 * n_rows, n, n_rows, sharey=True
+    )
+    draw = _curve if flat else _picture
+    for row, line in zip(rows, panels):
+        shown = row.functions if flat else [row.target, *row.functions]
+        for k, (axes, values) in enumerate(zip(line, shown)):
+            draw(axes, row, values, k)
+        line[0].set_ylabel(f"{row.label}\n{row.note}".strip(), fontsize=9, color=INK)
+    for axes, name in zip(panels[0], names):
+        axes.set_title(name, fontsize=9, color=INK)
+    if title:
+        figure.suptitle(title, fontsize=11, color=INK)
+    return figure
+
+
+def _curve(axes: Any, row: LearnedFunction, values: Tensor, phase: int) -> None:
+    x = row.points[:, 0].numpy()
+    axes.fill_between(x, row.target.numpy(), color=FAINT, alpha=0.35, linewidth=0)
+    axes.plot(x, values.numpy(), color=experience_colour(phase), linewidth=1.4)
+    # What shoots out far between peaks must not hide the peaks themselves.
+    axes.set(ylim=(-0.8, 1.6), xticks=[-1, 0, 1], yticks=[0, 1])
+
+
+def _picture(axes: Any, row: LearnedFunction, values: Tensor, phase: int) -> None:
+    side = round(len(values) ** 0.5)
+    low, high = float(row.points.min()), float(row.points.max())
+    # rows of an image run along the second input, hence the transpose
+    pixels, extent = values.view(side, side).T.numpy(), (low, high, low, high)
+    axes.imshow(pixels, vmin=-1, vmax=1, cmap="RdBu", origin="lower", extent=extent)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, edgecolor="black")
+
+
+def phase_diagram(
+    lines: Mapping[str, Sequence[tuple[int, float]]],
+    levels: Mapping[str, float],
+    title: str = "five peaks in one dimension: what a finer grid keeps",
+) -> Figure:
+    """How far errors on old peaks grew, against the grid size, a line per network;
+    ``levels``: increases of networks without a grid.
+    """
+    figure, ((axes,),) = new_figure(6.4, 4.0)
+    sizes = sorted({size for points in lines.values() for size, _ in points})
+    text: Any = {"fontsize": 8}
+    for k, (name, points) in enumerate(lines.items()):
+        x, y = zip(*sorted(points))
+        shown, colour = np.maximum(y, LOWEST), experience_colour(k)
+        axes.plot(x, shown, marker="o", markersize=4, color=colour)
+        place: Any = {"textcoords": "offset points", "va": "center", "color": colour}
+        place["xytext"] = (6, 0 if set(x) >= set(sizes) else 7)
+        axes.annotate(name, (x[-1], shown[-1]), **place, **text)
+    for name, level in levels.items():
+        axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
+        axes.text(sizes[0], level * 1.25, name, color=INK, va="bottom", **text)
+    axes.axhspan(LOWEST / 3, KEPT, color=experience_colour(2), alpha=0.08, linewidth=0)
+    axes.text(sizes[0], KEPT / 1.4, "kept", color=INK, va="top", **text)
+    axes.set(xscale="log", yscale="log", xlim=(sizes[0] * 0.9, sizes[-1] * 2.4))
+    axes.set_ylim(LOWEST / 3, None)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    label_axes(axes, "grid size G", "largest increase of RMSE on an old peak", title)
+    return figure

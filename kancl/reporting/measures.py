@@ -35,7 +35,6 @@ METRICS = {
     "learning_rmse": Column("learning\nRMSE", rounded),
     "old_peak_rmse_increase": Column("old peaks'\nincrease", rounded),
 }
-"""Metrics of the accuracy (RMSE) matrix."""
 
 COMPARED = {
     "accuracy": ("forgetting", "learning_accuracy", "average_accuracy"),
@@ -44,7 +43,6 @@ COMPARED = {
 """What two models are compared by, by score: what was lost, learned, is left."""
 
 ERRORS = COMPARED["rmse"]
-"""Metrics of which less is better, whatever they are about."""
 
 CONTINUAL = {
     "minimum_accuracy": Column("min-ACC", percent, "%"),

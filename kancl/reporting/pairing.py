@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 
 
 class Entrant(Protocol):
-    """What has a model by name."""
 
     @property
     def model(self) -> str: ...
@@ -28,11 +27,8 @@ def pairs(
     group: Callable[[T], object],
     distance: Callable[[T, T], float] = lambda compared, reference: 0,
 ) -> list[tuple[T, T]]:
-    """Every ``(compared, reference)``, in the order of the entrants.
-
-    Args:
-        group: only entrants of equal group are compared.
-        distance: of several references, those nearest by it are taken.
+    """Every ``(compared, reference)`` of equal group, in the order of the entrants; of
+    several references, those nearest by ``distance``.
     """
     result = []
     for a in entrants:

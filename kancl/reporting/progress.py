@@ -8,7 +8,7 @@ from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress
 
 from kancl.metrics.score import Score
 from kancl.observe.recorder import RecorderPlugin
@@ -17,27 +17,21 @@ from kancl.runs.measurements import Measurement
 
 UPDATES_PER_SECOND = 8
 WIDE = 120
-"""Columns into which everything fits spelled out."""
+"""Columns into which everything fits spelled out; below, words are abbreviated."""
 SHORT = {"experience": "exp", "epoch": "ep", "accuracy": "acc", "forgetting": "forg"}
 SHORT_TITLE = 9
 
 
 class ProgressPlugin(SupervisedPlugin):
-    """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting.
+    """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting (or,
+    where nothing can be forgotten, loss and learning rate).
 
-    In a terminal: one line that is redrawn a few times per second, abbreviated below
-    ``WIDE`` columns. Everywhere: one line per experience, and per epoch where whole
-    streams are evaluated after each. Where nothing can be forgotten, loss and learning
-    rate take forgetting's place. Use it around the run, behind the recorder::
+    In a terminal: one line that is redrawn a few times per second, with scores of the
+    forgetting curve's samples. Everywhere: one line per experience, with those of the
+    whole test sets, and per epoch where they are evaluated. Use it behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained
-
-    While training, accuracy and forgetting are those of the forgetting curve's samples;
-    the line per experience gives those of the whole test sets.
-
-    Args:
-        total_iterations: of the whole run, None if unknown: then no time left.
     """
 
     def __init__(
@@ -50,13 +44,10 @@ class ProgressPlugin(SupervisedPlugin):
         quiet: bool = False,
     ) -> None:
         super().__init__()
-        self._recorder = recorder
-        self._title = title
+        self._recorder, self._title, self._quiet = recorder, title, quiet
         self._console = console or Console()
-        self._quiet = quiet
         self._epoch = 0
-        self._learning_rate = math.nan
-        self._loss = math.nan
+        self._learning_rate = self._loss = math.nan
         self._next = 0.0
         self._started = time.perf_counter()
         self._scores: dict[int, float] = {}
@@ -64,11 +55,11 @@ class ProgressPlugin(SupervisedPlugin):
         recorder.listeners.append(self._listen)
         self._wide = self._console.width >= WIDE
         self._live = Progress(
-            TextColumn("[bold]{task.description}"),
+            "[bold]{task.description}",
             BarColumn(bar_width=18 if self._wide else 6),
-            TextColumn("{task.fields[where]}"),
-            TextColumn("[dim]{task.fields[speed]}"),
-            TextColumn("{task.fields[score]}"),
+            "{task.fields[where]}",
+            "[dim]{task.fields[speed]}",
+            "{task.fields[score]}",
             console=self._console,
             auto_refresh=False,
             transient=True,
@@ -76,9 +67,8 @@ class ProgressPlugin(SupervisedPlugin):
         )
         if not self._wide and len(title) > SHORT_TITLE:
             title = f"{title[: SHORT_TITLE - 1]}…"
-        self._task = self._live.add_task(
-            title, total=total_iterations, where="", speed="", score=""
-        )
+        fields: Any = dict.fromkeys(["where", "speed", "score"], "")
+        self._task = self._live.add_task(title, total=total_iterations, **fields)
 
     def __enter__(self) -> ProgressPlugin:
         self._started = time.perf_counter()
@@ -91,7 +81,6 @@ class ProgressPlugin(SupervisedPlugin):
         self._recorder.listeners.remove(self._listen)
 
     def catch_up(self, strategy: Any) -> None:
-        """Show a resumed run as if it had been seen from its beginning."""
         for measurement in self._recorder.measurements:
             self._listen(measurement)
         self._epoch = strategy.clock.train_exp_epochs + 1
@@ -121,12 +110,10 @@ class ProgressPlugin(SupervisedPlugin):
         words = [f"{self._title}: epoch {self._epoch}/{strategy.train_epochs}"]
         for m in self._recorder.latest():
             stream, _, what = m.name.rpartition("_")
-            if m.experience is None or stream in ("batch", "curve"):
-                continue
-            if what == "loss":
-                words.append(f"{stream} loss {m.value:.4f}")
-            elif what == "accuracy":
-                words.append(f"{stream} accuracy {100 * m.value:.2f} %")
+            shown = {"loss": f"{m.value:.4f}", "accuracy": f"{100 * m.value:.2f} %"}
+            whole = m.experience is not None and stream not in ("batch", "curve")
+            if whole and what in shown:
+                words.append(f"{stream} {what} {shown[what]}")
         if len(words) > 1:
             self._say(*words, f"learning rate {self._learning_rate:.1e}")
 
@@ -138,9 +125,7 @@ class ProgressPlugin(SupervisedPlugin):
         self._draw(strategy)
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
-        """The line of an experience, which stays."""
-        recorder = self._recorder
-        n = recorder.n_trained
+        recorder, n = self._recorder, self._recorder.n_trained
         if recorder.in_training or not n:
             return
         where = f"after experience {n} of {recorder.n_experiences}"
@@ -160,8 +145,7 @@ class ProgressPlugin(SupervisedPlugin):
     def _draw(self, strategy: Any) -> None:
         if self._live.disable:
             return
-        recorder = self._recorder
-        n = recorder.n_experiences
+        recorder, n = self._recorder, self._recorder.n_experiences
         where = f"experience {min(recorder.n_trained + 1, n)}/{n}"
         if recorder.trains_jointly:
             where = f"all {n} experiences"
@@ -216,8 +200,6 @@ def _number(value: float, score: Score) -> str:
 
 
 def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"

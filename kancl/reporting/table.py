@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Union
+from typing import Any, Union
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -24,18 +24,15 @@ STYLES = dict.fromkeys(GOOD, "green") | dict.fromkeys(BAD, "bold red")
 """Style of a row in a terminal, by the verdict in its last cell."""
 
 Show = Callable[[float], str]
-"""A number -> the text that stands for it."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval.
+    """A mean with its 95 % interval, None for a single value.
 
     Args:
-        interval: None for a single value.
         signed: a difference, shown with its sign.
         ends: both ends of the interval are shown, not half of its width.
-        note: shown behind the numbers.
     """
 
     mean: float
@@ -46,29 +43,23 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float], note: str = "") -> Estimate | None:
-        """The mean of the values with its t-interval, None without values."""
         return cls(fmean(values), t_interval(values), note=note) if values else None
 
     @classmethod
-    def of_difference(
-        cls, difference: Difference | None, ends: bool = False
-    ) -> Estimate | None:
-        """None where there is no difference."""
-        if difference is None:
-            return None
-        return cls(difference.mean, difference.interval, signed=True, ends=ends)
+    def of_difference(cls, d: Difference | None, ends: bool = False) -> Estimate | None:
+        return None if d is None else cls(d.mean, d.interval, signed=True, ends=ends)
 
     def text(self, show: Show) -> str:
         def number(value: float) -> str:
             text = show(value)
             return f"+{text}" if self.signed and not text.startswith("-") else text
 
-        text = number(self.mean)
-        if self.interval is not None and self.ends:
-            text += f" [{', '.join(map(number, self.interval))}]"
-        elif self.interval is not None:
-            text += f" ± {show(self.interval.half_width)}"
-        return f"{text} {self.note}".rstrip()
+        spread = ""
+        if self.interval is not None:
+            spread = f" ± {show(self.interval.half_width)}"
+            if self.ends:
+                spread = f" [{', '.join(map(number, self.interval))}]"
+        return f"{number(self.mean)}{spread} {self.note}".rstrip()
 
 
 Cell = Union[str, float, Estimate, None]
@@ -81,7 +72,6 @@ class Column:
     Args:
         title: only a terminal shows its line breaks.
         show: a number -> the text for it; None in a column of words, which is set left.
-        unit: stands behind the title.
         absent: stands for None.
         wraps: long words may take several lines in a terminal.
         starts_part: begins a table of its own in a terminal too narrow for all columns.
@@ -96,12 +86,10 @@ class Column:
 
     @property
     def words(self) -> str:
-        """The title in one line."""
         return " ".join(self.title.split())
 
     @property
     def name(self) -> str:
-        """Title and unit in one line."""
         return f"{self.words} {self.unit}".rstrip()
 
     def text(self, cell: Cell) -> str:
@@ -113,12 +101,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, rows of as many cells, and what a reader has to know of them.
-
-    Args:
-        title: empty for a table that needs none; so may the columns' titles be.
-        below: rows below a rule, in bold.
-        notes: sentences below the table.
+    """Columns, rows of as many cells, rows below a rule (in bold), and what a reader has
+    to know of them. Titles may be empty.
     """
 
     title: str
@@ -128,17 +112,11 @@ class Table:
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        n = len(self.columns)
         for row in (*self.rows, *self.below):
-            if len(row) != n:
+            if len(row) != (n := len(self.columns)):
                 raise ValueError(f"a row of {n} cells was expected, got {row}")
 
-    @property
-    def head(self) -> list[str]:
-        return [column.name for column in self.columns]
-
     def texts(self, rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
-        """What is shown of every cell."""
         return [[c.text(cell) for c, cell in zip(self.columns, row)] for row in rows]
 
     def show(self, console: Console | None = None) -> None:
@@ -150,7 +128,7 @@ class Table:
             console.print(note, style="dim", highlight=False, markup=False)
 
     def rich(self) -> RichTable:
-        headed = any(self.head)
+        headed = any(column.name for column in self.columns)
         table = RichTable(
             title=Text(self.title) if self.title else None,
             box=SIMPLE_HEAD if headed else None,
@@ -161,11 +139,8 @@ class Table:
         for column in self.columns:
             gap = "\n" if column.unit and "\n" not in column.title else " "
             title = Text(f"{column.title}{gap}{column.unit}".rstrip())
-            table.add_column(
-                title,
-                justify="right" if column.show else "left",
-                no_wrap=not column.wraps,
-            )
+            side: Any = "right" if column.show else "left"
+            table.add_column(title, justify=side, no_wrap=not column.wraps)
         for row in self.texts(self.rows):
             table.add_row(*map(Text, row), style=STYLES.get(row[-1], ""))
         table.add_section()
@@ -177,10 +152,10 @@ class Table:
         """The table, or tables that fit: each has the first columns, those of words."""
         if self._fits(console) or any(column.wraps for column in self.columns):
             return [self]
-        shows = [column.show for column in self.columns]
-        n_words = next((k for k, show in enumerate(shows) if show), len(shows))
+        n = len(self.columns)
+        n_words = next((k for k, c in enumerate(self.columns) if c.show), n)
         parts = [list(range(n_words))]
-        for k in range(n_words, len(self.columns)):
+        for k in range(n_words, n):
             wider = [*parts[-1], k]
             starts = self.columns[k].starts_part or not self._of(wider)._fits(console)
             if starts and len(parts[-1]) > n_words:
@@ -192,8 +167,10 @@ class Table:
     def _of(self, columns: Sequence[int]) -> Table:
         """The columns with these indices; of the rows below, those with numbers."""
         head = [self.columns[k] for k in columns]
-        rows = [[row[k] for k in columns] for row in self.rows]
-        below = [[row[k] for k in columns] for row in self.below]
+        rows, below = (
+            [[row[k] for k in columns] for row in part]
+            for part in (self.rows, self.below)
+        )
         below = [r for r in below if any(v != "" and c.show for c, v in zip(head, r))]
         return replace(self, columns=head, rows=rows, below=below)
 
@@ -201,36 +178,42 @@ class Table:
         wide = console.options.update(max_width=10_000)
         return Measurement.get(console, wide, self.rich()).maximum <= console.width
 
+    @property
+    def _head(self) -> list[str]:
+        return [column.name for column in self.columns]
+
     def markdown(self) -> str:
         rule = ["---:" if column.show else "---" for column in self.columns]
         lines = [f"**{_markdown(self.title)}**", ""] if self.title else []
-        for row in [self.head, rule, *self.texts(self.rows)]:
+        for row in [self._head, rule, *self.texts(self.rows)]:
             lines.append(f"| {' | '.join(map(_markdown, row))} |")
         for row in self.texts(self.below):
             bold = [f"**{_markdown(text)}**" if text else "" for text in row]
             lines.append(f"| {' | '.join(bold)} |")
-        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        lines += [""] * bool(self.notes) + [f"- {note}" for note in self.notes]
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
         """A table for ``\\usepackage{booktabs}``."""
         places = "".join("r" if column.show else "l" for column in self.columns)
         lines = [r"\begin{table}"]
-        lines += [rf"\caption{{{_latex(self.title)}}}"] if self.title else []
+        lines += [rf"\caption{{{self.title.translate(LATEX)}}}"] if self.title else []
         lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule"]
         blocks = [self.texts(rows) for rows in (self.rows, self.below) if rows]
-        for k, rows in enumerate([[self.head], *blocks]):
+        for k, rows in enumerate([[self._head], *blocks]):
             lines += [r"\midrule"] if k else []
-            lines += [" & ".join(map(_latex, row)) + r" \\" for row in rows]
-        lines.append(r"\bottomrule")
-        lines += [r"\end{tabular}", *(_latex(note) + r"\\" for note in self.notes)]
+            lines += [
+                " & ".join(t.translate(LATEX) for t in row) + r" \\" for row in rows
+            ]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [note.translate(LATEX) + r"\\" for note in self.notes]
         return "\n".join([*lines, r"\end{table}", ""])
 
     def csv(self) -> str:
         """Unrounded numbers; of an estimate, the mean alone."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(self.head)
+        writer.writerow(self._head)
         for row in (*self.rows, *self.below):
             writer.writerow(map(_csv, row))
         return file.getvalue()
@@ -253,10 +236,8 @@ def percent(value: float) -> str:
 
 def prefixed(value: float) -> str:
     """Three digits and a prefix: 264,768 is 265 k."""
-    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if value >= 10**power:
-            return f"{value / 10**power:.3g} {prefix}"
-    return f"{value:.3g}"
+    power = next((p for p in (5, 4, 3, 2, 1) if value >= 1000**p), 0)
+    return f"{value / 1000**power:.3g} {' kMGTP'[power]}".rstrip()
 
 
 def size(n_bytes: float) -> str:
@@ -272,19 +253,9 @@ def _markdown(text: str) -> str:
     return " ".join(escaped.split())
 
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "<": r"$<$",
-    ">": r"$>$",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
+SYMBOLS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+SYMBOLS |= {"^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$"}
+LATEX = str.maketrans(SYMBOLS | {symbol: f"\\{symbol}" for symbol in "&%$#_{}"})
 
 
 def _csv(cell: Cell) -> str:

@@ -1,15 +1,12 @@
-"""A run in TensorBoard, the forgetting curves first.
-
-One chart per model and strategy shows the accuracy on every experience, a coloured line
-each. TensorBoard gives colours to runs, so each curve is a sub-run of its own (a folder
-``experience_k``) and all of them share one tag.
-"""
+"""A run in TensorBoard, the forgetting curves first."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -33,32 +30,44 @@ from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
 from kancl.reporting.measures import so_far
-from kancl.reporting.tags import CURVES, TEXT
 from kancl.runs.measurements import Measurement
+
+TEXT = (resources.files("kancl.reporting") / "tags.md").read_text()
+
+TAGS, TAGS_ON_REQUEST, OVER_SEEDS = (
+    dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", part, re.MULTILINE))
+    for part in TEXT.split("\n## ")[1:]
+)
+"""Tags with their meanings: of all runs; of some; of runs over seeds."""
+
+CURVES = "{}_on_every_experience"
+"""Group of the forgetting curves, by the name of the score."""
 
 PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
 """An experience boundary: a line straight up and down, upright even at TensorBoard's
-default smoothing, which goes over points. Its fast loader keeps one value per step, and
-so drops the line: see ``tensorboard_command``."""
+default smoothing. Its fast loader keeps one value per step, and so drops the line."""
+
+DEFAULT_ADDRESS = "http://localhost:6006"
 
 PICTURES_SECONDS = 0.5
-"""What drawing the pictures takes, about."""
+
+
+def write_picture(
+    writer: SummaryWriter, tag: str, figure: Figure, at: int | None = None
+) -> None:
+    writer.add_image(tag, figures.as_pixels(figure), at, dataformats="HWC")
 
 
 class TensorBoardPlugin(SupervisedPlugin):
-    """Write a run's events into ``folder`` while it is trained.
-
-    Put it behind the recorder, the curve and the off-grid plugin, and ``close`` it in
-    the end, whatever happened.
+    """Write a run's events into ``folder`` while it is trained, each experience's curve as
+    a sub-run of its own: TensorBoard gives colours to runs. Put it behind the recorder,
+    the curve and the off-grid plugin, and ``close`` it in the end, whatever happened.
 
     Args:
-        folder: of the run; sub-runs become folders in it.
         label: ``"<model>-<strategy>"``; runs of the same label share a chart.
         card: Markdown that says what the run is: parameters, protocol.
-        figures: draw pictures.
-        picture_share: largest share of the time so far that drawing may take; pictures
-            that would take more are left to a later experience. The last one always has
-            them; 1: all have.
+        picture_share: largest share of the time so far that drawing may take; other
+            pictures are left to a later experience. The last one always has them.
         resumed_at: iteration at which a run that was killed is resumed: TensorBoard
             drops what the killed one wrote of later ones.
     """
@@ -76,12 +85,9 @@ class TensorBoardPlugin(SupervisedPlugin):
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.label = label
-        self._recorder = recorder
-        self._draws = figures
-        self._started = time.perf_counter()
-        self._picture_share = picture_share
-        self._drawing_seconds = 0.0
+        self.label, self._recorder = label, recorder
+        self._draws, self._picture_share = figures, picture_share
+        self._started, self._drawing_seconds = time.perf_counter(), 0.0
         self._writers: dict[str, SummaryWriter] = {}
         self._tag = f"{CURVES.format(recorder.score.name)}/{label}"
         self._curve_point: dict[int, float] = {}
@@ -93,12 +99,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         recorder.listeners.append(self._listen)
 
     def close(self, hparams: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-        """Write the hyperparameters with the final metrics and close the files.
-
-        Args:
-            hparams: name -> value; what is no number, string or bool becomes a string.
-            summary: of the run; its numbers become ``final/...``, its ``status``
-                whether the session counts as a success.
+        """Write the hyperparameters with the summary's numbers as ``final/...`` and its
+        ``status`` as the session's success, and close the files.
         """
         self._finish_curve_point()
         final = {
@@ -130,32 +132,26 @@ class TensorBoardPlugin(SupervisedPlugin):
             writer.flush()
 
     def picture(self, name: str, figure: Figure) -> None:
-        """Write a figure as ``picture/<name>``, now."""
-        image = figures.as_pixels(figure)
-        tag, at = f"picture/{name}", self._recorder.iteration
-        self._writer().add_image(tag, image, at, dataformats="HWC")
+        at = self._recorder.iteration
+        write_picture(self._writer(), f"picture/{name}", figure, at)
 
     def _writer(self, run: str = "") -> SummaryWriter:
         if run not in self._writers:
-            folder, purged = str(self.folder / run), self._purged_from
-            writer = SummaryWriter(folder, flush_secs=10, purge_step=purged)
-            self._writers[run] = writer
+            options: Any = {"flush_secs": 10, "purge_step": self._purged_from}
+            self._writers[run] = SummaryWriter(str(self.folder / run), **options)
         return self._writers[run]
 
     def _scalar(self, tag: str, value: float, run: str = "") -> None:
         self._writer(run).add_scalar(tag, value, self._recorder.iteration)
 
-    # numbers, as the recorder hears of them
-
     def _listen(self, m: Measurement) -> None:
-        recorder, several = self._recorder, self._recorder.n_experiences > 1
+        recorder = self._recorder
         stream, _, what = m.name.rpartition("_")
         if m.name.startswith(OFF_GRID):
-            layer = m.name.removeprefix(OFF_GRID)
-            self._scalar(f"off_grid_share/layer_{layer}", m.value)
+            self._scalar(f"off_grid_share/layer_{m.name[len(OFF_GRID):]}", m.value)
         elif m.name.startswith(LOCALITY):
             if m.experience is None and not m.name.startswith(f"{LOCALITY}forecast"):
-                self._scalar(f"locality/{m.name.removeprefix(LOCALITY)}", m.value)
+                self._scalar(f"locality/{m.name[len(LOCALITY):]}", m.value)
         elif stream == "curve" and m.experience is not None:
             if m.iteration != self._curve_at:
                 self._finish_curve_point()
@@ -166,21 +162,17 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._scalar(f"training/{what}", m.value)
         elif what in ("loss", recorder.score.name):
             if stream != "test" or recorder.in_training:
-                run = stream
-                if several and m.experience is not None:
-                    run = f"{stream}_experience_{m.experience + 1}"
-                self._scalar(f"training/{what}", m.value, run)
+                several = recorder.n_experiences > 1 and m.experience is not None
+                run = f"_experience_{(m.experience or 0) + 1}" if several else ""
+                self._scalar(f"training/{what}", m.value, stream + run)
 
     def _finish_curve_point(self) -> None:
-        """The mean over the experiences seen, once all of a point are there."""
         n_seen = self._recorder.n_seen(self._curve_at)
         seen = [v for k, v in self._curve_point.items() if k < n_seen]
         if n_seen and len(seen) == n_seen:
             tag = f"{self._recorder.score.name}_on_seen/curve"
             self._writer().add_scalar(tag, sum(seen) / n_seen, self._curve_at)
         self._curve_point = {}
-
-    # boundaries and pictures, as training goes on
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         if self._recorder.iteration:
@@ -192,7 +184,13 @@ class TensorBoardPlugin(SupervisedPlugin):
         network = spline_network(strategy.model)
         if network is not None:
             with self._recorder.evaluating(strategy.device):
-                self._write_coefficients(strategy.model)
+                groups: Any = named_layers(strategy.model).values()
+                layers = [group for group in groups if isinstance(group[0], KANLinear)]
+                for k, parts in enumerate(layers, start=1):
+                    coefficients = [part.scaled_coefficients.detach() for part in parts]
+                    values = [each.flatten() for each in coefficients]
+                    tag, at = f"coefficients/layer_{k}", self._recorder.iteration
+                    self._writer().add_histogram(tag, torch.cat(values), at)
                 self._draw({"edge_functions": lambda: figures.edge_functions(network)})
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
@@ -203,15 +201,17 @@ class TensorBoardPlugin(SupervisedPlugin):
         if n:
             for tag, _, value in so_far(recorder.matrix, n, score):
                 self._scalar(tag, value)
-        pictures: dict[str, Callable[[], Figure]] = {
-            f"{score.name}_matrix": lambda: figures.score_matrix(
-                recorder.matrix, self.label, score=score
-            )
-        }
+
+        def matrix() -> Figure:
+            return figures.score_matrix(recorder.matrix, self.label, score=score)
+
+        def curves() -> Figure:
+            measured = Curves.from_measurements(recorder.measurements, self.label)
+            return figures.forgetting_curves([measured])
+
+        pictures = {f"{score.name}_matrix": matrix}
         if any(m.name == f"curve_{score.name}" for m in recorder.measurements):
-            pictures["forgetting_curves"] = lambda: figures.forgetting_curves(
-                [Curves.from_measurements(recorder.measurements, self.label)]
-            )
+            pictures["forgetting_curves"] = curves
         self._draw(pictures)
         self.flush()
 
@@ -219,32 +219,20 @@ class TensorBoardPlugin(SupervisedPlugin):
         """Draw them all, or none where that would take too large a share of the time."""
         start = time.perf_counter()
         affordable = self._picture_share * (start - self._started)
-        if self._draws and (
-            self._recorder.n_trained == self._recorder.n_experiences
-            or self._drawing_seconds + PICTURES_SECONDS <= affordable
-            or self._picture_share == 1
-        ):
+        is_last = self._recorder.n_trained == self._recorder.n_experiences
+        in_time = self._drawing_seconds + PICTURES_SECONDS <= affordable
+        if self._draws and (is_last or in_time or self._picture_share == 1):
             for name, draw in pictures.items():
                 self.picture(name, draw())
             self._drawing_seconds += time.perf_counter() - start
-
-    @torch.no_grad()
-    def _write_coefficients(self, model: Any) -> None:
-        groups: Any = named_layers(model).values()
-        layers = [group for group in groups if isinstance(group[0], KANLinear)]
-        for k, parts in enumerate(layers, start=1):
-            flat = torch.cat([part.scaled_coefficients.flatten() for part in parts])
-            tag, at = f"coefficients/layer_{k}", self._recorder.iteration
-            self._writer().add_histogram(tag, flat, at)
 
 
 def write_comparison(
     folder: Path | str, runs: Sequence[Curves], title: str = ""
 ) -> None:
-    """The forgetting curves of several runs side by side, as a TensorBoard run."""
     with SummaryWriter(str(folder)) as writer:
-        image = figures.as_pixels(figures.forgetting_curves(runs, title))
-        writer.add_image("picture/forgetting_curves", image, dataformats="HWC")
+        figure = figures.forgetting_curves(runs, title)
+        write_picture(writer, "picture/forgetting_curves", figure)
 
 
 def tensorboard_command(log_dir: Path | str) -> str:
@@ -253,9 +241,7 @@ def tensorboard_command(log_dir: Path | str) -> str:
 
 
 def dashboard_url(
-    labels: Sequence[str],
-    address: str = "http://localhost:6006",
-    score: str = "accuracy",
+    labels: Sequence[str], address: str = DEFAULT_ADDRESS, score: str = "accuracy"
 ) -> str:
     """The address that shows the forgetting curves first: pinned, unsmoothed, each
     experience in one colour whatever the model.
@@ -272,15 +258,13 @@ def dashboard_url(
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
     """Avalanche's own accuracy, loss and forgetting under their own tags, in the same
-    TensorBoard run, beside :class:`~kancl.metrics.SeenExperiencesAccuracy`.
-
-    It draws a chart per experience and makes the GPU wait at every iteration.
+    TensorBoard run. It draws a chart per experience and makes the GPU wait at every
+    iteration.
     """
+    when: Any = dict.fromkeys(["minibatch", "epoch", "experience", "stream"], True)
     return EvaluationPlugin(
-        stock.accuracy_metrics(
-            minibatch=True, epoch=True, experience=True, stream=True
-        ),
-        stock.loss_metrics(minibatch=True, epoch=True, experience=True, stream=True),
+        stock.accuracy_metrics(**when),
+        stock.loss_metrics(**when),
         stock.forgetting_metrics(experience=True, stream=True),
         SeenExperiencesAccuracy(),
         loggers=[TensorboardLogger(str(folder))],

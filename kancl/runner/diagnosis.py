@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,11 +19,14 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
-from kancl.reporting.diagnosis import diagnosis_tables, pooled_table
-from kancl.reporting.figures import as_pixels
-from kancl.reporting.learned_function import LearnedFunction, learned_functions
-from kancl.reporting.locality import locality_figures
+from kancl.reporting.diagnosis import (
+    diagnosis_tables,
+    locality_figures,
+    pooled_table,
+)
+from kancl.reporting.figures import LearnedFunction, learned_functions
 from kancl.reporting.table import wide_console
+from kancl.reporting.tensorboard import write_picture
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runs import RunFolder, names
@@ -70,20 +73,19 @@ class Observers:
             self.plugins.append(SnapshotPlugin(recorder, parts.benchmark.test_stream))
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
-        """Write files and, where pictures are wanted, draw them."""
+        figures: dict[str, Figure] = {}
         for plugin in self.plugins:
-            figures: Mapping[str, Figure] = {}
             if isinstance(plugin, LearnedFunctionPlugin) and plugin.functions:
-                figures = self._write_learned(folder, plugin)
+                figures |= self._write_learned(folder, plugin)
             elif isinstance(plugin, SnapshotPlugin) and len(plugin.snapshots) > 1:
-                figures = self._write_states(folder, plugin)
-            for writer in board:
-                for name, figure in figures.items():
-                    writer.picture(name, figure)
+                figures |= self._write_states(folder, plugin)
+        for writer in board:
+            for name, figure in figures.items():
+                writer.picture(name, figure)
 
     def _write_learned(
         self, folder: RunFolder, plugin: LearnedFunctionPlugin
-    ) -> Mapping[str, Figure]:
+    ) -> dict[str, Figure]:
         columns = [*plugin.points.T, plugin.target, *plugin.functions]
         inputs = [f"x{k + 1}" for k in range(plugin.points.shape[1])]
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
@@ -94,14 +96,13 @@ class Observers:
         label = f"{self._config.model.name}-{self._config.strategy.name}"
         learned = LearnedFunction(label, plugin.points, plugin.target, plugin.functions)
         figure = learned_functions([learned])
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
+        figure.savefig(buffer := io.BytesIO(), format="png")
         folder.write_file(names.LEARNED_FUNCTION_PICTURE, buffer.getvalue())
         return {"learned_function": figure}
 
     def _write_states(
         self, folder: RunFolder, plugin: SnapshotPlugin
-    ) -> Mapping[str, Figure]:
+    ) -> dict[str, Figure]:
         folder.write_tensors(names.SNAPSHOTS, {"states": plugin.snapshots})
         recorder, info = self._recorder, self._parts.benchmark.info
         if len(plugin.snapshots) <= info.n_experiences:
@@ -132,31 +133,24 @@ def diagnose(
     Args:
         samples: test images of each experience to roll back on; None: all, on which
             putting everything back gives exactly the accuracy of then.
-
-    Raises: ConfigError for a folder that holds no completed run with its states. All
-        folders are looked into before a word is printed.
+    Raises: ConfigError for a folder that holds no completed run with its states.
     """
+    # all are looked into before a word is printed
     diagnoses = [look_into(Path(folder), samples) for folder in folders]
     for folder, of_run in zip(folders, diagnoses):
         for table in diagnosis_tables(of_run):
             table.show(console)
-        pictures = draw(Path(folder) / "locality", of_run)
+        pictures = Path(folder) / "locality"
+        pictures.mkdir(exist_ok=True)
+        run = of_run.reviews, of_run.image_shape, of_run.score.title
+        with SummaryWriter(str(pictures)) as writer:
+            for name, figure in locality_figures(*run).items():
+                figure.savefig(pictures / f"{name}.png")
+                write_picture(writer, f"picture/{name}", figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
     return diagnoses
-
-
-def draw(pictures: Path, of_run: diagnosis.Diagnosis) -> Path:
-    """Draw the pictures of a run's locality into a folder."""
-    pictures.mkdir(exist_ok=True)
-    score = of_run.score.title
-    figures = locality_figures(of_run.reviews, of_run.image_shape, score)
-    with SummaryWriter(str(pictures)) as writer:
-        for name, figure in figures.items():
-            figure.savefig(pictures / f"{name}.png")
-            writer.add_image(f"picture/{name}", as_pixels(figure), dataformats="HWC")
-    return pictures
 
 
 def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
@@ -188,14 +182,12 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         raise ConfigError(
             f"{path} and what belongs to it cannot be read ({error}); {again}"
         ) from error
-    sample = diagnosis.Samples(benchmark.test_stream, diagnosis.SAMPLES)
-    scored = diagnosis.Samples(benchmark.test_stream, samples)
-    leaks = [
-        diagnosis.first_layer_leak(
-            model, states[k : k + 2], as_tensors(experience.dataset)[0]
-        )
-        for k, experience in enumerate(benchmark.train_stream)
-    ]
+    test = benchmark.test_stream
+    sample, scored = (diagnosis.Samples(test, n) for n in (diagnosis.SAMPLES, samples))
+    leak = 0.0
+    for k, experience in enumerate(benchmark.train_stream):
+        x = as_tensors(experience.dataset)[0]
+        leak = max(leak, diagnosis.first_layer_leak(model, states[k : k + 2], x) or 0.0)
     return diagnosis.Diagnosis(
         title=f"{name} on {config.scenario.name}, seed {config.seed}",
         score=info.score,
@@ -203,10 +195,8 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         matrix=matrix,
         reviews=list(diagnosis.reviews(model, states, sample, info.score, scored)),
         pairs=list(diagnosis.shared_between(model, states, sample)),
-        leak=max((leak for leak in leaks if leak is not None), default=0.0),
+        leak=leak,
         inference={
-            part: recorded[LOCALITY + part]
-            for part in INFERENCE
-            if LOCALITY + part in recorded
+            p: recorded[LOCALITY + p] for p in INFERENCE if LOCALITY + p in recorded
         },
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from kancl.observe.recorder import Measurement
-from kancl.reporting.convergence import Epochs, convergence_answers, convergence_table
+from kancl.reporting.comparison import Epochs, convergence_answers, convergence_table
 
 # After epoch 1, 2, 3: (training accuracy, validation accuracy, losses).
 KAN = [(0.90, 0.95, 0.4, 0.20), (0.98, 0.970, 0.1, 0.10), (0.999, 0.971, 0.01, 0.13)]

@@ -54,6 +54,14 @@ def test_runs_stand_side_by_side_on_one_scale():
     assert left.get_ylim() == right.get_ylim()
 
 
+def test_joint_training_shares_the_strip_evenly():
+    points = tuple(((0, 0.1), (30, 0.9)) for _ in range(3))
+    run = Curves("joint", points, boundaries=(30,), trains_jointly=True)
+    axes = figures.forgetting_curves([run]).axes[0]
+    places = {t.get_text(): t.get_position()[0] for t in axes.texts}
+    assert [places[k] for k in "123"] == [5, 15, 25]
+
+
 def test_errors_of_all_runs_share_a_scale_from_0_that_holds_them_all():
     small = Curves("kan", (((0, 0.2), (10, 0.1)),), (10,), score=RMSE)
     large = Curves("mlp", (((0, 0.2), (10, 0.9)),), (10,), score=RMSE)

@@ -24,9 +24,9 @@ from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
-from kancl.reporting.tags import TAGS
 from kancl.reporting.tensorboard import (
     PULSE,
+    TAGS,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,

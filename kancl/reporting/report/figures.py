@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -26,7 +26,15 @@ from kancl.reporting.table import UNDEFINED
 
 MARKERS = "osD^vP*Xphd<>8H"
 PAGE = "#FEFEFE"
-"""Stands for the page's background."""
+WAYS = (
+    ("forgets", "less", "more"),
+    ("learns", "less", "more"),
+    ("ends", "lower", "higher"),
+)
+NEEDLESS = (
+    *(r"<metadata>.*?</metadata>", r"<!--.*?-->", r"<style.*?</style>"),
+    *(r' id="[a-z0-9.]+_\d+"', r" font-family: [^;]*;"),
+)
 
 
 def differences(comparisons: Sequence[Comparison]) -> Figure:
@@ -37,25 +45,21 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
     n, metrics = len(comparisons), list(comparisons[0].differences)
     names = {model_title(c.compared.model) for c in comparisons}
     name = f"{names.pop()} " if len(names) == 1 else ""
-    figure = figures.new_figure(9.6, 0.95 + 0.34 * n)
-    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    ways = [("forgets", "less", "more"), ("learns", "less", "more")]
-    ways.append(("ends", "lower", "higher"))
-    for axes, metric, (verb, *ends) in zip(panels, metrics, ways):
+    height = 0.95 + 0.34 * n
+    figure, (panels,) = figures.new_figure(9.6, height, len(metrics), sharey=True)
+    for axes, metric, (verb, *ends) in zip(panels, metrics, WAYS):
         if verb == "learns" and metric in ERRORS:
             ends.reverse()
         axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
         for row, comparison in enumerate(comparisons):
             _difference(axes, comparison, metric, row)
         way = f"← {name}{verb} {ends[0]}  |  {ends[1]} →"
-        figures.label_axes(axes, f"{_unit(metric)}\n{way}", size=8)
-        style: dict[str, Any] = {"fontsize": 10, "fontweight": "bold", "color": INK}
-        axes.set_title(METRICS[metric].words, **style)
-        least = 0.0 if metric in ERRORS else 1.0
-        reach = max(*map(abs, axes.get_xlim()), least)
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(n - 0.4, -0.6)
-        figures.despine(axes)
+        unit = "points" if METRICS[metric].unit == "%" else "RMSE"
+        figures.label_axes(axes, f"{unit}\n{way}", size=8)
+        title = METRICS[metric].words
+        axes.set_title(title, fontsize=10, fontweight="bold", color=INK)
+        reach = max(*map(abs, axes.get_xlim()), 0.0 if metric in ERRORS else 1.0)
+        axes.set(xlim=(-reach, reach), ylim=(n - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
     several = len({c.title for c in comparisons}) > 1
@@ -65,15 +69,10 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
 
 
 def _scale(metric: str) -> int:
-    """Shares are drawn in percent."""
     return 100 if METRICS[metric].unit == "%" else 1
 
 
-def _unit(metric: str) -> str:
-    return "points" if METRICS[metric].unit == "%" else "RMSE"
-
-
-def _difference(axes: Axes, comparison: Comparison, metric: str, row: int) -> None:
+def _difference(axes: Any, comparison: Comparison, metric: str, row: int) -> None:
     difference, scale = comparison.differences[metric], _scale(metric)
     if difference is None:
         axes.text(0, row, UNDEFINED, fontsize=8, color=INK, **figures.CENTRED)
@@ -85,9 +84,8 @@ def _difference(axes: Axes, comparison: Comparison, metric: str, row: int) -> No
     if difference.interval is not None:
         ends = [scale * end for end in difference.interval]
         axes.plot(ends, [row, row], color=colour, linewidth=2.2)
-    style: dict[str, Any] = {"markeredgecolor": colour, "markersize": 6.5, "zorder": 4}
-    style["markerfacecolor"] = colour if shown else PAGE
-    axes.plot([scale * difference.mean], [row], "o", **style)
+    style: Any = {"mec": colour, "mfc": colour if shown else PAGE, "markersize": 6.5}
+    axes.plot([scale * difference.mean], [row], "o", zorder=4, **style)
 
 
 def _row(c: Comparison) -> str:
@@ -103,19 +101,20 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     is undefined.
     """
     lost, learned, _ = COMPARED[benchmark.score.name]
-    pairs = [(v, _both(v, learned, lost)) for v in benchmark.variants]
-    measured = [(variant, seeds) for variant, seeds in pairs if seeds]
+    measured = []
+    for variant in benchmark.variants:
+        a, b = variant.by_seed(learned), variant.by_seed(lost)
+        if seeds := [(a[seed], b[seed]) for seed in a if seed in b]:
+            measured.append((variant, seeds))
     if not measured:
         return None
-    figure = figures.new_figure(6.4, 4.2)
-    axes = figure.subplots()
+    figure, ((axes,),) = figures.new_figure(6.4, 4.2)
     strategies = list(dict.fromkeys(v.strategy for v, _ in measured))
     markers = {s: MARKERS[k % len(MARKERS)] for k, s in enumerate(strategies)}
     colours = model_colours(v.model for v, _ in measured)
     for variant, seeds in measured:
         colour = colours[variant.model]
-        style: dict[str, Any] = {"color": colour, "linestyle": ""}
-        style["marker"] = markers[variant.strategy]
+        style: Any = {"color": colour, "ls": "", "marker": markers[variant.strategy]}
         x, y = ([_scale(lost) * value for value in values] for values in zip(*seeds))
         axes.plot(x, y, markersize=4, alpha=0.3, markeredgewidth=0, **style)
         centre = fmean(x), fmean(y)
@@ -128,27 +127,20 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
     if learned in ERRORS:
         axes.invert_xaxis()
     x_name, y_name = (METRICS[m].name.replace(" %", ", %") for m in (learned, lost))
-    figures.label_axes(
-        axes, f"{x_name}  (plasticity →)", f"{y_name}  (stability ↑)", size=9
-    )
+    x_name, y_name = f"{x_name}  (plasticity →)", f"{y_name}  (stability ↑)"
+    figures.label_axes(axes, x_name, y_name, size=9)
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     handles = [
         Line2D([], [], color=colour, linewidth=5, label=plain(model_title(model)))
         for model, colour in colours.items()
     ]
-    for strategy, marker in markers.items():
-        grey: dict[str, Any] = {"color": FAINT, "linestyle": "", "marker": marker}
-        handles.append(Line2D([], [], label=plain(strategy), **grey))
-    where: dict[str, Any] = {"loc": "outside right center", "frameon": False}
+    handles += [
+        Line2D([], [], color=FAINT, linestyle="", marker=marker, label=plain(strategy))
+        for strategy, marker in markers.items()
+    ]
+    where: Any = {"loc": "outside right center", "frameon": False}
     figure.legend(handles=handles, fontsize=8, labelcolor=INK, **where)
-    figures.despine(axes)
     return figure
-
-
-def _both(variant: Variant, learned: str, lost: str) -> list[tuple[float, float]]:
-    """What was learned and lost, of the seeds that have both."""
-    a, b = variant.by_seed(learned), variant.by_seed(lost)
-    return [(a[seed], b[seed]) for seed in a if seed in b]
 
 
 def curves(benchmark: Benchmark) -> dict[str, Figure]:
@@ -164,7 +156,6 @@ def curves(benchmark: Benchmark) -> dict[str, Figure]:
 
 
 def matrices(benchmark: Benchmark) -> dict[str, Figure]:
-    """A mean matrix for each variant."""
     return {
         f"{benchmark.score.title} matrix of {variant.label}": mean_matrix(variant)
         for variant in benchmark.variants
@@ -173,13 +164,11 @@ def matrices(benchmark: Benchmark) -> dict[str, Figure]:
 
 
 def mean_matrix(variant: Variant) -> Figure:
-    """The mean matrix, with standard deviations where there are several seeds."""
     matrices = variant.matrices
     assert matrices is not None
     spread = matrices.std(0) if len(matrices) > 1 else None
-    return figures.score_matrix(
-        matrices.mean(0), plain(variant.label), spread, variant.score
-    )
+    label = plain(variant.label)
+    return figures.score_matrix(matrices.mean(0), label, spread, variant.score)
 
 
 def plain(text: str, longest: int = 48) -> str:
@@ -188,13 +177,9 @@ def plain(text: str, longest: int = 48) -> str:
     return cut.replace("$", r"\$")
 
 
-def svg(figure: Figure, description: str) -> str:
-    """The figure as an ``<svg>`` element that stands in a page.
-
-    ``INK`` becomes the page's text colour. Letters stay text, in the page's font.
-
-    Args:
-        description: what a screen reader says.
+def svg(figure: Figure, description: str) -> Markup:
+    """The figure as an ``<svg>`` element that stands in a page, which a screen reader
+    describes. ``INK`` becomes the page's text colour; letters stay text, in its font.
     """
     buffer = io.StringIO()
     nobody = dict.fromkeys(["Date", "Creator", "Format", "Type"])
@@ -202,17 +187,11 @@ def svg(figure: Figure, description: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata=nobody)
     content = buffer.getvalue()
     content = content[content.index("<svg") :]
-    for needless in (
-        r"<metadata>.*?</metadata>",
-        r"<!--.*?-->",
-        r"<style.*?</style>",
-        r' id="[a-z0-9.]+_\d+"',
-        r" font-family: [^;]*;",
-    ):
+    for needless in NEEDLESS:
         content = re.sub(needless, "", content, flags=re.DOTALL)
     content = content.replace(INK, "currentColor").replace(PAGE.lower(), "var(--page)")
     width = re.search(r'width="([\d.]+)pt"', content)
     assert width is not None
     head = f'<svg role="img" aria-label="{escape(description)}"'
     content = content.replace("<svg", f'{head} style="max-width: {width[1]}pt"', 1)
-    return re.sub(r' (width|height)="[\d.]+pt"', "", content, count=2)
+    return Markup(re.sub(r' (width|height)="[\d.]+pt"', "", content, count=2))

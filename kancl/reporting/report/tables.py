@@ -6,75 +6,95 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from kancl.metrics.statistics import bootstrap_interval, t_interval
-from kancl.reporting.measures import COMPARED, CONTINUAL, COSTS, METRICS
+from kancl.reporting.measures import COMPARED, CONTINUAL, COSTS, METRICS, NOT_RECORDED
 from kancl.reporting.report.variants import Benchmark, Variant
 from kancl.reporting.report.verdicts import Comparison
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
 
 Compared = Sequence[tuple[Benchmark, Sequence[Comparison]]]
-"""Benchmarks with what is compared on each."""
+
+ABSENT = (UNDEFINED, NOT_RECORDED)
+
+TESTS = {
+    "p_t": "p: t",
+    "p_t_holm": "Holm",
+    "p_permutation": "permutation",
+    "p_wilcoxon": "Wilcoxon",
+    "cohens_dz": "",
+    "hedges_gz": "g_z",
+}
+"""What is calculated of a difference, with its title in a table to read."""
+
+STATISTICS = ("mean", "sd", "low", "high", "bootstrap_low", "bootstrap_high")
 
 
 def results(benchmark: Benchmark) -> Table:
     """What was reached, a row per variant: mean and 95 % t-interval over seeds."""
-    measured = _matrix_metrics([benchmark])
-    costs = ("n_parameters", "train_seconds")
-    rows = [
-        [
-            *_words(benchmark, variant),
-            _runs(variant),
-            *(Estimate.of([*variant.by_seed(key).values()]) for key in measured),
-            *(_cost(variant, key) for key in costs),
-        ]
-        for variant in benchmark.variants
-    ]
-    columns = [*(METRICS[key] for key in measured), *(COSTS[key] for key in costs)]
-    title = f"{benchmark.title}: results, mean ± half of the 95 % t-interval"
-    return Table(title, [*_names(benchmark), Column("runs", str), *columns], rows)
+    measured, costs = _matrix_metrics([benchmark]), ("n_parameters", "train_seconds")
+    rows: list[list[Cell]] = []
+    for v in benchmark.variants:
+        n, lost = len(v.runs), v.lost
+        runs = f"{len(v.completed)} of {n} ({lost})" if lost else str(n)
+        reached = [Estimate.of([*v.by_seed(key).values()]) for key in measured]
+        rows.append([runs, *reached, *(_cost(v, key) for key in costs)])
+    columns = [METRICS[key] for key in measured] + [COSTS[key] for key in costs]
+    what = "results, mean ± half of the 95 % t-interval"
+    return _by_variant(benchmark, what, [Column("runs", str), *columns], rows)
 
 
 def continual(benchmark: Benchmark) -> Table | None:
     """What happened between the experience boundaries, a row per variant; None without
     any curve.
     """
-    rows = []
-    for variant in benchmark.variants:
-        if variant.by_seed("minimum_accuracy"):
-            cells: list[Cell] = []
-            for key in CONTINUAL:
-                values = [*variant.by_seed(key).values()]
-                n, n_runs = len(values), len(variant.completed)
-                note = f"({n} of {n_runs} runs)" if n < n_runs else ""
-                cells.append(Estimate.of(values, note))
-            rows.append([*_words(benchmark, variant), *cells])
-    title = (
-        f"{benchmark.title}: between experience boundaries, mean ± half of the 95 % "
-        "t-interval"
-    )
-    columns = [*_names(benchmark), *CONTINUAL.values()]
-    return Table(title, columns, rows) if rows else None
+    rows: list[list[Cell] | None] = []
+    for v in benchmark.variants:
+        cells: list[Cell] = []
+        for key in CONTINUAL:
+            n, n_runs = len(values := [*v.by_seed(key).values()]), len(v.completed)
+            note = f"({n} of {n_runs} runs)" if n < n_runs else ""
+            cells.append(Estimate.of(values, note))
+        rows.append(cells if v.by_seed("minimum_accuracy") else None)
+    what = "between experience boundaries, mean ± half of the 95 % t-interval"
+    table = _by_variant(benchmark, what, [*CONTINUAL.values()], rows)
+    return table if table.rows else None
+
+
+def cost(benchmark: Benchmark) -> Table:
+    rows = [[_cost(v, key) for key in COSTS] for v in benchmark.variants]
+    return _by_variant(benchmark, "cost, means over seeds", [*COSTS.values()], rows)
+
+
+def _by_variant(
+    benchmark: Benchmark,
+    what: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell] | None],
+) -> Table:
+    """The rows with the names of the variants before them; None leaves one out."""
+    varied = any(variant.distinction for variant in benchmark.variants)
+    head = _columns("model", "strategy", *["settings"] * varied)
+    named = [
+        [*_names(variant)[: len(head)], *row]
+        for variant, row in zip(benchmark.variants, rows)
+        if row is not None
+    ]
+    return Table(f"{benchmark.title}: {what}", [*head, *columns], named)
 
 
 def comparison(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> Table:
     """A row per pair: differences, tests of that of forgetting, verdict."""
+    shown = {key: title for key, title in TESTS.items() if title}
     rows: list[list[Cell]] = []
     for c in comparisons:
-        d = c.differences[c.lost]
-        tests: list[Cell] = [None] * 5
-        if d is not None:
-            tests = [d.p_t, c.corrected[c.lost], d.p_permutation, d.p_wilcoxon]
-            tests.append(d.hedges_gz)
+        tests = _tests(c, c.lost)
         differences = map(c.estimate, c.differences)
         words = [c.title, c.strategy, c.verdict]
-        rows.append([*words, c.n_pairs, *differences, *tests])
+        rows.append([*words, c.n_pairs, *differences, *(tests[key] for key in shown)])
     metrics = [METRICS[key] for key in COMPARED[benchmark.score.name]]
-    columns = [Column("models"), Column("strategy"), Column("verdict")]
-    columns.append(Column("pairs", str))
+    columns = [*_columns("models", "strategy", "verdict"), Column("pairs", str)]
     columns += [Column(column.words, column.show) for column in metrics]
-    columns += [
-        Column(name, _p) for name in ("p: t", "Holm", "permutation", "Wilcoxon")
-    ]
-    columns.append(Column("g_z", "{:+.2f}".format))
+    for key, title in shown.items():
+        columns.append(Column(title, _p if key[0] == "p" else "{:+.2f}".format))
     name = "differences"
     titles = {c.title for c in comparisons}
     if len(titles) == 1:
@@ -88,68 +108,59 @@ def comparison(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> Table
     return Table(title, columns, rows)
 
 
-def cost(benchmark: Benchmark) -> Table:
-    """What it took, a row per variant."""
-    rows = [
-        [*_words(benchmark, variant), *(_cost(variant, key) for key in COSTS)]
-        for variant in benchmark.variants
-    ]
-    title = f"{benchmark.title}: cost, means over seeds"
-    return Table(title, [*_names(benchmark), *COSTS.values()], rows)
-
-
 def all_results(benchmarks: Sequence[Benchmark]) -> Table:
     """Every metric of every variant: a row per benchmark, variant and metric."""
     head = "benchmark model strategy settings metric runs completed n".split()
     rows: list[list[Cell]] = []
-    for benchmark in benchmarks:
-        for v in benchmark.variants:
-            for metric in (*_matrix_metrics([benchmark]), *CONTINUAL):
-                values = list(v.by_seed(metric).values())
-                words = [benchmark.title, v.model, v.strategy, v.distinction, metric]
-                counts = [len(v.runs), len(v.completed), len(values)]
-                rows.append([*words, *counts, *_statistics(values)])
-    return Table("", _raw(*head, *STATISTICS), rows)
+    for benchmark, v in [(b, v) for b in benchmarks for v in b.variants]:
+        for metric in (*_matrix_metrics([benchmark]), *CONTINUAL):
+            values = list(v.by_seed(metric).values())
+            counts = len(v.runs), len(v.completed), len(values)
+            words = [benchmark.title, *_names(v), metric]
+            rows.append([*words, *counts, *_statistics(values)])
+    return Table("", _columns(*head, *STATISTICS), rows)
 
 
 def all_comparisons(compared: Compared) -> Table:
-    """Every difference with every test."""
     head = "benchmark compared reference metric finding pairs".split()
-    tests = "p_t p_t_holm p_permutation p_wilcoxon cohens_dz hedges_gz".split()
     rows: list[list[Cell]] = []
     for benchmark, comparisons in compared:
         for c in comparisons:
             for metric, d in c.differences.items():
                 words = [benchmark.title, c.compared.label, c.reference.label, metric]
-                values: Sequence[float] = ()
-                numbers: list[Cell] = [None] * len(tests)
-                if d is not None:
-                    values = d.values
-                    numbers = [d.p_t, c.corrected[metric], d.p_permutation]
-                    numbers += [d.p_wilcoxon, d.cohens_dz, d.hedges_gz]
-                n = len(values)
-                words += [c.finding(metric)]
-                rows.append([*words, n, *_statistics(values), *numbers])
-    return Table("", _raw(*head, *STATISTICS, *tests), rows)
+                values = () if d is None else d.values
+                numbers = [*_statistics(values), *_tests(c, metric).values()]
+                rows.append([*words, c.finding(metric), len(values), *numbers])
+    return Table("", _columns(*head, *STATISTICS, *TESTS), rows)
 
 
 def all_runs(benchmarks: Sequence[Benchmark]) -> Table:
     """A row per run, whatever became of it."""
     costs = [key for key in COSTS if key != "iterations_per_second"]
-    head = "benchmark model strategy settings seed status".split()
     metrics = [*_matrix_metrics(benchmarks), *CONTINUAL]
     rows: list[list[Cell]] = []
-    for benchmark in benchmarks:
-        for v in benchmark.variants:
-            for run in (*v.runs, *v.repeated):
-                words = [benchmark.title, v.model, v.strategy, v.distinction]
-                numbers = [run.metric(metric) for metric in metrics]
-                numbers += [run.number(key) for key in costs]
-                rows.append([*words, run.seed, run.status, *numbers, run.name])
-    return Table("", _raw(*head, *metrics, *costs, "folder"), rows)
+    for benchmark, v in [(b, v) for b in benchmarks for v in b.variants]:
+        for run in (*v.runs, *v.repeated):
+            numbers = [run.metric(metric) for metric in metrics]
+            numbers += [run.number(key) for key in costs]
+            words = [benchmark.title, *_names(v), run.seed, run.status]
+            rows.append([*words, *numbers, run.name])
+    head = "benchmark model strategy settings seed status".split()
+    return Table("", _columns(*head, *metrics, *costs, "folder"), rows)
 
 
-STATISTICS = ("mean", "sd", "low", "high", "bootstrap_low", "bootstrap_high")
+def _names(variant: Variant) -> list[Cell]:
+    return [variant.model, variant.strategy, variant.distinction]
+
+
+def _columns(*titles: str) -> list[Column]:
+    return [Column(title) for title in titles]
+
+
+def _tests(c: Comparison, metric: str) -> dict[str, Cell]:
+    d = c.differences[metric]
+    holm = c.corrected.get(metric)
+    return {k: holm if k == "p_t_holm" else getattr(d, k, None) for k in TESTS}
 
 
 def _statistics(values: Sequence[float]) -> list[Cell]:
@@ -160,31 +171,9 @@ def _statistics(values: Sequence[float]) -> list[Cell]:
     return [fmean(values), sd, *(t or (None, None)), *(bootstrap or (None, None))]
 
 
-def _raw(*titles: str) -> list[Column]:
-    return [Column(title) for title in titles]
-
-
 def _matrix_metrics(benchmarks: Sequence[Benchmark]) -> list[str]:
-    """Metrics of the scores that the benchmarks are judged by."""
     units = {"%" if b.score.higher_is_better else "" for b in benchmarks}
     return [key for key, column in METRICS.items() if column.unit in units]
-
-
-def _names(benchmark: Benchmark) -> list[Column]:
-    varied = any(variant.distinction for variant in benchmark.variants)
-    return _raw("model", "strategy", *["settings"] * varied)
-
-
-def _words(benchmark: Benchmark, variant: Variant) -> list[Cell]:
-    words = [variant.model, variant.strategy, variant.distinction]
-    return [*words[: len(_names(benchmark))]]
-
-
-def _runs(variant: Variant) -> str:
-    n = len(variant.runs)
-    return (
-        f"{len(variant.completed)} of {n} ({variant.lost})" if variant.lost else str(n)
-    )
 
 
 def _cost(variant: Variant, key: str) -> float | None:
@@ -193,14 +182,9 @@ def _cost(variant: Variant, key: str) -> float | None:
         done, took = variant.numbers("n_iterations"), variant.numbers("train_seconds")
         return sum(done) / sum(took) if done and sum(took) else None
     numbers = variant.numbers(key)
-    if not numbers:
-        return None
-    return max(numbers) if key.endswith("_bytes") else fmean(numbers)
+    most = max if key.endswith("_bytes") else fmean
+    return most(numbers) if numbers else None
 
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-ABSENT = (UNDEFINED, COSTS["n_parameters"].absent)
-"""What stands for a missing number."""

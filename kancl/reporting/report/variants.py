@@ -1,19 +1,18 @@
-"""Which runs belong together: benchmarks, and on each the variants that met there.
-
-A benchmark is a scenario with all of its options; a variant is a model with a strategy
-and every other setting, over its seeds.
-"""
+"""Which runs belong together, on what benchmark, and how their settings were chosen."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from kancl.config.schema import NOT_HASHED
@@ -25,26 +24,22 @@ from kancl.runs.reader import STATUSES, Run
 
 @dataclass(frozen=True)
 class Variant:
-    """The runs of one model and strategy with the same settings.
-
-    Args:
-        distinction: the settings that tell it from others of its model and strategy.
-        runs: whatever became of them, by seed.
-        repeated: further completed runs of a seed that is there already.
-    """
+    """The runs of one model and strategy with the same settings, by seed."""
 
     model: str
     strategy: str
     distinction: str
+    """The settings that tell it from others of its model and strategy."""
     runs: tuple[Run, ...]
     repeated: tuple[Run, ...] = ()
+    """Further completed runs of a seed that is there already."""
 
     @property
     def label(self) -> str:
         name = f"{self.model}-{self.strategy}"
         return f"{name} ({self.distinction})" if self.distinction else name
 
-    @property
+    @cached_property
     def completed(self) -> list[Run]:
         return [run for run in self.runs if run.completed]
 
@@ -54,12 +49,10 @@ class Variant:
 
     @property
     def example(self) -> Run:
-        """A run to read the settings from."""
-        return (self.completed or list(self.runs))[0]
+        return (self.completed or self.runs)[0]
 
     @property
     def score(self) -> Score:
-        """What its runs are judged by."""
         errors = any("average_rmse" in run.metrics for run in self.runs)
         return RMSE if errors else ACCURACY
 
@@ -68,19 +61,17 @@ class Variant:
         return settings(self.example)
 
     def by_seed(self, metric: str) -> dict[int, float]:
-        """A metric of the completed runs that have it."""
-        values = {run.seed: run.metric(metric) for run in self.completed}
-        return {seed: value for seed, value in values.items() if value is not None}
+        values = ((run.seed, run.metric(metric)) for run in self.completed)
+        return {seed: value for seed, value in values if value is not None}
 
     def numbers(self, key: str) -> list[float]:
         """What the completed runs recorded under a key of their summaries."""
-        values = [run.number(key) for run in self.completed]
+        values = (run.number(key) for run in self.completed)
         return [value for value in values if value is not None]
 
     def counts(self) -> dict[str, int]:
-        """Runs by status, those that occur."""
-        ends = [run.status for run in self.runs]
-        return {status: ends.count(status) for status in STATUSES if status in ends}
+        ends = Counter(run.status for run in self.runs)
+        return {status: ends[status] for status in STATUSES if status in ends}
 
     @property
     def lost(self) -> str:
@@ -100,16 +91,14 @@ class Variant:
 
     @cached_property
     def matrices(self) -> Tensor | None:
-        """``(runs, N + 1, N)`` of the completed runs."""
+        """``(runs, N + 1, N)`` of the completed runs, None if they are not alike."""
         matrices = [run.matrix for run in self.completed if run.matrix is not None]
-        if not matrices or len({m.shape for m in matrices}) > 1:
-            return None
-        return torch.stack(matrices)
+        return torch.stack(matrices) if len({m.shape for m in matrices}) == 1 else None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A scenario with its options, and who met there."""
+    """A scenario with all of its options, and who met there."""
 
     title: str
     options: Mapping[str, Any]
@@ -117,7 +106,6 @@ class Benchmark:
 
     @property
     def slug(self) -> str:
-        """Its title as a file's name."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "benchmark"
 
     @property
@@ -139,20 +127,19 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys: ``{"optimizer.lr": 0.001, ...}``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
-        else:
-            flat[key] = value
+        inner = value if isinstance(value, Mapping) else None
+        flat |= (
+            {key: value} if inner is None else {f"{key}.{k}": inner[k] for k in inner}
+        )
     return flat
 
 
 def unlike(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Keys whose values are not the same in all mappings."""
     given = list(mappings)
-    keys = {key: None for mapping in given for key in mapping}
+    keys = dict.fromkeys(key for mapping in given for key in mapping)
     return [k for k in keys if len({_text(m.get(k)) for m in given}) > 1]
 
 
@@ -166,14 +153,11 @@ def shown(value: Any) -> str:
 
 
 def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    """Sort the readable runs by benchmark and variant."""
-    groups = _grouped(
-        (run for run in runs if run.config), lambda r: r.config["scenario"]
-    )
-    titles = [_title(group[0].config["scenario"]) for group in groups]
+    groups = _grouped((r for r in runs if r.config), lambda r: r.config["scenario"])
+    named = [(_title(group[0].config["scenario"]), group) for group in groups]
     result = []
-    for title, group in zip(titles, groups):
-        same = [g[0].config["scenario"] for t, g in zip(titles, groups) if t == title]
+    for title, group in named:
+        same = [g[0].config["scenario"] for name, g in named if name == title]
         options = dict(group[0].config["scenario"])
         extra = ", ".join(f"{key}={shown(options.get(key))}" for key in unlike(same))
         full = f"{title} ({extra})" if extra else title
@@ -183,53 +167,47 @@ def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
 
 def _variants(runs: Sequence[Run]) -> tuple[Variant, ...]:
     groups = _grouped(runs, settings)
-    variants: list[Variant] = []
+    variants: dict[tuple[str, str, str], Variant] = {}
     for group in groups:
         name, own = _name(group[0]), settings(group[0])
         same = [settings(g[0]) for g in groups if _name(g[0]) == name]
         # A key that some lack is one that their version of kancl did not know yet.
         telling = [key for key in unlike(same) if all(key in m for m in same)]
-        words = ", ".join(f"{_short(key)}={shown(own[key])}" for key in telling)
-        if any(
-            (*name, words) == (v.model, v.strategy, v.distinction) for v in variants
-        ):
+        # ``lr`` for ``optimizer.lr``, ``optimizer`` for ``optimizer.name``
+        short = {key: key.removesuffix(".name").split(".")[-1] for key in telling}
+        words = ", ".join(f"{short[key]}={shown(own[key])}" for key in telling)
+        if (*name, words) in variants:
             words = f"{words} settings of another version {len(variants)}".strip()
-        variants.append(Variant(*name, words, *_one_per_seed(group)))
-    return tuple(sorted(variants, key=_rank))
+        key = (*name, words)
+        variants[key] = Variant(*key, *_one_per_seed(group))
+
+    def rank(v: Variant) -> tuple[Any, ...]:
+        """KANs first, MLPs last; naive before whatever is to do better."""
+        return role(v.model), v.model, v.strategy != "naive", v.strategy, v.distinction
+
+    return tuple(sorted(variants.values(), key=rank))
 
 
-def _grouped(runs: Iterable[Run], key: Any) -> list[list[Run]]:
+def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_text(key(run)), []).append(run)
     return list(groups.values())
 
 
-def _short(key: str) -> str:
-    """``lr`` for ``optimizer.lr``, ``optimizer`` for ``optimizer.name``."""
-    return key.removesuffix(".name").split(".")[-1]
-
-
 def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The runs, completed ones once per seed; and the further ones of a seed."""
-    first: list[Run] = []
-    repeated: list[Run] = []
-    seeds = set()
-    for run in sorted(runs, key=lambda run: (run.seed, run.folder)):
-        again = run.completed and run.seed in seeds
-        (repeated if again else first).append(run)
-        if run.completed:
-            seeds.add(run.seed)
-    return tuple(first), tuple(repeated)
+    ordered = sorted(runs, key=lambda run: (run.seed, run.folder))
+    completed = {run.seed: run for run in reversed(ordered) if run.completed}
+
+    def again(run: Run) -> bool:
+        return run.completed and run is not completed[run.seed]
+
+    return tuple(r for r in ordered if not again(r)), tuple(filter(again, ordered))
 
 
 def _name(run: Run) -> tuple[str, str]:
     return run.name_of("model"), run.name_of("strategy")
-
-
-def _rank(v: Variant) -> tuple[Any, ...]:
-    """KANs first, MLPs last; naive before whatever is to do better."""
-    return role(v.model), v.model, v.strategy != "naive", v.strategy, v.distinction
 
 
 def _title(scenario: Mapping[str, Any]) -> str:
@@ -241,3 +219,54 @@ def _title(scenario: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
+
+
+CELL = ("scenario", "incremental", "model", "strategy")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was chosen for one scenario, model and strategy, and on what."""
+
+    cell: tuple[str | None, ...]  # ("split_mnist", "class", "kan", "ewc")
+    n_trials: int
+    seeds: Sequence[int]
+    chosen: dict[str, str]  # as they are shown
+    at_edge: Sequence[str]  # keys whose best value lay at the edge of what was tried
+
+    def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
+        options, settings = benchmark.options, variant.settings
+        scenario = options["name"], options.get("incremental")
+        chosen = (shown(settings.get(key)) == v for key, v in self.chosen.items())
+        return self.cell == (*scenario, variant.model, variant.strategy) and all(chosen)
+
+
+def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
+    """Those of every file in a folder ``tuned`` in or below the paths.
+
+    Raises: ValueError for a file there that ``kancl tune`` did not write.
+    """
+    tunings = []
+    for file in sorted({f for path in paths for f in Path(path).rglob("tuned/*.yaml")}):
+        try:
+            content: Any = OmegaConf.to_container(OmegaConf.load(file))
+            for record in content["tuning"]:
+                cell = tuple(record[key] for key in CELL)
+                seeds = [int(seed) for seed in record["seeds"]]
+                chosen = {
+                    key: _as_shown(text) for key, text in record["chosen"].items()
+                }
+                n, at_edge = int(record["trials"]), record["at_edge"]
+                tunings.append(Tuning(cell, n, seeds, chosen, at_edge))
+        except Exception as error:  # whatever YAML stumbles over
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
+            text = f"{file} was not written by kancl tune: {reason}"
+            raise ValueError(text) from error
+    return tunings
+
+
+def _as_shown(text: str) -> str:
+    try:
+        return shown(float(text)) if any(c in text for c in ".e") else text
+    except ValueError:
+        return text

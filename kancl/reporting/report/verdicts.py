@@ -1,16 +1,9 @@
-"""A model against its reference, pair by pair: what the differences allow to say.
-
-A difference is called shown if Student's paired test, corrected by Holm for all rows of
-the benchmark's table, gives p < 0.05, and the exact permutation test agrees wherever it
-could: with 6 pairs or more. Of fewer than 5 pairs nothing is concluded: where models do
-not differ, all of 4 signs agree by chance in one case of eight.
-"""
+"""A model against its reference, pair by pair: what the differences allow to say."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 from kancl.metrics.statistics import (
     ALPHA,
@@ -26,9 +19,6 @@ from kancl.reporting.table import Estimate
 
 FEWEST_PAIRS = 5
 EQUAL_SIZE = 0.05
-"""Sizes are equal within this fraction."""
-
-Finding = Literal["lower", "higher", "not shown", "too few seeds", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -36,18 +26,20 @@ class Comparison:
     """A model and its reference with the same strategy on the same benchmark.
 
     Args:
+        lost, learned: the metrics of what was lost and learned.
         differences: compared - reference by metric, paired over seeds; None where no
-            seed is shared or the metric is undefined. The first metric is what was
-            lost, the second what was learned, the third what is left.
+            seed is shared or the metric is undefined.
         corrected: p of Student's paired test by metric, after Holm.
         n_tests: how many were corrected for, by metric.
     """
 
     compared: Variant
     reference: Variant
+    lost: str
+    learned: str
     differences: dict[str, Difference | None]
-    corrected: dict[str, float]
-    n_tests: dict[str, int]
+    corrected: dict[str, float] = field(default_factory=dict)
+    n_tests: dict[str, int] = field(default_factory=dict)
 
     @property
     def both(self) -> tuple[Variant, Variant]:
@@ -71,24 +63,18 @@ class Comparison:
     @property
     def unpaired_seeds(self) -> dict[str, list[int]]:
         """Completed seeds that only one variant has, by its label."""
-        alone = {
-            own.label: [seed for seed in own.seeds if seed not in other.seeds]
+        return {
+            own.label: alone
             for own, other in (self.both, self.both[::-1])
+            if (alone := [seed for seed in own.seeds if seed not in other.seeds])
         }
-        return {label: seeds for label, seeds in alone.items() if seeds}
 
-    @property
-    def lost(self) -> str:
-        """The metric of what was lost."""
-        return list(self.differences)[0]
-
-    @property
-    def learned(self) -> str:
-        """The metric of what was learned."""
-        return list(self.differences)[1]
-
-    def finding(self, metric: str) -> Finding:
-        """What the difference of a metric allows to say."""
+    def finding(self, metric: str) -> str:
+        """``lower`` or ``higher`` if Student's paired test, corrected by Holm for all rows
+        of the benchmark's table, gives p < 0.05, and the exact permutation test agrees
+        wherever it could: with 6 pairs or more. Of fewer than 5 nothing is concluded: all
+        of 4 signs agree by chance in one case of eight.
+        """
         difference = self.differences[metric]
         if difference is None:
             return "not comparable"
@@ -103,8 +89,8 @@ class Comparison:
         return self.finding(metric) in ("lower", "higher")
 
     @property
-    def learns(self) -> Literal["less", "more", ""]:
-        """Whether the compared model is shown to learn less or more."""
+    def learns(self) -> str:
+        """``less`` or ``more`` where the compared model is shown to learn so."""
         if not self.is_shown(self.learned):
             return ""
         worse = "higher" if self.learned in ERRORS else "lower"
@@ -115,23 +101,19 @@ class Comparison:
         """Whether the compared model forgets less; and where it is shown to learn less,
         that too, which leaves less to forget.
         """
-        name = model_title(self.compared.model)
-        words = {
-            "lower": f"{name} forgets less",
-            "higher": f"{name} forgets more",
-            "not shown": "no difference shown",
-            "too few seeds": f"too few seeds to tell ({self.n_pairs})",
-            "not comparable": "not comparable",
-        }[self.finding(self.lost)]
-        if self.is_shown(self.lost) and self.learns:
-            forgets = "less" if self.finding(self.lost) == "lower" else "more"
-            link = "but" if self.learns == forgets else "and"
-            words += f", {link} learns {self.learns}"
-        return words
+        finding = self.finding(self.lost)
+        if not self.is_shown(self.lost):
+            return {
+                "not shown": "no difference shown",
+                "too few seeds": f"too few seeds to tell ({self.n_pairs})",
+            }.get(finding, finding)
+        forgets = "less" if finding == "lower" else "more"
+        words = f"{model_title(self.compared.model)} forgets {forgets}"
+        link = "but" if self.learns == forgets else "and"
+        return f"{words}, {link} learns {self.learns}" if self.learns else words
 
     @property
     def evidence(self) -> str:
-        """Difference, interval, pairs, and at what equality of sizes."""
         metric, name = self.lost, METRICS[self.lost].words
         difference = self.differences[metric]
         if difference is None:
@@ -140,10 +122,13 @@ class Comparison:
         text = f"{name} {self.points(metric)}, n = {n}, {self.sizes}"
         if self.is_shown(metric) and n < pairs_needed():
             text += "; by Student's test alone, too few pairs for an exact one"
-        if self.finding(metric) == "not shown" and interval:
-            if interval.excludes_zero():
-                holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
-                text += f"; the interval leaves 0 out, the tests do not {holm_of}"
+        elif (
+            self.finding(metric) == "not shown"
+            and interval
+            and interval.excludes_zero()
+        ):
+            holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
+            text += f"; the interval leaves 0 out, the tests do not {holm_of}"
         return text
 
     @property
@@ -164,7 +149,6 @@ class Comparison:
 
     @property
     def sizes(self) -> str:
-        """At matched parameters, FLOPs or width, or at unequal size."""
         ours, theirs = (variant.numbers("n_parameters") for variant in self.both)
         if not ours or not theirs:
             return "sizes not recorded"
@@ -192,34 +176,26 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
     """Every model with the references of its strategy whose training is most alike, and
     Holm's correction over all of them, metric by metric.
     """
-    both = pairs(
+    metrics = COMPARED[benchmark.score.name]
+    comparisons = []
+    for a, b in pairs(
         benchmark.variants,
         lambda variant: variant.strategy,
         lambda a, b: len(training_differences(a, b)),
-    )
-    metrics = COMPARED[benchmark.score.name]
-    differences = [
-        {
-            metric: paired_difference(a.by_seed(metric), b.by_seed(metric))
-            for metric in metrics
-        }
-        for a, b in both
-    ]
-    corrected: list[dict[str, float]] = [{} for _ in both]
-    n_tests: dict[str, int] = {}
+    ):
+        paired = {m: paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics}
+        comparisons.append(Comparison(a, b, *metrics[:2], paired))
     for metric in metrics:
-        tests = [(k, d) for k, row in enumerate(differences) if (d := row[metric])]
-        n_tests[metric] = len(tests)
+        tests = [(c, d) for c in comparisons if (d := c.differences[metric])]
         # without spread there is no t; the exact test needs none
         p_values = [d.p_permutation if d.p_t is None else d.p_t for _, d in tests]
-        for (k, _), p in zip(tests, holm(p_values)):
-            corrected[k][metric] = p
-    rows = zip(both, differences, corrected)
-    return [Comparison(*pair, row, p, n_tests) for pair, row, p in rows]
+        for (comparison, _), p in zip(tests, holm(p_values)):
+            comparison.corrected[metric] = p
+            comparison.n_tests[metric] = len(tests)
+    return comparisons
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    """One line for a benchmark."""
     if not comparisons:
         return "no KAN and MLP with the same strategy to compare"
     if len(comparisons) == 1:

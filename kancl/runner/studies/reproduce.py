@@ -13,7 +13,7 @@ from rich.console import Console
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import NOT_HASHED
 from kancl.protocols import SLACK, Judgement, Protocol, Row, judge_fall, read_protocol
-from kancl.reporting.learned_function import (
+from kancl.reporting.figures import (
     LearnedFunction,
     learned_functions,
     phase_diagram,

@@ -15,8 +15,8 @@ from kancl.metrics.score_matrix import forgetting
 from kancl.reporting.colours import KAN, MLP
 from kancl.reporting.report import write_report
 from kancl.reporting.report.figures import PAGE, differences, stability_plasticity
-from kancl.reporting.report.page import page
-from kancl.reporting.tags import OVER_SEEDS
+from kancl.reporting.report.write import page
+from kancl.reporting.tensorboard import OVER_SEEDS
 from kancl.runs import find_runs
 from tests.reporting.report.conftest import edit, plant_runs, planted
 
