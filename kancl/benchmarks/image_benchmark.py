@@ -24,7 +24,7 @@ from kancl.benchmarks.options import ImageOptions
 from kancl.data.images import Images
 from kancl.data.pixels import pad_images, rotate_images, scaling
 from kancl.data.rows import Store, rows_dataset
-from kancl.metrics.score import ACCURACY, RMSE, Score
+from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
 
 _CLASS_LISTS = (  # sets from Avalanche; its own MultiHeadClassifier needs lists
     "classes_in_this_experience",

@@ -23,12 +23,11 @@ VISITED = 1e-3
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How much an experience's samples used each coefficient of a layer.
+    """How much an experience's samples used each coefficient, ``(in_features, n_basis)``.
 
     Args:
-        mean: ``o_pg = mean |B_g(x_p)|``, ``(in_features, n_basis)``; anchored and
-            extrapolated bases can be negative.
-        largest: ``max |B_g(x_p)|``, of the same shape.
+        mean: ``o_pg = mean |B_g(x_p)|``; some bases can be negative.
+        largest: ``max |B_g(x_p)|``.
     """
 
     mean: Tensor
@@ -53,7 +52,7 @@ class Occupancy:
         return Occupancy(mean, torch.maximum(self.largest, other.largest), n)
 
     def visited(self, threshold: float = VISITED) -> Tensor:
-        """``V``: the coefficients that some sample touched, ``(in_features, n_basis)``."""
+        """``V``: the coefficients that some sample touched."""
         return self.largest > threshold
 
     @property
@@ -64,11 +63,17 @@ class Occupancy:
         return 1 - self.mean.sum(-1)
 
     @property
+    def share(self) -> Tensor:
+        """``mean``, normalised per input."""
+        smallest = torch.finfo(self.mean.dtype).tiny
+        return self.mean / self.mean.sum(-1, keepdim=True).clamp(min=smallest)
+
+    @property
     def effective_fraction(self) -> Tensor:
         """``exp(-sum_g o log o) / n_basis``, ``(in_features,)``, ``o`` normalised: 1 if
         all are used alike, 0 for a feature that was never on the grid.
         """
-        share = _normalised(self.mean)
+        share = self.share
         spread = torch.special.entr(share).sum(-1).exp() / share.shape[-1]
         return torch.where(self.mean.sum(-1) > 0, spread, 0)
 
@@ -98,7 +103,7 @@ class Overlap:
 VIEWS = tuple(field.name for field in fields(Overlap))
 
 
-def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overlap:
+def overlap(old: Occupancy, new: Occupancy) -> Overlap:
     """How far ``new`` samples use what ``old`` ones used.
 
     Raises: ValueError if the layers differ in shape; UndefinedMetric if one of the two
@@ -109,16 +114,15 @@ def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overl
             "occupancies must be of the same layer, got shapes "
             f"{tuple(old.mean.shape)} and {tuple(new.mean.shape)}"
         )
-    v_old, v_new = old.visited(threshold), new.visited(threshold)
+    v_old, v_new = old.visited(), new.visited()
     if not bool(v_old.any() and v_new.any()):
         raise UndefinedMetric(
             "an experience that visited no coefficient has no overlap"
         )
     both = (v_old & v_new).sum()
-    share_old, share_new = _normalised(old.mean), _normalised(new.mean)
     uses_old, uses_new = v_old.any(-1), v_new.any(-1)
-    roots = (share_old * share_new).sqrt().sum(-1)
-    exposed = (share_old * v_new).sum(-1)
+    roots = (old.share * new.share).sqrt().sum(-1)
+    exposed = (old.share * v_new).sum(-1)
     return Overlap(
         jaccard=float(both / (v_old | v_new).sum()),
         coactivation=float(both / v_old.numel()),
@@ -142,31 +146,25 @@ def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
     shapes = [[mean.shape for mean in side] for side in (old, new)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"both sides must be of the same layers, got {shapes}")
-    shared = _inner(old, new)
-    own = (_inner(old, old) * _inner(new, new)).sqrt()
+
+    def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
+        return torch.stack(products).sum()
+
+    own = (inner(old, old) * inner(new, new)).sqrt()
     if not bool(own > 0):
         raise UndefinedMetric("an experience without features moves nothing")
-    return float(shared / own)
+    return float(inner(old, new) / own)
 
 
-def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
-    return torch.stack(products).sum()
-
-
-def overlap_matrix(
-    occupancies: Sequence[Occupancy], view: str, threshold: float = VISITED
-) -> Tensor:
+def overlap_matrix(occupancies: Sequence[Occupancy], view: str) -> Tensor:
     """One view of ``overlap`` for all pairs: row = old, column = new experience.
 
     Raises: ValueError for a view that ``Overlap`` does not have.
     """
     if view not in VIEWS:
         raise ValueError(f"view must be one of {VIEWS}, got {view!r}")
-    rows = [
-        [getattr(overlap(old, new, threshold), view) for new in occupancies]
-        for old in occupancies
-    ]
+    rows = [[getattr(overlap(s, t), view) for t in occupancies] for s in occupancies]
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -176,10 +174,10 @@ def drift_per_knot(before: Tensor, after: Tensor) -> Tensor:
 
 
 def drift_bound(occupancy: Occupancy, before: Tensor, after: Tensor) -> Tensor:
-    """``sum_pg o_pg |change of c_pgq|``: no output drifts more, on average.
+    """``sum_pg o_pg |change of c_pgq|``, ``(out_features,)``: no output drifts more.
 
     For one layer, ``E |change of f_q(x)|`` over the samples of the occupancy is at most
-    this; 0 exactly if nothing occupied has moved. Shape: ``(out_features,)``.
+    this; 0 exactly if nothing occupied has moved.
     """
     change = (after - before).abs().to(occupancy.mean.dtype)
     return torch.einsum("ig,igo->o", occupancy.mean, change)
@@ -196,8 +194,7 @@ def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
     Args:
         visited: by any sample since ``before``; see ``visited_at_all``.
     """
-    moved = (after - before).abs().masked_fill(visited.unsqueeze(-1), 0)
-    return float(moved.max())
+    return float((after - before).abs().masked_fill(visited.unsqueeze(-1), 0).max())
 
 
 @torch.no_grad()
@@ -215,7 +212,11 @@ def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
 
 def conflict_rate(cosines: Tensor) -> float:
     """Share of pairs of gradients that point against each other (cosine below 0)."""
-    return float((cosines < 0).double().mean())
+    return _rate(cosines < 0)
+
+
+def _rate(hits: Tensor) -> float:
+    return float(hits.double().mean())
 
 
 @dataclass(frozen=True)
@@ -257,10 +258,7 @@ def inference(
     oracle = outputs.masked_fill(other, float("-inf")).argmax(1)
     hits = winner == targets
     return Inference(
-        experience_inference=float(inferred.double().mean()),
-        within_experience_accuracy=float(hits[inferred].double().mean()),
-        oracle_accuracy=float((oracle == targets).double().mean()),
-        accuracy=float(hits.double().mean()),
+        _rate(inferred), _rate(hits[inferred]), _rate(oracle == targets), _rate(hits)
     )
 
 
@@ -281,15 +279,15 @@ def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
     return float(gap.double().mean())
 
 
-def falls(matrix: Tensor, rises: bool = True) -> dict[tuple[int, int], float]:
+def falls(matrix: Tensor, higher_is_better: bool = True) -> dict[tuple[int, int], float]:
     """What training on ``t`` took from ``s``: ``R[t-1][s] - R[t][s]``, ``s < t``.
 
     Args:
-        matrix: as in ``accuracy_matrix``, ``(N + 1, N)``.
-        rises: whether more is better, as for accuracies; errors are turned round.
+        matrix: of scores, ``(N + 1, N)``.
+        higher_is_better: as for accuracies; errors are turned round.
     Returns: by ``(s, t)``, 0-based, without pairs that were not measured.
     """
-    taken = (matrix[:-1] - matrix[1:]) * (1.0 if rises else -1.0)
+    taken = (matrix[:-1] - matrix[1:]) * (1.0 if higher_is_better else -1.0)
     n = len(taken)
     pairs = {(s, t): float(taken[t, s]) for s in range(n) for t in range(s + 1, n)}
     return {pair: fall for pair, fall in pairs.items() if fall == fall}
@@ -311,8 +309,3 @@ def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> 
     if len(set(forecast)) == 1 or len(set(forgetting)) == 1:
         raise UndefinedMetric("a constant has no rank correlation")
     return float(spearmanr(forecast, forgetting).statistic)
-
-
-def _normalised(mean: Tensor) -> Tensor:
-    smallest = torch.finfo(mean.dtype).tiny
-    return mean / mean.sum(-1, keepdim=True).clamp(min=smallest)

@@ -1,8 +1,8 @@
 """Statistics of a few seeds: intervals, paired tests, Holm's correction, effect sizes.
 
-All of them are about one number per seed: a metric, or the difference of two models that
-saw the same experiences and batches. That the model makes no difference means that each
-difference could as well have had the other sign; the exact tests count those signs.
+All of them are about one finite number per seed: a metric, or the difference of two
+models that saw the same experiences and batches. That the model makes no difference means
+that each difference could as well have had the other sign; the exact tests count signs.
 """
 
 from __future__ import annotations
@@ -65,23 +65,20 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> Interval | Non
     """
     if _count(values) == 1:
         return None
-    if _spread(values) == 0:  # no spread, which BCa divides by
+    if _spread(values) == 0:  # BCa divides by it
         return Interval(values[0], values[0])
     low, high = stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,
         n_resamples=N_RESAMPLES,
         confidence_level=CONFIDENCE,
-        method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(float(low), float(high))
 
 
 def t_test(differences: Sequence[float]) -> float | None:
-    """Two-sided p of Student's paired test; None for one pair, or where all pairs
-    differ by the same: without spread there is no t.
-    """
+    """Two-sided p of Student's paired test; None without spread (or for one pair)."""
     if _spread(differences) == 0:
         return None
     return float(stats.ttest_1samp(differences, 0).pvalue)
@@ -109,8 +106,8 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
 
 
 def wilcoxon_test(differences: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test, ties and all; pairs that do not
-    differ are left out. Exact up to 20 pairs, as the permutation test of signed ranks.
+    """Two-sided p of Wilcoxon's signed-rank test, ties and all: the permutation test of
+    signed ranks. Pairs that do not differ are left out.
 
     Source: Wilcoxon 1945; Pratt & Gibbons 1981 (ties).
     """
@@ -140,16 +137,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     for p in p_values:
         if not 0 <= p <= 1:
             raise ValueError(f"p-values lie between 0 and 1, got {p}")
-    m, corrected, largest = len(p_values), [0.0] * len(p_values), 0.0
-    for rank, k in enumerate(sorted(range(m), key=lambda k: p_values[k])):
-        largest = max(largest, min(1.0, (m - rank) * p_values[k]))
-        corrected[k] = largest
-    return corrected
+    m = len(p_values)
+    corrected, order = np.empty(m), np.argsort(p_values, kind="stable")
+    scaled = np.arange(m, 0, -1) * np.asarray(p_values)[order]
+    corrected[order] = np.maximum.accumulate(np.minimum(1.0, scaled))
+    return corrected.tolist()
 
 
 def cohens_dz(differences: Sequence[float]) -> float | None:
-    """Paired effect size, the mean difference in units of the differences' standard
-    deviation; None where they have none.
+    """Paired effect size: mean over standard deviation; None where there is none.
 
     Source: Cohen 1988, section 2.3.5; Lakens 2013, equation 6.
     """
@@ -164,15 +160,11 @@ def hedges_gz(differences: Sequence[float]) -> float | None:
 
     Source: Hedges 1981, equation 6e.
     """
-    d_z = cohens_dz(differences)
-    m = len(differences) - 1
+    d_z, m = cohens_dz(differences), len(differences) - 1
     if d_z is None or m < 2:  # J(1) = 0: of two pairs, nothing can be said
         return None
     log_j = math.lgamma(m / 2) - math.lgamma((m - 1) / 2) - math.log(m / 2) / 2
     return math.exp(log_j) * d_z
-
-
-# pairs of two models
 
 
 def _statistic(function: Callable[[Sequence[float]], T]) -> cached_property[T]:
@@ -199,10 +191,7 @@ class Difference:
     p_wilcoxon = _statistic(wilcoxon_test)
     cohens_dz = _statistic(cohens_dz)
     hedges_gz = _statistic(hedges_gz)
-
-    @property
-    def smallest_p(self) -> float:
-        return smallest_p(self.n_pairs)
+    smallest_p = _statistic(lambda values: smallest_p(len(values)))
 
     @property
     def half_width(self) -> float | None:
@@ -218,12 +207,7 @@ def paired_difference(
     interval is that of the differences, not of the two means.
     """
     seeds = tuple(seed for seed in a if seed in b)
-    if not seeds:
-        return None
-    return Difference(seeds, tuple(a[seed] - b[seed] for seed in seeds))
-
-
-# what they need
+    return Difference(seeds, tuple(a[s] - b[s] for s in seeds)) if seeds else None
 
 
 def _count(values: Sequence[float]) -> int:
