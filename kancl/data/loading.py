@@ -1,11 +1,10 @@
-"""Loaders that fetch a whole batch by index, in the very order of Avalanche's own.
+"""Loaders that fetch a whole batch by index, in the very order of Avalanche's own."""
 
-Avalanche's loaders decide what a batch holds (task-balanced, current beside replayed
-data, ...) with samplers that draw from torch's generator. These samplers
-remain, and what torch's ``DataLoader`` draws around them: the random stream, hence every
-batch, stays equal. Only the way from indices to tensors is another: no Python per sample, no
-collating, and where one sampler decides alone, its order is taken at once.
-"""
+# Avalanche's loaders decide what a batch holds (task-balanced, current beside replayed
+# data, ...) with samplers that draw from torch's generator. These samplers remain, and
+# what torch's DataLoader draws around them: the random stream, hence every batch, stays
+# equal. Only the way from indices to tensors is another: no Python per sample, no
+# collating, and where one sampler decides alone, its order is taken at once.
 
 from __future__ import annotations
 
@@ -45,14 +44,13 @@ def whole_batches(loader: Any, iterations: int | None = None) -> Any:
     """
     if isinstance(loader, (WholeBatchLoader, EndlessLoader)):
         return loader
+    datasets, batch_sizes, collate_fn = [], [None], None
     if isinstance(loader, MultiDatasetDataLoader):
         datasets, batch_sizes = loader.datasets, loader.batch_sizes
         collate_fn = loader.loader_kwargs["collate_fn"]
     elif isinstance(loader, DataLoader) and loader.batch_sampler is not None:
         datasets, batch_sizes = [loader.dataset], [loader.batch_size]
         collate_fn = loader.collate_fn
-    else:
-        datasets, batch_sizes, collate_fn = [], [None], None
     if iterations is None:
         resolved = resolve_rows(datasets)
         return loader if resolved is None else WholeBatchLoader(loader, resolved)
@@ -123,14 +121,12 @@ class EndlessLoader:
         iterations: int,
         collate_fn: Callable[[list[Any]], list[Any]],
     ) -> None:
-        self._datasets, self._batch_sizes = list(datasets), list(batch_sizes)
+        self._parts = list(zip(datasets, batch_sizes))
         self._iterations = iterations
-        resolved = resolve_rows(self._datasets)
+        resolved, samples = resolve_rows(datasets), ConcatDataset(datasets)
+        self._fetch: Fetch = lambda index: collate_fn([samples[int(i)] for i in index])
         if resolved is not None:
-            self._fetch: Fetch = resolved.batch
-        else:
-            samples: Any = ConcatDataset(self._datasets)
-            self._fetch = lambda index: collate_fn([samples[int(i)] for i in index])
+            self._fetch = resolved.batch
 
     def __len__(self) -> int:
         return self._iterations
@@ -144,11 +140,11 @@ class EndlessLoader:
                 batch_size=min(batch_size, len(dataset)),
                 drop_last=True,
             )
-            for dataset, batch_size in zip(self._datasets, self._batch_sizes)
+            for dataset, batch_size in self._parts
         ]
-        sampler = MultiDatasetSampler(self._datasets, samplers, never_ending=True)
-        batches = _batches(self._fetch, sampler, generator)
-        yield from islice(batches, self._iterations)
+        datasets = [dataset for dataset, _ in self._parts]
+        sampler = MultiDatasetSampler(datasets, samplers, never_ending=True)
+        yield from islice(_batches(self._fetch, sampler, generator), self._iterations)
 
 
 def _batches(
@@ -169,25 +165,26 @@ def _decides_ahead(sampler: Any, generator: torch.Generator | None) -> bool:
     Then nothing else can draw in between, and the whole order may be taken at the start.
     """
     single = _single(sampler)
-    inner = getattr(single, "sampler", None)
-    if type(single) is BatchSampler and type(inner) is RandomSampler:
-        return inner.generator is generator
-    return type(single) is BatchSampler and type(inner) is SequentialSampler
+    if type(single) is not BatchSampler:
+        return False
+    if type(single.sampler) is RandomSampler:
+        return single.sampler.generator is generator
+    return type(single.sampler) is SequentialSampler
 
 
 def _order_at_once(sampler: Any) -> Iterator[Tensor]:
     """The indices of each batch; pass after pass if it never ends."""
-    single = _single(sampler)
+    single, once = _single(sampler), not getattr(sampler, "never_ending", False)
     while True:
         order = np.fromiter(single.sampler, np.int64)
         if single.drop_last:
             order = order[: len(single) * single.batch_size]
         yield from torch.from_numpy(order).split(single.batch_size)
-        if not getattr(sampler, "never_ending", False):
+        if once:
             return
 
 
 def _single(sampler: Any) -> Any:
-    """The one sampler that decides alone, or whatever there is instead."""
+    """The one sampler that decides alone, or None."""
     samplers = getattr(sampler, "samplers", [sampler])
     return samplers[0] if len(samplers) == 1 else None

@@ -279,7 +279,9 @@ def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
     return float(gap.double().mean())
 
 
-def falls(matrix: Tensor, higher_is_better: bool = True) -> dict[tuple[int, int], float]:
+def falls(
+    matrix: Tensor, higher_is_better: bool = True
+) -> dict[tuple[int, int], float]:
     """What training on ``t`` took from ``s``: ``R[t-1][s] - R[t][s]``, ``s < t``.
 
     Args:
