@@ -44,7 +44,9 @@ def whole_batches(loader: Any, iterations: int | None = None) -> Any:
     """
     if isinstance(loader, (WholeBatchLoader, EndlessLoader)):
         return loader
-    datasets, batch_sizes, collate_fn = [], [None], None
+    datasets: Any = []
+    batch_sizes: Any = [None]
+    collate_fn: Any = None
     if isinstance(loader, MultiDatasetDataLoader):
         datasets, batch_sizes = loader.datasets, loader.batch_sizes
         collate_fn = loader.loader_kwargs["collate_fn"]
@@ -123,7 +125,7 @@ class EndlessLoader:
     ) -> None:
         self._parts = list(zip(datasets, batch_sizes))
         self._iterations = iterations
-        resolved, samples = resolve_rows(datasets), ConcatDataset(datasets)
+        resolved, samples = resolve_rows(datasets), ConcatDataset[Any](datasets)
         self._fetch: Fetch = lambda index: collate_fn([samples[int(i)] for i in index])
         if resolved is not None:
             self._fetch = resolved.batch

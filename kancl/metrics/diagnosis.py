@@ -257,7 +257,8 @@ def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
             correlation = None
             with suppress(UndefinedMetric):
                 correlation = locality.forecast_quality(overlaps, lost)
-            judged.append(Forecast(*view, overlaps, correlation))
+            layer, name = view
+            judged.append(Forecast(layer, name, overlaps, correlation))
     return judged
 
 

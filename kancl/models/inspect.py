@@ -16,14 +16,10 @@ from kancl.models.kan_linear import KANLinear
 from kancl.models.layer_features import has_features
 
 HEAD = "head"
-ROWS = 512
-"""Samples per forward pass."""
+ROWS = 512  # samples per forward pass
 
 See = Callable[[str, Any, Tensor], None]
 """Gets a layer's name, the layer and its inputs ``(batch, in_features)``."""
-
-
-# which layers
 
 
 def kan_layers(model: nn.Module) -> dict[str, KANLinear]:
@@ -62,14 +58,10 @@ def spline_network(model: nn.Module) -> Any | None:
 
 @dataclass(frozen=True)
 class LastLayers:
-    """Layers on the same features whose outputs stand side by side.
-
-    Args:
-        classes: for each layer, the classes that its outputs are for.
-    """
+    """Layers on the same features whose outputs stand side by side."""
 
     layers: list[nn.Module]
-    classes: list[list[int]]
+    classes: list[list[int]]  # that the outputs of each layer are for
     n_classes: int
 
 
@@ -104,29 +96,22 @@ def state_groups(model: nn.Module) -> dict[str, list[str]]:
     keys = list(model.state_dict())
     prefixes = {m: f"{name}." if name else "" for name, m in model.named_modules()}
     groups: dict[str, list[str]] = {}
-    kinds: dict[str, list[str]] = {k: [] for k in ("splines", "base")}
-    kinds |= {k: [] for k in ("weights", "biases")}
+    kinds: dict[str, list[str]] = {k: [] for k in "splines base weights biases".split()}
     for name, layers in named_layers(model).items():
         groups[name] = []
         for layer in layers:
             for key in keys:
                 if key.startswith(prefixes[layer]):
                     groups[name].append(key)
-                    kinds[_kind(layer, key.removeprefix(prefixes[layer]))].append(key)
-    owned = set().union(*groups.values())
-    heads = [key for key in keys if key not in owned and "head_of_class" in key]
+                    own = key.removeprefix(prefixes[layer])
+                    kind = "biases" if own == "bias" else "weights"
+                    if isinstance(layer, KANLinear):
+                        kind = "base" if own.startswith("base") else "splines"
+                    kinds[kind].append(key)
+    heads = [key for key in keys if "head_of_class" in key]
     if heads:
         groups[HEAD] += heads
     return groups | {kind: part for kind, part in kinds.items() if part} | {"all": keys}
-
-
-def _kind(layer: nn.Module, key: str) -> str:
-    if isinstance(layer, KANLinear):
-        return "base" if key.startswith("base") else "splines"
-    return "biases" if key == "bias" else "weights"
-
-
-# what they see
 
 
 def watch(layers: Iterable[tuple[str, nn.Module]], see: See) -> list[RemovableHandle]:
@@ -157,14 +142,9 @@ def layer_inputs(
     With several heads: what enters the one that is called.
     """
     inputs: dict[str, Tensor] = {}
-
-    def keep(name: str, layer: nn.Module, x: Tensor) -> None:
-        inputs[name] = x
-
     named = [(name, m) for name, group in named_layers(model).items() for m in group]
-    with watching(named, keep):
-        outputs = forward()
-    return inputs, outputs
+    with watching(named, lambda name, layer, x: inputs.update({name: x})):
+        return inputs, forward()
 
 
 @torch.no_grad()
@@ -187,12 +167,9 @@ def layer_weights(layer: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def off_grid_shares(model: nn.Module, x: Tensor) -> list[float]:
-    """For every spline layer, the share of its input values that lie off its grid.
+    """For every spline layer, the share of its ``(n, in_features)`` inputs off its grid.
 
-    Growing or several heads count as one layer, the last. Empty for a model without a
-    KAN.
-
-    Shape: x ``(n, in_features)``.
+    Growing or several heads count as one layer, the last. Empty without a KAN.
     """
     network = spline_network(model)
     if network is None:
@@ -205,9 +182,6 @@ def off_grid_shares(model: nn.Module, x: Tensor) -> list[float]:
         each = [head.off_grid_share(features) for head in heads]
         shares.append(sum(each) / len(each))
     return shares
-
-
-# in evaluation mode
 
 
 @contextmanager

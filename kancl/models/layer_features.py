@@ -1,9 +1,4 @@
-"""A layer as a linear map of its features, ``y = features(x) @ weights``.
-
-The features of a linear layer are its inputs, and a 1 for the bias; those of a KAN
-layer its bases, and its base activations. Whatever is done with features and weights as
-matrices serves both: closed-form readouts, second moments of features.
-"""
+"""A layer as a linear map of its features, ``y = features(x) @ weights``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +15,7 @@ def has_features(module: nn.Module) -> bool:
 
 
 def layer_features(layer: nn.Module, x: Tensor) -> Tensor:
-    """The layer's features at ``x``.
+    """A linear layer's inputs, and 1 for the bias; a KAN layer's bases and activations.
 
     Shape: ``(batch, in_features)`` -> ``(batch, n_features)``.
     Raises: ValueError for another kind of layer, or a factor per edge: its features
@@ -89,9 +84,9 @@ def input_blocks(layer: Any) -> list[Tensor]:
 
 
 def inputs_group(layer: nn.Module) -> int | None:
-    """How many features in a row are one input's, if that is all there are.
+    """How many features in a row are an input's, in an anchored layer of splines alone.
 
-    Those of an anchored layer add up to 0 on the grid: one is redundant.
+    They add up to 0 on the grid: one is redundant.
     """
     if not isinstance(layer, KANLinear) or layer.base_weight is not None:
         return None

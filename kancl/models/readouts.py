@@ -1,8 +1,4 @@
-"""Linear classifiers in closed form, from sums over samples: no order, no forgetting.
-
-``outputs = features @ weights``; the sums commute, so the order of experiences shows in
-the last bits only.
-"""
+"""Linear classifiers in closed form, from sums over samples: no order, no forgetting."""
 
 from __future__ import annotations
 
@@ -19,11 +15,8 @@ BATCH = 1024  # rows per product: adding to a gram matrix costs as much as a pro
 class FeatureSums:
     """All that the classifiers here need to know of the samples so far, in float64.
 
-    ``moment = sum phi(x) onehot(y)^T``, ``(n_features, n_classes)``;
+    ``moment = sum phi(x) onehot(y)^T``, ``(n_features, n_classes)``; if it is kept,
     ``gram = sum phi phi^T``, ``(n_features, n_features)``.
-
-    Args:
-        gram: whether to keep it.
     """
 
     def __init__(
