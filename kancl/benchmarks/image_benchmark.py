@@ -27,11 +27,10 @@ Dataset = Literal["mnist", "fashion_mnist", "kmnist"]
 Incremental = Literal["class", "domain", "task"]
 Normalize = Literal["none", "unit", "standard"]
 
-_CLASS_LISTS = (  # sets from Avalanche; its own MultiHeadClassifier needs lists
-    "classes_in_this_experience",
-    "previous_classes",
-    "classes_seen_so_far",
-    "future_classes",
+# sets from Avalanche; its own MultiHeadClassifier needs lists
+_CLASS_LISTS = (
+    *("classes_in_this_experience", "previous_classes"),
+    *("classes_seen_so_far", "future_classes"),
 )
 
 
@@ -157,14 +156,11 @@ class ExperiencePlan:
 def assemble(
     name: str, images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
 ) -> Benchmark:
-    """Build the streams.
+    """Build the streams, of experiences with equally many classes.
 
     Samples stand in the order of Avalanche's own ``nc_benchmark``, so that a strategy
     sees the same batches on both: class by class, ascending within each. Experiences
     share images, unless these are turned: then each has its own.
-
-    Args:
-        plans: one per experience, all with equally many classes.
     """
     labels = torch.cat([images.train_labels, images.test_labels])
     streams = _choose(images, plans, options)
@@ -267,10 +263,7 @@ def pixel_order(seed: int, experience: int, n_pixels: int) -> Tensor:
 
 
 def _stratified(labels: Tensor, n: int, seed: list[int]) -> Tensor:
-    """A mask that is True ``n`` times, for each class in proportion to its number.
-
-    Shares are rounded by largest remainder.
-    """
+    """A mask, True ``n`` times: classes in proportion, rounded by largest remainder."""
     classes, counts = (part.numpy() for part in labels.unique(return_counts=True))
     exact = counts * (n / len(labels))
     quotas = np.floor(exact + 1e-9).astype(int)

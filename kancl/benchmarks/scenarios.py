@@ -34,11 +34,8 @@ def image_scenario(name: str, **defaults: Any) -> Callable[[Plan], Scenario]:
     """Make a scenario of a function that plans experiences.
 
     Its keyword-only arguments are the fields of :class:`ImageOptions`, then those of the
-    plan, which gets the options as its first argument.
-
-    Args:
-        defaults: ``n_experiences`` and ``incremental``; a scenario whose defaults are
-            not given does not take them.
+    plan, which gets the options as its first argument. ``n_experiences`` and
+    ``incremental`` are among them if their defaults are given.
     """
 
     def decorate(plan: Plan) -> Scenario:

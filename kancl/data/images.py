@@ -138,7 +138,7 @@ def _read(dataset: str, folder: Path, remedy: str) -> Images:
 
 
 def _candidates(folder: Path, name: str) -> list[Path]:
-    """The files called ``name.gz``, which can always be checked, and ``name``."""
+    """Those of ``name.gz``, which can always be checked, and ``name`` that are there."""
     return [p for p in (folder / f"{name}.gz", folder / name) if p.is_file()]
 
 
@@ -195,10 +195,7 @@ def _download(source: Source, folder: Path, missing: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Scaling:
-    """``x = (byte / 255 - shift) / divisor``, in place and in this order.
-
-    This is torchvision's ``ToTensor`` followed by ``Normalize``, to the bit.
-    """
+    """``(byte / 255 - shift) / divisor``: torchvision's transforms, to the bit."""
 
     shift: float
     divisor: float

@@ -23,28 +23,15 @@ from kancl.data.images import Scaling
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """All inputs of a benchmark, held once, on the device.
+    """All inputs of a benchmark, held once, on the device."""
 
-    Args:
-        values: ``(n, ...)``, one row per sample: bytes of images as ``(n, height *
-            width)``, or points of a regression, float32.
-        shape: of one input, ``(1, height, width)``.
-        scaling: of bytes; None: values are fed as they are.
-        pixel_orders: ``(n_orders, height * width)``: in order o, row r is shown as
-            ``values[r][pixel_orders[o]]``; None: no image is permuted.
-    """
-
-    values: Tensor
-    shape: tuple[int, ...]
-    scaling: Scaling | None = None
-    pixel_orders: Tensor | None = None
+    values: Tensor  # bytes (n, height * width), or points of a regression, float32
+    shape: tuple[int, ...]  # of one input, (1, height, width)
+    scaling: Scaling | None = None  # of bytes; None: values are fed as they are
+    pixel_orders: Tensor | None = None  # (n_orders, height * width), of permuted images
 
     def inputs(self, rows: Tensor, orders: Tensor | int) -> Tensor:
-        """The inputs at ``rows``, ``(n, *shape)`` float32.
-
-        Args:
-            orders: pixel order of each row, or one for all of them.
-        """
+        """The inputs at ``rows``, ``(n, *shape)`` float32, in one pixel order or each."""
         x = self.values.index_select(0, rows)
         if self.scaling is not None:
             x = self.scaling(x)
@@ -100,11 +87,9 @@ def sample_source(
 ) -> SampleSource | None:
     """The leaves behind the concatenation of ``datasets``, and the rows taken of them.
 
-    Avalanche's ``subset`` and ``concat`` build trees over experiences (replay buffers,
-    cumulative data): any of them is seen through.
+    Any tree of Avalanche's ``subset`` and ``concat`` (replay buffers, cumulative data) is
+    seen through; with ``plain`` no transform may be in the way.
 
-    Args:
-        plain: no transform may be in the way.
     Returns: None for foreign data, or data sets that carry different attributes.
     """
     leaves: list[StoredSamples] = []
@@ -169,8 +154,7 @@ class ResolvedRows:
 def resolve_rows(datasets: Sequence[Dataset]) -> ResolvedRows | None:
     """The rows behind the concatenation of ``datasets``, in order.
 
-    Returns: None as for ``sample_source``, if part of the data lies in another store, or
-        if a transform is to be applied to samples.
+    Returns: None as for a plain ``sample_source``, or if the data lie in several stores.
     """
     source = sample_source(datasets, plain=True)
     if source is None or len({id(leaf.store) for leaf in source.leaves}) > 1:
@@ -194,8 +178,6 @@ def as_tensors(
     dataset: AvalancheDataset, limit: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The whole data set as tensors ``(x, y, task_labels)``, in their order.
-
-    Any other data set than ours is read sample by sample.
 
     Args:
         limit: take only so many samples, at even distances (Avalanche sorts experiences
@@ -266,10 +248,7 @@ class _Foreign(Exception):
 def _places(data: Any, leaves: list[StoredSamples], group: str | None) -> np.ndarray:
     """Each sample of a tree as its number in all ``leaves``, to which new ones are added.
 
-    Args:
-        group: if given, the transform group in use (Avalanche's "train" or "eval"): a
-            tree with a transform in it is foreign too.
-    Raises: _Foreign.
+    Raises: _Foreign, also for a transform in Avalanche's ``group`` ("train", "eval").
     """
     if isinstance(data, StoredSamples):
         if data not in leaves:

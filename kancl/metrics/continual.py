@@ -1,18 +1,11 @@
-"""Metrics of continual evaluation: what accuracy does between two boundaries.
+"""Metrics of continual evaluation: what accuracy does between two boundaries."""
 
-A curve is the accuracy on one experience at many training iterations, ``((iteration,
-accuracy), ...)``; boundary k is the iteration at which training on experience k ended.
-The score matrix sees the curves at the boundaries alone, so not what is lost and won
-back between them.
-
-A curve measured on s samples has a standard error of up to ``0.5 / sqrt(s)`` per point;
-the lowest of many such points lies below the lowest accuracy by about two of them.
-Each metric raises UndefinedMetric for a single experience or an incomplete curve.
-
-Source: De Lange, van de Ven, Tuytelaars 2023, arXiv:2205.13452, section 3 (min-ACC,
-WC-ACC, windowed forgetting and plasticity). The stability gap is theirs as a thing seen;
-its depth and the time of recovery are made numbers here.
-"""
+# Boundary k is the iteration at which training on experience k ended. A curve measured on
+# s samples has a standard error of up to 0.5 / sqrt(s) per point; the lowest of many such
+# points lies below the lowest accuracy by about two of them.
+# Source: De Lange, van de Ven, Tuytelaars 2023, arXiv:2205.13452, section 3 (min-ACC,
+# WC-ACC, windowed forgetting and plasticity). The stability gap is theirs as a thing seen;
+# its depth and the time of recovery are made numbers here.
 
 from __future__ import annotations
 
@@ -25,11 +18,10 @@ from typing import Any
 from kancl.metrics.score_matrix import UndefinedMetric, by_name, evaluate_metrics
 
 Curve = Sequence[tuple[int, float]]
+"""Iterations, ascending, and the accuracy on one experience at them."""
 
-WINDOW = 100
-"""Iterations of the windowed metrics."""
-RECOVERED = 0.95
-"""Share of the accuracy at the boundary that counts as won back."""
+WINDOW = 100  # iterations of the windowed metrics
+RECOVERED = 0.95  # share of the accuracy at the boundary that counts as won back
 
 
 def minimum_accuracy(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
@@ -49,9 +41,8 @@ def worst_case_accuracy(curves: Sequence[Curve], boundaries: Sequence[int]) -> f
 def stability_gap(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     """Depth of the dips that evaluations at the boundaries do not see.
 
-    While a later experience is trained, the accuracy on an earlier one goes from the
-    boundary's value to that of the next boundary; the depth is how far below the LOWER of
-    the two it went. Mean over all pairs of an earlier and a later experience.
+    How far below the LOWER of a boundary's and the next one's accuracy it went between
+    them; mean over all pairs of an earlier and a later experience.
     """
     passages = _passages(curves, boundaries)
     return fmean(min(p[0][1], p[-1][1]) - min(a for _, a in p) for p in passages)
@@ -60,8 +51,7 @@ def stability_gap(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
 def recovery_iterations(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     """Iterations from a boundary until 95 % of the accuracy at it is back.
 
-    Mean over the pairs of an earlier and a later experience in which accuracy fell below
-    that and came back while the later one was trained; what never came back is in
+    Mean over the falls below that which came back by the next boundary, see
     ``recovered_share``. Undefined if nothing came back.
     """
     recoveries = _recoveries(curves, boundaries)

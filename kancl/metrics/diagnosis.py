@@ -78,9 +78,7 @@ class Rollback:
         return self.then - self.now
 
     def share(self, group: str) -> float | None:
-        """The part of what was forgotten that a group alone brings back; None if
-        nothing was forgotten. Shares need not add up to 1: groups act together.
-        """
+        """What a group alone brings back of what was forgotten; they need not add up."""
         lost = self.forgotten
         return (self.regained[group] - self.now) / lost if lost else None
 
@@ -130,8 +128,8 @@ class Samples:
     def __init__(self, stream: Iterable[Any], per_experience: int | None) -> None:
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
             self.parts = [as_tensors(e.dataset, per_experience) for e in stream]
+        # the first layer's grid and usages: what enters it stays the same
         self._first: dict[int, tuple[Tensor, Usage]] = {}
-        """The first layer's grid and usages: what enters it stays the same."""
 
     def to(self, device: torch.device) -> None:
         parts = [(x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts]
@@ -238,8 +236,7 @@ def shared_between(
 def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
     """Correlate overlaps with what trainings took, over the pairs of all runs.
 
-    Pairs of one run share its trainings: they are no independent draws. A view of a
-    layer that one run has not measured is left out.
+    A view of a layer that one run has not measured is left out.
     """
     measured = []
     for pairs, taken in runs:

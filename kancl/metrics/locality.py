@@ -1,10 +1,8 @@
-"""Why something was forgotten: occupancy, overlap, drift, conflict, inference, forecast.
+"""Why something was forgotten: occupancy, overlap, drift, conflict, inference, forecast."""
 
-Functions on tensors of one layer: ``bases`` are ``(n_samples, in_features, n_basis)``,
-as ``KANLinear.b_splines`` gives them, coefficients ``(in_features, n_basis,
-out_features)``, as ``KANLinear.scaled_coefficients``. A linear layer is the case
-``n_basis = 1``, its inputs being the bases.
-"""
+# Of one layer: bases (n_samples, in_features, n_basis), as KANLinear.b_splines gives them,
+# coefficients (in_features, n_basis, out_features), as KANLinear.scaled_coefficients. A
+# linear layer is the case n_basis = 1, its inputs being the bases.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -17,21 +15,15 @@ from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import layer_bases
 
 AT_ONCE = 500  # samples; bounds the memory of their bases
-VISITED = 1e-3
-"""A coefficient counts as visited if some sample gave its basis more than this."""
+VISITED = 1e-3  # what some sample has to give a basis for its coefficient to count
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How much an experience's samples used each coefficient, ``(in_features, n_basis)``.
+    """How much an experience's samples used each coefficient, ``(in_features, n_basis)``."""
 
-    Args:
-        mean: ``o_pg = mean |B_g(x_p)|``; some bases can be negative.
-        largest: ``max |B_g(x_p)|``.
-    """
-
-    mean: Tensor
-    largest: Tensor
+    mean: Tensor  # o_pg = mean |B_g(x_p)|; some bases can be negative
+    largest: Tensor  # max |B_g(x_p)|
     n_samples: int
 
     @classmethod
@@ -57,9 +49,7 @@ class Occupancy:
 
     @property
     def off_grid_mass(self) -> Tensor:
-        """``z_p = 1 - sum_g o_pg``, ``(in_features,)``, for bases that add up to 1 on
-        their grid (anchored ones don't: see ``KANLinear.off_grid_share``).
-        """
+        """``z_p = 1 - sum_g o_pg``, ``(in_features,)``, unless bases are anchored."""
         return 1 - self.mean.sum(-1)
 
     @property
@@ -82,22 +72,14 @@ class Occupancy:
 class Overlap:
     """How far two experiences use the same coefficients; 0 if they share none.
 
-    Args:
-        jaccard: ``|V_s and V_t| / |V_s or V_t|``.
-        coactivation: ``|V_s and V_t|`` of all coefficients: for identical experiences
-            the share that they visit.
-        bhattacharyya: ``mean_p sum_g sqrt(o_s o_t)``, each normalised per input, over
-            the inputs that one of the two uses.
-        exposure: ``mean_p sum_g o_s 1[g in V_t]``, over the inputs that the old one
-            uses: the share of its mass on coefficients that the new one touches.
-        kernel_ratio: see ``kernel_ratio``, here of the mean sizes of the bases.
+    ``V``: visited, ``o``: occupancy, normalised per input; means over the inputs in use.
     """
 
-    jaccard: float
-    coactivation: float
-    bhattacharyya: float
-    exposure: float
-    kernel_ratio: float
+    jaccard: float  # |V_s and V_t| / |V_s or V_t|
+    coactivation: float  # |V_s and V_t| of all coefficients
+    bhattacharyya: float  # mean_p sum_g sqrt(o_s o_t)
+    exposure: float  # mean_p sum_g o_s 1[g in V_t]: old mass where the new one touches
+    kernel_ratio: float  # of the mean sizes of the bases
 
 
 VIEWS = tuple(field.name for field in fields(Overlap))
@@ -174,10 +156,9 @@ def drift_per_knot(before: Tensor, after: Tensor) -> Tensor:
 
 
 def drift_bound(occupancy: Occupancy, before: Tensor, after: Tensor) -> Tensor:
-    """``sum_pg o_pg |change of c_pgq|``, ``(out_features,)``: no output drifts more.
+    """``sum_pg o_pg |change of c_pgq|``, ``(out_features,)``.
 
-    For one layer, ``E |change of f_q(x)|`` over the samples of the occupancy is at most
-    this; 0 exactly if nothing occupied has moved.
+    At least ``E |change of f_q(x)|`` over the samples; 0 if nothing occupied has moved.
     """
     change = (after - before).abs().to(occupancy.mean.dtype)
     return torch.einsum("ig,igo->o", occupancy.mean, change)
@@ -189,11 +170,7 @@ def output_drift(before: Tensor, after: Tensor) -> Tensor:
 
 
 def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
-    """Largest move of a coefficient that nobody visited: 0 if training is local.
-
-    Args:
-        visited: by any sample since ``before``; see ``visited_at_all``.
-    """
+    """Largest move of a coefficient that no sample visited: 0 if training is local."""
     return float((after - before).abs().masked_fill(visited.unsqueeze(-1), 0).max())
 
 
@@ -221,19 +198,13 @@ def _rate(hits: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Inference:
-    """What class-incremental accuracy is made of: the product of the first two.
+    """What class-incremental accuracy is made of: the product of the first two."""
 
-    Args:
-        experience_inference: how often the winning class belongs to the sample's
-            experience.
-        within_experience_accuracy: how often it is then the sample's class.
-        oracle_accuracy: accuracy if the experience were known.
-        accuracy: how often the winning class is the sample's.
-    """
-
-    experience_inference: float
-    within_experience_accuracy: float
-    oracle_accuracy: float
+    experience_inference: (
+        float  # how often the winning class is of the right experience
+    )
+    within_experience_accuracy: float  # how often it is then the sample's class
+    oracle_accuracy: float  # accuracy if the experience were known
     accuracy: float
 
 
@@ -242,9 +213,7 @@ def inference(
 ) -> Inference:
     """Split accuracy into finding the experience and finding the class within it.
 
-    Args:
-        class_experience: which experience each class belongs to.
-    Shape: ``(n, n_classes)``, ``(n,)``, ``(n_classes,)``.
+    Shape: ``(n, n_classes)``, ``(n,)``, ``(n_classes,)``: each class's experience.
     Raises: UndefinedMetric without samples, or if no experience was ever right.
     """
     if len(outputs) == 0:
@@ -284,10 +253,8 @@ def falls(
 ) -> dict[tuple[int, int], float]:
     """What training on ``t`` took from ``s``: ``R[t-1][s] - R[t][s]``, ``s < t``.
 
-    Args:
-        matrix: of scores, ``(N + 1, N)``.
-        higher_is_better: as for accuracies; errors are turned round.
-    Returns: by ``(s, t)``, 0-based, without pairs that were not measured.
+    Returns: by ``(s, t)``, 0-based, without pairs that were not measured; errors
+        (``higher_is_better=False``) are turned round.
     """
     taken = (matrix[:-1] - matrix[1:]) * (1.0 if higher_is_better else -1.0)
     n = len(taken)

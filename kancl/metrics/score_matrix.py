@@ -1,13 +1,7 @@
-"""Scores, and the continual-learning metrics of a run's score matrix.
+"""Scores, and the continual-learning metrics of a run's score matrix."""
 
-``R`` has ``N + 1`` rows and ``N`` columns for ``N`` experiences: ``R[i][j]`` is the
-score on experience ``j`` (1..N) after training on ``i`` experiences; row 0 is before
-training; NaN: not measured. A metric without a value raises :class:`UndefinedMetric`
-with the reason: it is never 0 or NaN.
-
-Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840 (transfer); Chaudhry et al. 2018,
-arXiv:1801.10112 (forgetting).
-"""
+# R has N + 1 rows and N columns for N experiences: R[i][j] is the score on experience j
+# (1..N) after training on i experiences; row 0 is before training; NaN: not measured.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,21 +14,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Score:
-    """What stands for how well a network does; never below 0.
+    """What stands for how well a network does; never below 0."""
 
-    Args:
-        name: in the names of measurements, ``test_<name>``.
-        title: for readers.
-        per_sample: outputs, targets -> a number per sample, ``(batch,)``.
-        reduce: what the mean of these becomes.
-    """
-
-    name: str
-    title: str
+    name: str  # in the names of measurements, test_<name>
+    title: str  # for readers
     higher_is_better: bool
     loss: Callable[[], nn.Module]
-    per_sample: Callable[[Tensor, Tensor], Tensor]
-    reduce: Callable[[Tensor], Tensor]
+    per_sample: Callable[[Tensor, Tensor], Tensor]  # outputs, targets -> (batch,)
+    reduce: Callable[[Tensor], Tensor]  # the mean of these -> the score
     largest: float
 
 
@@ -123,16 +110,19 @@ def learning_accuracy(matrix: Tensor) -> float:
 def forgetting(matrix: Tensor) -> float:
     """Mean fall from the best: ``mean_{j<N} (max_{1<=i<N} R[i][j] - R[N][j])``.
 
-    Row 0 does not enter the maximum: what an untrained network guesses right was
-    never learned. Negative if accuracy on old experiences rose.
+    What an untrained network guesses right was never learned: row 0 does not count.
+
+    Source: Chaudhry et al. 2018, arXiv:1801.10112.
     """
     r = _measured(matrix, _TRAINED, several=True)
-    best = r[1:-1].amax(0)
-    return float((best - r[-1])[:-1].mean())
+    return float((r[1:-1].amax(0) - r[-1])[:-1].mean())
 
 
 def backward_transfer(matrix: Tensor) -> float:
-    """Mean effect of later training: ``mean_{j<N} (R[N][j] - R[j][j])``."""
+    """Mean effect of later training: ``mean_{j<N} (R[N][j] - R[j][j])``.
+
+    Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840, for forward transfer too.
+    """
     r = _measured(matrix, _TRAINED, several=True)
     return float((r[-1] - r[1:].diagonal())[:-1].mean())
 
@@ -161,9 +151,7 @@ def learning_rmse(matrix: Tensor) -> float:
 
 
 def rmse_increases(matrix: Tensor) -> list[float]:
-    """After each experience but the first, the largest increase on an earlier one:
-    ``max_{j<i} R[i][j] - R[j][j]``, ``i = 2..N``.
-    """
+    """Largest increases on earlier ones: ``max_{j<i} R[i][j] - R[j][j]``, ``i = 2..N``."""
     r = _measured(matrix, _TRAINED, RMSE, several=True)
     learned = r[1:].diagonal()
     return [float((r[i, : i - 1] - learned[: i - 1]).max()) for i in range(2, len(r))]
@@ -202,9 +190,7 @@ def summarise(matrix: Tensor, score: Score = ACCURACY) -> dict[str, Any]:
 def evaluate_metrics(
     metrics: Mapping[str, Callable[..., Any]], *arguments: Any
 ) -> dict[str, Any]:
-    """Every metric by name; None where undefined, with the reason under
-    ``"undefined"``: ``{name: reason}``.
-    """
+    """Every metric; None if undefined, for the reason under ``undefined`` by its name."""
     summary: dict[str, Any] = dict.fromkeys(metrics)
     undefined = {}
     for name, metric in metrics.items():

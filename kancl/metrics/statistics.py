@@ -1,9 +1,4 @@
-"""Statistics of a few seeds: intervals, paired tests, Holm's correction, effect sizes.
-
-All of them are about one finite number per seed: a metric, or the difference of two
-models that saw the same experiences and batches. That the model makes no difference means
-that each difference could as well have had the other sign; the exact tests count signs.
-"""
+"""Statistics of a few seeds: intervals, paired tests, Holm's correction, effect sizes."""
 
 from __future__ import annotations
 
@@ -19,8 +14,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
-EXACT_UP_TO = 20
-"""Pairs up to which all ``2^n`` signs are counted, a million."""
+EXACT_UP_TO = 20  # pairs: all 2^n signs are counted, a million
 N_RESAMPLES = 9999
 
 T = TypeVar("T")
@@ -87,9 +81,9 @@ def t_test(differences: Sequence[float]) -> float | None:
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     """Two-sided p of the paired permutation test, exact up to 20 pairs.
 
-    The share of all ``2^n`` ways to exchange the two models within pairs whose mean is
-    at least as far from 0 as the one observed. Beyond, 99,999 random ways are counted,
-    the observed among them. (SciPy's takes 100 times as long for 20 pairs.)
+    The share of all ``2^n`` choices of signs whose mean is at least as far from 0 as the
+    one observed; beyond, of 99,999 random ones and the observed. (SciPy's takes 100 times
+    as long for 20 pairs.)
     """
     n = _count(differences)
     d = np.asarray(differences, dtype=float)
@@ -173,11 +167,7 @@ def _statistic(function: Callable[[Sequence[float]], T]) -> cached_property[T]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired differences and their statistics, each computed when it is asked for.
-
-    Args:
-        values: one per seed that both have, in the order of ``seeds``.
-    """
+    """Paired differences, one per seed, and their statistics, computed when asked for."""
 
     seeds: tuple[Any, ...]
     values: tuple[float, ...]

@@ -1,6 +1,5 @@
 """Networks that train their last layer only: raw inputs, or random patches, behind it."""
 
-from abc import abstractmethod
 from math import isqrt
 from typing import Any, Literal
 
@@ -23,15 +22,17 @@ DEGREE = 2
 class LastLayerOnly(nn.Module):
     """``head`` on fixed ``features``: ``(batch, in_features)`` -> ``(batch, n_outputs)``."""
 
+    in_features: int
+    feature_dim: int
     head: nn.Module
 
-    @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """``(batch, in_features)`` -> ``(batch, feature_dim)``."""
+        return x
 
-    @abstractmethod
     def make_head(self, n_outputs: int) -> nn.Module:
         """A fresh last layer."""
+        return nn.Linear(self.feature_dim, n_outputs)
 
     def remove_head(self) -> None:
         del self.head
@@ -90,9 +91,6 @@ class RandomPatches(LastLayerOnly):
         z = self.projection(x)
         return z.relu_() if self.kind == "relu" else cardinal(z, DEGREE)
 
-    def make_head(self, n_outputs: int) -> nn.Module:
-        return nn.Linear(self.feature_dim, n_outputs)
-
 
 class OneLayer(LastLayerOnly):
     """A layer on the raw inputs: linear, or additive in splines.
@@ -126,12 +124,9 @@ class OneLayer(LastLayerOnly):
             )
         self.head = self.make_head(n_outputs)
 
-    def features(self, x: Tensor) -> Tensor:
-        return x
-
     def make_head(self, n_outputs: int) -> nn.Module:
         if self._options is None:
-            return nn.Linear(self.in_features, n_outputs)
+            return super().make_head(n_outputs)
         return KANLinear(self.in_features, n_outputs, **self._options)
 
 

@@ -37,9 +37,7 @@ def with_head(network: nn.Module, kind: HeadKind, n_outputs: int) -> nn.Module:
 
 
 def replace_network(model: nn.Module, network: Any) -> None:
-    """Put another network, complete with a head of its own, in the place of a model's.
-
-    Heads that exist are replaced by fresh ones; the kind of head stays.
+    """Put another network and fresh heads of the same kind in the place of a model's.
 
     Raises: ValueError for a model that ``with_head`` did not make.
     """
@@ -75,9 +73,6 @@ class GrowingHead(DynamicModule):
 
     Always ``n_outputs`` wide: a class that was not seen yet gives ``UNSEEN``, which no
     softmax notices.
-
-    Args:
-        n_outputs: number of classes that can ever come.
     """
 
     def __init__(self, network: Any, n_outputs: int) -> None:

@@ -28,10 +28,7 @@ def kan_layers(model: nn.Module) -> dict[str, KANLinear]:
 
 
 def named_layers(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """KAN and linear layers: ``layer_1``, ``layer_2``, ... and, last, ``head``.
-
-    Several heads count as one.
-    """
+    """KAN and linear layers: ``layer_1``, ``layer_2``, ... and, last, ``head`` or heads."""
     layers = [(n.split("."), m) for n, m in model.named_modules() if has_features(m)]
     heads = [m for n, m in layers if "heads" in n]
     body = [m for n, m in layers if "heads" not in n]
@@ -87,11 +84,10 @@ def last_layers(model: nn.Module) -> dict[int | None, LastLayers]:
 
 
 def state_groups(model: nn.Module) -> dict[str, list[str]]:
-    """Keys of the state dict by what they belong to.
+    """Keys of the state dict by what they belong to; groups without a key are left out.
 
-    ``layer_1``, ..., ``head``: everything of a layer; across layers ``splines`` (with
-    their grids), ``base`` branches, ``weights`` and ``biases`` of linear layers; and
-    ``all``. Groups without a key are left out.
+    ``layer_1``, ..., ``head``; across layers ``splines`` (with their grids), ``base``
+    branches, ``weights`` and ``biases`` of linear layers; and ``all``.
     """
     keys = list(model.state_dict())
     prefixes = {m: f"{name}." if name else "" for name, m in model.named_modules()}
@@ -149,10 +145,7 @@ def layer_inputs(
 
 @torch.no_grad()
 def layer_bases(layer: nn.Module, x: Tensor) -> Tensor:
-    """The bases of a KAN layer; those of a linear layer are its inputs, one each.
-
-    Shape: ``(n, in_features)`` -> ``(n, in_features, n_basis)``.
-    """
+    """A layer's bases (a linear layer's inputs), ``(n, in_features, n_basis)``."""
     return layer.b_splines(x) if isinstance(layer, KANLinear) else x.unsqueeze(-1)
 
 
@@ -213,13 +206,11 @@ def evaluate_in_chunks(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield row numbers and the outputs for them, task label by task label.
 
-    The model is in evaluation mode until the last chunk is taken. Row numbers ascend
-    where all samples have one task label: then the outputs, joined, are in order.
+    The model is in evaluation mode until the last chunk, of at most ``chunk`` rows, is
+    taken. Row numbers ascend where all samples have one task label.
 
     Args:
         device: where the model is; None: where ``x`` is.
-        chunk: at most so many rows at a time.
-    Shape: x ``(n, ...)``, task_labels ``(n,)``.
     """
     with eval_mode(model):
         for task, rows in rows_by_task(task_labels):

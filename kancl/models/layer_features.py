@@ -33,11 +33,10 @@ def layer_features(layer: nn.Module, x: Tensor) -> Tensor:
 def weight_rows(
     layer: nn.Module, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data
 ) -> dict[str, Tensor]:
-    """By parameter name, its rows of the weights' matrix, as views.
+    """By parameter name, views ``(n_rows, out_features)`` of the weights' matrix.
 
     Args:
         of: gives the parameter's data, its gradient, or another tensor of its shape.
-    Shape: each ``(n_rows, out_features)``, in the order of ``layer_features``.
     """
     return {n: rows(of(getattr(layer, n))) for n, rows in _rows(layer).items()}
 
@@ -52,8 +51,6 @@ def set_weights(layer: nn.Module, weights: Tensor) -> None:
 
 def constant_weights(layer: Any) -> Tensor:
     """Weights with which the features add up to 1 at every ``x``, ``(n_features,)``.
-
-    1 for the bias; or alike for all bases, which add up to 1 on the grid.
 
     Raises: ValueError for a layer that has no constant.
     """
@@ -70,10 +67,7 @@ def constant_weights(layer: Any) -> Tensor:
 
 
 def input_blocks(layer: Any) -> list[Tensor]:
-    """Rows of the weights' matrix that belong to one input, input by input.
-
-    Shape: each ``(n_blocks, size)``; every row is in one block.
-    """
+    """Rows of the weights' matrix by the input they belong to, ``(n_blocks, size)`` each."""
     sizes = {name: len(rows) for name, rows in weight_rows(layer).items()}
     parts = torch.arange(sum(sizes.values())).split(list(sizes.values()))
     numbers = dict(zip(sizes, parts))

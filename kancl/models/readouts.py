@@ -41,7 +41,6 @@ class FeatureSums:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FeatureSums:
-        """Return the sums that ``state_dict`` is the state of."""
         sums = cls.__new__(cls)
         sums.load_state_dict(state)
         return sums
@@ -117,8 +116,8 @@ def spline_bayes_weights(
 
     ``1/P (log p(c) + sum_pg B_g(x_p) log P(g|p,c) / P(g|p))``, ``P(g|p,c)`` the share
     of basis g in input p's occupancy by class c: categorical naive Bayes with soft
-    counts, and a sum of splines again. That of all classes, and the number P of inputs
-    (which are far from independent), change no ranking: they keep outputs near 0.
+    counts, and a sum of splines again. ``P(g|p)`` and the number P of inputs change no
+    ranking: they keep outputs near 0.
 
     Args:
         in_features: inputs p; the features are their bases and nothing else.
