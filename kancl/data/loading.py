@@ -100,10 +100,9 @@ class WholeBatchLoader:
 class EndlessLoader:
     """Exactly ``iterations`` full batches, the data reshuffled whenever they run out.
 
-    An incomplete batch at the end of the data is dropped; a data set smaller than its
-    share of a batch gives all its samples each time. One number is drawn from torch's
-    generator when iteration starts, and everything follows from it: what a model draws
-    meanwhile (dropout) does not change the order of the data.
+    A data set smaller than its share of a batch gives all its samples each time. One
+    number is drawn from torch's generator when iteration starts, and everything follows
+    from it: what a model draws meanwhile (dropout) does not change the order of the data.
     """
 
     draws_at_start = True

@@ -117,12 +117,10 @@ def overlap(old: Occupancy, new: Occupancy) -> Overlap:
 def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
     """How far a step on a new sample moves an old one's output, of what it moves its own.
 
-    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``:
-    the mean inner product of the features of two samples. For one layer trained by
-    gradient descent, later forgetting is proportional to it; 0: nothing is shared.
+    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``
+    of each layer's mean features over an experience's samples. For one layer trained by
+    gradient descent, later forgetting is proportional to it.
 
-    Args:
-        old, new: per layer, the mean features over an experience's samples.
     Raises: ValueError for unlike layers; UndefinedMetric if one side has no features.
     """
     shapes = [[mean.shape for mean in side] for side in (old, new)]

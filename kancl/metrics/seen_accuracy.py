@@ -9,18 +9,15 @@ from torch import Tensor
 
 
 class SeenExperiencesAccuracy(PluginMetric[float]):
-    """Mean accuracy over the evaluated experiences that training has begun.
+    """Mean accuracy over the evaluated experiences that training has begun, if any.
 
     Avalanche's ``Top1_Acc_Stream`` averages over experiences never trained too, so it
-    hardly moves while everything learned is lost. While none is seen this one reports
-    nothing. Counts stay on the device until the stream has been evaluated.
+    hardly moves while everything learned is lost.
 
     Args:
         trains_jointly: the strategy trains once, on all experiences together.
 
-    Example::
-
-        EvaluationPlugin(SeenExperiencesAccuracy(), loggers=[InteractiveLogger()])
+    >>> EvaluationPlugin(SeenExperiencesAccuracy(), loggers=[InteractiveLogger()])
     """
 
     def __init__(self, trains_jointly: bool = False) -> None:

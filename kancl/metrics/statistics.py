@@ -193,8 +193,8 @@ def paired_difference(
 ) -> Difference | None:
     """``a - b`` over the seeds (keys) that both have; None if they share none.
 
-    Runs of the same seed saw the same class order, permutations and batches, so the
-    interval is that of the differences, not of the two means.
+    Such runs saw the same class order, permutations and batches, so the interval is that
+    of the differences, not of the two means.
     """
     seeds = tuple(seed for seed in a if seed in b)
     return Difference(seeds, tuple(a[s] - b[s] for s in seeds)) if seeds else None

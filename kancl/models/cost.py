@@ -1,5 +1,6 @@
 """What a network costs, parameters and floating-point operations; and equal sizes."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -72,11 +73,9 @@ def match_hidden(
     def size(width: int) -> int:
         return measure(build([width] * n_hidden_layers))
 
-    low, high = 1, 2
+    high = 2
     while size(high) < target and high < LARGEST_WIDTH:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) < target else (low, middle)
-    width = min((low, high), key=lambda w: abs(size(w) - target))
-    return [width] * n_hidden_layers
+        high *= 2
+    reached = bisect_left(range(high), target, high // 2, key=size)
+    nearest = min((max(1, reached - 1), reached), key=lambda w: abs(size(w) - target))
+    return [nearest] * n_hidden_layers

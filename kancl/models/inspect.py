@@ -1,7 +1,7 @@
 """Which layers a model has, what they see, and its outputs in evaluation mode."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -124,10 +124,12 @@ def _hook(see: See, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> 
 @contextmanager
 def watching(layers: Iterable[tuple[str, nn.Module]], see: See) -> Iterator[None]:
     """``watch`` while this is open."""
-    with ExitStack() as handles:
-        for handle in watch(layers, see):
-            handles.callback(handle.remove)
+    handles = watch(layers, see)
+    try:
         yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def layer_inputs(
