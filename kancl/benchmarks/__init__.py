@@ -5,9 +5,9 @@ from kancl.benchmarks.image_benchmark import (
     Benchmark,
     BenchmarkInfo,
     ExperiencePlan,
+    ImageOptions,
     assemble,
 )
-from kancl.benchmarks.options import ImageOptions
 from kancl.benchmarks.scenarios import (
     SCENARIOS,
     joint_mnist,

@@ -1,8 +1,4 @@
-"""Five Gaussian peaks, learned one after the other: the KAN paper's own experiment.
-
-In one dimension the peaks share no part of the input, so that a spline which is local
-has nothing to forget; in two they share coordinates, and a network its hidden layer.
-"""
+"""Five Gaussian peaks, learned one after the other: the KAN paper's own experiment."""
 
 from __future__ import annotations
 
@@ -21,18 +17,16 @@ CENTRES = {
     2: torch.tensor([[-0.5, -0.5], [-0.5, 0.5], [0.0, 0.0], [0.5, -0.5], [0.5, 0.5]]),
 }
 """By dimensions, ``(5, dimensions)``."""
-REACH = {1: 0.2, 2: 0.25}
-"""A phase's points lie so far to all sides of its centre."""
+REACH = {1: 0.2, 2: 0.25}  # of a phase's points, to all sides of its centre
 SHARPNESS = {1: 300.0, 2: 100.0}
 N_POINTS = {1: 100, 2: 400}
 
 
 def peaks(x: Tensor) -> Tensor:
     """``sum_c exp(-sharpness |x - c|^2)``: ``(n, dimensions)`` -> ``(n,)``."""
-    n_dimensions = x.shape[1]
-    centres = CENTRES[n_dimensions].to(x)
+    centres, sharpness = CENTRES[x.shape[1]].to(x), SHARPNESS[x.shape[1]]
     squares = (x.unsqueeze(1) - centres).square().sum(2)  # (n, 5)
-    return (-SHARPNESS[n_dimensions] * squares).exp().sum(1)
+    return (-sharpness * squares).exp().sum(1)
 
 
 def gaussian_peaks(
@@ -46,7 +40,8 @@ def gaussian_peaks(
     """Five Gaussian peaks on [-1, 1], a regression in five phases.
 
     Each experience is the neighbourhood of one peak, equispaced points; tested on the
-    same points. Nothing is random.
+    same points. Nothing is random. In one dimension the peaks share no part of the input,
+    so that a local spline has nothing to forget; in two they share coordinates.
 
     Args:
         dimensions: 1: the peaks side by side; 2: the counter-example, four peaks in the
@@ -70,11 +65,11 @@ def gaussian_peaks(
         )
     if data_dir is not None:
         raise ValueError("gaussian_peaks reads no files: leave data_dir=null")
-    points = [
-        _around(centre, REACH[dimensions], side) for centre in CENTRES[dimensions]
-    ]
-    store = Store(torch.cat(points).to(device), (dimensions,))
-    targets = peaks(torch.cat(points)).split(n_points)
+    steps = torch.linspace(-REACH[dimensions], REACH[dimensions], side)
+    around = torch.cartesian_prod(*[steps] * dimensions).view(-1, dimensions)
+    points = torch.cat([centre + around for centre in CENTRES[dimensions]])
+    store = Store(points.to(device), (dimensions,))
+    targets = peaks(points).split(n_points)
     rows = torch.arange(len(store.values)).split(n_points)
     datasets = [rows_dataset(store, r, y) for r, y in zip(rows, targets)]
     scenario = with_task_labels(benchmark_from_datasets(train=datasets, test=datasets))
@@ -82,21 +77,15 @@ def gaussian_peaks(
         name="gaussian_peaks",
         dataset="points",
         incremental="domain",
-        n_experiences=len(points),
+        n_experiences=len(targets),
         n_outputs=1,
         in_features=dimensions,
         image_shape=store.shape,
         input_range=(-1.0, 1.0),
         head="single",
         classes_per_experience=0,
-        experience_classes=((),) * len(points),
+        experience_classes=((),) * len(targets),
         class_names=(),
         function=peaks,
     )
     return Benchmark(list(scenario.streams.values()), info)
-
-
-def _around(centre: Tensor, reach: float, side: int) -> Tensor:
-    """A grid of ``side`` points per dimension, ``(side^dimensions, dimensions)``."""
-    steps = torch.linspace(-reach, reach, side)
-    return centre + torch.cartesian_prod(*[steps] * len(centre)).view(-1, len(centre))

@@ -1,13 +1,11 @@
-"""Avalanche benchmarks over images in memory.
-
-A scenario says what its experiences consist of (:class:`ExperiencePlan`); ``assemble``
-makes train, test and validation streams of it.
-"""
+"""Avalanche benchmarks over images in memory, assembled from plans of experiences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -20,49 +18,40 @@ from avalanche.benchmarks import (
 )
 from torch import Tensor
 
-from kancl.benchmarks.options import ImageOptions
-from kancl.data.images import Images
-from kancl.data.pixels import pad_images, rotate_images, scaling
+from kancl.data.checks import check_choice, check_count
+from kancl.data.images import Images, pad_images, rotate_images, scaling
 from kancl.data.rows import Store, rows_dataset
-from kancl.metrics.score import ACCURACY, RMSE, Score
+from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
 
-_CLASS_LISTS = (  # sets from Avalanche; its own MultiHeadClassifier needs lists
-    "classes_in_this_experience",
-    "previous_classes",
-    "classes_seen_so_far",
-    "future_classes",
+Dataset = Literal["mnist", "fashion_mnist", "kmnist"]
+Incremental = Literal["class", "domain", "task"]
+Normalize = Literal["none", "unit", "standard"]
+
+# sets from Avalanche; its own MultiHeadClassifier needs lists
+_CLASS_LISTS = (
+    *("classes_in_this_experience", "previous_classes"),
+    *("classes_seen_so_far", "future_classes"),
 )
 
 
 @dataclass(frozen=True)
 class BenchmarkInfo:
-    """What a model, a strategy and a report need to know of a benchmark.
-
-    Args:
-        n_outputs: of a single head that serves all experiences; for task-incremental
-            benchmarks, of each experience's own head.
-        image_shape: ``(1, height, width)``; of a regression, ``(in_features,)``.
-        input_range: values of a black and of a white pixel.
-        head: ``"multi"`` for task-incremental benchmarks, otherwise ``"single"``.
-        classes_per_experience: number of different targets in one experience.
-        experience_classes: for each experience, the data set's classes in it.
-        function: what a regression is to learn, ``(n, in_features)`` -> ``(n,)``; None
-            where classes are learned.
-    """
+    """What a model, a strategy and a report need to know of a benchmark."""
 
     name: str
     dataset: str
     incremental: str
     n_experiences: int
-    n_outputs: int
+    n_outputs: int  # of a single head, or of each of a task-incremental benchmark's
     in_features: int
-    image_shape: tuple[int, ...]
-    input_range: tuple[float, float]
-    head: str
+    image_shape: tuple[int, ...]  # (1, height, width); of a regression (in_features,)
+    input_range: tuple[float, float]  # values of a black and of a white pixel
+    head: str  # "multi" for task-incremental benchmarks, otherwise "single"
     classes_per_experience: int
-    experience_classes: tuple[tuple[int, ...], ...]
+    experience_classes: tuple[tuple[int, ...], ...]  # the data set's classes in each
     class_names: tuple[str, ...]
     function: Callable[[Tensor], Tensor] | None = None
+    """What a regression is to learn, ``(n, in_features)`` -> ``(n,)``."""
 
     @property
     def score(self) -> Score:
@@ -85,40 +74,100 @@ class Benchmark(CLScenario):
             stream.benchmark = self
 
 
-@dataclass(frozen=True)
-class ExperiencePlan:
-    """One experience.
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """The options that all image scenarios share, checked before any data are read.
 
     Args:
-        classes: the data set's classes in it, in the order of their targets.
-        first_id: class c of the data set is class ``first_id + c`` of the benchmark.
-        pixel_order: ``(n_pixels,)`` for permuted images.
-        degrees: by which images are turned counter-clockwise.
+        dataset: which images.
+        data_dir: folder in torchvision's layout; None: the MNIST in this package.
+        n_experiences: length of the streams.
+        incremental: ``class``: tell all classes apart, without being told the experience;
+            ``domain``: the same outputs in every experience; ``task``: told the
+            experience (task label), outputs of its own for each.
+        normalize: pixels as ``none``: [0, 1]; ``unit``: [-1, 1]; ``standard``: minus the
+            data set's mean, divided by its standard deviation.
+        pad: black pixels added on each side.
+        validation: share of the training images, of each class in every experience, that
+            makes the validation stream instead.
+        train_samples, test_samples: at most so many per experience, classes in
+            proportion.
+        seed: decides everything that is drawn while building.
+        device: where the images live.
+    Raises: ValueError for a value out of range, naming it.
     """
 
-    classes: Sequence[int]
-    first_id: int = 0
-    pixel_order: Tensor | None = None
-    degrees: float = 0.0
+    dataset: Dataset = "mnist"
+    data_dir: str | Path | None = None
+    n_experiences: int = 1
+    incremental: Incremental = "class"
+    normalize: Normalize = "none"
+    pad: int = 0
+    validation: float = 0.0
+    train_samples: int | None = None
+    test_samples: int | None = None
+    seed: int = 0
+    device: str | torch.device = "cpu"
+
+    def __post_init__(self) -> None:
+        check_choice("dataset", self.dataset, get_args(Dataset))
+        check_choice("incremental", self.incremental, get_args(Incremental))
+        check_choice("normalize", self.normalize, get_args(Normalize))
+        check_count("n_experiences", self.n_experiences, 1)
+        check_count("pad", self.pad, 0)
+        check_count("seed", self.seed, 0)
+        for name in ("train_samples", "test_samples"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), 1)
+        if not 0 <= self.validation < 1:
+            raise ValueError(
+                f"validation={self.validation!r} must be a share of the training "
+                "images, 0 or more and below 1"
+            )
+        try:
+            torch.device(self.device)
+        except RuntimeError:
+            raise ValueError(
+                f"device={self.device!r} is not a device; expected cpu, cuda or cuda:1"
+            ) from None
+
+
+@dataclass(frozen=True)
+class ExperiencePlan:
+    """What one experience consists of."""
+
+    classes: Sequence[int]  # of the data set, in the order of their targets
+    first_id: int = 0  # class c of the data set is class first_id + c here
+    pixel_order: Tensor | None = None  # (n_pixels,), for permuted images
+    degrees: float = 0.0  # by which images are turned counter-clockwise
 
     @property
     def class_ids(self) -> list[int]:
         return [self.first_id + label for label in self.classes]
 
+    def targets(self, labels: Tensor, incremental: str) -> Tensor:
+        if incremental == "class":
+            return labels + self.first_id
+        position = torch.full((max(self.classes) + 1,), -1)
+        position[torch.tensor(self.classes)] = torch.arange(len(self.classes))
+        return position[labels]
+
 
 def assemble(
     name: str, images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
 ) -> Benchmark:
-    """Build the streams.
+    """Build the streams, of experiences with equally many classes.
 
     Samples stand in the order of Avalanche's own ``nc_benchmark``, so that a strategy
     sees the same batches on both: class by class, ascending within each. Experiences
     share images, unless these are turned: then each has its own.
-
-    Args:
-        plans: one per experience, all with equally many classes.
     """
-    streams, targets = _choose(images, plans, options)
+    labels = torch.cat([images.train_labels, images.test_labels])
+    streams = _choose(images, plans, options)
+    targets = {
+        stream: [p.targets(labels[r], options.incremental) for p, r in zip(plans, rows)]
+        for stream, rows in streams.items()
+    }
     pixels = torch.cat([images.train_images, images.test_images])
     pixels = pad_images(pixels, options.pad)
     if any(plan.degrees for plan in plans):
@@ -130,28 +179,18 @@ def assemble(
         pixels = torch.cat(turned)
         own = iter(torch.arange(len(pixels)).split([len(part) for part in turned]))
         streams = {stream: [next(own) for _ in plans] for stream in streams}
-    _, height, width = pixels.shape
-    scale = scaling(options.normalize, images.source.mean, images.source.std)
+    shape = (1, *pixels.shape[1:])
+    scale = scaling(options.normalize, images.source)
     orders = [plan.pixel_order for plan in plans if plan.pixel_order is not None]
-    store = Store(
-        pixels.flatten(1).to(options.device),
-        (1, height, width),
-        scale,
-        torch.stack(orders).to(options.device) if orders else None,
-    )
+    all_orders = torch.stack(orders).to(options.device) if orders else None
+    store = Store(pixels.flatten(1).to(options.device), shape, scale, all_orders)
     by_task = options.incremental == "task"
     datasets = {
         stream: [
-            rows_dataset(
-                store,
-                rows,
-                targets[stream][k],
-                order=k if orders else 0,
-                task_label=k if by_task else 0,
-            )
-            for k, rows in enumerate(parts)
+            rows_dataset(store, r, y, order=k * bool(orders), task_label=k * by_task)
+            for k, (r, y) in enumerate(zip(rows, targets[stream]))
         ]
-        for stream, parts in streams.items()
+        for stream, rows in streams.items()
     }
     scenario = benchmark_from_datasets(**datasets)
     scenario = with_task_labels(with_classes_timeline(scenario))
@@ -167,8 +206,8 @@ def assemble(
         incremental=options.incremental,
         n_experiences=len(plans),
         n_outputs=last_class + 1 if options.incremental == "class" else n_classes,
-        in_features=height * width,
-        image_shape=store.shape,
+        in_features=store.values.shape[1],
+        image_shape=shape,
         input_range=scale.input_range,
         head="multi" if by_task else "single",
         classes_per_experience=n_classes,
@@ -178,93 +217,53 @@ def assemble(
     return Benchmark(list(scenario.streams.values()), info)
 
 
+# Every draw has its own generator, seeded by what it is for: torch's global generator is
+# never touched, and a draw does not depend on how many others there are.
+CLASS_ORDER, PIXEL_ORDER, VALIDATION, CAP = range(4)
+
+
 def _choose(
     images: Images, plans: Sequence[ExperiencePlan], options: ImageOptions
-) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
-    """Decide which image is in which experience of which stream.
-
-    Returns: by stream, a tensor of rows per experience, and the targets of these rows;
-        rows of test images follow those of training images.
-    """
+) -> dict[str, list[Tensor]]:
+    """By stream, a tensor of rows per experience; test images follow training images."""
     n_train = len(images.train_labels)
     labels = torch.cat([images.train_labels, images.test_labels])
-    names = ["train", "test"] + ["validation"] * (options.validation > 0)
-    streams: dict[str, list[Tensor]] = {name: [] for name in names}
-    targets: dict[str, list[Tensor]] = {name: [] for name in names}
+    streams: dict[str, list[Tensor]] = {}
     for k, plan in enumerate(plans):
         seed = [options.seed, k]
         # the order in which Avalanche's generators meet these classes: that of a set
         classes = [label - plan.first_id for label in set(plan.class_ids)]
-        rows = {
-            "train": rows_by_class(images.train_labels, classes),
-            "test": rows_by_class(images.test_labels, classes) + n_train,
-        }
+        by_class = torch.cat([(labels == c).nonzero().flatten() for c in classes])
+        in_train = by_class < n_train
+        rows = {"train": by_class[in_train], "test": by_class[~in_train]}
         if options.validation > 0:
             train = rows["train"]
-            held_out = hold_out(labels[train], options.validation, seed)
+            n_held_out = round(options.validation * len(train))
+            held_out = _stratified(labels[train], n_held_out, [VALIDATION, *seed])
             rows |= {"train": train[~held_out], "validation": train[held_out]}
-        rows["train"] = cap(rows["train"], labels, options.train_samples, seed)
-        rows["test"] = cap(rows["test"], labels, options.test_samples, seed)
+        limits = {"train": options.train_samples, "test": options.test_samples}
+        for stream, limit in limits.items():
+            part = rows[stream]
+            if limit is not None and limit < len(part):
+                rows[stream] = part[_stratified(labels[part], limit, [CAP, *seed])]
         for stream, chosen in rows.items():
             if len(chosen) == 0:
                 raise ValueError(
                     f"validation={options.validation!r} leaves experience {k} of the "
                     f"{stream} stream without images: bring it nearer to 0.5"
                 )
-            streams[stream].append(chosen)
-            targets[stream].append(_targets(plan, labels[chosen], options.incremental))
-    return streams, targets
-
-
-def _targets(plan: ExperiencePlan, labels: Tensor, incremental: str) -> Tensor:
-    if incremental == "class":
-        return labels + plan.first_id
-    position = torch.full((max(plan.classes) + 1,), -1)
-    position[torch.tensor(plan.classes)] = torch.arange(len(plan.classes))
-    return position[labels]
-
-
-# Every draw has its own generator, seeded by what it is for: torch's global generator is
-# never touched, and a draw does not depend on how many others there are.
-_CLASS_ORDER, _PIXEL_ORDER, _VALIDATION, _CAP = range(4)
-
-
-def class_order(kind: str, n_classes: int, seed: int) -> list[int]:
-    """``fixed``: 0, 1, 2...; ``random``: shuffled by ``seed``."""
-    if kind == "fixed":
-        return list(range(n_classes))
-    return np.random.default_rng([_CLASS_ORDER, seed]).permutation(n_classes).tolist()
+            streams.setdefault(stream, []).append(chosen)
+    return streams
 
 
 def pixel_order(seed: int, experience: int, n_pixels: int) -> Tensor:
     """The permutation of one experience; the same for any number of experiences."""
-    generator = np.random.default_rng([_PIXEL_ORDER, seed, experience])
+    generator = np.random.default_rng([PIXEL_ORDER, seed, experience])
     return torch.from_numpy(generator.permutation(n_pixels))
 
 
-def rows_by_class(labels: Tensor, classes: Iterable[int]) -> Tensor:
-    """Positions of the labels ``classes``: class by class, ascending within each."""
-    rows = [torch.nonzero(labels == label).flatten() for label in classes]
-    return torch.cat(rows)
-
-
-def hold_out(labels: Tensor, share: float, seed: list[int]) -> Tensor:
-    """A mask over ``labels``: True for a random ``share`` of every class."""
-    return _stratified(labels, round(share * len(labels)), [_VALIDATION, *seed])
-
-
-def cap(rows: Tensor, labels: Tensor, limit: int | None, seed: list[int]) -> Tensor:
-    """At most ``limit`` of ``rows``, random, all classes kept in proportion."""
-    if limit is None or limit >= len(rows):
-        return rows
-    return rows[_stratified(labels[rows], limit, [_CAP, *seed])]
-
-
 def _stratified(labels: Tensor, n: int, seed: list[int]) -> Tensor:
-    """A mask that is True ``n`` times, for each class in proportion to its number.
-
-    Shares are rounded by largest remainder.
-    """
+    """A mask, True ``n`` times: classes in proportion, rounded by largest remainder."""
     classes, counts = (part.numpy() for part in labels.unique(return_counts=True))
     exact = counts * (n / len(labels))
     quotas = np.floor(exact + 1e-9).astype(int)

@@ -1,31 +1,28 @@
-"""The scenarios by name in ``SCENARIOS``, and those of images.
-
-A scenario of images is a function that plans its experiences; ``image_scenario`` gives
-it the options that all of them share, reads the images and assembles the streams.
-"""
+"""The scenarios by name in ``SCENARIOS``, and those of images."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
 from kancl.benchmarks.gaussian_peaks import gaussian_peaks
 from kancl.benchmarks.image_benchmark import (
+    CLASS_ORDER,
     Benchmark,
     ExperiencePlan,
+    ImageOptions,
     assemble,
+    pixel_order,
 )
-from kancl.benchmarks.image_benchmark import class_order as draw_class_order
-from kancl.benchmarks.image_benchmark import pixel_order
-from kancl.benchmarks.options import ClassOrder, ImageOptions
 from kancl.data.checks import check_choice, check_count
 from kancl.data.images import load_images
 
+ClassOrder = Literal["fixed", "random"]
 Plan = Callable[..., Sequence[ExperiencePlan]]
 Scenario = Callable[..., Benchmark]
 
@@ -37,41 +34,34 @@ def image_scenario(name: str, **defaults: Any) -> Callable[[Plan], Scenario]:
     """Make a scenario of a function that plans experiences.
 
     Its keyword-only arguments are the fields of :class:`ImageOptions`, then those of the
-    plan, which gets the options as its first argument.
-
-    Args:
-        defaults: ``n_experiences`` and ``incremental``; a scenario whose defaults are
-            not given does not take them.
+    plan, which gets the options as its first argument. ``n_experiences`` and
+    ``incremental`` are among them if their defaults are given.
     """
 
     def decorate(plan: Plan) -> Scenario:
         _, *own = inspect.signature(plan, eval_str=True).parameters.values()
-        hints = get_type_hints(ImageOptions, include_extras=True)
-        shared = [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults.get(field.name, field.default),
-                annotation=hints[field.name],
-            )
-            for field in fields(ImageOptions)
-            if field.name in defaults
-            or field.name not in ("n_experiences", "incremental")
-        ]
-        signature = inspect.Signature([*shared, *own], return_annotation=Benchmark)
+        options = inspect.signature(ImageOptions, eval_str=True).parameters
+        omitted = {"n_experiences", "incremental"} - defaults.keys()
+        shared = {
+            name: parameter.replace(default=defaults.get(name, parameter.default))
+            for name, parameter in options.items()
+            if name not in omitted
+        }
+        parameters = [*shared.values(), *own]
+        signature = inspect.Signature(parameters, return_annotation=Benchmark)
 
         @functools.wraps(plan)
         def build(**given: Any) -> Benchmark:
             bound = signature.bind(**given)
             bound.apply_defaults()
             values = bound.arguments
-            options = ImageOptions(**{p.name: values.pop(p.name) for p in shared})
+            options = ImageOptions(**{name: values.pop(name) for name in shared})
             plans = plan(options, **values)
             images = load_images(options.dataset, options.data_dir)
             return assemble(name, images, plans, options)
 
         build.__signature__ = signature  # type: ignore[attr-defined]
-        build.__annotations__ = {p.name: p.annotation for p in [*shared, *own]}
+        build.__annotations__ = {p.name: p.annotation for p in parameters}
         return build
 
     return decorate
@@ -91,7 +81,7 @@ def split_mnist(
         class_order: ``fixed``: experience 0 has classes 0, 1...; ``random``: dealt out
             by ``seed``.
 
-    The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
+    The other options are those of :class:`kancl.benchmarks.image_benchmark.ImageOptions`.
 
     Source: Zenke, Poole, Ganguli 2017, arXiv:1703.04200; van de Ven and Tolias 2019,
         arXiv:1904.07734, for the three kinds of incremental learning.
@@ -110,7 +100,10 @@ def split_mnist(
             f"expected one of {even}"
         )
     width = n_classes // n_experiences
-    classes = draw_class_order(class_order, _N_CLASSES, options.seed)
+    classes = list(range(_N_CLASSES))
+    if class_order == "random":
+        generator = np.random.default_rng([CLASS_ORDER, options.seed])
+        classes = generator.permutation(_N_CLASSES).tolist()
     starts = range(0, n_classes, width)
     return [ExperiencePlan(classes[start : start + width]) for start in starts]
 
@@ -127,15 +120,13 @@ def permuted_mnist(
     Args:
         permute_first: permute experience 0 too, instead of leaving it as it is.
 
-    The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
+    The other options are those of :class:`kancl.benchmarks.image_benchmark.ImageOptions`.
 
     Source: Goodfellow et al. 2013, arXiv:1312.6211; van de Ven and Tolias 2018,
         arXiv:1809.10635 (there: ``pad=2``, ``permute_first=True``).
     """
-    n_pixels = (_SIDE + 2 * options.pad) ** 2
-    orders = [
-        pixel_order(options.seed, k, n_pixels) for k in range(options.n_experiences)
-    ]
+    n_pixels, seed = (_SIDE + 2 * options.pad) ** 2, options.seed
+    orders = [pixel_order(seed, k, n_pixels) for k in range(options.n_experiences)]
     if not permute_first:
         orders[0] = torch.arange(n_pixels)
     return [
@@ -160,7 +151,7 @@ def rotated_mnist(
         max_angle: experiences are turned by equal steps from 0 to this many degrees.
         angles: degrees for each experience, instead of equal steps.
 
-    The other options are those of :class:`kancl.benchmarks.options.ImageOptions`.
+    The other options are those of :class:`kancl.benchmarks.image_benchmark.ImageOptions`.
 
     Raises: ValueError if ``angles`` are not one for each experience.
     Source: Lopez-Paz and Ranzato 2017, arXiv:1706.08840 (random angles there).
@@ -188,7 +179,7 @@ def rotated_mnist(
 def joint_mnist(options: ImageOptions) -> list[ExperiencePlan]:
     """Joint MNIST: all ten classes in one experience.
 
-    The options are those of :class:`kancl.benchmarks.options.ImageOptions`.
+    The options are those of :class:`kancl.benchmarks.image_benchmark.ImageOptions`.
     """
     return [ExperiencePlan(range(_N_CLASSES))]
 

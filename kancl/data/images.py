@@ -1,8 +1,4 @@
-"""MNIST from the package; Fashion-MNIST, KMNIST or another MNIST from a folder.
-
-Every file is checked before use, so that a damaged one is refused by name. A folder has
-torchvision's layout, ``<data_dir>/FashionMNIST/raw/train-images-idx3-ubyte[.gz]``.
-"""
+"""MNIST from the package, Fashion-MNIST or KMNIST from a folder: read, scaled, turned."""
 
 from __future__ import annotations
 
@@ -19,47 +15,38 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kancl.data.checks import check_choice
 
-_FILES = {
-    # name: sizes of the array, the first is the number of images
+_FILES = {  # sizes of the arrays, the first is the number of images
     "train-images-idx3-ubyte": (60_000, 28, 28),
     "train-labels-idx1-ubyte": (60_000,),
     "t10k-images-idx3-ubyte": (10_000, 28, 28),
     "t10k-labels-idx1-ubyte": (10_000,),
 }
+_ROTATE_AT_ONCE = 4096  # images; bounds the memory that a rotation takes
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from and what its files must be.
-
-    Args:
-        torchvision_name: class in ``torchvision.datasets`` and folder in ``data_dir``.
-        mean, std: of the training pixels scaled to [0, 1].
-        md5: of the four files, in the order of ``_FILES``.
-        md5_of_gz: whether that is of the ``.gz`` files, not of the uncompressed ones.
-    """
+    """Where a data set comes from and what its files must be."""
 
     title: str
-    torchvision_name: str
-    class_names: tuple[str, ...]
-    mean: float
+    torchvision_name: str  # of its class, and of its folder in data_dir
+    mean: float  # of the training pixels scaled to [0, 1]
     std: float
-    md5: tuple[str, ...]
-    md5_of_gz: bool = False
+    class_names: tuple[str, ...]
+    md5: tuple[str, ...]  # of the four files, in the order of _FILES
+    md5_of_gz: bool = False  # of the .gz files, not of the uncompressed ones
 
 
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 
 SOURCES = {
     "mnist": Source(
-        title="MNIST",
-        torchvision_name="MNIST",
+        *("MNIST", "MNIST", 0.1307, 0.3081),
         class_names=tuple("0123456789"),
-        mean=0.1307,
-        std=0.3081,
         md5=(
             "6bbc9ace898e44ae57da46a324031adb",
             "a25bea736e30d166cdddb491f175f624",
@@ -68,11 +55,8 @@ SOURCES = {
         ),
     ),
     "fashion_mnist": Source(
-        title="Fashion-MNIST",
-        torchvision_name="FashionMNIST",
+        *("Fashion-MNIST", "FashionMNIST", 0.2860, 0.3530),
         class_names=tuple(_CLOTHES.split(",")),
-        mean=0.2860,
-        std=0.3530,
         md5=(
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "9018921c3c673c538a1fc5bad174d6f9",
@@ -81,11 +65,8 @@ SOURCES = {
         ),
     ),
     "kmnist": Source(
-        title="KMNIST",
-        torchvision_name="KMNIST",
+        *("KMNIST", "KMNIST", 0.1918, 0.3483),
         class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-        mean=0.1918,
-        std=0.3483,
         md5=(
             "bdb82020997e1d708af4cf47b453dcf7",
             "e144d726b3acfaa3e44228e80efcd344",
@@ -99,10 +80,7 @@ SOURCES = {
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A whole data set in memory.
-
-    Shape: images ``(n, 28, 28)`` uint8, labels ``(n,)`` int64.
-    """
+    """A whole data set: images ``(n, 28, 28)`` uint8, labels ``(n,)`` int64."""
 
     name: str
     source: Source
@@ -121,16 +99,20 @@ def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> I
 
     Args:
         dataset: ``"mnist"``, ``"fashion_mnist"`` or ``"kmnist"``.
-        data_dir: folder in torchvision's layout, filled by torchvision's download if it
-            lacks the data set; None: the MNIST files in this package.
+        data_dir: has ``FashionMNIST/raw/train-images-idx3-ubyte[.gz]``..., filled by
+            torchvision's download if not; None: the MNIST files in this package.
     Raises: ValueError for an unknown name, a damaged file, or data not to be had.
     """
     check_choice("dataset", dataset, SOURCES)
+    source = SOURCES[dataset]
     if data_dir is not None:
-        return _downloaded(dataset, Path(data_dir).expanduser())
+        folder = Path(data_dir).expanduser() / source.torchvision_name / "raw"
+        missing = [name for name in _FILES if not _candidates(folder, name)]
+        if missing:
+            _download(source, folder, missing)
+        return _read(dataset, folder, "delete it, and it will be downloaded again")
     if dataset == "mnist":
         return _shipped_mnist()
-    source = SOURCES[dataset]
     raise ValueError(
         f"{source.title} does not come with kancl: give data_dir=FOLDER, with its files "
         f"in FOLDER/{source.torchvision_name}/raw, or an empty folder to download them "
@@ -141,38 +123,33 @@ def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> I
 @functools.cache
 def _shipped_mnist() -> Images:
     folder = Path(__file__).parent / "mnist"
-    return _read_folder("mnist", folder, "install kancl again to restore it")
+    return _read("mnist", folder, "install kancl again to restore it")
 
 
-def _downloaded(dataset: str, data_dir: Path) -> Images:
+def _read(dataset: str, folder: Path, remedy: str) -> Images:
     source = SOURCES[dataset]
-    folder = data_dir / source.torchvision_name / "raw"
-    missing = [name for name in _FILES if not _candidates(folder, name)]
-    if missing:
-        _download(source, data_dir, folder, missing)
-    return _read_folder(dataset, folder, "delete it, and it will be downloaded again")
-
-
-def _read_folder(dataset: str, folder: Path, remedy: str) -> Images:
-    source = SOURCES[dataset]
-    paths = [_candidates(folder, name)[0] for name in _FILES]
-    arrays = [_read_idx(path, source, k, remedy) for k, path in enumerate(paths)]
-    tensors = [torch.from_numpy(array) for array in arrays]
-    return Images(dataset, source, *[t.long() if t.ndim == 1 else t for t in tensors])
+    tensors = []
+    for (name, shape), md5 in zip(_FILES.items(), source.md5):
+        path = _candidates(folder, name)[0]
+        array = _read_idx(path, shape, md5, source, remedy)
+        tensor = torch.from_numpy(array)
+        tensors.append(tensor.long() if tensor.ndim == 1 else tensor)
+    return Images(dataset, source, *tensors)
 
 
 def _candidates(folder: Path, name: str) -> list[Path]:
-    """The files called ``name.gz``, which can always be checked, and ``name``."""
+    """Those of ``name.gz``, which can always be checked, and ``name`` that are there."""
     return [p for p in (folder / f"{name}.gz", folder / name) if p.is_file()]
 
 
-def _read_idx(path: Path, source: Source, position: int, remedy: str) -> np.ndarray:
+def _read_idx(
+    path: Path, shape: tuple[int, ...], md5: str, source: Source, remedy: str
+) -> np.ndarray:
     """Decode one IDX file: a 4-byte magic number, the sizes, then the bytes."""
 
     def damaged(how: str, verdict: str = "damaged") -> ValueError:
         return ValueError(f"{path} is {verdict}: {how}; {remedy}.")
 
-    shape = list(_FILES.values())[position]
     raw = content = path.read_bytes()
     if path.suffix == ".gz":
         try:
@@ -188,11 +165,9 @@ def _read_idx(path: Path, source: Source, position: int, remedy: str) -> np.ndar
         )
     if path.suffix == ".gz" or not source.md5_of_gz:
         checked = raw if source.md5_of_gz else content
-        md5 = hashlib.md5(checked, usedforsecurity=False).hexdigest()
-        if md5 != source.md5[position]:
-            raise damaged(
-                f"expected md5 {source.md5[position]}, got {md5}", "damaged or altered"
-            )
+        found = hashlib.md5(checked, usedforsecurity=False).hexdigest()
+        if found != md5:
+            raise damaged(f"expected md5 {md5}, got {found}", "damaged or altered")
     array = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()
     if len(shape) == 1 and array.max() >= len(source.class_names):
         last = len(source.class_names) - 1
@@ -200,13 +175,13 @@ def _read_idx(path: Path, source: Source, position: int, remedy: str) -> np.ndar
     return array
 
 
-def _download(source: Source, data_dir: Path, folder: Path, missing: list[str]) -> None:
+def _download(source: Source, folder: Path, missing: list[str]) -> None:
     from torchvision import datasets
 
     made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # one line per failed mirror
-            getattr(datasets, source.torchvision_name)(data_dir, download=True)
+            getattr(datasets, source.torchvision_name)(folder.parents[1], download=True)
     except (OSError, RuntimeError, http.client.HTTPException):
         for empty in made:  # torchvision makes them first
             with contextlib.suppress(OSError):
@@ -216,3 +191,50 @@ def _download(source: Source, data_dir: Path, folder: Path, missing: list[str]) 
             f"({', '.join(missing)} missing): connect to the internet, or put the four "
             "files there."
         ) from None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """``(byte / 255 - shift) / divisor``: torchvision's transforms, to the bit."""
+
+    shift: float
+    divisor: float
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        x = pixels.to(torch.float32).div_(255)
+        if self.shift != 0 or self.divisor != 1:
+            x.sub_(self.shift).div_(self.divisor)
+        return x
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The values that byte 0 and byte 255 become."""
+        low, high = self(torch.tensor([0, 255], dtype=torch.uint8)).tolist()
+        return low, high
+
+
+def scaling(normalize: str, source: Source) -> Scaling:
+    """``none``: [0, 1]; ``unit``: [-1, 1]; ``standard``: by the data set's mean and std."""
+    standard = source.mean, source.std
+    each = {"none": (0.0, 1.0), "unit": (0.5, 0.5), "standard": standard}
+    return Scaling(*each[normalize])
+
+
+def pad_images(images: Tensor, pad: int) -> Tensor:
+    """Add ``pad`` black pixels on each side of ``(n, height, width)`` images."""
+    return F.pad(images, (pad, pad, pad, pad)) if pad else images
+
+
+def rotate_images(images: Tensor, degrees: float) -> Tensor:
+    """Turn ``(n, height, width)`` uint8 images counter-clockwise about their centre.
+
+    Bilinear; rounded to bytes, as PIL does; what turns in from outside is black.
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.functional import rotate
+
+    turned = [
+        rotate(part.unsqueeze(1), degrees, InterpolationMode.BILINEAR).squeeze(1)
+        for part in images.split(_ROTATE_AT_ONCE)
+    ]
+    return torch.cat(turned)

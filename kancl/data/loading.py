@@ -1,11 +1,9 @@
-"""Loaders that fetch a whole batch by index, in the very order of Avalanche's own.
+"""Loaders that fetch a whole batch by index, in the very order of Avalanche's own."""
 
-Avalanche's loaders decide what a batch holds (task-balanced, current beside replayed
-data, ...) with samplers that draw from torch's generator. These samplers
-remain, and what torch's ``DataLoader`` draws around them: the random stream, hence every
-batch, stays equal. Only the way from indices to tensors is another: no Python per sample, no
-collating, and where one sampler decides alone, its order is taken at once.
-"""
+# Avalanche's samplers, which decide what a batch holds, remain, and what torch's DataLoader
+# draws around them: the random stream, hence every batch, stays equal. Only the way from
+# indices to tensors is another: no Python per sample, no collating, and where one sampler
+# decides alone, its order is taken at once.
 
 from __future__ import annotations
 
@@ -30,29 +28,28 @@ from torch.utils.data import (
 
 from kancl.data.rows import ResolvedRows, resolve_rows
 
-Fetch = Callable[[Tensor], list[Any]]
-"""Gives the batch of the samples at these indices."""
+Fetch = Callable[[Tensor], list[Any]]  # indices of samples -> their batch
 
 
 def whole_batches(loader: Any, iterations: int | None = None) -> Any:
-    """The batches of ``loader``, fetched at once where the data allow it.
+    """The batches of an Avalanche or torch loader, fetched at once where the data allow it.
 
     Args:
-        loader: an Avalanche loader or torch's DataLoader.
         iterations: give exactly so many full batches instead of one pass.
     Returns: a loader; ``loader`` itself where there is nothing to replace.
     Raises: ValueError if ``iterations`` is set and the loader has no batch size.
     """
     if isinstance(loader, (WholeBatchLoader, EndlessLoader)):
         return loader
+    datasets: Any = []
+    batch_sizes: Any = [None]
+    collate_fn: Any = None
     if isinstance(loader, MultiDatasetDataLoader):
         datasets, batch_sizes = loader.datasets, loader.batch_sizes
         collate_fn = loader.loader_kwargs["collate_fn"]
     elif isinstance(loader, DataLoader) and loader.batch_sampler is not None:
         datasets, batch_sizes = [loader.dataset], [loader.batch_size]
         collate_fn = loader.collate_fn
-    else:
-        datasets, batch_sizes, collate_fn = [], [None], None
     if iterations is None:
         resolved = resolve_rows(datasets)
         return loader if resolved is None else WholeBatchLoader(loader, resolved)
@@ -65,24 +62,19 @@ def whole_batches(loader: Any, iterations: int | None = None) -> Any:
 
 
 class WholeBatchLoader:
-    """Iterate a loader's batches, each fetched at once.
-
-    Samples lie on the device already: worker processes and pinned memory of the loader
-    are ignored.
-    """
+    """Iterate a loader's batches, each fetched at once, without workers or pinned memory."""
 
     def __init__(self, loader: Any, resolved: ResolvedRows) -> None:
         self._loader, self._fetch = loader, resolved.batch
-        self.draws_at_start = False
-        """Whether the pass under way draws no random number after its first batch."""
+        self.draws_at_start = False  # and no random number after the first batch
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[list[Any]]:
         sampler, generator = self._sampler()
-        ahead = _decides_ahead(sampler, generator)
-        self.draws_at_start = ahead and not getattr(sampler, "never_ending", False)
+        once = not getattr(sampler, "never_ending", False)
+        self.draws_at_start = once and _deciding(sampler, generator) is not None
         yield from _batches(self._fetch, sampler, generator)
 
     def _sampler(self) -> tuple[Any, torch.Generator | None]:
@@ -108,10 +100,9 @@ class WholeBatchLoader:
 class EndlessLoader:
     """Exactly ``iterations`` full batches, the data reshuffled whenever they run out.
 
-    An incomplete batch at the end of the data is dropped; a data set smaller than its
-    share of a batch gives all its samples each time. One number is drawn from torch's
-    generator when iteration starts, and everything follows from it: what a model draws
-    meanwhile (dropout) does not change the order of the data.
+    A data set smaller than its share of a batch gives all its samples each time. One
+    number is drawn from torch's generator when iteration starts, and everything follows
+    from it: what a model draws meanwhile (dropout) does not change the order of the data.
     """
 
     draws_at_start = True
@@ -123,14 +114,12 @@ class EndlessLoader:
         iterations: int,
         collate_fn: Callable[[list[Any]], list[Any]],
     ) -> None:
-        self._datasets, self._batch_sizes = list(datasets), list(batch_sizes)
+        self._parts = list(zip(datasets, batch_sizes))
         self._iterations = iterations
-        resolved = resolve_rows(self._datasets)
+        resolved, samples = resolve_rows(datasets), ConcatDataset[Any](datasets)
+        self._fetch: Fetch = lambda index: collate_fn([samples[int(i)] for i in index])
         if resolved is not None:
-            self._fetch: Fetch = resolved.batch
-        else:
-            samples: Any = ConcatDataset(self._datasets)
-            self._fetch = lambda index: collate_fn([samples[int(i)] for i in index])
+            self._fetch = resolved.batch
 
     def __len__(self) -> int:
         return self._iterations
@@ -144,11 +133,11 @@ class EndlessLoader:
                 batch_size=min(batch_size, len(dataset)),
                 drop_last=True,
             )
-            for dataset, batch_size in zip(self._datasets, self._batch_sizes)
+            for dataset, batch_size in self._parts
         ]
-        sampler = MultiDatasetSampler(self._datasets, samplers, never_ending=True)
-        batches = _batches(self._fetch, sampler, generator)
-        yield from islice(batches, self._iterations)
+        datasets = [dataset for dataset, _ in self._parts]
+        sampler = MultiDatasetSampler(datasets, samplers, never_ending=True)
+        yield from islice(_batches(self._fetch, sampler, generator), self._iterations)
 
 
 def _batches(
@@ -156,38 +145,27 @@ def _batches(
 ) -> Iterator[list[Any]]:
     """What a DataLoader with this batch sampler and generator would give."""
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
-    if _decides_ahead(sampler, generator):
-        indices = _order_at_once(sampler)
-    else:
-        indices = (torch.from_numpy(np.array(batch)) for batch in sampler)
-    yield from map(fetch, indices)
-
-
-def _decides_ahead(sampler: Any, generator: torch.Generator | None) -> bool:
-    """Whether all draws that a batch sampler makes in a pass follow from its first.
-
-    Then nothing else can draw in between, and the whole order may be taken at the start.
-    """
-    single = _single(sampler)
-    inner = getattr(single, "sampler", None)
-    if type(single) is BatchSampler and type(inner) is RandomSampler:
-        return inner.generator is generator
-    return type(single) is BatchSampler and type(inner) is SequentialSampler
-
-
-def _order_at_once(sampler: Any) -> Iterator[Tensor]:
-    """The indices of each batch; pass after pass if it never ends."""
-    single = _single(sampler)
+    alone = _deciding(sampler, generator)
+    if alone is None:
+        yield from (fetch(torch.from_numpy(np.array(batch))) for batch in sampler)
+        return
     while True:
-        order = np.fromiter(single.sampler, np.int64)
-        if single.drop_last:
-            order = order[: len(single) * single.batch_size]
-        yield from torch.from_numpy(order).split(single.batch_size)
+        order = np.fromiter(alone.sampler, np.int64)
+        if alone.drop_last:
+            order = order[: len(alone) * alone.batch_size]
+        yield from map(fetch, torch.from_numpy(order).split(alone.batch_size))
         if not getattr(sampler, "never_ending", False):
             return
 
 
-def _single(sampler: Any) -> Any:
-    """The one sampler that decides alone, or whatever there is instead."""
-    samplers = getattr(sampler, "samplers", [sampler])
-    return samplers[0] if len(samplers) == 1 else None
+def _deciding(sampler: Any, generator: torch.Generator | None) -> Any:
+    """The batch sampler whose first draw decides all that are made in a pass, or None.
+
+    Then nothing else can draw in between, and the whole order may be taken at the start.
+    """
+    alone, *more = getattr(sampler, "samplers", [sampler])
+    if more or type(alone) is not BatchSampler:
+        return None
+    inner = alone.sampler
+    at_once = type(inner) is RandomSampler and inner.generator is generator
+    return alone if at_once or type(inner) is SequentialSampler else None

@@ -1,15 +1,8 @@
-"""Avalanche data sets over one tensor of images, from which batches come by index.
-
-A :class:`Store` holds every image of a benchmark once, as bytes, on the device. An
-experience is a list of row numbers of it, with a pixel order for permuted images, so
-that no experience copies images. Avalanche's ``subset`` and ``concat`` build trees over
-such experiences (replay buffers, cumulative data); :func:`sample_source` looks through
-any of them, and :func:`resolve_rows` finds the row numbers again.
-"""
+"""Avalanche data sets over one tensor of images, from which batches come by index."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -25,33 +18,20 @@ from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from kancl.data.pixels import Scaling
+from kancl.data.images import Scaling
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """All inputs of a benchmark.
+    """All inputs of a benchmark, held once, on the device."""
 
-    Args:
-        values: ``(n, ...)``, one row per sample: bytes of images as ``(n, height *
-            width)``, or points of a regression, float32.
-        shape: of one input, ``(1, height, width)``.
-        scaling: of bytes; None: values are fed as they are.
-        pixel_orders: ``(n_orders, height * width)``: in order o, row r is shown as
-            ``values[r][pixel_orders[o]]``; None: no image is permuted.
-    """
-
-    values: Tensor
-    shape: tuple[int, ...]
-    scaling: Scaling | None = None
-    pixel_orders: Tensor | None = None
+    values: Tensor  # bytes (n, height * width), or points of a regression, float32
+    shape: tuple[int, ...]  # of one input, (1, height, width)
+    scaling: Scaling | None = None  # of bytes; None: values are fed as they are
+    pixel_orders: Tensor | None = None  # (n_orders, height * width), of permuted images
 
     def inputs(self, rows: Tensor, orders: Tensor | int) -> Tensor:
-        """The inputs at ``rows``, ``(n, *shape)`` float32.
-
-        Args:
-            orders: pixel order of each row, or one for all of them.
-        """
+        """The inputs at ``rows``, ``(n, *shape)`` float32, in one pixel order or each."""
         x = self.values.index_select(0, rows)
         if self.scaling is not None:
             x = self.scaling(x)
@@ -65,18 +45,12 @@ class Store:
 
 @dataclass(eq=False)
 class StoredSamples(Dataset):
-    """Rows of a store with their targets: the leaf of Avalanche's data set trees.
-
-    Args:
-        rows: ``(n,)`` row numbers in the store, on its device.
-        targets: ``(n,)`` int64 classes or float32 values, on the same device.
-        order: pixel order of these images, if the store has any.
-    """
+    """Rows of a store with their targets: the leaf of Avalanche's data set trees."""
 
     store: Store
-    rows: Tensor
-    targets: Tensor
-    order: int = 0
+    rows: Tensor  # (n,), on the store's device
+    targets: Tensor  # (n,), int64 classes or float32 values, on the same device
+    order: int = 0  # pixel order of these images, if the store has any
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -88,19 +62,24 @@ class StoredSamples(Dataset):
 
 @dataclass(frozen=True, eq=False)
 class SampleSource:
-    """Where each sample of data sets comes from: row ``position`` of ``leaves[leaf]``.
-
-    Args:
-        leaf, position: of each sample, ``(n,)``.
-        task_labels: ``(n,)``, None if samples carry none.
-        others: further attributes that samples carry (DER's logits), by name.
-    """
+    """Where each sample of data sets comes from: row ``position`` of ``leaves[leaf]``."""
 
     leaves: list[StoredSamples]
-    leaf: np.ndarray
-    position: np.ndarray
-    task_labels: np.ndarray | None
-    others: dict[str, DataAttribute]
+    index: np.ndarray  # (n,), in all leaves, one after the other
+    task_labels: np.ndarray | None  # (n,), None if samples carry none
+    others: dict[str, DataAttribute]  # what else samples carry (DER's logits), by name
+
+    @property
+    def starts(self) -> np.ndarray:
+        return np.cumsum([0, *map(len, self.leaves)])
+
+    @property
+    def leaf(self) -> np.ndarray:
+        return np.searchsorted(self.starts, self.index, side="right") - 1
+
+    @property
+    def position(self) -> np.ndarray:
+        return self.index - self.starts[self.leaf]
 
 
 def sample_source(
@@ -108,8 +87,9 @@ def sample_source(
 ) -> SampleSource | None:
     """The leaves behind the concatenation of ``datasets``, and the rows taken of them.
 
-    Args:
-        plain: no transform may be in the way.
+    Any tree of Avalanche's ``subset`` and ``concat`` (replay buffers, cumulative data) is
+    seen through; with ``plain`` no transform may be in the way.
+
     Returns: None for foreign data, or data sets that carry different attributes.
     """
     leaves: list[StoredSamples] = []
@@ -119,44 +99,35 @@ def sample_source(
             return None
         tree = dataset._flat_data
         group = tree._transform_groups.current_group if plain else None
-        places = _places(tree, leaves, group)
-        if places is None:
+        try:
+            parts.append(_places(tree, leaves, group))
+        except _Foreign:
             return None
-        parts.append(places)
         attributes = dataset._data_attributes.values()
         carried.append({a.name: a for a in attributes if a.use_in_getitem})
     if not leaves or any(each.keys() != carried[0].keys() for each in carried):
         return None
     labels = [each.pop("targets_task_labels", None) for each in carried]
+    task_labels = None
+    if labels[0] is not None:
+        task_labels = np.concatenate([_integers(each.data) for each in labels])
     others = {
         name: reduce(lambda a, b: a.concat(b), [each[name] for each in carried])
         for name in carried[0]
     }
-    leaf, position = np.concatenate(parts, 1)
-    task_labels = (
-        None
-        if labels[0] is None
-        else np.concatenate([integers(each.data) for each in labels])
-    )
-    return SampleSource(leaves, leaf, position, task_labels, others)
+    return SampleSource(leaves, np.concatenate(parts), task_labels, others)
 
 
 @dataclass(frozen=True, eq=False)
 class ResolvedRows:
-    """What a data set consists of, sample by sample and in its order.
-
-    Args:
-        orders: pixel order of each sample, ``(n,)``, or one for all.
-        task_labels: ``(n,)``, None if the data set gives none.
-        others: further attributes that a sample carries (DER's logits).
-    """
+    """What a data set consists of, sample by sample and in its order."""
 
     store: Store
     rows: Tensor
     targets: Tensor
-    orders: Tensor | int
-    task_labels: Tensor | None
-    others: tuple[DataAttribute, ...]
+    orders: Tensor | int  # pixel order of each sample, (n,), or one for all
+    task_labels: Tensor | None  # (n,), None if the data set gives none
+    others: tuple[DataAttribute, ...]  # what else samples carry (DER's logits)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -183,28 +154,22 @@ class ResolvedRows:
 def resolve_rows(datasets: Sequence[Dataset]) -> ResolvedRows | None:
     """The rows behind the concatenation of ``datasets``, in order.
 
-    Returns: None as for ``sample_source``, if part of the data lies in another store, or
-        if a transform is to be applied to samples.
+    Returns: None as for a plain ``sample_source``, or if the data lie in several stores.
     """
     source = sample_source(datasets, plain=True)
     if source is None or len({id(leaf.store) for leaf in source.leaves}) > 1:
         return None
-    leaves, store = source.leaves, source.leaves[0].store
-
-    def on_device(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(leaves[0].rows.device)
-
-    starts = np.cumsum([0, *map(len, leaves)])
-    index = on_device(starts[source.leaf] + source.position)
+    leaves, labels = source.leaves, source.task_labels
+    device = leaves[0].rows.device
+    index = torch.from_numpy(source.index).to(device)
     orders = np.array([leaf.order for leaf in leaves])[source.leaf]
     one_order = len(orders) > 0 and bool((orders == orders[0]).all())
-    labels = source.task_labels
     return ResolvedRows(
-        store=store,
+        store=leaves[0].store,
         rows=torch.cat([leaf.rows for leaf in leaves])[index],
         targets=torch.cat([leaf.targets for leaf in leaves])[index],
-        orders=int(orders[0]) if one_order else on_device(orders),
-        task_labels=None if labels is None else on_device(labels),
+        orders=int(orders[0]) if one_order else torch.from_numpy(orders).to(device),
+        task_labels=None if labels is None else torch.from_numpy(labels).to(device),
         others=tuple(source.others.values()),
     )
 
@@ -214,16 +179,13 @@ def as_tensors(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The whole data set as tensors ``(x, y, task_labels)``, in their order.
 
-    Any other data set than ours is read sample by sample.
-
     Args:
         limit: take only so many samples, at even distances (Avalanche sorts experiences
             by class: the first ones would all show one class).
     """
-    positions = torch.arange(len(dataset))
-    if limit is not None and limit < len(dataset):
-        positions = positions * len(dataset) // limit
-        positions = positions[:limit]
+    n = len(dataset)
+    most = n if limit is None else min(limit, n)
+    positions = torch.arange(most) * n // max(most, 1)
     resolved = resolve_rows([dataset])
     if resolved is not None:
         x, y, *labels = resolved.batch(positions)
@@ -249,8 +211,7 @@ class RowsDataset(TaskAwareSupervisedClassificationDataset):
         x, *labels = self._resolved.batch(indices)
         n_plain = len(labels) - len(self._resolved.others)
         columns = [column.tolist() for column in labels[:n_plain]]
-        columns += [list(column) for column in labels[n_plain:]]
-        return [list(sample) for sample in zip(x.unbind(0), *columns)]
+        return [list(s) for s in zip(x.unbind(0), *columns, *labels[n_plain:])]
 
     def _shallow_clone_dataset(self) -> RowsDataset:
         clone = super()._shallow_clone_dataset()
@@ -271,12 +232,7 @@ class _Targets(DataAttribute):
 
 
 def rows_dataset(
-    store: Store,
-    rows: Tensor,
-    targets: Tensor,
-    *,
-    order: int = 0,
-    task_label: int = 0,
+    store: Store, rows: Tensor, targets: Tensor, *, order: int = 0, task_label: int = 0
 ) -> RowsDataset:
     """A data set of ``rows`` of ``store``, all of one task."""
     device = store.values.device
@@ -285,50 +241,39 @@ def rows_dataset(
     return RowsDataset([leaf], data_attributes=[_Targets(targets), labels])
 
 
-# looking through Avalanche's trees
+class _Foreign(Exception):
+    """Samples that lie in no store, or are transformed."""
 
 
-def _places(
-    data: Any, leaves: list[StoredSamples], group: str | None
-) -> np.ndarray | None:
-    """``(2, n)``: leaf and row of each sample of a tree; None for foreign data.
+def _places(data: Any, leaves: list[StoredSamples], group: str | None) -> np.ndarray:
+    """Each sample of a tree as its number in all ``leaves``, to which new ones are added.
 
-    Args:
-        leaves: those met so far, by number; further ones are added.
-        group: if given, the transform group in use (Avalanche's "train" or "eval"): a
-            tree with a transform in it is foreign too.
+    Raises: _Foreign, also for a transform in Avalanche's ``group`` ("train", "eval").
     """
     if isinstance(data, StoredSamples):
-        if not any(leaf is data for leaf in leaves):
+        if data not in leaves:
             leaves.append(data)
-        (number,) = (k for k, leaf in enumerate(leaves) if leaf is data)
-        return np.stack([np.full(len(data), number), np.arange(len(data))])
-    if not isinstance(data, FlatData) or (group and _has_transform(data, group)):
-        return None
-    parts = [np.empty((2, 0), dtype=np.int64)]
-    for part in data._datasets:
-        more = _places(part, leaves, group)
-        if more is None:
-            return None
-        parts.append(more)
-    places = np.concatenate(parts, 1)
-    return places if data._indices is None else places[:, integers(data._indices)]
+        before = leaves[: leaves.index(data)]
+        return sum(map(len, before)) + np.arange(len(data))
+    if not isinstance(data, FlatData):
+        raise _Foreign
+    if group and isinstance(data, _FlatDataWithTransform):
+        groups = (data._transform_groups, data._frozen_transform_groups)
+        if any(each[group] is not None for each in groups):
+            raise _Foreign
+    return _joined(data, lambda part: _places(part, leaves, group))
 
 
-def _has_transform(data: Any, group: str) -> bool:
-    """Whether a node of Avalanche's tree changes its samples."""
-    if not isinstance(data, _FlatDataWithTransform):
-        return False
-    groups = (data._transform_groups, data._frozen_transform_groups)
-    return any(each[group] is not None for each in groups)
-
-
-def integers(values: Any) -> np.ndarray:
+def _integers(values: Any) -> np.ndarray:
     """Indices or labels, in whichever of Avalanche's sequences they stand."""
     if isinstance(values, ConstantSequence):
         return np.full(len(values), values[0] if len(values) else 0, dtype=np.int64)
     if isinstance(values, FlatData):
-        parts = [integers(part) for part in values._datasets]
-        joined = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-        return joined if values._indices is None else joined[integers(values._indices)]
+        return _joined(values, _integers)
     return np.fromiter((int(value) for value in values), np.int64, count=len(values))
+
+
+def _joined(data: FlatData, read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    parts = [np.empty(0, dtype=np.int64), *map(read, data._datasets)]
+    joined = np.concatenate(parts)
+    return joined if data._indices is None else joined[_integers(data._indices)]

@@ -1,46 +1,34 @@
-"""Metrics of continual evaluation: what accuracy does between two boundaries.
+"""Metrics of continual evaluation: what accuracy does between two boundaries."""
 
-A curve is the accuracy on one experience at many training iterations, ``((iteration,
-accuracy), ...)``; boundary k is the iteration at which training on experience k ended.
-The score matrix sees the curves at the boundaries alone, so not what is lost and won
-back between them.
-
-A curve measured on s samples has a standard error of up to ``0.5 / sqrt(s)`` per point;
-the lowest of many such points lies below the lowest accuracy by about two of them.
-
-Source: De Lange, van de Ven, Tuytelaars 2023, arXiv:2205.13452, section 3 (min-ACC,
-WC-ACC, windowed forgetting and plasticity). The stability gap is theirs as a thing seen;
-its depth and the time of recovery are made numbers here.
-"""
+# Boundary k is the iteration at which training on experience k ended. A curve measured on
+# s samples has a standard error of up to 0.5 / sqrt(s) per point; the lowest of many such
+# points lies below the lowest accuracy by about two of them.
+# Source: De Lange, van de Ven, Tuytelaars 2023, arXiv:2205.13452, section 3 (min-ACC,
+# WC-ACC, windowed forgetting and plasticity). The stability gap is theirs as a thing seen;
+# its depth and the time of recovery are made numbers here.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
+from operator import sub
 from statistics import fmean
 from typing import Any
 
-from kancl.metrics.score_matrix import UndefinedMetric, evaluate_metrics
+from kancl.metrics.score_matrix import UndefinedMetric, by_name, evaluate_metrics
 
 Curve = Sequence[tuple[int, float]]
+"""Iterations, ascending, and the accuracy on one experience at them."""
 
-WINDOW = 100
-"""Iterations of the windowed metrics."""
-
-RECOVERED = 0.95
-"""Share of the accuracy at the boundary that counts as won back."""
-
-
-# metrics; each raises UndefinedMetric for a single experience or an incomplete curve
+WINDOW = 100  # iterations of the windowed metrics
+RECOVERED = 0.95  # share of the accuracy at the boundary that counts as won back
 
 
 def minimum_accuracy(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     """min-ACC: mean over old experiences of the lowest accuracy since they were learned."""
     _check(curves, boundaries)
     learned = zip(curves[:-1], boundaries)
-    return fmean(
-        min(a for at, a in curve if at > boundary) for curve, boundary in learned
-    )
+    return fmean(min(a for at, a in curve if at > end) for curve, end in learned)
 
 
 def worst_case_accuracy(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
@@ -53,9 +41,8 @@ def worst_case_accuracy(curves: Sequence[Curve], boundaries: Sequence[int]) -> f
 def stability_gap(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     """Depth of the dips that evaluations at the boundaries do not see.
 
-    While a later experience is trained, the accuracy on an earlier one goes from the
-    boundary's value to that of the next boundary; the depth is how far below the LOWER of
-    the two it went. Mean over all pairs of an earlier and a later experience.
+    How far below the LOWER of a boundary's and the next one's accuracy it went between
+    them; mean over all pairs of an earlier and a later experience.
     """
     passages = _passages(curves, boundaries)
     return fmean(min(p[0][1], p[-1][1]) - min(a for _, a in p) for p in passages)
@@ -64,8 +51,7 @@ def stability_gap(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
 def recovery_iterations(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     """Iterations from a boundary until 95 % of the accuracy at it is back.
 
-    Mean over the pairs of an earlier and a later experience in which accuracy fell below
-    that and came back while the later one was trained; what never came back is in
+    Mean over the falls below that which came back by the next boundary, see
     ``recovered_share``. Undefined if nothing came back.
     """
     recoveries = _recoveries(curves, boundaries)
@@ -98,32 +84,21 @@ def windowed_plasticity(curves: Sequence[Curve], boundaries: Sequence[int]) -> f
     return fmean(map(_largest_rise, curves))
 
 
-CONTINUAL_METRICS: dict[str, Callable[[Sequence[Curve], Sequence[int]], float]] = {
-    metric.__name__: metric
-    for metric in (
-        minimum_accuracy,
-        worst_case_accuracy,
-        stability_gap,
-        recovery_iterations,
-        recovered_share,
-        windowed_forgetting,
-        windowed_plasticity,
-    )
-}
+CONTINUAL_METRICS = by_name(
+    *(minimum_accuracy, worst_case_accuracy, stability_gap, recovery_iterations),
+    *(recovered_share, windowed_forgetting, windowed_plasticity),
+)
 
 
 def summarise_curves(
     curves: Sequence[Curve], boundaries: Sequence[int], trains_jointly: bool = False
 ) -> dict[str, Any]:
     """Every metric of the curves, see ``evaluate_metrics``."""
-    metrics: Mapping[str, Callable[..., float]] = CONTINUAL_METRICS
-    if trains_jointly:
-        metrics = dict.fromkeys(metrics, _refuse_joint)
-    return evaluate_metrics(metrics, curves, boundaries)
-
-
-def _refuse_joint(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
-    raise UndefinedMetric("the run was trained on all experiences at once")
+    if not trains_jointly:
+        return evaluate_metrics(CONTINUAL_METRICS, curves, boundaries)
+    reason = "the run was trained on all experiences at once"
+    undefined = dict.fromkeys(CONTINUAL_METRICS, reason)
+    return {**dict.fromkeys(undefined), "undefined": undefined}
 
 
 def _check(curves: Sequence[Curve], boundaries: Sequence[int]) -> None:
@@ -171,13 +146,7 @@ def _recoveries(curves: Sequence[Curve], boundaries: Sequence[int]) -> list[int 
 
 def _largest_rise(curve: Curve) -> float:
     """Between two points at most ``WINDOW`` iterations apart; at least 0."""
-    largest = 0.0
-    lowest: deque[tuple[int, float]] = deque()  # candidates, ascending
-    for at, accuracy in curve:
-        while lowest and lowest[0][0] < at - WINDOW:
-            lowest.popleft()
-        while lowest and lowest[-1][1] >= accuracy:
-            lowest.pop()
-        lowest.append((at, accuracy))
-        largest = max(largest, accuracy - lowest[0][1])
-    return largest
+    at, accuracy = zip(*curve)
+    starts = [bisect_left(at, iteration - WINDOW) for iteration in at]
+    lowest = (min(accuracy[start : k + 1]) for k, start in enumerate(starts))
+    return max(map(sub, accuracy, lowest))

@@ -1,13 +1,11 @@
-"""What a run forgot, and why, computed from the network's states between experiences.
-
-Whoever follows a run live and whoever reads its states afterwards calls the same
-functions. A network that is handed over is in evaluation mode.
-"""
+"""What a run forgot, and why, from a network's states between experiences."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
@@ -19,22 +17,20 @@ from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.metrics import locality
-from kancl.metrics.rollback import Rollback, put_back, rollback, rolled_back
-from kancl.metrics.score import Score
-from kancl.metrics.score_matrix import UndefinedMetric
+from kancl.metrics.score_matrix import Score, UndefinedMetric
+from kancl.models.heads import GrowingHead
 from kancl.models.inspect import (
     evaluate_in_chunks,
     layer_bases,
     layer_inputs,
     layer_weights,
     named_layers,
+    state_groups,
 )
 from kancl.models.kan_linear import KANLinear
 
-SAMPLES = 64
-"""Test samples of each experience to look at."""
-BATCHES = 2
-"""Batches of a new experience, each of whose gradients is compared with the old one's."""
+SAMPLES = 64  # of each experience's test samples, to look at
+BATCHES = 2  # of a new experience, whose gradients are compared with an old one's
 
 State = Mapping[str, Tensor]
 Falls = Mapping[tuple[int, int], float]
@@ -43,86 +39,83 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Usage:
-    """How an experience's samples use one layer.
-
-    Args:
-        mean: mean bases with their sign, ``(in_features, n_basis)``.
-        off_grid: share of the inputs off the grid; None for a linear layer.
-    """
+    """How an experience's samples use one layer."""
 
     occupancy: locality.Occupancy
-    mean: Tensor
-    off_grid: float | None
+    mean: Tensor  # of the bases with their sign, (in_features, n_basis)
+    off_grid: float | None  # share of the inputs; None for a linear layer
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What two experiences share in a layer, before the new one is trained.
-
-    Args:
-        overlap: None if nothing of one of them is on the grid.
-        cosines: of their gradients, ``(1, BATCHES)``; None without a loss.
-    """
+    """What two experiences share in a layer, before the new one is trained."""
 
     layer: str
     old: int
     new: int
-    overlap: locality.Overlap | None
-    cosines: Tensor | None
+    overlap: locality.Overlap | None  # None if nothing of one of them is on the grid
+    cosines: Tensor | None  # of their gradients, (1, BATCHES); None without a loss
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Score on an old experience with groups of parameters put back."""
+
+    now: float  # with nothing put back
+    regained: Mapping[str, float]  # by group, with that group alone as it was; and all
+
+    @property
+    def values(self) -> dict[str, float]:
+        """By group, with ``nothing`` first and ``all`` last."""
+        return {"nothing": self.now, **self.regained}
+
+    @property
+    def then(self) -> float:
+        return self.regained["all"]
+
+    @property
+    def forgotten(self) -> float:
+        return self.then - self.now
+
+    def share(self, group: str) -> float | None:
+        """What a group alone brings back of what was forgotten; they need not add up."""
+        lost = self.forgotten
+        return (self.regained[group] - self.now) / lost if lost else None
 
 
 @dataclass(frozen=True)
 class Review:
-    """What became of an experience, seen from the last state.
-
-    Args:
-        usages: by layer, right after its training.
-        drifts: ``drift_per_knot`` since, for layers with as many coefficients as then.
-        bounds: ``drift_bound`` of the same layers, mean over outputs.
-        rollback: None for the last experience.
-    """
+    """What became of an experience, seen from the last state; mappings are by layer."""
 
     experience: int
-    usages: Mapping[str, Usage]
-    drifts: Mapping[str, Tensor]
-    bounds: Mapping[str, float]
-    rollback: Rollback | None
+    usages: Mapping[str, Usage]  # right after its training
+    drifts: Mapping[str, Tensor]  # per knot since, if there are as many as then
+    bounds: Mapping[str, float]  # drift_bound of the same layers, mean over outputs
+    rollback: Rollback | None  # None for the last experience
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """How well one view of overlap in one layer foretold what trainings took.
-
-    Args:
-        overlaps: of all pairs of experiences, of one run or several.
-        correlation: rank correlation with what was taken; None if undefined.
-    """
+    """How well one view of overlap in one layer foretold what trainings took."""
 
     layer: str
     view: str
-    overlaps: tuple[float, ...]
-    correlation: float | None
+    overlaps: tuple[float, ...]  # of all pairs of experiences, of one run or several
+    correlation: float | None  # of ranks, with what was taken; None if undefined
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a run.
-
-    Args:
-        matrix: of accuracies or errors, ``(N + 1, N)``.
-        leak: the largest move of a first layer's coefficient that no training sample of
-            the experience touched.
-        inference: the fields of ``Inference`` at the end; empty if undefined.
-    """
+    """What is known of a run."""
 
     title: str
     score: Score
     image_shape: tuple[int, ...]
-    matrix: Tensor
+    matrix: Tensor  # of scores, (N + 1, N)
     reviews: Sequence[Review]
     pairs: Sequence[Shared]
-    leak: float
-    inference: Mapping[str, float]
+    leak: float  # largest move of a first layer's coefficient that no sample touched
+    inference: Mapping[str, float]  # fields of Inference at the end, if defined
 
     @property
     def falls(self) -> Falls:
@@ -130,17 +123,13 @@ class Diagnosis:
 
 
 class Samples:
-    """Test samples of each experience, and what a network makes of them.
-
-    Args:
-        per_experience: spread evenly over each experience's rows; None: all of them.
-    """
+    """Test samples of each experience (None: all), spread evenly over its rows."""
 
     def __init__(self, stream: Iterable[Any], per_experience: int | None) -> None:
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
             self.parts = [as_tensors(e.dataset, per_experience) for e in stream]
+        # the first layer's grid and usages: what enters it stays the same
         self._first: dict[int, tuple[Tensor, Usage]] = {}
-        """The first layer's grid and usages: what enters it stays the same."""
 
     def to(self, device: torch.device) -> None:
         parts = [(x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts]
@@ -205,14 +194,9 @@ def _gradients(layers: Mapping[str, Sequence[nn.Module]], loss: Tensor) -> State
         for name, group in layers.items()
     }
     flat = list(chain(*trained.values()))
-    found = dict(zip(flat, torch.autograd.grad(loss, flat, materialize_grads=True)))
-    return {
-        name: torch.cat([found[p].flatten() for p in group])
-        for name, group in trained.items()
-    }
-
-
-# before an experience: what it shares with those before it
+    gradients = torch.autograd.grad(loss, flat, materialize_grads=True)
+    each = iter([gradient.flatten() for gradient in gradients])
+    return {n: torch.cat([next(each) for _ in group]) for n, group in trained.items()}
 
 
 def shared_with_new(
@@ -220,8 +204,7 @@ def shared_with_new(
 ) -> Iterator[Shared]:
     """What experience ``new`` shares with each one before it, in each layer.
 
-    Args:
-        loss: whose gradients are compared; None for overlaps alone.
+    The model is in evaluation mode; with a loss, its gradients are compared too.
     """
     if new == 0:
         return
@@ -253,41 +236,27 @@ def shared_between(
 def forecasts(runs: Sequence[tuple[Iterable[Shared], Falls]]) -> list[Forecast]:
     """Correlate overlaps with what trainings took, over the pairs of all runs.
 
-    Pairs of one run share its trainings: they are no independent draws.
-
-    Args:
-        runs: pairs, and ``falls``; a view of a layer that one run has not measured is
-            left out.
+    A view of a layer that one run has not measured is left out.
     """
-    measured = [(_by_view(pairs), fallen) for pairs, fallen in runs]
+    measured = []
+    for pairs, taken in runs:
+        views: Any = defaultdict(dict)  # overlaps by layer and view, then by pair
+        for p in pairs:
+            for view, value in asdict(p.overlap).items() if p.overlap else ():
+                views[p.layer, view][p.old, p.new] = value, taken.get((p.old, p.new))
+        measured.append(views)
     judged = []
-    for view in measured[0][0]:
-        known, taken = [], []
-        for views, fallen in measured:
-            pairs = views.get(view, {}).keys() & fallen.keys()
-            known += [views[view][pair] for pair in sorted(pairs)]
-            taken += [fallen[pair] for pair in sorted(pairs)]
-        if known and all(view in views for views, _ in measured):
+    for view in measured[0]:
+        each = [sorted(views[view].items()) for views in measured if view in views]
+        known = [both for run in each for _, both in run if both[1] is not None]
+        if known and len(each) == len(measured):
+            overlaps, lost = zip(*known)
             correlation = None
             with suppress(UndefinedMetric):
-                correlation = locality.forecast_quality(known, taken)
-            judged.append(Forecast(*view, tuple(known), correlation))
+                correlation = locality.forecast_quality(overlaps, lost)
+            layer, name = view
+            judged.append(Forecast(layer, name, overlaps, correlation))
     return judged
-
-
-def _by_view(
-    pairs: Iterable[Shared],
-) -> dict[tuple[str, str], dict[tuple[int, int], float]]:
-    """By layer and view, the overlaps of pairs."""
-    views: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
-    for pair in pairs:
-        for view, value in asdict(pair.overlap).items() if pair.overlap else ():
-            of_pairs = views.setdefault((pair.layer, view), {})
-            of_pairs[pair.old, pair.new] = value
-    return views
-
-
-# looking back from the last state
 
 
 def reviews(
@@ -359,7 +328,65 @@ def first_layer_leak(
         next(iter(named_layers(rolled_back(model, state)).values()))[0]
         for state in states
     )
-    weights = layer_weights(old), layer_weights(new)
-    if weights[0].shape != weights[1].shape:
+    before, after = layer_weights(old), layer_weights(new)
+    if before.shape != after.shape:
         return None
-    return locality.leak(locality.visited_at_all(old, x.flatten(1)), *weights)
+    return locality.leak(locality.visited_at_all(old, x.flatten(1)), before, after)
+
+
+def rollback(
+    model: nn.Module, then: State, evaluate: Callable[[nn.Module], float]
+) -> Rollback:
+    """Evaluate with each group of ``state_groups`` alone as it was ``then``."""
+    regained = {}
+    for name, keys in state_groups(model).items():
+        with put_back(model, then, keys) as earlier:
+            regained[name] = evaluate(earlier)
+    return Rollback(evaluate(model), regained)
+
+
+@contextmanager
+def put_back(
+    model: nn.Module, then: State, keys: Iterable[str] | None = None
+) -> Iterator[nn.Module]:
+    """``rolled_back`` for a while: the model itself, unless more than values differ."""
+    state, parameters = model.state_dict(), dict(model.named_parameters())
+    chosen = set(state if keys is None else keys)
+    then = {key: then[key].to(state[key].device) for key in chosen if key in then}
+    if any(
+        key not in then
+        or then[key].shape != state[key].shape
+        or not (key in parameters or torch.equal(then[key], state[key]))
+        for key in chosen
+    ):
+        yield rolled_back(model, then, chosen)
+        return
+    now = {key: parameters[key].data for key in chosen & parameters.keys()}
+    try:
+        for key in now:
+            parameters[key].data = then[key]
+        yield model
+    finally:
+        for key, value in now.items():
+            parameters[key].data = value
+
+
+@torch.no_grad()
+def rolled_back(
+    model: nn.Module, then: State, keys: Iterable[str] | None = None
+) -> nn.Module:
+    """A copy of the model with parts of its state (None: all) as they were ``then``.
+
+    Heads that did not exist then are gone with the group they belong to; a grid that has
+    grown since shrinks again with its splines.
+    """
+    copy = deepcopy(model)
+    chosen = set(copy.state_dict() if keys is None else keys)
+    for name, module in copy.named_modules():
+        head = f"{name}.head_of_class" if name else "head_of_class"
+        if isinstance(module, GrowingHead) and head in chosen:
+            module.keep_heads(int(then[head].max()) + 1)
+    state = copy.state_dict()
+    state |= {key: then[key] for key in state if key in chosen and key in then}
+    copy.load_state_dict(state)
+    return copy

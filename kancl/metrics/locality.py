@@ -1,10 +1,8 @@
-"""Why something was forgotten: occupancy, overlap, drift, conflict, inference, forecast.
+"""Why something was forgotten: occupancy, overlap, drift, conflict, inference, forecast."""
 
-Functions on tensors of one layer: ``bases`` are ``(n_samples, in_features, n_basis)``,
-as ``KANLinear.b_splines`` gives them, coefficients ``(in_features, n_basis,
-out_features)``, as ``KANLinear.scaled_coefficients``. A linear layer is the case
-``n_basis = 1``, its inputs being the bases.
-"""
+# Of one layer: bases (n_samples, in_features, n_basis), as KANLinear.b_splines gives them,
+# coefficients (in_features, n_basis, out_features), as KANLinear.scaled_coefficients. A
+# linear layer is the case n_basis = 1, its inputs being the bases.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -17,22 +15,15 @@ from kancl.metrics.score_matrix import UndefinedMetric
 from kancl.models.inspect import layer_bases
 
 AT_ONCE = 500  # samples; bounds the memory of their bases
-VISITED = 1e-3
-"""A coefficient counts as visited if some sample gave its basis more than this."""
+VISITED = 1e-3  # what some sample has to give a basis for its coefficient to count
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How much an experience's samples used each coefficient of a layer.
+    """How much an experience's samples used each coefficient, ``(in_features, n_basis)``."""
 
-    Args:
-        mean: ``o_pg = mean |B_g(x_p)|``, ``(in_features, n_basis)``; anchored and
-            extrapolated bases can be negative.
-        largest: ``max |B_g(x_p)|``, of the same shape.
-    """
-
-    mean: Tensor
-    largest: Tensor
+    mean: Tensor  # o_pg = mean |B_g(x_p)|; some bases can be negative
+    largest: Tensor  # max |B_g(x_p)|
     n_samples: int
 
     @classmethod
@@ -53,22 +44,26 @@ class Occupancy:
         return Occupancy(mean, torch.maximum(self.largest, other.largest), n)
 
     def visited(self, threshold: float = VISITED) -> Tensor:
-        """``V``: the coefficients that some sample touched, ``(in_features, n_basis)``."""
+        """``V``: the coefficients that some sample touched."""
         return self.largest > threshold
 
     @property
     def off_grid_mass(self) -> Tensor:
-        """``z_p = 1 - sum_g o_pg``, ``(in_features,)``, for bases that add up to 1 on
-        their grid (anchored ones don't: see ``KANLinear.off_grid_share``).
-        """
+        """``z_p = 1 - sum_g o_pg``, ``(in_features,)``, unless bases are anchored."""
         return 1 - self.mean.sum(-1)
+
+    @property
+    def share(self) -> Tensor:
+        """``mean``, normalised per input."""
+        smallest = torch.finfo(self.mean.dtype).tiny
+        return self.mean / self.mean.sum(-1, keepdim=True).clamp(min=smallest)
 
     @property
     def effective_fraction(self) -> Tensor:
         """``exp(-sum_g o log o) / n_basis``, ``(in_features,)``, ``o`` normalised: 1 if
         all are used alike, 0 for a feature that was never on the grid.
         """
-        share = _normalised(self.mean)
+        share = self.share
         spread = torch.special.entr(share).sum(-1).exp() / share.shape[-1]
         return torch.where(self.mean.sum(-1) > 0, spread, 0)
 
@@ -77,28 +72,20 @@ class Occupancy:
 class Overlap:
     """How far two experiences use the same coefficients; 0 if they share none.
 
-    Args:
-        jaccard: ``|V_s and V_t| / |V_s or V_t|``.
-        coactivation: ``|V_s and V_t|`` of all coefficients: for identical experiences
-            the share that they visit.
-        bhattacharyya: ``mean_p sum_g sqrt(o_s o_t)``, each normalised per input, over
-            the inputs that one of the two uses.
-        exposure: ``mean_p sum_g o_s 1[g in V_t]``, over the inputs that the old one
-            uses: the share of its mass on coefficients that the new one touches.
-        kernel_ratio: see ``kernel_ratio``, here of the mean sizes of the bases.
+    ``V``: visited, ``o``: occupancy, normalised per input; means over the inputs in use.
     """
 
-    jaccard: float
-    coactivation: float
-    bhattacharyya: float
-    exposure: float
-    kernel_ratio: float
+    jaccard: float  # |V_s and V_t| / |V_s or V_t|
+    coactivation: float  # |V_s and V_t| of all coefficients
+    bhattacharyya: float  # mean_p sum_g sqrt(o_s o_t)
+    exposure: float  # mean_p sum_g o_s 1[g in V_t]: old mass where the new one touches
+    kernel_ratio: float  # of the mean sizes of the bases
 
 
 VIEWS = tuple(field.name for field in fields(Overlap))
 
 
-def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overlap:
+def overlap(old: Occupancy, new: Occupancy) -> Overlap:
     """How far ``new`` samples use what ``old`` ones used.
 
     Raises: ValueError if the layers differ in shape; UndefinedMetric if one of the two
@@ -109,16 +96,15 @@ def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overl
             "occupancies must be of the same layer, got shapes "
             f"{tuple(old.mean.shape)} and {tuple(new.mean.shape)}"
         )
-    v_old, v_new = old.visited(threshold), new.visited(threshold)
+    v_old, v_new = old.visited(), new.visited()
     if not bool(v_old.any() and v_new.any()):
         raise UndefinedMetric(
             "an experience that visited no coefficient has no overlap"
         )
     both = (v_old & v_new).sum()
-    share_old, share_new = _normalised(old.mean), _normalised(new.mean)
     uses_old, uses_new = v_old.any(-1), v_new.any(-1)
-    roots = (share_old * share_new).sqrt().sum(-1)
-    exposed = (share_old * v_new).sum(-1)
+    roots = (old.share * new.share).sqrt().sum(-1)
+    exposed = (old.share * v_new).sum(-1)
     return Overlap(
         jaccard=float(both / (v_old | v_new).sum()),
         coactivation=float(both / v_old.numel()),
@@ -131,42 +117,34 @@ def overlap(old: Occupancy, new: Occupancy, threshold: float = VISITED) -> Overl
 def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
     """How far a step on a new sample moves an old one's output, of what it moves its own.
 
-    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``:
-    the mean inner product of the features of two samples. For one layer trained by
-    gradient descent, later forgetting is proportional to it; 0: nothing is shared.
+    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``
+    of each layer's mean features over an experience's samples. For one layer trained by
+    gradient descent, later forgetting is proportional to it.
 
-    Args:
-        old, new: per layer, the mean features over an experience's samples.
     Raises: ValueError for unlike layers; UndefinedMetric if one side has no features.
     """
     shapes = [[mean.shape for mean in side] for side in (old, new)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"both sides must be of the same layers, got {shapes}")
-    shared = _inner(old, new)
-    own = (_inner(old, old) * _inner(new, new)).sqrt()
+
+    def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
+        return torch.stack(products).sum()
+
+    own = (inner(old, old) * inner(new, new)).sqrt()
     if not bool(own > 0):
         raise UndefinedMetric("an experience without features moves nothing")
-    return float(shared / own)
+    return float(inner(old, new) / own)
 
 
-def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
-    return torch.stack(products).sum()
-
-
-def overlap_matrix(
-    occupancies: Sequence[Occupancy], view: str, threshold: float = VISITED
-) -> Tensor:
+def overlap_matrix(occupancies: Sequence[Occupancy], view: str) -> Tensor:
     """One view of ``overlap`` for all pairs: row = old, column = new experience.
 
     Raises: ValueError for a view that ``Overlap`` does not have.
     """
     if view not in VIEWS:
         raise ValueError(f"view must be one of {VIEWS}, got {view!r}")
-    rows = [
-        [getattr(overlap(old, new, threshold), view) for new in occupancies]
-        for old in occupancies
-    ]
+    rows = [[getattr(overlap(s, t), view) for t in occupancies] for s in occupancies]
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -176,10 +154,9 @@ def drift_per_knot(before: Tensor, after: Tensor) -> Tensor:
 
 
 def drift_bound(occupancy: Occupancy, before: Tensor, after: Tensor) -> Tensor:
-    """``sum_pg o_pg |change of c_pgq|``: no output drifts more, on average.
+    """``sum_pg o_pg |change of c_pgq|``, ``(out_features,)``.
 
-    For one layer, ``E |change of f_q(x)|`` over the samples of the occupancy is at most
-    this; 0 exactly if nothing occupied has moved. Shape: ``(out_features,)``.
+    At least ``E |change of f_q(x)|`` over the samples; 0 if nothing occupied has moved.
     """
     change = (after - before).abs().to(occupancy.mean.dtype)
     return torch.einsum("ig,igo->o", occupancy.mean, change)
@@ -191,13 +168,8 @@ def output_drift(before: Tensor, after: Tensor) -> Tensor:
 
 
 def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
-    """Largest move of a coefficient that nobody visited: 0 if training is local.
-
-    Args:
-        visited: by any sample since ``before``; see ``visited_at_all``.
-    """
-    moved = (after - before).abs().masked_fill(visited.unsqueeze(-1), 0)
-    return float(moved.max())
+    """Largest move of a coefficient that no sample visited: 0 if training is local."""
+    return float((after - before).abs().masked_fill(visited.unsqueeze(-1), 0).max())
 
 
 @torch.no_grad()
@@ -215,24 +187,22 @@ def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
 
 def conflict_rate(cosines: Tensor) -> float:
     """Share of pairs of gradients that point against each other (cosine below 0)."""
-    return float((cosines < 0).double().mean())
+    return _rate(cosines < 0)
+
+
+def _rate(hits: Tensor) -> float:
+    return float(hits.double().mean())
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What class-incremental accuracy is made of: the product of the first two.
+    """What class-incremental accuracy is made of: the product of the first two."""
 
-    Args:
-        experience_inference: how often the winning class belongs to the sample's
-            experience.
-        within_experience_accuracy: how often it is then the sample's class.
-        oracle_accuracy: accuracy if the experience were known.
-        accuracy: how often the winning class is the sample's.
-    """
-
-    experience_inference: float
-    within_experience_accuracy: float
-    oracle_accuracy: float
+    experience_inference: (
+        float  # how often the winning class is of the right experience
+    )
+    within_experience_accuracy: float  # how often it is then the sample's class
+    oracle_accuracy: float  # accuracy if the experience were known
     accuracy: float
 
 
@@ -241,9 +211,7 @@ def inference(
 ) -> Inference:
     """Split accuracy into finding the experience and finding the class within it.
 
-    Args:
-        class_experience: which experience each class belongs to.
-    Shape: ``(n, n_classes)``, ``(n,)``, ``(n_classes,)``.
+    Shape: ``(n, n_classes)``, ``(n,)``, ``(n_classes,)``: each class's experience.
     Raises: UndefinedMetric without samples, or if no experience was ever right.
     """
     if len(outputs) == 0:
@@ -257,10 +225,7 @@ def inference(
     oracle = outputs.masked_fill(other, float("-inf")).argmax(1)
     hits = winner == targets
     return Inference(
-        experience_inference=float(inferred.double().mean()),
-        within_experience_accuracy=float(hits[inferred].double().mean()),
-        oracle_accuracy=float((oracle == targets).double().mean()),
-        accuracy=float(hits.double().mean()),
+        _rate(inferred), _rate(hits[inferred]), _rate(oracle == targets), _rate(hits)
     )
 
 
@@ -281,15 +246,15 @@ def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
     return float(gap.double().mean())
 
 
-def falls(matrix: Tensor, rises: bool = True) -> dict[tuple[int, int], float]:
+def falls(
+    matrix: Tensor, higher_is_better: bool = True
+) -> dict[tuple[int, int], float]:
     """What training on ``t`` took from ``s``: ``R[t-1][s] - R[t][s]``, ``s < t``.
 
-    Args:
-        matrix: as in ``accuracy_matrix``, ``(N + 1, N)``.
-        rises: whether more is better, as for accuracies; errors are turned round.
-    Returns: by ``(s, t)``, 0-based, without pairs that were not measured.
+    Returns: by ``(s, t)``, 0-based, without pairs that were not measured; errors
+        (``higher_is_better=False``) are turned round.
     """
-    taken = (matrix[:-1] - matrix[1:]) * (1.0 if rises else -1.0)
+    taken = (matrix[:-1] - matrix[1:]) * (1.0 if higher_is_better else -1.0)
     n = len(taken)
     pairs = {(s, t): float(taken[t, s]) for s in range(n) for t in range(s + 1, n)}
     return {pair: fall for pair, fall in pairs.items() if fall == fall}
@@ -311,8 +276,3 @@ def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> 
     if len(set(forecast)) == 1 or len(set(forgetting)) == 1:
         raise UndefinedMetric("a constant has no rank correlation")
     return float(spearmanr(forecast, forgetting).statistic)
-
-
-def _normalised(mean: Tensor) -> Tensor:
-    smallest = torch.finfo(mean.dtype).tiny
-    return mean / mean.sum(-1, keepdim=True).clamp(min=smallest)

@@ -1,22 +1,49 @@
-"""Continual-learning metrics of a score matrix: accuracies, or the RMSEs of a regression.
+"""Scores, and the continual-learning metrics of a run's score matrix."""
 
-``R`` has ``N + 1`` rows and ``N`` columns for ``N`` experiences: ``R[i][j]`` is the
-score on experience ``j`` (1..N) after training on ``i`` experiences; row 0 is before
-training. Entries that were not measured are NaN. A metric that needs such an entry, or
-that has no meaning for the run, raises :class:`UndefinedMetric` with the reason: it is
-never 0 or NaN.
-
-Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840 (transfer); Chaudhry et al. 2018,
-arXiv:1801.10112 (forgetting).
-"""
+# R has N + 1 rows and N columns for N experiences: R[i][j] is the score on experience j
+# (1..N) after training on i experiences; row 0 is before training; NaN: not measured.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kancl.metrics.score import ACCURACY, RMSE, Score
+
+@dataclass(frozen=True)
+class Score:
+    """What stands for how well a network does; never below 0."""
+
+    name: str  # in the names of measurements, test_<name>
+    title: str  # for readers
+    higher_is_better: bool
+    loss: Callable[[], nn.Module]
+    per_sample: Callable[[Tensor, Tensor], Tensor]  # outputs, targets -> (batch,)
+    reduce: Callable[[Tensor], Tensor]  # the mean of these -> the score
+    largest: float
+
+
+class SquaredError(nn.Module):
+    """Mean squared error of one output: ``(batch, 1)``, ``(batch,)`` -> ``()``."""
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return _squared_errors(outputs, targets).mean()
+
+
+def _squared_errors(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.squeeze(1) - targets).square()
+
+
+def _hits(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs.argmax(1) == targets
+
+
+ACCURACY = Score(
+    "accuracy", "accuracy", True, nn.CrossEntropyLoss, _hits, torch.positive, 1.0
+)
+RMSE = Score("rmse", "RMSE", False, SquaredError, _squared_errors, torch.sqrt, inf)
 
 
 class UndefinedMetric(ValueError):
@@ -54,68 +81,67 @@ def matrix_from_series(
     return matrix
 
 
-# metrics; each raises UndefinedMetric where a row that it needs is missing
-
-
 def average_accuracy(matrix: Tensor) -> float:
     """Mean accuracy over all experiences after the last one: ``mean_j R[N][j]``."""
-    return _final_mean(matrix, ACCURACY)
+    return float(_measured(matrix, _LAST)[-1].mean())
 
 
 def average_seen_accuracy(matrix: Tensor, after: int | None = None) -> float:
     """Mean accuracy on the experiences seen so far: ``mean_{j<=i} R[i][j]``.
 
     Args:
-        after: ``i``, the number of experiences trained (at 0 nothing is seen, and the
-            metric undefined); default: all.
+        after: ``i``, the number of experiences trained (undefined at 0); default: all.
     """
-    r = _checked(matrix)
+    r = _checked(matrix, ACCURACY)
     i = len(r) - 1 if after is None else after
     if not 0 <= i < len(r):
         raise ValueError(f"after must be between 0 and {len(r) - 1}, got {after}")
     if i == 0:
         raise UndefinedMetric("nothing is seen before training")
-    _need_rows(r, [i], n_columns=i)
+    _need_row(r[:, :i], i, ACCURACY)
     return float(r[i, :i].mean())
 
 
 def learning_accuracy(matrix: Tensor) -> float:
     """Mean accuracy on each experience just after it was trained: ``mean_j R[j][j]``."""
-    return float(_sequential(matrix)[1:].diagonal().mean())
+    return float(_measured(matrix, _TRAINED)[1:].diagonal().mean())
 
 
 def forgetting(matrix: Tensor) -> float:
     """Mean fall from the best: ``mean_{j<N} (max_{1<=i<N} R[i][j] - R[N][j])``.
 
-    Row 0 does not enter the maximum: what an untrained network guesses right was
-    never learned. Negative if accuracy on old experiences rose.
+    What an untrained network guesses right was never learned: row 0 does not count.
+
+    Source: Chaudhry et al. 2018, arXiv:1801.10112.
     """
-    r = _continual(matrix)
-    best = r[1:-1].amax(0)
-    return float((best - r[-1])[:-1].mean())
+    r = _measured(matrix, _TRAINED, several=True)
+    return float((r[1:-1].amax(0) - r[-1])[:-1].mean())
 
 
 def backward_transfer(matrix: Tensor) -> float:
-    """Mean effect of later training: ``mean_{j<N} (R[N][j] - R[j][j])``."""
-    r = _continual(matrix)
+    """Mean effect of later training: ``mean_{j<N} (R[N][j] - R[j][j])``.
+
+    Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840, for forward transfer too.
+    """
+    r = _measured(matrix, _TRAINED, several=True)
     return float((r[-1] - r[1:].diagonal())[:-1].mean())
 
 
 def forward_transfer(matrix: Tensor) -> float:
     """Mean head start: ``mean_{j>1} (R[j-1][j] - R[0][j])``."""
-    r = _continual(matrix, last=False)
-    _need_rows(r, [0])
+    r = _measured(matrix, slice(1, -1), several=True)
+    _need_row(r, 0, ACCURACY)
     return float((r[:-1].diagonal() - r[0])[1:].mean())
 
 
 def average_rmse(matrix: Tensor) -> float:
     """Mean error over all experiences after the last one: ``mean_j R[N][j]``."""
-    return _final_mean(matrix, RMSE)
+    return float(_measured(matrix, _LAST, RMSE)[-1].mean())
 
 
 def phase_rmse(matrix: Tensor) -> list[float]:
     """Error on each experience just after it was trained: ``R[j][j]``."""
-    return _sequential(matrix, RMSE)[1:].diagonal().tolist()
+    return _measured(matrix, _TRAINED, RMSE)[1:].diagonal().tolist()
 
 
 def learning_rmse(matrix: Tensor) -> float:
@@ -125,10 +151,8 @@ def learning_rmse(matrix: Tensor) -> float:
 
 
 def rmse_increases(matrix: Tensor) -> list[float]:
-    """After each experience but the first, the largest increase on an earlier one:
-    ``max_{j<i} R[i][j] - R[j][j]``, ``i = 2..N``.
-    """
-    r = _continual(matrix, RMSE)
+    """Largest increases on earlier ones: ``max_{j<i} R[i][j] - R[j][j]``, ``i = 2..N``."""
+    r = _measured(matrix, _TRAINED, RMSE, several=True)
     learned = r[1:].diagonal()
     return [float((r[i, : i - 1] - learned[: i - 1]).max()) for i in range(2, len(r))]
 
@@ -143,27 +167,18 @@ def largest_rmse_increase(matrix: Tensor) -> float:
     return max(rmse_increases(matrix))
 
 
-METRICS: dict[str, Callable[[Tensor], float]] = {
-    metric.__name__: metric
-    for metric in (
-        average_accuracy,
-        learning_accuracy,
-        forgetting,
-        backward_transfer,
-        forward_transfer,
-    )
-}
-RMSE_METRICS: dict[str, Callable[[Tensor], float | list[float]]] = {
-    metric.__name__: metric
-    for metric in (
-        average_rmse,
-        learning_rmse,
-        phase_rmse,
-        rmse_increases,
-        old_peak_rmse_increase,
-        largest_rmse_increase,
-    )
-}
+def by_name(*metrics: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    return {metric.__name__: metric for metric in metrics}
+
+
+METRICS = by_name(
+    *(average_accuracy, learning_accuracy, forgetting),
+    *(backward_transfer, forward_transfer),
+)
+RMSE_METRICS = by_name(
+    *(average_rmse, learning_rmse, phase_rmse, rmse_increases),
+    *(old_peak_rmse_increase, largest_rmse_increase),
+)
 
 
 def summarise(matrix: Tensor, score: Score = ACCURACY) -> dict[str, Any]:
@@ -175,24 +190,42 @@ def summarise(matrix: Tensor, score: Score = ACCURACY) -> dict[str, Any]:
 def evaluate_metrics(
     metrics: Mapping[str, Callable[..., Any]], *arguments: Any
 ) -> dict[str, Any]:
-    """Every metric by name; None where undefined, with the reason under
-    ``"undefined"``: ``{name: reason}``.
-    """
-    summary: dict[str, Any] = {}
-    undefined: dict[str, str] = {}
+    """Every metric; None if undefined, for the reason under ``undefined`` by its name."""
+    summary: dict[str, Any] = dict.fromkeys(metrics)
+    undefined = {}
     for name, metric in metrics.items():
         try:
             summary[name] = metric(*arguments)
         except UndefinedMetric as reason:
-            summary[name] = None
             undefined[name] = str(reason)
     return {**summary, "undefined": undefined}
 
 
-# what metrics need
+_LAST, _TRAINED = slice(-1, None), slice(1, None)
 
 
-def _checked(matrix: Tensor, score: Score = ACCURACY) -> Tensor:
+def _measured(
+    matrix: Tensor, rows: slice, score: Score = ACCURACY, *, several: bool = False
+) -> Tensor:
+    """The matrix, if these rows are there (and, ``several``, more than one experience)."""
+    r = _checked(matrix, score)
+    if several and r.shape[1] == 1:
+        raise UndefinedMetric(
+            "there is a single experience: nothing is older, nothing newer than it"
+        )
+    between = r[1:-1]
+    on_the_way = rows != _LAST and len(between) > 0
+    if on_the_way and between.isnan().all() and not r[-1].isnan().any():
+        raise UndefinedMetric(
+            "the run was trained on all experiences at once (jointly), so "
+            f"{score.title} after each experience was not measured"
+        )
+    for row in range(len(r))[rows]:
+        _need_row(r, row, score)
+    return r
+
+
+def _checked(matrix: Tensor, score: Score) -> Tensor:
     r = torch.as_tensor(matrix, dtype=torch.float64)
     if r.ndim != 2 or r.shape[1] < 1 or r.shape[0] != r.shape[1] + 1:
         raise ValueError(
@@ -206,44 +239,7 @@ def _checked(matrix: Tensor, score: Score = ACCURACY) -> Tensor:
     return r
 
 
-def _final_mean(matrix: Tensor, score: Score) -> float:
-    r = _checked(matrix, score)
-    _need_rows(r, [len(r) - 1], score)
-    return float(r[-1].mean())
-
-
-def _sequential(
-    matrix: Tensor, score: Score = ACCURACY, *, last: bool = True
-) -> Tensor:
-    """The matrix, if rows 1..N (or 1..N-1) are there."""
-    r = _checked(matrix, score)
-    between = r[1:-1]
-    if len(between) and between.isnan().all() and not r[-1].isnan().any():
-        raise UndefinedMetric(
-            "the run was trained on all experiences at once (jointly), so "
-            f"{score.title} after each experience was not measured"
-        )
-    _need_rows(r, range(1, len(r) if last else len(r) - 1), score)
-    return r
-
-
-def _continual(matrix: Tensor, score: Score = ACCURACY, *, last: bool = True) -> Tensor:
-    """``_sequential`` of two or more experiences."""
-    if _checked(matrix, score).shape[1] == 1:
-        raise UndefinedMetric(
-            "there is a single experience: nothing is older, nothing newer than it"
-        )
-    return _sequential(matrix, score, last=last)
-
-
-def _need_rows(
-    r: Tensor,
-    rows: Iterable[int],
-    score: Score = ACCURACY,
-    n_columns: int | None = None,
-) -> None:
-    for row in rows:
-        if r[row, :n_columns].isnan().any():
-            n = r.shape[1]
-            when = f"after {row} of {n} experiences" if row else "before training"
-            raise UndefinedMetric(f"{score.title} {when} was not measured")
+def _need_row(r: Tensor, row: int, score: Score) -> None:
+    if r[row].isnan().any():
+        when = f"after {row} of {len(r) - 1} experiences" if row else "before training"
+        raise UndefinedMetric(f"{score.title} {when} was not measured")

@@ -9,37 +9,33 @@ from torch import Tensor
 
 
 class SeenExperiencesAccuracy(PluginMetric[float]):
-    """Mean accuracy over the evaluated experiences that training has begun.
+    """Mean accuracy over the evaluated experiences that training has begun, if any.
 
-    Avalanche's ``Top1_Acc_Stream`` averages over experiences that were never trained
-    too, so it hardly moves while everything learned is lost. This one is the mean of
-    the per-experience accuracies over seen experiences only. While none is seen it
-    reports nothing. Counts stay on the device until the stream has been evaluated.
+    Avalanche's ``Top1_Acc_Stream`` averages over experiences never trained too, so it
+    hardly moves while everything learned is lost.
 
     Args:
         trains_jointly: the strategy trains once, on all experiences together.
 
-    Example::
-
-        EvaluationPlugin(SeenExperiencesAccuracy(), loggers=[InteractiveLogger()])
+    >>> EvaluationPlugin(SeenExperiencesAccuracy(), loggers=[InteractiveLogger()])
     """
 
     def __init__(self, trains_jointly: bool = False) -> None:
         super().__init__()
         self._trains_jointly = trains_jointly
         self._seen: set[int] = set()
-        self._counts: dict[int, tuple[Tensor, int]] = {}
+        self.reset()
 
     def reset(self) -> None:
-        self._counts = {}
+        self._counts: dict[int, tuple[Tensor, int]] = {}
 
     def result(self) -> float | None:
         """The mean of the accuracies, None if no seen experience was evaluated."""
         if not self._counts:
             return None
-        correct = torch.stack([c for c, _ in self._counts.values()]).tolist()
-        totals = [n for _, n in self._counts.values()]
-        return sum(c / n for c, n in zip(correct, totals)) / len(totals)
+        correct, totals = zip(*self._counts.values())
+        hits = torch.stack(correct).tolist()
+        return sum(c / n for c, n in zip(hits, totals)) / len(totals)
 
     def before_training_exp(self, strategy: Any) -> None:
         self._seen.add(strategy.experience.current_experience)

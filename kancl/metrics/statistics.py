@@ -1,9 +1,4 @@
-"""Statistics of a few seeds: intervals, paired tests, Holm's correction, effect sizes.
-
-All of them are about one number per seed: a metric, or the difference of two models that
-saw the same experiences and batches. That the model makes no difference means that each
-difference could as well have had the other sign; the exact tests count those signs.
-"""
+"""Statistics of a few seeds: intervals, paired tests, Holm's correction, effect sizes."""
 
 from __future__ import annotations
 
@@ -19,8 +14,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
-EXACT_UP_TO = 20
-"""Pairs up to which all ``2^n`` signs are counted, a million."""
+EXACT_UP_TO = 20  # pairs: all 2^n signs are counted, a million
 N_RESAMPLES = 9999
 
 T = TypeVar("T")
@@ -65,23 +59,20 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> Interval | Non
     """
     if _count(values) == 1:
         return None
-    if _spread(values) == 0:  # no spread, which BCa divides by
+    if _spread(values) == 0:  # BCa divides by it
         return Interval(values[0], values[0])
     low, high = stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,
         n_resamples=N_RESAMPLES,
         confidence_level=CONFIDENCE,
-        method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(float(low), float(high))
 
 
 def t_test(differences: Sequence[float]) -> float | None:
-    """Two-sided p of Student's paired test; None for one pair, or where all pairs
-    differ by the same: without spread there is no t.
-    """
+    """Two-sided p of Student's paired test; None without spread (or for one pair)."""
     if _spread(differences) == 0:
         return None
     return float(stats.ttest_1samp(differences, 0).pvalue)
@@ -90,9 +81,9 @@ def t_test(differences: Sequence[float]) -> float | None:
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     """Two-sided p of the paired permutation test, exact up to 20 pairs.
 
-    The share of all ``2^n`` ways to exchange the two models within pairs whose mean is
-    at least as far from 0 as the one observed. Beyond, 99,999 random ways are counted,
-    the observed among them. (SciPy's takes 100 times as long for 20 pairs.)
+    The share of all ``2^n`` choices of signs whose mean is at least as far from 0 as the
+    one observed; beyond, of 99,999 random ones and the observed. (SciPy's takes 100 times
+    as long for 20 pairs.)
     """
     n = _count(differences)
     d = np.asarray(differences, dtype=float)
@@ -109,8 +100,8 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
 
 
 def wilcoxon_test(differences: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test, ties and all; pairs that do not
-    differ are left out. Exact up to 20 pairs, as the permutation test of signed ranks.
+    """Two-sided p of Wilcoxon's signed-rank test, ties and all: the permutation test of
+    signed ranks. Pairs that do not differ are left out.
 
     Source: Wilcoxon 1945; Pratt & Gibbons 1981 (ties).
     """
@@ -140,16 +131,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     for p in p_values:
         if not 0 <= p <= 1:
             raise ValueError(f"p-values lie between 0 and 1, got {p}")
-    m, corrected, largest = len(p_values), [0.0] * len(p_values), 0.0
-    for rank, k in enumerate(sorted(range(m), key=lambda k: p_values[k])):
-        largest = max(largest, min(1.0, (m - rank) * p_values[k]))
-        corrected[k] = largest
-    return corrected
+    m = len(p_values)
+    corrected, order = np.empty(m), np.argsort(p_values, kind="stable")
+    scaled = np.arange(m, 0, -1) * np.asarray(p_values)[order]
+    corrected[order] = np.maximum.accumulate(np.minimum(1.0, scaled))
+    return corrected.tolist()
 
 
 def cohens_dz(differences: Sequence[float]) -> float | None:
-    """Paired effect size, the mean difference in units of the differences' standard
-    deviation; None where they have none.
+    """Paired effect size: mean over standard deviation; None where there is none.
 
     Source: Cohen 1988, section 2.3.5; Lakens 2013, equation 6.
     """
@@ -164,15 +154,11 @@ def hedges_gz(differences: Sequence[float]) -> float | None:
 
     Source: Hedges 1981, equation 6e.
     """
-    d_z = cohens_dz(differences)
-    m = len(differences) - 1
+    d_z, m = cohens_dz(differences), len(differences) - 1
     if d_z is None or m < 2:  # J(1) = 0: of two pairs, nothing can be said
         return None
     log_j = math.lgamma(m / 2) - math.lgamma((m - 1) / 2) - math.log(m / 2) / 2
     return math.exp(log_j) * d_z
-
-
-# pairs of two models
 
 
 def _statistic(function: Callable[[Sequence[float]], T]) -> cached_property[T]:
@@ -181,11 +167,7 @@ def _statistic(function: Callable[[Sequence[float]], T]) -> cached_property[T]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired differences and their statistics, each computed when it is asked for.
-
-    Args:
-        values: one per seed that both have, in the order of ``seeds``.
-    """
+    """Paired differences, one per seed, and their statistics, computed when asked for."""
 
     seeds: tuple[Any, ...]
     values: tuple[float, ...]
@@ -199,10 +181,7 @@ class Difference:
     p_wilcoxon = _statistic(wilcoxon_test)
     cohens_dz = _statistic(cohens_dz)
     hedges_gz = _statistic(hedges_gz)
-
-    @property
-    def smallest_p(self) -> float:
-        return smallest_p(self.n_pairs)
+    smallest_p = _statistic(lambda values: smallest_p(len(values)))
 
     @property
     def half_width(self) -> float | None:
@@ -214,16 +193,11 @@ def paired_difference(
 ) -> Difference | None:
     """``a - b`` over the seeds (keys) that both have; None if they share none.
 
-    Runs of the same seed saw the same class order, permutations and batches, so the
-    interval is that of the differences, not of the two means.
+    Such runs saw the same class order, permutations and batches, so the interval is that
+    of the differences, not of the two means.
     """
     seeds = tuple(seed for seed in a if seed in b)
-    if not seeds:
-        return None
-    return Difference(seeds, tuple(a[seed] - b[seed] for seed in seeds))
-
-
-# what they need
+    return Difference(seeds, tuple(a[s] - b[s] for s in seeds)) if seeds else None
 
 
 def _count(values: Sequence[float]) -> int:

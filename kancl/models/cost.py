@@ -1,9 +1,6 @@
-"""What a network costs, parameters and floating-point operations; and equal sizes.
+"""What a network costs, parameters and floating-point operations; and equal sizes."""
 
-FLOPs count 2 per multiply-accumulate of the dense computation, as for an MLP; a spline
-basis function costs ``3*(degree+1)`` per input value.
-"""
-
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -36,34 +33,24 @@ def n_active_parameters(model: nn.Module) -> int:
 
 
 def forward_flops(model: nn.Module) -> int:
-    """Floating-point operations of one sample's forward pass."""
-    return sum(
-        _FLOPS[type(module)](module)
-        for module in model.modules()
-        if type(module) in _FLOPS
-    )
+    """Floating-point operations of one sample's forward pass.
 
-
-def _linear(layer: nn.Linear) -> int:
-    return 2 * layer.in_features * layer.out_features
-
-
-def _kan_linear(layer: KANLinear) -> int:
-    per_edge = layer.grid_size + layer.spline_order + (layer.base_weight is not None)
-    basis = 3 * (layer.spline_order + 1) ** 2 * layer.in_features
-    return 2 * layer.in_features * layer.out_features * per_edge + basis
-
-
-def _spline_activation(layer: SplineActivation) -> int:
-    degree = layer.DEGREE
-    return layer.features * (2 * (layer.grid_size + degree) + 3 * (degree + 1) ** 2)
-
-
-_FLOPS: dict[type[nn.Module], Callable[..., int]] = {
-    nn.Linear: _linear,
-    KANLinear: _kan_linear,
-    SplineActivation: _spline_activation,
-}
+    2 per multiply-accumulate of the dense computation; a spline basis function costs
+    ``3*(degree+1)`` per input value.
+    """
+    flops = 0
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            flops += 2 * layer.in_features * layer.out_features
+        elif type(layer) is KANLinear:
+            degree, base = layer.spline_order, layer.base_weight is not None
+            per_edge = 2 * (layer.grid_size + degree + base)
+            flops += layer.in_features * layer.out_features * per_edge
+            flops += 3 * (degree + 1) ** 2 * layer.in_features
+        elif type(layer) is SplineActivation:
+            n_basis, degree = layer.grid_size + layer.DEGREE, layer.DEGREE
+            flops += layer.features * (2 * n_basis + 3 * (degree + 1) ** 2)
+    return flops
 
 
 def match_hidden(
@@ -86,11 +73,9 @@ def match_hidden(
     def size(width: int) -> int:
         return measure(build([width] * n_hidden_layers))
 
-    low, high = 1, 2
+    high = 2
     while size(high) < target and high < LARGEST_WIDTH:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) < target else (low, middle)
-    width = min((low, high), key=lambda w: abs(size(w) - target))
-    return [width] * n_hidden_layers
+        high *= 2
+    reached = bisect_left(range(high), target, high // 2, key=size)
+    nearest = min((max(1, reached - 1), reached), key=lambda w: abs(size(w) - target))
+    return [nearest] * n_hidden_layers

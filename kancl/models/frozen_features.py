@@ -1,7 +1,4 @@
-"""Networks that train their last layer only: raw inputs, or random patches, behind it.
-
-As ``KAN`` and ``MLP`` they have ``features``, ``make_head`` and ``remove_head``.
-"""
+"""Networks that train their last layer only: raw inputs, or random patches, behind it."""
 
 from math import isqrt
 from typing import Any, Literal
@@ -14,15 +11,37 @@ from kancl.splines import cardinal
 
 PatchFeature = Literal["relu", "spline"]
 
+# Sides of the patches in pixels, norm of a patch's weights, deviation of its threshold:
+# chosen on a validation part of MNIST's training set.
 SIDES = (8, 10)
-"""Sides of the patches, in pixels: chosen on a validation part of MNIST's training set."""
 SIZE = {"relu": 1.0, "spline": 1.5}
 SPREAD = {"relu": 0.05, "spline": 0.5}
-"""Norm of a patch's weights, deviation of its threshold: chosen in the same way."""
 DEGREE = 2
 
 
-class RandomPatches(nn.Module):
+class LastLayerOnly(nn.Module):
+    """``head`` on fixed ``features``: ``(batch, in_features)`` -> ``(batch, n_outputs)``."""
+
+    in_features: int
+    feature_dim: int
+    head: nn.Module
+
+    def features(self, x: Tensor) -> Tensor:
+        """``(batch, in_features)`` -> ``(batch, feature_dim)``."""
+        return x
+
+    def make_head(self, n_outputs: int) -> nn.Module:
+        """A fresh last layer."""
+        return nn.Linear(self.feature_dim, n_outputs)
+
+    def remove_head(self) -> None:
+        del self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+class RandomPatches(LastLayerOnly):
     """Random features of random square patches, frozen, with a linear layer on top.
 
     ``phi_k(x) = f(w_k . x - t_k)``, ``w_k`` normal inside the patch, of sum 0 (whatever
@@ -35,7 +54,6 @@ class RandomPatches(nn.Module):
         in_features: pixels of a square image.
         n_features: how many; the last layer has a bias besides.
         generator: of the random numbers, on the CPU.
-    Shape: ``(batch, in_features)`` -> ``(batch, n_outputs)``.
     Raises: ValueError if the image is not square or has not room for a patch.
     Source: Coates and Ng 2012, Neural Networks: Tricks of the Trade, 561-580 (random
         patches); McDonnell et al. 2015, arXiv:1412.8307 (patches of random weights).
@@ -70,27 +88,16 @@ class RandomPatches(nn.Module):
         self.head = self.make_head(n_outputs)
 
     def features(self, x: Tensor) -> Tensor:
-        """``(batch, in_features)`` -> ``(batch, n_features)``."""
         z = self.projection(x)
         return z.relu_() if self.kind == "relu" else cardinal(z, DEGREE)
 
-    def make_head(self, n_outputs: int) -> nn.Module:
-        return nn.Linear(self.feature_dim, n_outputs)
 
-    def remove_head(self) -> None:
-        del self.head
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
-
-
-class OneLayer(nn.Module):
+class OneLayer(LastLayerOnly):
     """A layer on the raw inputs: linear, or additive in splines.
 
     Args:
         like: a layer on the inputs whose kind and grid to take. A KAN layer gets no
             base branch: the bases alone are its features.
-    Shape: ``(batch, in_features)`` -> ``(batch, n_outputs)``.
     Raises: ValueError for another kind of layer.
     """
 
@@ -117,19 +124,10 @@ class OneLayer(nn.Module):
             )
         self.head = self.make_head(n_outputs)
 
-    def features(self, x: Tensor) -> Tensor:
-        return x
-
     def make_head(self, n_outputs: int) -> nn.Module:
         if self._options is None:
-            return nn.Linear(self.in_features, n_outputs)
+            return super().make_head(n_outputs)
         return KANLinear(self.in_features, n_outputs, **self._options)
-
-    def remove_head(self) -> None:
-        del self.head
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
 
 
 def _patches(n: int, side: int, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,8 @@
-"""Last layers that Avalanche can adapt: single, growing with the classes, one per task.
+"""Last layers that Avalanche can adapt: single, growing with the classes, one per task."""
 
-Parameters of a head are only ever added, never replaced: optimizers keep their state,
-importances keep their shapes. Only training adds heads, and loading a state dict that
-has more of them; evaluating never does.
-"""
+# Parameters of a head are only ever added, never replaced: optimizers keep their state,
+# importances keep their shapes. Only training adds heads, and loading a state dict that
+# has more of them; evaluating never does.
 
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 
 HeadKind = Literal["single", "growing", "multi"]
 
-UNSEEN = -1000.0
-"""Output for a class that has not been seen, as Avalanche's ``mask_value``."""
+UNSEEN = -1000.0  # output for a class not seen yet, as Avalanche's mask_value
 
 
 def with_head(network: nn.Module, kind: HeadKind, n_outputs: int) -> nn.Module:
@@ -31,35 +29,31 @@ def with_head(network: nn.Module, kind: HeadKind, n_outputs: int) -> nn.Module:
     """
     if n_outputs < 1:
         raise ValueError(f"n_outputs must be at least 1, got {n_outputs}")
+    if kind not in get_args(HeadKind):
+        raise ValueError(f"head must be one of {get_args(HeadKind)}, got {kind!r}")
     if kind == "single":
         return SingleHead(network)
-    if kind == "growing":
-        return GrowingHead(network, n_outputs)
-    if kind == "multi":
-        return MultiHead(network, n_outputs)
-    raise ValueError(f"head must be one of {get_args(HeadKind)}, got {kind!r}")
+    return (GrowingHead if kind == "growing" else MultiHead)(network, n_outputs)
 
 
 def replace_network(model: nn.Module, network: Any) -> None:
-    """Put another network, complete with a head of its own, in the place of a model's.
-
-    Heads that exist are replaced by fresh ones; the kind of head stays.
+    """Put another network and fresh heads of the same kind in the place of a model's.
 
     Raises: ValueError for a model that ``with_head`` did not make.
     """
     if isinstance(model, GrowingHead):
         sizes = [len(classes) for classes in model.classes]
         model.heads = nn.ModuleList(map(network.make_head, sizes))
+        network.remove_head()
     elif isinstance(model, MultiHead):
         fresh = {label: network.make_head(model.n_outputs) for label in model.heads}
         model.heads = nn.ModuleDict(fresh)
+        network.remove_head()
     elif not isinstance(model, SingleHead):
         raise ValueError(
             "a network is replaced in models from kancl.models.heads.with_head, got "
             f"{type(model).__name__}: put it behind a head first instead"
         )
-    if not isinstance(model, SingleHead):
-        network.remove_head()
     model.network = network
 
 
@@ -79,9 +73,6 @@ class GrowingHead(DynamicModule):
 
     Always ``n_outputs`` wide: a class that was not seen yet gives ``UNSEEN``, which no
     softmax notices.
-
-    Args:
-        n_outputs: number of classes that can ever come.
     """
 
     def __init__(self, network: Any, n_outputs: int) -> None:
@@ -90,16 +81,13 @@ class GrowingHead(DynamicModule):
         self.network = network
         self.n_outputs = n_outputs
         self.heads = nn.ModuleList()
-        self.classes: list[list[int]] = []
-        """Class ids of each head's outputs, ascending."""
-        self.head_of_class: Tensor
-        """The head of each class for the state dict, ``(n_outputs,)``; -1: none yet."""
+        self.classes: list[list[int]] = []  # ids of each head's outputs, ascending
+        self.head_of_class: Tensor  # of each class, for the state dict; -1: none yet
         self.register_buffer("head_of_class", torch.full((n_outputs,), -1))
 
     def adaptation(self, experience: Any) -> None:
         """Add a head for the classes of a training experience not seen before."""
-        known = {c for group in self.classes for c in group}
-        new = set(experience.classes_in_this_experience) - known
+        new = set(experience.classes_in_this_experience).difference(*self.classes)
         if self.training and new:
             _check_classes(experience, self.n_outputs)
             self._add_head(sorted(new))
@@ -110,8 +98,8 @@ class GrowingHead(DynamicModule):
         if not self.heads:
             return masked
         outputs = torch.cat([head(features) for head in self.heads], 1)
-        ids = [c for group in self.classes for c in group]
-        columns = torch.tensor(ids, device=outputs.device).expand_as(outputs)
+        columns = torch.tensor(sum(self.classes, []), device=outputs.device)
+        columns = columns.expand_as(outputs)
         return masked.to(outputs.dtype).scatter(1, columns, outputs)
 
     def keep_heads(self, n: int) -> None:

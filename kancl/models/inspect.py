@@ -1,7 +1,7 @@
 """Which layers a model has, what they see, and its outputs in evaluation mode."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,14 +16,10 @@ from kancl.models.kan_linear import KANLinear
 from kancl.models.layer_features import has_features
 
 HEAD = "head"
-ROWS = 512
-"""Samples per forward pass."""
+ROWS = 512  # samples per forward pass
 
 See = Callable[[str, Any, Tensor], None]
 """Gets a layer's name, the layer and its inputs ``(batch, in_features)``."""
-
-
-# which layers
 
 
 def kan_layers(model: nn.Module) -> dict[str, KANLinear]:
@@ -32,10 +28,7 @@ def kan_layers(model: nn.Module) -> dict[str, KANLinear]:
 
 
 def named_layers(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """KAN and linear layers: ``layer_1``, ``layer_2``, ... and, last, ``head``.
-
-    Several heads count as one.
-    """
+    """KAN and linear layers: ``layer_1``, ``layer_2``, ... and, last, ``head`` or heads."""
     layers = [(n.split("."), m) for n, m in model.named_modules() if has_features(m)]
     heads = [m for n, m in layers if "heads" in n]
     body = [m for n, m in layers if "heads" not in n]
@@ -62,14 +55,10 @@ def spline_network(model: nn.Module) -> Any | None:
 
 @dataclass(frozen=True)
 class LastLayers:
-    """Layers on the same features whose outputs stand side by side.
-
-    Args:
-        classes: for each layer, the classes that its outputs are for.
-    """
+    """Layers on the same features whose outputs stand side by side."""
 
     layers: list[nn.Module]
-    classes: list[list[int]]
+    classes: list[list[int]]  # that the outputs of each layer are for
     n_classes: int
 
 
@@ -95,38 +84,30 @@ def last_layers(model: nn.Module) -> dict[int | None, LastLayers]:
 
 
 def state_groups(model: nn.Module) -> dict[str, list[str]]:
-    """Keys of the state dict by what they belong to.
+    """Keys of the state dict by what they belong to; groups without a key are left out.
 
-    ``layer_1``, ..., ``head``: everything of a layer; across layers ``splines`` (with
-    their grids), ``base`` branches, ``weights`` and ``biases`` of linear layers; and
-    ``all``. Groups without a key are left out.
+    ``layer_1``, ..., ``head``; across layers ``splines`` (with their grids), ``base``
+    branches, ``weights`` and ``biases`` of linear layers; and ``all``.
     """
     keys = list(model.state_dict())
     prefixes = {m: f"{name}." if name else "" for name, m in model.named_modules()}
     groups: dict[str, list[str]] = {}
-    kinds: dict[str, list[str]] = {k: [] for k in ("splines", "base")}
-    kinds |= {k: [] for k in ("weights", "biases")}
+    kinds: dict[str, list[str]] = {k: [] for k in "splines base weights biases".split()}
     for name, layers in named_layers(model).items():
         groups[name] = []
         for layer in layers:
             for key in keys:
                 if key.startswith(prefixes[layer]):
                     groups[name].append(key)
-                    kinds[_kind(layer, key.removeprefix(prefixes[layer]))].append(key)
-    owned = set().union(*groups.values())
-    heads = [key for key in keys if key not in owned and "head_of_class" in key]
+                    own = key.removeprefix(prefixes[layer])
+                    kind = "biases" if own == "bias" else "weights"
+                    if isinstance(layer, KANLinear):
+                        kind = "base" if own.startswith("base") else "splines"
+                    kinds[kind].append(key)
+    heads = [key for key in keys if "head_of_class" in key]
     if heads:
         groups[HEAD] += heads
     return groups | {kind: part for kind, part in kinds.items() if part} | {"all": keys}
-
-
-def _kind(layer: nn.Module, key: str) -> str:
-    if isinstance(layer, KANLinear):
-        return "base" if key.startswith("base") else "splines"
-    return "biases" if key == "bias" else "weights"
-
-
-# what they see
 
 
 def watch(layers: Iterable[tuple[str, nn.Module]], see: See) -> list[RemovableHandle]:
@@ -143,10 +124,12 @@ def _hook(see: See, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> 
 @contextmanager
 def watching(layers: Iterable[tuple[str, nn.Module]], see: See) -> Iterator[None]:
     """``watch`` while this is open."""
-    with ExitStack() as handles:
-        for handle in watch(layers, see):
-            handles.callback(handle.remove)
+    handles = watch(layers, see)
+    try:
         yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def layer_inputs(
@@ -157,22 +140,14 @@ def layer_inputs(
     With several heads: what enters the one that is called.
     """
     inputs: dict[str, Tensor] = {}
-
-    def keep(name: str, layer: nn.Module, x: Tensor) -> None:
-        inputs[name] = x
-
     named = [(name, m) for name, group in named_layers(model).items() for m in group]
-    with watching(named, keep):
-        outputs = forward()
-    return inputs, outputs
+    with watching(named, lambda name, layer, x: inputs.update({name: x})):
+        return inputs, forward()
 
 
 @torch.no_grad()
 def layer_bases(layer: nn.Module, x: Tensor) -> Tensor:
-    """The bases of a KAN layer; those of a linear layer are its inputs, one each.
-
-    Shape: ``(n, in_features)`` -> ``(n, in_features, n_basis)``.
-    """
+    """A layer's bases (a linear layer's inputs), ``(n, in_features, n_basis)``."""
     return layer.b_splines(x) if isinstance(layer, KANLinear) else x.unsqueeze(-1)
 
 
@@ -187,12 +162,9 @@ def layer_weights(layer: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def off_grid_shares(model: nn.Module, x: Tensor) -> list[float]:
-    """For every spline layer, the share of its input values that lie off its grid.
+    """For every spline layer, the share of its ``(n, in_features)`` inputs off its grid.
 
-    Growing or several heads count as one layer, the last. Empty for a model without a
-    KAN.
-
-    Shape: x ``(n, in_features)``.
+    Growing or several heads count as one layer, the last. Empty without a KAN.
     """
     network = spline_network(model)
     if network is None:
@@ -205,9 +177,6 @@ def off_grid_shares(model: nn.Module, x: Tensor) -> list[float]:
         each = [head.off_grid_share(features) for head in heads]
         shares.append(sum(each) / len(each))
     return shares
-
-
-# in evaluation mode
 
 
 @contextmanager
@@ -239,13 +208,11 @@ def evaluate_in_chunks(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield row numbers and the outputs for them, task label by task label.
 
-    The model is in evaluation mode until the last chunk is taken. Row numbers ascend
-    where all samples have one task label: then the outputs, joined, are in order.
+    The model is in evaluation mode until the last chunk, of at most ``chunk`` rows, is
+    taken. Row numbers ascend where all samples have one task label.
 
     Args:
         device: where the model is; None: where ``x`` is.
-        chunk: at most so many rows at a time.
-    Shape: x ``(n, ...)``, task_labels ``(n,)``.
     """
     with eval_mode(model):
         for task, rows in rows_by_task(task_labels):

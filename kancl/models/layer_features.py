@@ -1,9 +1,4 @@
-"""A layer as a linear map of its features, ``y = features(x) @ weights``.
-
-The features of a linear layer are its inputs, and a 1 for the bias; those of a KAN
-layer its bases, and its base activations. Whatever is done with features and weights as
-matrices serves both: closed-form readouts, second moments of features.
-"""
+"""A layer as a linear map of its features, ``y = features(x) @ weights``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +15,7 @@ def has_features(module: nn.Module) -> bool:
 
 
 def layer_features(layer: nn.Module, x: Tensor) -> Tensor:
-    """The layer's features at ``x``.
+    """A linear layer's inputs, and 1 for the bias; a KAN layer's bases and activations.
 
     Shape: ``(batch, in_features)`` -> ``(batch, n_features)``.
     Raises: ValueError for another kind of layer, or a factor per edge: its features
@@ -38,11 +33,10 @@ def layer_features(layer: nn.Module, x: Tensor) -> Tensor:
 def weight_rows(
     layer: nn.Module, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data
 ) -> dict[str, Tensor]:
-    """By parameter name, its rows of the weights' matrix, as views.
+    """By parameter name, views ``(n_rows, out_features)`` of the weights' matrix.
 
     Args:
         of: gives the parameter's data, its gradient, or another tensor of its shape.
-    Shape: each ``(n_rows, out_features)``, in the order of ``layer_features``.
     """
     return {n: rows(of(getattr(layer, n))) for n, rows in _rows(layer).items()}
 
@@ -57,8 +51,6 @@ def set_weights(layer: nn.Module, weights: Tensor) -> None:
 
 def constant_weights(layer: Any) -> Tensor:
     """Weights with which the features add up to 1 at every ``x``, ``(n_features,)``.
-
-    1 for the bias; or alike for all bases, which add up to 1 on the grid.
 
     Raises: ValueError for a layer that has no constant.
     """
@@ -75,10 +67,7 @@ def constant_weights(layer: Any) -> Tensor:
 
 
 def input_blocks(layer: Any) -> list[Tensor]:
-    """Rows of the weights' matrix that belong to one input, input by input.
-
-    Shape: each ``(n_blocks, size)``; every row is in one block.
-    """
+    """Rows of the weights' matrix by the input they belong to, ``(n_blocks, size)`` each."""
     sizes = {name: len(rows) for name, rows in weight_rows(layer).items()}
     parts = torch.arange(sum(sizes.values())).split(list(sizes.values()))
     numbers = dict(zip(sizes, parts))
@@ -89,9 +78,9 @@ def input_blocks(layer: Any) -> list[Tensor]:
 
 
 def inputs_group(layer: nn.Module) -> int | None:
-    """How many features in a row are one input's, if that is all there are.
+    """How many features in a row are an input's, in an anchored layer of splines alone.
 
-    Those of an anchored layer add up to 0 on the grid: one is redundant.
+    They add up to 0 on the grid: one is redundant.
     """
     if not isinstance(layer, KANLinear) or layer.base_weight is not None:
         return None

@@ -27,17 +27,13 @@ class MLP(nn.Module):
         top_k: so many hidden values of a layer are not 0; None: all.
         activation: ``relu``, or ``spline``: a learned function per hidden unit.
     Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
-
     Raises: ValueError for fewer than two sizes, a size below 1, a ``dropout`` outside
         [0, 1), or another ``activation``.
     Source: the baselines of van de Ven, Tuytelaars, Tolias 2022, Nature Machine
         Intelligence 4, 1185-1197 (no dropout there).
 
-    Example::
-
-        >>> import torch
-        >>> MLP([784, 400, 400, 10])(torch.rand(2, 784)).shape
-        torch.Size([2, 10])
+    >>> MLP([784, 400, 400, 10])(torch.rand(2, 784)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

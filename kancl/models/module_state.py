@@ -8,14 +8,12 @@ from typing import Any
 from torch import nn
 
 _INTERNALS = frozenset(vars(nn.Module()))
-_PLAIN = (type(None), bool, int, float, str)
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
     """Return the state dict, the modes, what is frozen, and plain attributes.
 
-    Plain attributes (a grid's size, the classes of a head) are numbers, strings and
-    containers of them.
+    Plain (a grid's size, a head's classes) are numbers, strings, containers of them.
     """
     parts = dict(module.named_modules())
     return {
@@ -23,7 +21,7 @@ def module_state(module: nn.Module) -> dict[str, Any]:
         "training": [name for name, part in parts.items() if part.training],
         "frozen": [n for n, p in module.named_parameters() if not p.requires_grad],
         "attributes": {
-            path: {k: v for k, v in vars(part).items() if _is_plain(k, v)}
+            path: {k: v for k, v in vars(part).items() if _is_plain(v, k)}
             for path, part in parts.items()
         },
     }
@@ -45,18 +43,15 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any]) -> None:
         if unknown:
             raise ValueError(f"{path or 'the model'} has no {', '.join(unknown)}")
         for name, value in attributes.items():
-            if not _is_plain(name, value):
+            if not _is_plain(value, name):
                 raise ValueError(f"{path}.{name} is no plain value")
             parts[path].__dict__[name] = value
 
 
-def _is_plain(name: str, value: Any) -> bool:
-    return name not in _INTERNALS and _holds_plain(value)
-
-
-def _holds_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple, set)):
-        return all(map(_holds_plain, value))
+def _is_plain(value: Any, name: str = "") -> bool:
     if isinstance(value, dict):
-        return all(map(_holds_plain, value)) and all(map(_holds_plain, value.values()))
-    return type(value) in _PLAIN
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple, set)):
+        return name not in _INTERNALS and all(map(_is_plain, value))
+    plain = (type(None), bool, int, float, str)
+    return name not in _INTERNALS and type(value) in plain

@@ -1,8 +1,4 @@
-"""Linear classifiers in closed form, from sums over samples: no order, no forgetting.
-
-``outputs = features @ weights``; the sums commute, so the order of experiences shows in
-the last bits only.
-"""
+"""Linear classifiers in closed form, from sums over samples: no order, no forgetting."""
 
 from __future__ import annotations
 
@@ -19,11 +15,8 @@ BATCH = 1024  # rows per product: adding to a gram matrix costs as much as a pro
 class FeatureSums:
     """All that the classifiers here need to know of the samples so far, in float64.
 
-    ``moment = sum phi(x) onehot(y)^T``, ``(n_features, n_classes)``;
+    ``moment = sum phi(x) onehot(y)^T``, ``(n_features, n_classes)``; if it is kept,
     ``gram = sum phi phi^T``, ``(n_features, n_features)``.
-
-    Args:
-        gram: whether to keep it.
     """
 
     def __init__(
@@ -48,7 +41,6 @@ class FeatureSums:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FeatureSums:
-        """Return the sums that ``state_dict`` is the state of."""
         sums = cls.__new__(cls)
         sums.load_state_dict(state)
         return sums
@@ -124,8 +116,8 @@ def spline_bayes_weights(
 
     ``1/P (log p(c) + sum_pg B_g(x_p) log P(g|p,c) / P(g|p))``, ``P(g|p,c)`` the share
     of basis g in input p's occupancy by class c: categorical naive Bayes with soft
-    counts, and a sum of splines again. That of all classes, and the number P of inputs
-    (which are far from independent), change no ranking: they keep outputs near 0.
+    counts, and a sum of splines again. ``P(g|p)`` and the number P of inputs change no
+    ranking: they keep outputs near 0.
 
     Args:
         in_features: inputs p; the features are their bases and nothing else.

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.metrics.score import ACCURACY, Score
-from kancl.metrics.score_matrix import empty_matrix
+from kancl.metrics.score_matrix import ACCURACY, Score, empty_matrix
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.runs.measurements import Measurement
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kancl.metrics.score import ACCURACY, Score
+from kancl.metrics.score_matrix import ACCURACY, Score
 from kancl.metrics.statistics import t_interval
 from kancl.runs.measurements import Measurement, score_of, series_of, training_ends
 

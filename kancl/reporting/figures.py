@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kancl.metrics.score import ACCURACY, Score
+from kancl.metrics.score_matrix import ACCURACY, Score
 from kancl.reporting.colours import CELL_INK, FAINT, INK, experience_colour
 from kancl.reporting.curves import Curves
 from kancl.runs.names import LEARNED_FUNCTION

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from kancl.metrics.score import Score
 from kancl.metrics.score_matrix import (
+    Score,
     UndefinedMetric,
     average_rmse,
     average_seen_accuracy,

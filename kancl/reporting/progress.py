@@ -10,7 +10,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from rich.console import Console
 from rich.progress import BarColumn, Progress
 
-from kancl.metrics.score import Score
+from kancl.metrics.score_matrix import Score
 from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.measures import so_far
 from kancl.runs.measurements import Measurement

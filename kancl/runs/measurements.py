@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from kancl.metrics.continual import summarise_curves
-from kancl.metrics.score import ACCURACY, RMSE, Score
-from kancl.metrics.score_matrix import summarise
+from kancl.metrics.score_matrix import ACCURACY, RMSE, Score, summarise
 from kancl.runs.names import CURVE, LOSS, RMSE_CURVE, TEST_RMSE
 
 

@@ -12,7 +12,7 @@ from avalanche.training.supervised import Naive
 from kancl.benchmarks import gaussian_peaks
 from kancl.benchmarks.gaussian_peaks import peaks
 from kancl.data.rows import as_tensors
-from kancl.metrics.score import SquaredError
+from kancl.metrics.score_matrix import SquaredError
 from kancl.models import KANLinear
 
 

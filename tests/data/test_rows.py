@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from kancl.data.pixels import Scaling
+from kancl.data.images import Scaling
 from kancl.data.rows import (
     RowsDataset,
     Store,

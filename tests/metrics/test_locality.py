@@ -311,7 +311,7 @@ def test_what_each_training_took():
         (0, 2): pytest.approx(0.1),
         (1, 2): pytest.approx(-0.1),
     }
-    assert falls(r, rises=False)[0, 1] == pytest.approx(-0.5)
+    assert falls(r, higher_is_better=False)[0, 1] == pytest.approx(-0.5)
     r[2, 0] = float("nan")
     assert list(falls(r)) == [(1, 2)]
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from kancl.metrics.score import ACCURACY, RMSE
 from kancl.metrics.score_matrix import (
+    ACCURACY,
+    RMSE,
     UndefinedMetric,
     average_accuracy,
     average_rmse,

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kancl.metrics.score import RMSE
+from kancl.metrics.score_matrix import RMSE
 from kancl.models import KAN
 from kancl.reporting import figures
 from kancl.reporting.colours import EXPERIENCES, experience_colour

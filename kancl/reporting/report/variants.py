@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from kancl.config.schema import NOT_HASHED
-from kancl.metrics.score import ACCURACY, RMSE, Score
+from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
 from kancl.reporting.curves import Curves, mean_curves
 from kancl.reporting.pairing import role
 from kancl.runs.reader import STATUSES, Run

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from kancl.config import RunConfig, plain
-from kancl.metrics.score import ACCURACY, RMSE
-from kancl.metrics.score_matrix import empty_matrix, summarise
+from kancl.metrics.score_matrix import ACCURACY, RMSE, empty_matrix, summarise
 from kancl.runner import read_request, run_folder
 from kancl.runner.identity import environment
 from kancl.runs import RunFolder

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kancl.metrics.rollback import rollback, rolled_back
+from kancl.metrics.diagnosis import rollback, rolled_back
 from kancl.models import KAN, MLP
 from kancl.models.grid_changes import refine
 from kancl.models.heads import with_head
