@@ -33,7 +33,7 @@ from kancl.splines import (
     Implementation,
     UniformGrid,
     fused_spline_sum,
-    why_not_fused,
+    gpu,
 )
 
 SLOWEST = 1.5
@@ -210,7 +210,7 @@ def implementations(device: str, degree: int = 3) -> list[Implementation]:
 
 def why_not_triton(device: str, degree: int = 3) -> str | None:
     """What keeps the fused path from this device."""
-    why = why_not_fused(degree)
+    why = gpu.why_not(1, degree)
     if why is None and not _is_cuda(device):
         grid = UniformGrid(torch.zeros(1), torch.ones(1), 1, 1)
         try:

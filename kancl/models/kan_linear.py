@@ -38,17 +38,16 @@ class KANLinear(nn.Module):
     + edge_scale[i,o] * sum_g coefficients[i,g,o]*B_g(x_i))``
 
     Takes the arguments and the ``state_dict`` of efficient-kan's class of the same name;
-    arguments after ``grid_range`` are new. Splines are one contiguous parameter, an
-    input's coefficients together, as the fast paths want it; ``spline_weight`` and
-    ``spline_scaler`` show them in efficient-kan's order.
+    arguments after ``grid_range`` are new. An input's coefficients lie together, as the
+    fast paths want it; ``spline_weight`` and ``spline_scaler`` show efficient-kan's order.
 
     Args:
         grid_size: intervals on ``grid_range``; ``grid_size + spline_order`` bases.
         spline_order: degree of the splines, 1 to 5; 3 = cubic.
-        scale_noise: size of the random spline part of a fresh layer: the standard
-            deviation that it gives an output, for inputs on the grid.
-        scale_base: multiplies the base weights of a fresh layer, which are uniform
-            within ``1/sqrt(in_features)`` for 1, as in ``torch.nn.Linear``.
+        scale_noise: standard deviation that a fresh layer's random splines give an
+            output, for inputs on the grid.
+        scale_base: multiplies a fresh layer's base weights, for 1 those of
+            ``torch.nn.Linear``.
         scale_spline: multiplies the spline part of a fresh layer.
         enable_standalone_scale_spline: one more learned factor per edge, redundant but
             a brake on the splines' steps: starts from ``in_features^(-1/4)``.
@@ -122,13 +121,13 @@ class KANLinear(nn.Module):
         self.register_buffer("warp", None)
         self._reader = GridReader()
         self.base_activation = base_activation()
-        shapes = dict(
-            base_weight=(out_features, in_features) if base else None,
-            coefficients=(in_features, grid_size + spline_order, out_features),
-            edge_scale=(in_features, out_features) if has_scale else None,
-        )
-        for name, shape in shapes.items():
-            empty = None if shape is None else nn.Parameter(torch.empty(shape))
+        n_basis = grid_size + spline_order
+        for name, used, shape in (
+            ("base_weight", base, (out_features, in_features)),
+            ("coefficients", True, (in_features, n_basis, out_features)),
+            ("edge_scale", has_scale, (in_features, out_features)),
+        ):
+            empty = nn.Parameter(torch.empty(shape)) if used else None
             self.register_parameter(name, empty)
         self.reset_parameters()
 
@@ -145,8 +144,8 @@ class KANLinear(nn.Module):
             moment = self.in_features * second_moment(self.spline_order)
             deviation = self.scale_spline * self.scale_noise / math.sqrt(moment)
             if self.edge_scale is not None:
-                # A step of a coefficient moves the function by so much less: with 1 in
-                # place of it, all inputs' steps add up to jumps (lower accuracy).
+                # A coefficient's step moves the function by so much less: with 1, all
+                # inputs' steps add up to jumps (lower accuracy).
                 factor = self.in_features**-0.25
                 self.edge_scale.fill_(factor)
                 deviation /= factor
@@ -158,8 +157,7 @@ class KANLinear(nn.Module):
         splines = self.coefficients, self.edge_scale
         y = self.spline_grid.sum(rows, *splines, self.implementation)
         if self.base_weight is not None:  # y is (batch, out_features)
-            # A product of its own: with the activation packed in beside dense bases, one
-            # product for both, a step took 1.0 to 1.3 times as long, for the copying.
+            # One product for both parts took 1.0 to 1.3 times as long, for the copying.
             y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
         return y.reshape(*x.shape[:-1], self.out_features)  # (..., out_features)
 
@@ -179,12 +177,10 @@ class KANLinear(nn.Module):
 
     @property
     def grid_size(self) -> int:
-        """Intervals of the grid."""
         return self.grid.shape[1] - 1 - 2 * self.spline_order
 
     @property
     def uniform(self) -> bool:
-        """Whether the knots are equally spaced, so that closed forms hold."""
         return self.spline_grid.uniform
 
     @property
@@ -208,9 +204,8 @@ class KANLinear(nn.Module):
     def fit_range(self, x: Tensor) -> None:
         """Let each input's grid reach from its smallest sample to its largest.
 
-        Changes the functions, so call it before training. See ``fitted_knots``.
+        Changes the functions: call it before training, with ``(n, in_features)`` samples.
 
-        Shape: ``(n, in_features)``.
         Raises: ValueError if ``x`` is not finite, or the grid was moved or warped before.
         """
         self._check_samples(x, "a grid is fitted on finite samples")
@@ -225,12 +220,9 @@ class KANLinear(nn.Module):
     def warp_grid(self, x: Tensor, uniform_share: float = 0.2) -> None:
         """Let the grid follow the samples: cells between quantiles, atoms set apart.
 
-        Changes the functions, so call it before training. The ends of the grid stay.
+        Changes the functions: call it before training. The ends of the grid stay. See
+        ``quantile_warp``.
 
-        Args:
-            uniform_share: 1 leaves the cells equally wide, towards 0 they hold the same
-                number of samples each.
-        Shape: ``(n, in_features)``.
         Raises: ValueError if the knots were moved before, or as ``quantile_warp`` does.
         """
         self._check_input(x, 2)
@@ -245,11 +237,10 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> None:
-        """Move the knots towards where the data are, as far as the functions stay.
+        """Move the knots towards where the data are, in place; see ``moved_grid``.
 
-        By at most 1 % of their root mean square, see ``moved_grid``; features with samples
-        off the present grid get there whatever it takes. Parameters and grid change in
-        place, so that optimizers keep working.
+        As far as the functions stay, within 1 % of their root mean square; features with
+        samples off the present grid get there whatever it takes.
 
         Args:
             margin: how far the grid reaches beyond the smallest and largest sample.
@@ -286,8 +277,8 @@ class KANLinear(nn.Module):
     ) -> Tensor:
         """L1 size of the edges' coefficients plus the entropy of its distribution.
 
-        As in efficient-kan: the mean magnitude of an edge's coefficients stands for
-        that of its function over the data. An edge that is exactly 0 adds nothing.
+        As in efficient-kan, the mean magnitude of an edge's coefficients stands for that
+        of its function over the data. An edge that is exactly 0 adds nothing.
         """
         size = self.coefficients.abs().mean(1)  # (in_features, out_features)
         total = size.sum()
@@ -345,7 +336,7 @@ class KANLinear(nn.Module):
         check_implementation(self.implementation, grid_size, self.spline_order)
 
     def _check_input(self, x: Tensor, n_dimensions: int | None = None) -> None:
-        if n_dimensions is not None and x.dim() != n_dimensions:
+        if n_dimensions not in (None, x.dim()):
             raise ValueError(
                 f"expected samples as (batch, {self.in_features}), got {tuple(x.shape)}"
             )
