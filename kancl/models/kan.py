@@ -83,7 +83,7 @@ class KAN(nn.Module):
         self.top_k = top_k
         self.in_features, self.feature_dim = layers_hidden[0], layers_hidden[-2]
         self._n_hidden = len(layers_hidden) - 2
-        layer = partial(
+        layer: Callable[..., KANLinear] = partial(
             KANLinear,
             scale_noise=scale_noise,
             scale_base=scale_base,
@@ -216,8 +216,7 @@ def kan(
     Args:
         hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
         hidden_range: ends of the other layers' grids. Hidden values grow in training:
-            after an epoch of MNIST 4 of 5 are off a grid over [-1, 1], where a KAN is
-            a network of SiLUs.
+            after an epoch of MNIST 4 of 5 are off a grid over [-1, 1].
         grid_size: intervals of a grid.
         degree: of the splines, 1 to 5; 3 = cubic.
         input_grid_size: of the first layer; null: ``grid_size``.
@@ -233,8 +232,7 @@ def kan(
             range, and hidden ones at 0, and learn nothing there.
         hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
         top_k: so many hidden values of a layer are not 0; null: all.
-        lazy: training leaves spline coefficients that no sample of a batch touches as
-            they are.
+        lazy: training leaves coefficients that no sample of a batch touches.
         implementation: how splines are summed, see ``KANLinear``.
     """
     if input_grid == "range" and input_grid_range is not None:

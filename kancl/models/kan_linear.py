@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kancl.models.efficient_kan import adapt_to_state_dict, rename_from_efficient_kan
+from kancl.models.efficient_kan import adapt_to_state_dict
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
     Grid,
@@ -59,14 +59,12 @@ class KANLinear(nn.Module):
             (``zero``), keep their end value (``clamp``) or go straight on (``linear``).
         anchor: an input value, or one per input, at which every edge's spline is 0 and
             learns nothing: ``B_g(x) - B_g(anchor)`` takes the place of ``B_g(x)``.
-        implementation: how the splines are summed; all agree within rounding.
-            ``reference``: Cox-de Boor, any knots. ``dense``: closed form, one matrix
-            product over all bases. ``sparse``: live bases only, on a CPU, degree 1 to 3.
-            ``triton``: the same on a CUDA device, in fused kernels. ``auto``: the
-            fastest that is possible, as far as measured.
+        implementation: how the splines are summed, alike within rounding. ``reference``:
+            Cox-de Boor, any knots. ``dense``: one matrix product over all bases.
+            ``sparse``: live bases only, on a CPU, degree 1 to 3; ``triton``: that on a
+            CUDA device. ``auto``: the fastest that is possible, as far as measured.
     Shape: ``(..., in_features)`` -> ``(..., out_features)``, dtype kept.
-    Raises: ValueError if a size is below 1, the degree is not 1 to 5, ``grid_range``
-        does not increase, ``outside`` is no policy, or the implementation can't do it.
+    Raises: ValueError for options that are out of range or can't go together.
     Source: Liu et al. 2024, arXiv:2404.19756; arguments: efficient-kan (Blealtan).
         Differs: ``update_grid`` keeps the function; starts from closed-form moments.
 
@@ -134,8 +132,8 @@ class KANLinear(nn.Module):
     def reset_parameters(self) -> None:
         """Draw fresh weights whose sums over the inputs have a known size.
 
-        Independent coefficients of variance ``s^2`` give each edge the mean square
-        ``s^2 * E sum_g B_g^2`` (``second_moment``), and ``in_features`` edges add up.
+        Coefficients of variance ``s^2`` give an edge the mean square ``s^2 * E sum_g
+        B_g^2`` (``second_moment``), and ``in_features`` edges add up.
         """
         with torch.no_grad():
             if self.base_weight is not None:
@@ -162,10 +160,7 @@ class KANLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)  # (..., out_features)
 
     def b_splines(self, x: Tensor) -> Tensor:
-        """All bases at ``x``, outside the grid by policy; at least float32.
-
-        Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
-        """
+        """All bases at ``x``, see ``Grid.basis``."""
         self._check_input(x, 2)
         return self.spline_grid.basis(x)
 
@@ -319,8 +314,8 @@ class KANLinear(nn.Module):
         )
 
     def _check_options(self, grid_size: int) -> None:
-        for name in ("in_features", "out_features", "grid_size"):
-            size = grid_size if name == "grid_size" else getattr(self, name)
+        sizes = dict(in_features=self.in_features, out_features=self.out_features)
+        for name, size in (sizes | {"grid_size": grid_size}).items():
             if not isinstance(size, Integral) or size < 1:
                 raise ValueError(f"{name} must be a whole number from 1, got {size!r}")
         for name in ("scale_noise", "scale_base", "scale_spline"):
@@ -375,7 +370,6 @@ class KANLinear(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *options: Any
     ) -> None:
         """Take efficient-kan's, another grid size, and one with or without scale."""
-        rename_from_efficient_kan(state_dict, prefix)
         if (error := adapt_to_state_dict(self, state_dict, prefix)) is not None:
             options[-1].append(error)
             return

@@ -225,13 +225,9 @@ def _locate_background(background, grid, kind, start, stop):
 
 @njit(**OPTIONS)
 def _locate_live(x, background, grid, first, last, start, stop, live, ends):
-    """Fill ``live`` with places that are not background, sample by sample.
+    """Fill ``live`` with places that are not background, of inputs first to last.
 
-    And ``ends`` with where those of every sample end.
-
-    Args:
-        first, last: inputs.
-        start, stop: samples.
+    Sample by sample, and ``ends`` with where those of every sample end.
     """
     low, cells = grid[:2]
     positions, inputs = live[:2]
@@ -288,8 +284,7 @@ def _add_live(given, n_outputs, o, lanes):
 
     Args:
         given: coefficients and scales; what the background gives, by input, or empty;
-            the places' inputs, first rows among all, values, and where each sample's
-            end; the outputs; the first and the last sample.
+            places' inputs, first rows among all, values, ends by sample; outputs.
     """
     splines, there, inputs, rows, values, ends, y, start, stop = given
     at = 0
@@ -322,7 +317,7 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
     widest = HALF if scale.size else WIDE
     wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
     pairs = n_outputs - n_outputs % 2
-    ahead = together * n_basis * n_outputs  # coefficients of the inputs that come next
+    ahead = together * n_basis * n_outputs
     for first in range(0, n_inputs, together):
         last = min(first + together, n_inputs)
         for i in range(first, min(last, background.size)):
@@ -341,9 +336,11 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
                 rows[k] = np.int64(live[1][k]) * n_basis + live[2][k]
             given = splines, off, live[1], rows, values, ends, outputs, a, b
             for o in range(0, wide, widest):
-                if a == start and not has_background:
+                if a == start and not has_background:  # of the inputs that come next
                     begin = last * n_basis * n_outputs + ahead * o // wide
-                    _fetch(splines[0], begin, ahead * widest // wide)
+                    end = min(begin + ahead * widest // wide, coefficients.size)
+                    for at in range(begin, end, 64 // coefficients.itemsize):
+                        prefetch(splines[0], at)
                 if scale.size:
                     _add_live(given, n_outputs, o, HALF)
                 else:
@@ -361,22 +358,11 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
 
 
 @njit(**OPTIONS)
-def _fetch(array, start, n):
-    """Have ``n`` elements from ``start`` brought near, as far as there are."""
-    for at in range(start, min(start + n, array.size), 64 // array.itemsize):
-        prefetch(array, at)
-
-
-@njit(**OPTIONS)
 def _sort_by_row(first, n_rows, live, in_turn, last_of, ends, samples, values):
     """Bring live places into the order of their inputs, and rows, and samples.
 
     Fills ``samples`` and ``values``, and ``ends`` of every row's places among them.
-
-    Args:
-        first: the first input.
-        in_turn: scratch, as long as the values.
-        last_of: where the places of every sample end.
+    ``in_turn`` is scratch; ``last_of`` says where the places of every sample end.
     """
     inputs, rows = live[1], live[2]
     ends[:] = 0
@@ -403,12 +389,8 @@ def _sum_rows(grads, offset, samples, values, ends, first_row, n_rows, sums):
     """Sums of gradients times values for every row, in a block of columns.
 
     Going up the rows, the sums of the ``LIVE`` rows at hand stay in registers, and every
-    row is written once.
-
-    Args:
-        offset: the block's first sample in ``grads``.
-        first_row: the input's first, among all rows of ``ends``.
-        sums: ``(n_rows + LIVE - 1, BLOCK)``, to be overwritten.
+    row of ``sums (n_rows + LIVE - 1, BLOCK)`` is written once. ``offset``: the block's
+    first sample in ``grads``; ``first_row``: the input's, among all rows of ``ends``.
     """
     zero = splat(sums.dtype.type(0), BLOCK)
     s0, s1, s2, s3 = zero, zero, zero, zero

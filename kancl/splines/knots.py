@@ -18,15 +18,11 @@ def uniform_knots(
 ) -> Tensor:
     """Equally spaced knots over ``[low, high]`` and ``degree`` cells beyond.
 
-    Args:
-        low, high: ends of the grid, numbers or one value per feature.
     Shape: ``()`` or ``(in_features,)`` -> ``(..., grid_size + 2*degree + 1)``, float64.
     """
     low = torch.as_tensor(low, dtype=torch.float64).unsqueeze(-1)
     high = torch.as_tensor(high, dtype=torch.float64).unsqueeze(-1)
-    step = torch.arange(
-        -degree, grid_size + degree + 1, dtype=torch.float64, device=low.device
-    )
+    step = torch.arange(-degree, grid_size + degree + 1, device=low.device).double()
     # Both ends enter exactly: no rounding error accumulates towards `high`.
     return (low * (grid_size - step) + high * step) / grid_size
 
@@ -97,12 +93,10 @@ def adapted_knots(
 
     ``uniform_share*uniform + (1 - uniform_share)*quantiles``, then every cell is
     widened to at least ``NARROWEST_CELL`` of the uniform cell, so that repeated
-    values never make empty cells. A feature that is constant in ``x`` says nothing
-    about where knots belong: it keeps its knots, shifted only if it fell off them.
+    values never make empty cells. A feature that is constant in ``x`` keeps its knots,
+    shifted only if it fell off them.
 
     Args:
-        x: samples.
-        knots: the present knots.
         uniform_share: 1 spaces the knots equally, 0 puts them at the quantiles.
         margin: how far the grid reaches beyond the smallest and largest sample.
     Shape: ``(n, in_features)``, ``(in_features, n_knots)`` -> as ``knots``, float64.
@@ -122,12 +116,11 @@ def adapted_knots(
     cells = inner.diff(dim=1)  # (in_features, grid_size)
     cells = torch.maximum(cells, NARROWEST_CELL * step.unsqueeze(1))
     cells = cells * ((high - low) / cells.sum(1)).unsqueeze(1)
-    inner = torch.cat([low.unsqueeze(1), low.unsqueeze(1) + cells.cumsum(1)], dim=1)
     beyond = torch.arange(1, degree + 1, dtype=x.dtype, device=x.device)
     beyond = beyond * step.unsqueeze(1)  # (in_features, degree)
-    adapted = torch.cat(
-        [low.unsqueeze(1) - beyond.flip(1), inner, high.unsqueeze(1) + beyond], dim=1
-    )
+    low, high = low.unsqueeze(1), high.unsqueeze(1)
+    parts = low - beyond.flip(1), low, low + cells.cumsum(1), high + beyond
+    adapted = torch.cat(parts, dim=1)
     old_low, old_high = grid_ends(knots, degree)
     value = x[0]
     shift = (value - old_high).clamp(min=0) + (value - old_low).clamp(max=0)

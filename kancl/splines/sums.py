@@ -146,10 +146,10 @@ class _KernelSum(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *splines = inputs = ctx.saved_tensors
+        inputs = x, *splines = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():  # someone wants to differentiate again: dense
-            y = dense_spline_sum(*inputs, ctx.grid)
+            y = dense_spline_sum(x, splines[0], splines[1], ctx.grid)
             of = [tensor for tensor, need in zip(inputs, needed) if need]
             dense = iter(torch.autograd.grad(y, of, grad, create_graph=True))
             return *(next(dense) if need else None for need in needed), None, None

@@ -1,8 +1,6 @@
-"""Warps: grids that follow the data, in front of a uniform spline.
+"""Warps: piecewise linear maps of a feature to its place on the grid, in cells.
 
-A warp maps a feature to its place on the grid, in cells, by a piecewise linear and
-increasing function. The spline behind it stays uniform, so that quantile grids cost a
-table look-up and nothing else.
+The spline behind stays uniform: a grid that follows the data costs a table look-up.
 """
 
 import torch
@@ -43,11 +41,9 @@ def quantile_warp(
     """A warp that gives each cell the same share of the samples, atoms set apart.
 
     A feature's commonest value, such as a constant background, gets no share of the cells
-    if it makes up ``ATOM`` of the samples or more. A feature without other values is not
-    warped.
+    if it makes up ``ATOM`` of the samples or more. A feature without others is not warped.
 
     Args:
-        x: samples.
         uniform_share: 0 to 1; 1 does not warp. Above 0 every value has its room.
         resolution: intervals of the table; 255 lets 8-bit pixels fall on its nodes.
     Shape: ``(n, in_features)``, twice ``(in_features,)`` -> ``(in_features, resolution +
