@@ -232,7 +232,7 @@ def kan(
             range, and hidden ones at 0, and learn nothing there.
         hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
         top_k: so many hidden values of a layer are not 0; null: all.
-        lazy: training leaves coefficients that no sample of a batch touches.
+        lazy: training leaves alone coefficients that no sample of a batch touches.
         implementation: how splines are summed, see ``KANLinear``.
     """
     if input_grid == "range" and input_grid_range is not None:

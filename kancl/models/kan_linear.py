@@ -215,8 +215,7 @@ class KANLinear(nn.Module):
     def warp_grid(self, x: Tensor, uniform_share: float = 0.2) -> None:
         """Let the grid follow the samples: cells between quantiles, atoms set apart.
 
-        Changes the functions: call it before training. The ends of the grid stay. See
-        ``quantile_warp``.
+        Changes the functions: call it before training. See ``quantile_warp``.
 
         Raises: ValueError if the knots were moved before, or as ``quantile_warp`` does.
         """
@@ -258,8 +257,7 @@ class KANLinear(nn.Module):
     def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
         """Coefficients of the curves through (or nearest to) given points.
 
-        Shape: ``(n, in_features)``, ``(n, in_features, out_features)`` ->
-            ``(out_features, in_features, n_basis)``.
+        Shape: ``(n, in)``, ``(n, in, out)`` -> ``(out, in, n_basis)``.
         """
         bases = self.b_splines(x).transpose(0, 1)  # (in_features, n, n_basis)
         expected = (len(x), self.in_features, self.out_features)
@@ -272,8 +270,7 @@ class KANLinear(nn.Module):
     ) -> Tensor:
         """L1 size of the edges' coefficients plus the entropy of its distribution.
 
-        As in efficient-kan, the mean magnitude of an edge's coefficients stands for that
-        of its function over the data. An edge that is exactly 0 adds nothing.
+        See efficient-kan. An edge that is exactly 0 adds nothing.
         """
         size = self.coefficients.abs().mean(1)  # (in_features, out_features)
         total = size.sum()

@@ -11,7 +11,9 @@ from kancl.splines.knots import (
     ends_of,
     grid_ends,
     is_uniform,
+    quantile_warp,
     uniform_knots,
+    warped,
 )
 from kancl.splines.sums import (
     Implementation,
@@ -21,4 +23,3 @@ from kancl.splines.sums import (
     sparse_spline_sum,
 )
 from kancl.splines.uniform import UniformGrid, cardinal, second_moment, uniform_basis
-from kancl.splines.warp import quantile_warp, warped

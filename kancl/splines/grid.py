@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from kancl.splines.basis import Outside, anchored_basis, spline_basis
-from kancl.splines.knots import grid_ends, is_uniform, uniform_knots
+from kancl.splines.knots import grid_ends, is_uniform, uniform_knots, warped
 from kancl.splines.sums import Implementation, spline_sum
 from kancl.splines.uniform import UniformGrid, grid_basis
-from kancl.splines.warp import warped
 
 
 class Grid:

@@ -42,10 +42,7 @@ class UniformGrid:
 
 
 def grid_basis(x: Tensor, grid: UniformGrid) -> Tensor:
-    """All bases of a grid at ``x``, less their values at its anchor.
-
-    Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
-    """
+    """All bases of a grid at ``x``, less their values at its anchor; see ``Grid``."""
     options = grid.low, grid.high, grid.size, grid.degree, grid.outside
     return anchored_basis(lambda x: uniform_basis(x, *options), x, grid.anchor)
 
@@ -94,10 +91,7 @@ def _evaluate(position: Tensor, *options: Any) -> Tensor:
 
 
 class _DenseBasis(Function):
-    """A derivative of all bases by their position; its own derivative is the next one.
-
-    Saves the position alone, and evaluates again when going backward.
-    """
+    """A derivative of all bases by their position; its own derivative is the next one."""
 
     @staticmethod
     def forward(position: Tensor, *options: Any) -> Tensor:
@@ -153,24 +147,19 @@ def _dense(
     if derivative > degree:
         pass
     elif torch.compiler.is_compiling() or flat.shape[0] <= MANY_VALUES:
-        _scatter_values(basis, flat, *options)
+        _scatter_values(basis, flat, options)
     else:  # a block at a time, whose temporaries stay in the cache
-        for i in range(0, flat.shape[0], BLOCK):
-            block = flat[i : i + BLOCK]
-            part = basis[i * n_basis : (i + block.shape[0]) * n_basis]
-            _scatter_values(part, block, *options)
+        blocks = flat.split(BLOCK), basis.split(BLOCK * n_basis)
+        for block, part in zip(*blocks):
+            _scatter_values(part, block, options)
     return basis.view(*position.shape, n_basis)
 
 
 def _scatter_values(
-    basis: Tensor,
-    position: Tensor,
-    grid_size: int,
-    degree: int,
-    derivative: int,
-    closed: bool,
+    basis: Tensor, position: Tensor, options: tuple[int, int, int, bool]
 ) -> None:
     """Write the values that are not 0 into ``basis``, ``(n_values * n_basis,)``."""
+    grid_size, degree, derivative, closed = options
     n_values, device = position.shape[0], position.device
     n_basis = grid_size + degree
     first = torch.arange(0, n_values * n_basis, n_basis, device=device)
