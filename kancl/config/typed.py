@@ -129,6 +129,8 @@ def _choice(key: str, name: Any, preset_of: Any, group: Group) -> tuple[Choice, 
     """The choice, still without options, and the name whose options it has."""
     if name is None:
         raise ConfigError(f"{key} needs a name; {nearest('', group.names)}")
+    if isinstance(name, str):  # a sum is the same run in any order
+        name = "+".join(sorted(name.split("+")))
     whose = name
     try:
         built = group.expanded(name, key)

@@ -321,6 +321,7 @@ def test_a_wrong_preset_is_refused(
 
 
 def test_a_sum_of_strategies_has_the_keys_of_all() -> None:
+    assert one("strategy=replay+ewc") == one("strategy=ewc+replay")
     config = one("strategy=ewc+replay", "strategy.mem_size=7", "strategy.ewc_lambda=2")
     assert config.strategy.name == config.strategy.builder == "ewc+replay"
     assert config.strategy.options["mem_size"] == 7
@@ -329,7 +330,7 @@ def test_a_sum_of_strategies_has_the_keys_of_all() -> None:
     assert [c.strategy.name for c in request.configs] == [
         "naive",
         "ewc+replay",
-        "si+der",
+        "der+si",
     ]
     config = one("strategy=lwf+der", "strategy.lwf.alpha=3", "strategy.der.alpha=4")
     assert config.strategy.options["lwf.alpha"] == 3.0
