@@ -92,9 +92,8 @@ class Insertion:
 def refinement(knots: Tensor, degree: int, factor: int, outside: Outside) -> Insertion:
     """Split every cell into ``factor`` equal ones.
 
-    With ``outside="zero"`` the cells beyond the grid are split as well, since the
-    function fades out there: ``factor*(grid_size + 2*degree) - 2*degree`` intervals.
-    Otherwise ``factor*grid_size`` between the same ends.
+    With ``outside="zero"`` the cells where the function fades out as well:
+    ``factor*(grid_size + 2*degree) - 2*degree`` intervals; else ``factor*grid_size``.
 
     Raises: ValueError if ``factor`` is below 1, or repeated knots leave features with
         unequal numbers of cells.
@@ -189,16 +188,17 @@ def insertion_matrix(
         old, new = old[:1], new[:1]
     old, new = old.double(), new.double()
     rounding = 1e-12 * (old[:, -1:] - old[:, :1])
-    ends = (0, -1) if outside == "zero" else (degree, -1 - degree)
+    kept, reach = (
+        knots if outside == "zero" else _proper(knots, degree) for knots in (old, new)
+    )
+    low, high = kept[:, :1], kept[:, -1:]
     if bool(
-        (new[:, [ends[0]]] > old[:, [ends[0]]] + rounding).any()
-        or (new[:, [ends[1]]] < old[:, [ends[1]]] - rounding).any()
+        ((reach[:, :1] > low + rounding) | (reach[:, -1:] < high - rounding)).any()
     ):
         raise ValueError(
             f"with outside={outside!r} the new knots must reach from "
-            f"{float(old[:, ends[0]].min())} to {float(old[:, ends[1]].max())} at least"
+            f"{float(low.min())} to {float(high.max())} at least"
         )
-    kept = old if outside == "zero" else _proper(old, degree)
     after = torch.searchsorted(new, kept.contiguous()).clamp(1, new.shape[1] - 1)
     gaps = ((new.gather(1, near) - kept).abs() for near in (after, after - 1))
     distance = torch.minimum(*gaps)
@@ -207,10 +207,8 @@ def insertion_matrix(
             "every old knot must be among the new ones, for a spline may break there; "
             f"the farthest is {float(distance.max())} away from the next"
         )
-    middles, first, last = _pieces(new, degree, outside)
     matrix, from_first, from_last = (
-        _blossoms(old, new, degree, outside, middles.gather(1, piece))
-        for piece in ((first + last) // 2, first, last)
+        _blossoms(old, new, degree, outside, at) for at in _pieces(new, degree, outside)
     )
     difference = float((from_first - from_last).abs().max())
     if difference > TOLERANCE * max(1.0, float(matrix.abs().max())):
@@ -222,12 +220,10 @@ def insertion_matrix(
     return matrix
 
 
-def _pieces(
-    new: Tensor, degree: int, outside: Outside
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Middles ``(in_features, n_pieces)`` of new cells, not empty, where splines decide.
+def _pieces(new: Tensor, degree: int, outside: Outside) -> tuple[Tensor, ...]:
+    """A piece amid, the first and the last in each basis's support, by their middles.
 
-    And the first and the last of them in each basis's support ``(in_features, n_new)``.
+    Of new cells that are not empty and where splines decide: ``(in_features, n_new)``.
     """
     n_cells = new.shape[1] - 1
     cell = torch.arange(n_cells, device=new.device)
@@ -236,13 +232,14 @@ def _pieces(
     if outside != "zero":
         valid = valid & (cell >= degree) & (cell < n_cells - degree)
     number = valid.long().cumsum(1)  # valid cells up to and including this one
-    before = pad(number, (1, 0))[:, : n_cells - degree]
-    up_to = number[:, degree:]
-    if bool((up_to == before).any()):
+    first = pad(number, (1, 0))[:, : n_cells - degree]
+    last = number[:, degree:] - 1
+    if bool((last < first).any()):
         raise ValueError(f"a knot is repeated more than degree={degree} times")
     order = torch.argsort((~valid).long(), dim=1, stable=True)
-    middles = (new[:, :-1] + new[:, 1:]) / 2
-    return middles.gather(1, order), before, up_to - 1
+    middles = ((new[:, :-1] + new[:, 1:]) / 2).gather(1, order)
+    pieces = (first + last) // 2, first, last
+    return tuple(middles.gather(1, piece) for piece in pieces)
 
 
 def _blossoms(
@@ -281,9 +278,7 @@ def _blossom_weights(
 ) -> Tensor:
     """Weights of coefficients ``cell - degree .. cell`` in a piece's blossom.
 
-    The recursion of the bases' values at ``x``, with another argument in each round.
-
-    Shape: arguments ``(in_features, n, degree)`` -> ``(in_features, n, degree + 1)``.
+    The bases' recursion, with another of the ``degree`` arguments in each round.
     """
     weights = torch.ones_like(arguments[..., :1])
     for k in range(1, degree + 1):

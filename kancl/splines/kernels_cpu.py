@@ -207,11 +207,6 @@ def backgrounds(x):
 
 
 @njit(**OPTIONS)
-def _has_background(background, i):
-    return background.size > 0 and background[i] == background[i]
-
-
-@njit(**OPTIONS)
 def _locate_background(background, grid, kind, start, stop):
     """First rows and values of the bases at inputs' background, NaN where is none."""
     low, cells = grid[:2]
@@ -242,16 +237,6 @@ def _locate_live(x, background, grid, first, last, start, stop, live, ends):
         positions[k] = (positions[k] - low[inputs[k]]) * cells[inputs[k]]
     _evaluate(n, grid, False, live)
     return n
-
-
-@njit(**OPTIONS)
-def _spline_values(coefficients, scale, i, row, values, k, out):
-    """All splines of an input, at place ``k`` of ``values``, into ``out``."""
-    for o in range(coefficients.shape[2]):
-        value = values[0, k] * coefficients[i, row, o]
-        for m in range(1, LIVE):
-            value += values[m, k] * coefficients[i, row + m, o]
-        out[o] = value * scale[i, o] if scale.size else value
 
 
 @njit(forceinline=True, **OPTIONS)
@@ -321,13 +306,17 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
     for first in range(0, n_inputs, together):
         last = min(first + together, n_inputs)
         for i in range(first, min(last, background.size)):
-            out = there[i - first]
-            if not _has_background(background, i):
-                out[:] = 0
+            there[i - first, :] = 0
+            if background[i] != background[i]:
                 continue
-            _spline_values(coefficients, scale, i, there_rows[i], there_values, i, out)
+            row = there_rows[i]
             for o in range(n_outputs):
-                common[o] += out[o]
+                value = there_values[0, i] * coefficients[i, row, o]
+                for m in range(1, LIVE):
+                    value += there_values[m, i] * coefficients[i, row + m, o]
+                there[i - first, o] = value * scale[i, o] if scale.size else value
+            for o in range(n_outputs):
+                common[o] += there[i - first, o]
         for a in range(start, stop, SAMPLES):
             b = min(a + SAMPLES, stop)
             n = _locate_live(x, background, grid, first, last, a, b, live, ends)
@@ -457,7 +446,7 @@ def coefficient_gradient(
                     for row in range(n_basis):
                         prefetch(results, (i * n_basis + row) * n_outputs + o + BLOCK)
                 _sum_rows(grads, offset, samples, values, ends, row_0, n_rows, sums)
-                if _has_background(background, i):
+                if background.size and background[i] == background[i]:
                     # The background's samples: what they have; or the others: what
                     # the anchor takes from them.
                     rest = load(of_all, o, BLOCK)
