@@ -131,9 +131,7 @@ def _threads(n: int) -> ThreadPoolExecutor:
 def _in_parts(
     kernel: Callable[..., None], arrays: tuple[Any, ...], n: int, work: int
 ) -> None:
-    """``kernel(*arrays, start, stop)`` for ``0 .. n``, on threads, whose number changes
-    no result.
-    """
+    """``kernel(*arrays, start, stop)`` for ``0 .. n``, alike on any number of threads."""
     n_threads = min(torch.get_num_threads(), n, work // WORTH_A_THREAD)
     if n_threads <= 1:
         kernel(*arrays, 0, n)

@@ -37,6 +37,8 @@ TOLERANCE = 1e-9  # of two blossoms that are to be the same
 class Insertion:
     """New knots, and how what belongs to coefficients goes over to them.
 
+    All methods: ``(in_features, n_old, ...)`` -> ``(in_features, n_new, ...)``.
+
     Args:
         knots: ``(in_features, n_new_knots)``, float64.
         matrix: T, ``(in_features or 1, n_new, n_old)``, see ``insertion_matrix``.
@@ -49,9 +51,6 @@ class Insertion:
         """``T @ old``: coefficients, their past values, and moves of them.
 
         Momentum is a move: the step it makes changes the function as it would have.
-
-        Shape: ``(in_features, n_old)`` or ``(in_features, n_old, out_features)`` -> the
-            same with ``n_new``.
         """
         return self._apply(self.matrix, old)
 
@@ -61,8 +60,6 @@ class Insertion:
         With ``values`` of the first moments, a step ``m / sqrt(v)`` moves the function as
         before (exactly where the parents' ``v`` agree). New coefficients without parents
         start from their edge's mean.
-
-        Shape: see ``values``.
         """
         size = self.matrix.abs()
         total = size.sum(-1, keepdim=True)
@@ -76,8 +73,6 @@ class Insertion:
         For occupancies and importances, sums over samples that keep their total: right
         for samples that lie evenly in a parent's support, an estimate for others. A
         penalty ``sum Omega (c - c*)^2`` stays for drifts that all coefficients share.
-
-        Shape: see ``values``.
         """
         size = self.matrix.abs()
         return self._apply(size / size.sum(-2, keepdim=True), old)

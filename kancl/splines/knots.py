@@ -37,8 +37,6 @@ def ends_of(
 ) -> tuple[Tensor, Tensor]:
     """Both ends of every input's grid, ``(in_features,)`` float64, on the CPU.
 
-    Args:
-        grid_range: one pair for all inputs, or ``(in_features, 2)``.
     Raises: ValueError unless every pair increases and is finite.
     """
     ends = torch.as_tensor(grid_range, dtype=torch.float64, device="cpu")
