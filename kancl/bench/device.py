@@ -15,7 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from kancl.bench.harness import Row, Rows, Step, finished_run, main, time_steps, verdict
 from kancl.bench.layers import MATCHED, equal_mlp, time_cell, training_step
 from kancl.models import KAN
-from kancl.splines import Implementation, why_not_fused
+from kancl.splines import Implementation, gpu
 
 SLOWEST = 1.5
 """Time of a KAN's step at most, of that of the MLP with as many parameters."""
@@ -186,7 +186,7 @@ def implementations(device: str) -> list[Implementation]:
 
 def why_not_triton(device: str, degree: int = 3) -> str | None:
     """What keeps the fused path from this device."""
-    if why := why_not_fused(degree):
+    if why := gpu.why_not(1, degree):
         return why
     runs = _is_cuda(device) or os.environ.get("TRITON_INTERPRET") == "1"
     return None if runs else "needs CUDA, or TRITON_INTERPRET=1"

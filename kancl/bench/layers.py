@@ -189,7 +189,7 @@ def draw(rows: Rows, path: Path) -> None:
     from matplotlib.ticker import LogLocator
 
     from kancl.reporting import colours
-    from kancl.reporting.figures import despine, new_figure
+    from kancl.reporting.figures import new_figure
 
     styles: dict[object, dict[str, Any]] = {
         OURS: dict(color=colours.KAN, marker="o", linewidth=2.2),
@@ -200,8 +200,8 @@ def draw(rows: Rows, path: Path) -> None:
         "efficient-kan": dict(color=colours.OTHER, marker="D"),
     }
     columns = list(dict.fromkeys((row["network"], row["batch"]) for row in rows))
-    figure = new_figure(3.1 * len(columns) + 0.8, 5.8)
-    axes = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
+    n = len(columns)
+    figure, axes = new_figure(3.1 * n + 0.8, 5.8, n, 2, sharex=True, sharey="row")
     measures = {"ms per step": "ms per training step", "peak MB": "peak memory, MB"}
     for line, (measure, label) in zip(axes, measures.items()):
         for axis, column in zip(line, columns):
@@ -216,7 +216,6 @@ def draw(rows: Rows, path: Path) -> None:
                 )
             axis.set(xscale="log", yscale="log")
             axis.grid(color="#DDDDDD", linewidth=0.6)
-            despine(axis)
         line[0].set_ylabel(label, fontsize=9)
         line[0].yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         line[0].yaxis.set_major_formatter("{x:g}")

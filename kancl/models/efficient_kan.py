@@ -5,18 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Ours, ``(in, n_basis, out)`` and ``(in, out)``: theirs, with ``out`` first.
 NAMES = {"coefficients": "spline_weight", "edge_scale": "spline_scaler"}
-"""Ours, ``(in, n_basis, out)`` and ``(in, out)``: theirs, ``(out, in, n_basis)`` and
-``(out, in)``."""
-
-
-def rename_from_efficient_kan(state_dict: dict[str, Any], prefix: str) -> None:
-    """Bring one layer's entries under our names and into our shapes, in place."""
-    for ours, theirs in NAMES.items():
-        tensor = state_dict.pop(prefix + theirs, None)
-        if tensor is not None:
-            order = (1, 2, 0) if tensor.dim() == 3 else (1, 0)
-            state_dict[prefix + ours] = tensor.permute(order)
 
 
 def for_efficient_kan(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -31,8 +21,7 @@ def for_efficient_kan(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state_dict.items():
         path, _, ours = name.rpartition(".")
         if ours in NAMES:
-            order = (2, 0, 1) if tensor.dim() == 3 else (1, 0)
-            tensor = tensor.permute(order).contiguous()
+            tensor = tensor.movedim(-1, 0).contiguous()
         renamed[f"{path}.{NAMES.get(ours, ours)}"] = tensor
     return renamed
 
@@ -40,10 +29,15 @@ def for_efficient_kan(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 def adapt_to_state_dict(
     layer: Any, state_dict: dict[str, Any], prefix: str
 ) -> str | None:
-    """Give a layer the state's grid size, and the state the layer's kind of scale.
+    """Rename efficient-kan's entries of a layer in the state, and bring both together.
+
+    The layer takes the state's grid size, the state the layer's kind of scale.
 
     Returns: why that can't be, if the degrees differ.
     """
+    for ours, theirs in NAMES.items():
+        if (tensor := state_dict.pop(prefix + theirs, None)) is not None:
+            state_dict[prefix + ours] = tensor.movedim(0, -1)
     names = f"{prefix}grid", f"{prefix}coefficients", f"{prefix}edge_scale"
     knots, coefficients, scale = map(state_dict.get, names)
     if knots is None or coefficients is None:

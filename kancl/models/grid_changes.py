@@ -1,23 +1,15 @@
 """Finer and wider grids for a layer in training, its function unchanged."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from kancl.models.kan_linear import KANLinear
-from kancl.splines import (
-    Insertion,
-    cells_to_reach,
-    growth,
-    refinement,
-    uniform_knots,
-)
+from kancl.splines import Insertion, cells_to_reach, growth, refinement, uniform_knots
 
+# What torch's optimizers call their state.
 MOVES = {"exp_avg", "momentum_buffer", "grad_avg"}
 SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum"}
-"""What torch's optimizers call their state."""
 
 
 def refine(
@@ -25,13 +17,11 @@ def refine(
 ) -> Insertion:
     """Split every cell of the grid into ``factor`` equal ones, in place.
 
-    The layer's function stays what it was, on the grid and outside of it; the splines'
-    fading beyond the grid (``outside="zero"``) is kept by a wider grid. The parameter
-    stays the same object.
+    The layer's function stays what it was everywhere; the splines' fading beyond the
+    grid (``outside="zero"``) is kept by a wider grid. The parameter stays the same object.
 
     Args:
-        optimizer: has its state of the coefficients carried along: moves by the
-            coefficients' own map, second moments as means over the parents.
+        optimizer: has its state of the coefficients carried along.
     Returns: the map, for whatever else belongs to the coefficients: ``values`` for past
         coefficients, ``shares`` for occupancies and importances.
     Raises: ValueError if ``factor`` is below 1, or for an optimizer's state that has no
@@ -47,10 +37,9 @@ def grow(
 ) -> Insertion:
     """Add cells until every feature's grid covers ``[low, high]``, in place.
 
-    Cells are as wide as those at the ends; the grid is never made smaller. The layer's
-    function stays what it was everywhere. Uniform grids stay uniform, hence fast, but
-    for policies whose kink at the old end needs a repeated knot: ``clamp`` above degree
-    1, ``linear`` above degree 2.
+    Cells are as wide as those at the ends. The layer's function stays what it was
+    everywhere. Uniform grids stay uniform, hence fast, but for policies whose kink at the
+    old end needs a repeated knot: ``clamp`` above degree 1, ``linear`` above degree 2.
 
     Args, Returns: see ``refine``.
     Raises: ValueError where ``refine`` does, and for a warped grid.
@@ -95,22 +84,18 @@ def _carried_state(
     coefficients: Tensor, insertion: Insertion, optimizer: Optimizer | None
 ) -> dict[str, Tensor]:
     """The new state of the coefficients; other state (a count of steps) stays."""
+    state = {} if optimizer is None else optimizer.state.get(coefficients, {})
+    rules = dict.fromkeys(MOVES, insertion.values)
+    rules |= dict.fromkeys(SECOND_MOMENTS, insertion.second_moments)
     carried = {}
-    state: dict[str, Any] = (
-        {} if optimizer is None else optimizer.state.get(coefficients, {})
-    )
     for key, value in state.items():
         if not isinstance(value, Tensor) or value.shape != coefficients.shape:
             continue
-        if key in MOVES:
-            carried[key] = insertion.values(value)
-        elif key in SECOND_MOMENTS:
-            carried[key] = insertion.second_moments(value)
-        else:
+        if key not in rules:
             raise ValueError(
                 f"optimizer state {key!r} of {type(optimizer).__name__} has no rule for "
-                "a changed grid; known are "
-                f"{', '.join(sorted(MOVES | SECOND_MOMENTS))}. Empty the optimizer's "
-                "state first (optimizer.state.clear())"
+                f"a changed grid; known are {', '.join(sorted(rules))}. Empty the "
+                "optimizer's state first (optimizer.state.clear())"
             )
+        carried[key] = rules[key](value)
     return carried

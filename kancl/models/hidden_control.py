@@ -24,28 +24,21 @@ def check_hidden_control(control: str, top_k: int | None = None) -> None:
 def controlled(
     hidden: Tensor, control: HiddenControl, top_k: int | None = None
 ) -> Tensor:
-    """Hidden values inside (-1, 1) by ``tanh``, the ``top_k`` largest of them.
+    """Hidden values ``(..., features)`` inside (-1, 1) by ``tanh``, the ``top_k`` largest.
 
     ``layernorm_tanh``: ``tanh(0.5 (h - mean h) / std h)`` over a sample's features; no
-    gain or shift to learn, so nothing here can be forgotten. One feature alone would be
-    0 whatever it was.
-
-    Shape: ``(..., features)`` -> the same.
+    gain or shift to learn, so nothing here can be forgotten. A feature alone would be 0.
     """
-    if control == "none":
-        return gated(hidden, top_k)
     if control == "layernorm_tanh":
         hidden = SPREAD * layer_norm(hidden, hidden.shape[-1:])
-    return gated(hidden.tanh(), top_k)
+    return gated(hidden if control == "none" else hidden.tanh(), top_k)
 
 
 def gated(hidden: Tensor, top_k: int | None) -> Tensor:
-    """The ``top_k`` largest features of each sample, the others 0.
+    """The ``top_k`` largest features of each sample, the others 0: ``(..., features)``.
 
     Samples that differ then share few active features: the separation in joint space
     that splines, local in each coordinate, do not have.
-
-    Shape: ``(..., features)`` -> the same.
     """
     if top_k is None or top_k >= hidden.shape[-1]:
         return hidden

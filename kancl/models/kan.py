@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.efficient_kan import for_efficient_kan
-from kancl.models.hidden_control import (
-    HiddenControl,
-    check_hidden_control,
-    controlled,
-)
+from kancl.models.hidden_control import HiddenControl, check_hidden_control, controlled
 from kancl.models.kan_linear import KANLinear
 from kancl.splines import Implementation, Outside
 
@@ -27,16 +23,15 @@ class KAN(nn.Module):
         grid_size .. grid_range: of every layer, see ``KANLinear``.
         input_range, input_grid_size, input_spline_order: of the first layer alone;
             ``None``: as the others have it.
-        enable_standalone_scale_spline, base, outside, implementation: of every layer.
         input_grid: what ``fit_input_grid`` makes of the first layer's grids: nothing
             (``uniform``), each input's own ``range``, or cells that hold as many samples
             each (``quantile``), atoms such as a constant background set apart.
         input_anchor, anchor: of the first layer, and of all others; see ``KANLinear``.
-        hidden_control: keeps hidden values inside (-1, 1), where grids can be: by
-            ``tanh``, or ``layernorm_tanh``, which normalises them first.
+        hidden_control: bounds hidden values by ``tanh``, or ``layernorm_tanh``, which
+            normalises them first.
         top_k: only so many hidden values of a layer, the largest, are not set to 0.
-        lazy: training leaves spline coefficients that no sample of a batch touches as
-            they are; the runner adds the plugin.
+        lazy: see ``kan``; the runner adds the plugin.
+        layer_options: further ones of every layer, ``base`` and so on.
     Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``.
     Raises: ValueError for fewer than two sizes, and as ``KANLinear`` does.
     Source: Liu et al. 2024, arXiv:2404.19756.
@@ -44,9 +39,6 @@ class KAN(nn.Module):
     >>> KAN([784, 64, 10])(torch.rand(32, 784)).shape
     torch.Size([32, 10])
     """
-
-    lazy: bool = False
-    """Whether runs take lazy steps unless they say otherwise."""
 
     def __init__(
         self,
@@ -61,9 +53,6 @@ class KAN(nn.Module):
         grid_range: Sequence[float] = (-1, 1),
         *,
         input_range: Sequence[float] | Tensor | None = None,
-        enable_standalone_scale_spline: bool = True,
-        base: bool = True,
-        outside: Outside = "zero",
         input_grid_size: int | None = None,
         input_spline_order: int | None = None,
         input_grid: InputGrid = "uniform",
@@ -72,7 +61,7 @@ class KAN(nn.Module):
         hidden_control: HiddenControl = "none",
         top_k: int | None = None,
         lazy: bool = False,
-        implementation: Implementation = "auto",
+        **layer_options: Any,
     ) -> None:
         super().__init__()
         if len(layers_hidden) < 2:
@@ -80,39 +69,37 @@ class KAN(nn.Module):
                 f"layers_hidden must be at least two sizes, got {list(layers_hidden)}"
             )
         check_hidden_control(hidden_control, top_k)
-        _check_input_grid(input_grid, input_grid_size or grid_size)
-        self.input_grid: InputGrid = input_grid
+        if input_grid not in get_args(InputGrid):
+            kinds = ", ".join(get_args(InputGrid))
+            raise ValueError(f"input_grid must be one of {kinds}, got {input_grid!r}")
+        if input_grid == "quantile" and (input_grid_size or grid_size) == 1:
+            raise ValueError(
+                "input_grid=quantile places the borders between cells, and a grid of "
+                "size 1 has none; set input_grid_size to 2 or more"
+            )
+        self.input_grid, self.lazy = input_grid, lazy
         self.grid_size, self.spline_order = grid_size, spline_order
         self.hidden_control: HiddenControl = hidden_control
-        self.top_k, self.lazy = top_k, lazy
+        self.top_k = top_k
         self.in_features, self.feature_dim = layers_hidden[0], layers_hidden[-2]
         self._n_hidden = len(layers_hidden) - 2
-        layer = partial(
+        layer: Callable[..., KANLinear] = partial(
             KANLinear,
             scale_noise=scale_noise,
             scale_base=scale_base,
             scale_spline=scale_spline,
-            enable_standalone_scale_spline=enable_standalone_scale_spline,
             base_activation=base_activation,
             grid_eps=grid_eps,
-            base=base,
-            outside=outside,
-            implementation=implementation,
+            **layer_options,
         )
-        size, order = input_grid_size, input_spline_order
-        first = dict(
-            grid_range=grid_range if input_range is None else input_range,
-            grid_size=grid_size if size is None else size,
-            spline_order=spline_order if order is None else order,
-            anchor=input_anchor,
-        )
-        other: dict[str, Any] = dict(
-            grid_range=grid_range,
-            grid_size=grid_size,
-            spline_order=spline_order,
-            anchor=anchor,
-        )
-        grids: list[dict[str, Any]] = [first] + [other] * self._n_hidden
+        names = "grid_range", "grid_size", "spline_order"
+        other: dict[str, Any] = dict(zip(names, (grid_range, grid_size, spline_order)))
+        own = dict(zip(names, (input_range, input_grid_size, input_spline_order)))
+        first = other | {
+            name: value for name, value in own.items() if value is not None
+        }
+        first["anchor"], other["anchor"] = input_anchor, anchor
+        grids = [first] + [other] * self._n_hidden
         self.layers: Any = nn.ModuleList(
             layer(n_in, n_out, **grid)
             for n_in, n_out, grid in zip(layers_hidden, layers_hidden[1:], grids)
@@ -133,10 +120,9 @@ class KAN(nn.Module):
     def fit_input_grid(self, x: Tensor) -> None:
         """Let the first layer's grids follow the samples, as ``input_grid`` says.
 
-        Changes the functions, so call it once, before training, with samples of the first
-        experience; the grids stay from then on.
+        Changes the functions: call it once, before training, with samples of the first
+        experience, ``(n, in_features)``.
 
-        Shape: ``(n, in_features)``.
         Raises: ValueError if there is no first layer any more (no hidden layer, and the
             head removed), or as ``KANLinear.fit_range`` and ``warp_grid`` do.
         """
@@ -148,8 +134,7 @@ class KAN(nn.Module):
                 "start: a hidden layer, or a single head"
             )
         first = self.layers[0]
-        fit = first.fit_range if self.input_grid == "range" else first.warp_grid
-        fit(x)
+        (first.fit_range if self.input_grid == "range" else first.warp_grid)(x)
 
     def make_head(self, n_outputs: int) -> nn.Module:
         """A fresh last layer on ``features``."""
@@ -160,11 +145,7 @@ class KAN(nn.Module):
         self.layers = self.layers[: self._n_hidden]
 
     def forward(self, x: Tensor, update_grid: bool = False) -> Tensor:
-        """Apply all layers.
-
-        Args:
-            update_grid: move every layer's grid to its inputs first.
-        """
+        """Apply all layers, and with ``update_grid`` move their grids to their inputs."""
         for number, layer in enumerate(self.layers):
             if number > 0:
                 x = controlled(x, self.hidden_control, self.top_k)
@@ -208,18 +189,6 @@ class KAN(nn.Module):
         return for_efficient_kan(self.state_dict())
 
 
-def _check_input_grid(kind: str, grid_size: int) -> None:
-    if kind not in get_args(InputGrid):
-        raise ValueError(
-            f"input_grid must be one of {', '.join(get_args(InputGrid))}, got {kind!r}"
-        )
-    if kind == "quantile" and grid_size == 1:
-        raise ValueError(
-            "input_grid=quantile places the borders between cells, and a grid of size 1 "
-            "has none; set input_grid_size to 2 or more"
-        )
-
-
 def kan(
     in_features: int,
     n_outputs: int,
@@ -247,8 +216,7 @@ def kan(
     Args:
         hidden: sizes of the hidden layers, ``[]`` for a single spline layer.
         hidden_range: ends of the other layers' grids. Hidden values grow in training:
-            after an epoch of MNIST 4 of 5 are off a grid over [-1, 1], where a KAN is
-            a network of SiLUs.
+            after an epoch of MNIST 4 of 5 are off a grid over [-1, 1].
         grid_size: intervals of a grid.
         degree: of the splines, 1 to 5; 3 = cubic.
         input_grid_size: of the first layer; null: ``grid_size``.
@@ -264,8 +232,7 @@ def kan(
             range, and hidden ones at 0, and learn nothing there.
         hidden_control: keeps hidden values inside (-1, 1), see ``KAN``.
         top_k: so many hidden values of a layer are not 0; null: all.
-        lazy: training leaves spline coefficients that no sample of a batch touches as
-            they are.
+        lazy: training leaves alone coefficients that no sample of a batch touches.
         implementation: how splines are summed, see ``KANLinear``.
     """
     if input_grid == "range" and input_grid_range is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kancl.models.efficient_kan import adapt_to_state_dict, rename_from_efficient_kan
+from kancl.models.efficient_kan import adapt_to_state_dict
 from kancl.models.memory import keep_freed_memory
 from kancl.splines import (
     Grid,
@@ -38,17 +38,16 @@ class KANLinear(nn.Module):
     + edge_scale[i,o] * sum_g coefficients[i,g,o]*B_g(x_i))``
 
     Takes the arguments and the ``state_dict`` of efficient-kan's class of the same name;
-    arguments after ``grid_range`` are new. Splines are one contiguous parameter, an
-    input's coefficients together, as the fast paths want it; ``spline_weight`` and
-    ``spline_scaler`` show them in efficient-kan's order.
+    arguments after ``grid_range`` are new. An input's coefficients lie together, as the
+    fast paths want it; ``spline_weight`` and ``spline_scaler`` show efficient-kan's order.
 
     Args:
         grid_size: intervals on ``grid_range``; ``grid_size + spline_order`` bases.
         spline_order: degree of the splines, 1 to 5; 3 = cubic.
-        scale_noise: size of the random spline part of a fresh layer: the standard
-            deviation that it gives an output, for inputs on the grid.
-        scale_base: multiplies the base weights of a fresh layer, which are uniform
-            within ``1/sqrt(in_features)`` for 1, as in ``torch.nn.Linear``.
+        scale_noise: standard deviation that a fresh layer's random splines give an
+            output, for inputs on the grid.
+        scale_base: multiplies a fresh layer's base weights, for 1 those of
+            ``torch.nn.Linear``.
         scale_spline: multiplies the spline part of a fresh layer.
         enable_standalone_scale_spline: one more learned factor per edge, redundant but
             a brake on the splines' steps: starts from ``in_features^(-1/4)``.
@@ -60,14 +59,12 @@ class KANLinear(nn.Module):
             (``zero``), keep their end value (``clamp``) or go straight on (``linear``).
         anchor: an input value, or one per input, at which every edge's spline is 0 and
             learns nothing: ``B_g(x) - B_g(anchor)`` takes the place of ``B_g(x)``.
-        implementation: how the splines are summed; all agree within rounding.
-            ``reference``: Cox-de Boor, any knots. ``dense``: closed form, one matrix
-            product over all bases. ``sparse``: live bases only, on a CPU, degree 1 to 3.
-            ``triton``: the same on a CUDA device, in fused kernels. ``auto``: the
-            fastest that is possible, as far as measured.
+        implementation: how the splines are summed, alike within rounding. ``reference``:
+            Cox-de Boor, any knots. ``dense``: one matrix product over all bases.
+            ``sparse``: live bases only, on a CPU, degree 1 to 3; ``triton``: that on a
+            CUDA device. ``auto``: the fastest that is possible, as far as measured.
     Shape: ``(..., in_features)`` -> ``(..., out_features)``, dtype kept.
-    Raises: ValueError if a size is below 1, the degree is not 1 to 5, ``grid_range``
-        does not increase, ``outside`` is no policy, or the implementation can't do it.
+    Raises: ValueError for options that are out of range or can't go together.
     Source: Liu et al. 2024, arXiv:2404.19756; arguments: efficient-kan (Blealtan).
         Differs: ``update_grid`` keeps the function; starts from closed-form moments.
 
@@ -122,21 +119,21 @@ class KANLinear(nn.Module):
         self.register_buffer("warp", None)
         self._reader = GridReader()
         self.base_activation = base_activation()
-        shapes = dict(
-            base_weight=(out_features, in_features) if base else None,
-            coefficients=(in_features, grid_size + spline_order, out_features),
-            edge_scale=(in_features, out_features) if has_scale else None,
-        )
-        for name, shape in shapes.items():
-            empty = None if shape is None else nn.Parameter(torch.empty(shape))
+        n_basis = grid_size + spline_order
+        for name, used, shape in (
+            ("base_weight", base, (out_features, in_features)),
+            ("coefficients", True, (in_features, n_basis, out_features)),
+            ("edge_scale", has_scale, (in_features, out_features)),
+        ):
+            empty = nn.Parameter(torch.empty(shape)) if used else None
             self.register_parameter(name, empty)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw fresh weights whose sums over the inputs have a known size.
 
-        Independent coefficients of variance ``s^2`` give each edge the mean square
-        ``s^2 * E sum_g B_g^2`` (``second_moment``), and ``in_features`` edges add up.
+        Coefficients of variance ``s^2`` give an edge the mean square ``s^2 * E sum_g
+        B_g^2`` (``second_moment``), and ``in_features`` edges add up.
         """
         with torch.no_grad():
             if self.base_weight is not None:
@@ -145,8 +142,8 @@ class KANLinear(nn.Module):
             moment = self.in_features * second_moment(self.spline_order)
             deviation = self.scale_spline * self.scale_noise / math.sqrt(moment)
             if self.edge_scale is not None:
-                # A step of a coefficient moves the function by so much less: with 1 in
-                # place of it, all inputs' steps add up to jumps (lower accuracy).
+                # A coefficient's step moves the function by so much less: with 1, all
+                # inputs' steps add up to jumps (lower accuracy).
                 factor = self.in_features**-0.25
                 self.edge_scale.fill_(factor)
                 deviation /= factor
@@ -158,16 +155,12 @@ class KANLinear(nn.Module):
         splines = self.coefficients, self.edge_scale
         y = self.spline_grid.sum(rows, *splines, self.implementation)
         if self.base_weight is not None:  # y is (batch, out_features)
-            # A product of its own: with the activation packed in beside dense bases, one
-            # product for both, a step took 1.0 to 1.3 times as long, for the copying.
+            # One product for both parts took 1.0 to 1.3 times as long, for the copying.
             y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
         return y.reshape(*x.shape[:-1], self.out_features)  # (..., out_features)
 
     def b_splines(self, x: Tensor) -> Tensor:
-        """All bases at ``x``, outside the grid by policy; at least float32.
-
-        Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
-        """
+        """All bases at ``x``, see ``Grid.basis``."""
         self._check_input(x, 2)
         return self.spline_grid.basis(x)
 
@@ -179,12 +172,10 @@ class KANLinear(nn.Module):
 
     @property
     def grid_size(self) -> int:
-        """Intervals of the grid."""
         return self.grid.shape[1] - 1 - 2 * self.spline_order
 
     @property
     def uniform(self) -> bool:
-        """Whether the knots are equally spaced, so that closed forms hold."""
         return self.spline_grid.uniform
 
     @property
@@ -208,9 +199,8 @@ class KANLinear(nn.Module):
     def fit_range(self, x: Tensor) -> None:
         """Let each input's grid reach from its smallest sample to its largest.
 
-        Changes the functions, so call it before training. See ``fitted_knots``.
+        Changes the functions: call it before training, with ``(n, in_features)`` samples.
 
-        Shape: ``(n, in_features)``.
         Raises: ValueError if ``x`` is not finite, or the grid was moved or warped before.
         """
         self._check_samples(x, "a grid is fitted on finite samples")
@@ -225,12 +215,8 @@ class KANLinear(nn.Module):
     def warp_grid(self, x: Tensor, uniform_share: float = 0.2) -> None:
         """Let the grid follow the samples: cells between quantiles, atoms set apart.
 
-        Changes the functions, so call it before training. The ends of the grid stay.
+        Changes the functions: call it before training. See ``quantile_warp``.
 
-        Args:
-            uniform_share: 1 leaves the cells equally wide, towards 0 they hold the same
-                number of samples each.
-        Shape: ``(n, in_features)``.
         Raises: ValueError if the knots were moved before, or as ``quantile_warp`` does.
         """
         self._check_input(x, 2)
@@ -245,11 +231,10 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> None:
-        """Move the knots towards where the data are, as far as the functions stay.
+        """Move the knots towards where the data are, in place; see ``moved_grid``.
 
-        By at most 1 % of their root mean square, see ``moved_grid``; features with samples
-        off the present grid get there whatever it takes. Parameters and grid change in
-        place, so that optimizers keep working.
+        As far as the functions stay, within 1 % of their root mean square; features with
+        samples off the present grid get there whatever it takes.
 
         Args:
             margin: how far the grid reaches beyond the smallest and largest sample.
@@ -272,8 +257,7 @@ class KANLinear(nn.Module):
     def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
         """Coefficients of the curves through (or nearest to) given points.
 
-        Shape: ``(n, in_features)``, ``(n, in_features, out_features)`` ->
-            ``(out_features, in_features, n_basis)``.
+        Shape: ``(n, in)``, ``(n, in, out)`` -> ``(out, in, n_basis)``.
         """
         bases = self.b_splines(x).transpose(0, 1)  # (in_features, n, n_basis)
         expected = (len(x), self.in_features, self.out_features)
@@ -286,8 +270,7 @@ class KANLinear(nn.Module):
     ) -> Tensor:
         """L1 size of the edges' coefficients plus the entropy of its distribution.
 
-        As in efficient-kan: the mean magnitude of an edge's coefficients stands for
-        that of its function over the data. An edge that is exactly 0 adds nothing.
+        See efficient-kan. An edge that is exactly 0 adds nothing.
         """
         size = self.coefficients.abs().mean(1)  # (in_features, out_features)
         total = size.sum()
@@ -328,8 +311,8 @@ class KANLinear(nn.Module):
         )
 
     def _check_options(self, grid_size: int) -> None:
-        for name in ("in_features", "out_features", "grid_size"):
-            size = grid_size if name == "grid_size" else getattr(self, name)
+        sizes = dict(in_features=self.in_features, out_features=self.out_features)
+        for name, size in (sizes | {"grid_size": grid_size}).items():
             if not isinstance(size, Integral) or size < 1:
                 raise ValueError(f"{name} must be a whole number from 1, got {size!r}")
         for name in ("scale_noise", "scale_base", "scale_spline"):
@@ -345,7 +328,7 @@ class KANLinear(nn.Module):
         check_implementation(self.implementation, grid_size, self.spline_order)
 
     def _check_input(self, x: Tensor, n_dimensions: int | None = None) -> None:
-        if n_dimensions is not None and x.dim() != n_dimensions:
+        if n_dimensions not in (None, x.dim()):
             raise ValueError(
                 f"expected samples as (batch, {self.in_features}), got {tuple(x.shape)}"
             )
@@ -384,7 +367,6 @@ class KANLinear(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *options: Any
     ) -> None:
         """Take efficient-kan's, another grid size, and one with or without scale."""
-        rename_from_efficient_kan(state_dict, prefix)
         if (error := adapt_to_state_dict(self, state_dict, prefix)) is not None:
             options[-1].append(error)
             return

@@ -1,11 +1,7 @@
-"""B-spline bases on any knots: the readable reference.
-
-``cox_de_boor`` follows the recursion in the books and takes any knots; it is what
-layers use on grids that are not uniform, and the twin that the closed form in
-``uniform.py`` is tested against.
-"""
+"""B-spline bases on any knots, by the recursion in the books: the readable reference."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Literal, get_args
 
 import torch
@@ -51,17 +47,15 @@ def nearest_inside(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tens
 
     ``torch.clamp`` has a gradient of 0 or 1 there, depending on torch's version.
     """
-    ends = [torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in (low, high)]
-    return torch.where(x < ends[0], ends[0], torch.where(x > ends[1], ends[1], x))
+    low = torch.as_tensor(low, dtype=x.dtype, device=x.device)
+    high = torch.as_tensor(high, dtype=x.dtype, device=x.device)
+    return torch.where(x < low, low, torch.where(x > high, high, x))
 
 
 def anchored_basis(
     basis_at: Callable[[Tensor], Tensor], x: Tensor, anchor: Tensor | None
 ) -> Tensor:
-    """``B_g(x) - B_g(anchor)``, exactly 0 where the input is the anchor.
-
-    Shape: ``(batch, in_features)``, ``(in_features,)`` -> as ``basis_at(x)``.
-    """
+    """``B_g(x) - B_g(anchor)``, exactly 0 where the input is the anchor."""
     basis = basis_at(x)
     if anchor is None:
         return basis
@@ -82,8 +76,8 @@ def cox_de_boor(
     + (t_{i+k+1}-x)/(t_{i+k+1}-t_{i+1}) B_{i+1,k-1}``, with ``0/0 = 0``.
 
     Args:
-        extend_ends: the first and last cell of the grid reach to infinity, that is,
-            their polynomials also serve at and beyond the ends.
+        extend_ends: the first and last cell's polynomials also serve at and beyond the
+            ends.
     Shape: see ``spline_basis``.
     Source: de Boor, A Practical Guide to Splines, 1978, chapter X.
     """
@@ -92,11 +86,8 @@ def cox_de_boor(
     if extend_ends:
         cell = torch.arange(n_cells, device=knots.device)
         last = n_cells - 1 - degree
-        infinity = float("inf")
-        starts = starts.masked_fill(cell == degree, -infinity)
-        starts = starts.masked_fill(cell > last, infinity)
-        stops = stops.masked_fill(cell < degree, -infinity)
-        stops = stops.masked_fill(cell == last, infinity)
+        starts = starts.masked_fill(cell == degree, -inf).masked_fill(cell > last, inf)
+        stops = stops.masked_fill(cell < degree, -inf).masked_fill(cell == last, inf)
     x = x.unsqueeze(-1)
     basis = ((x >= starts) & (x < stops)).to(x.dtype)  # (..., in_features, n_cells)
     tiny = torch.finfo(x.dtype).tiny
@@ -113,8 +104,6 @@ def basis_slope(x: Tensor, knots: Tensor, degree: int) -> Tensor:
     """First derivative of the basis functions on the grid, ends included.
 
     ``B'_{i,d} = d (B_{i,d-1}/(t_{i+d}-t_i) - B_{i+1,d-1}/(t_{i+d+1}-t_{i+1}))``
-
-    Shape: see ``spline_basis``.
     """
     lower = cox_de_boor(x, knots[..., 1:-1], degree - 1, extend_ends=True)
     span = knots[..., 1 + degree : -1] - knots[..., 1 : -1 - degree]

@@ -5,18 +5,19 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kancl.splines.basis import Outside
 from kancl.splines.uniform import UniformGrid
 
 HIGHEST_DEGREE = 3
-# Bases per edge from which on `auto` takes this path on a CPU in place of the dense one.
-# Measured, forward and backward on one core at 784 inputs, 1 to 1,024 outputs, batches of
-# 1 to 256: up to 6 bases dense takes 0.6 to 1.15 of the time, at 8 1.0 to 1.9 of it.
+# Bases per edge from which on `auto` takes this path on a CPU. Measured, forward and
+# backward on one core at 784 inputs, 1 to 1,024 outputs, batches of 1 to 256: dense takes
+# 0.6 to 1.15 of the time up to 6 bases, 1.0 to 1.9 of it at 8.
 FEWEST_BASES_IN_AUTO = 7
 FEWEST_BASES = 4
 BLOCK = 16  # the kernels read gradients of outputs in blocks of so many columns
@@ -26,7 +27,7 @@ WORTH_A_LOOK = 8  # samples
 _logger = logging.getLogger(__name__)
 
 
-def why_not_sparse(grid_size: int, degree: int) -> str | None:
+def why_not(grid_size: int, degree: int) -> str | None:
     """What keeps splines of this kind, or this machine, from the sparse path."""
     if degree > HIGHEST_DEGREE:
         return f"degree is {degree}, the sparse path takes 1 to {HIGHEST_DEGREE}"
@@ -57,25 +58,22 @@ def prepare(x: Tensor, grid: UniformGrid) -> tuple[Any, ...]:
     if "grid" not in grid.constants:
         low = grid.low.double()
         cells = grid.size / (grid.high.double() - low)
-        outside = ("zero", "clamp", "linear").index(grid.outside)
+        outside = get_args(Outside).index(grid.outside)
         sizes = grid.size, grid.degree, outside
         grid.constants["grid"] = _array(low), _array(cells), *sizes
         if grid.anchor is not None:
             grid.constants["anchor"] = _array(grid.anchor.double())
     values, anchor = _array(x), grid.constants.get("anchor")
-    if anchor is not None:
-        background = anchor
-    elif x.requires_grad or len(x) < WORTH_A_LOOK:
-        background = np.empty(0)  # from another layer, no value comes twice
-    else:
-        background = _kernels().backgrounds(values)
+    background = anchor
+    if anchor is None:  # from another layer, no value comes twice
+        worth_it = len(x) >= WORTH_A_LOOK and not x.requires_grad
+        background = _kernels().backgrounds(values) if worth_it else np.empty(0)
     return values, background, anchor is not None, grid.constants["grid"]
 
 
 def spline_sum(
     samples: tuple[Any, ...], coefficients: Tensor, scale: Tensor | None
 ) -> Tensor:
-    """See ``sums.spline_sum``."""
     batch, n_outputs = len(samples[0]), coefficients.shape[2]
     y = coefficients.new_zeros(batch, n_outputs)
     arrays = *samples, *_splines(coefficients, scale), y.numpy()
@@ -86,7 +84,6 @@ def spline_sum(
 def input_gradient(
     samples: tuple[Any, ...], coefficients: Tensor, scale: Tensor | None, grad: Tensor
 ) -> Tensor:
-    """The gradient by the inputs."""
     x, _, _, grid = samples
     grad_x = torch.empty_like(torch.from_numpy(x))
     arrays = x, grid, *_splines(coefficients, scale), _array(grad), grad_x.numpy()
@@ -99,15 +96,17 @@ def coefficient_gradient(
 ) -> tuple[Tensor, Tensor | None]:
     """The gradients by the coefficients and by the scale."""
     x = samples[0]
-    grads = [torch.empty(coefficients.shape, dtype=coefficients.dtype)]
-    if scale is not None:
-        grads.append(torch.zeros(scale.shape, dtype=scale.dtype))
-    splines = _splines(coefficients, scale)
-    results = grads[0].numpy(), splines[1] if scale is None else grads[1].numpy()
-    arrays = *samples, *splines, _array(_in_blocks(grad)), *results
+    grads = torch.empty(coefficients.shape, dtype=coefficients.dtype)
+    none = coefficients.new_empty(0, 0)
+    scale_grads = none if scale is None else torch.zeros(scale.shape, dtype=scale.dtype)
+    missing = -grad.shape[1] % BLOCK
+    padded = torch.nn.functional.pad(grad, (0, missing)) if missing else grad
+    blocks = padded.reshape(len(grad), -1, BLOCK).transpose(0, 1)
+    splines = *_splines(coefficients, scale), _array(blocks)
+    arrays = *samples, *splines, grads.numpy(), scale_grads.numpy()
     kernel = _kernels().coefficient_gradient
     _in_parts(kernel, arrays, x.shape[1], x.size * grad.shape[1])
-    return grads[0], None if scale is None else grads[1]
+    return grads, None if scale is None else scale_grads
 
 
 @cache
@@ -132,10 +131,7 @@ def _threads(n: int) -> ThreadPoolExecutor:
 def _in_parts(
     kernel: Callable[..., None], arrays: tuple[Any, ...], n: int, work: int
 ) -> None:
-    """``kernel(*arrays, start, stop)`` for all of ``0 .. n``, on torch's many threads.
-
-    No result depends on how many there are.
-    """
+    """``kernel(*arrays, start, stop)`` for ``0 .. n``, alike on any number of threads."""
     n_threads = min(torch.get_num_threads(), n, work // WORTH_A_THREAD)
     if n_threads <= 1:
         kernel(*arrays, 0, n)
@@ -143,14 +139,6 @@ def _in_parts(
     ends = [n * k // n_threads for k in range(n_threads + 1)]
     parts = _threads(n_threads).map(partial(kernel, *arrays), ends, ends[1:])
     list(parts)  # waits, and raises what they raised
-
-
-def _in_blocks(grad: Tensor) -> Tensor:
-    """``(batch, n_outputs)`` -> ``(n_blocks, batch, BLOCK)``, filled up with zeros."""
-    missing = -grad.shape[1] % BLOCK
-    if missing:
-        grad = torch.nn.functional.pad(grad, (0, missing))
-    return grad.reshape(len(grad), -1, BLOCK).transpose(0, 1)
 
 
 def _splines(coefficients: Tensor, scale: Tensor | None) -> tuple[Any, Any]:

@@ -35,8 +35,7 @@ def fit_coefficients(basis: Tensor, y: Tensor) -> Tensor:
 class Refit:
     """The linear map from old coefficients to those that keep the function best.
 
-    It does not depend on the coefficients, hence serves all outputs of a feature at
-    once, scaled or not.
+    One for all outputs of a feature, since it does not depend on the coefficients.
 
     Args:
         matrix: the map itself, ``(in_features, n_new, n_old)``.
@@ -54,10 +53,8 @@ class Refit:
         Shape: ``(out_features, in_features, n_old)`` -> ``(in_features,)``.
         """
         c = coefficients.double()
-        change, size = (
-            torch.einsum("oim,imn,oin->i", c, form, c)
-            for form in (self.residual, self.size)
-        )
+        change = torch.einsum("oim,imn,oin->i", c, self.residual, c)
+        size = torch.einsum("oim,imn,oin->i", c, self.size, c)
         return (change.clamp(min=0) / size.clamp(min=1e-300)).sqrt()
 
 
@@ -68,9 +65,7 @@ def refit(
     weights: Tensor,
     chunk_size: int = 1024,
 ) -> Refit:
-    """Refit splines to new knots: ``R = (sum w N N^T)^-1 sum w N O^T`` over points.
-
-    ``N`` and ``O`` are the new and the old bases there.
+    """``R = (sum w N N^T)^-1 sum w N O^T`` over points, new and old bases ``N``, ``O``.
 
     Args:
         old_basis, new_basis: ``(n, in_features)`` -> ``(n, in_features, n_basis)``.
@@ -94,11 +89,9 @@ def refit(
 
 
 def fitted_knots(x: Tensor, grid: Grid) -> Tensor:
-    """Uniform knots from each input's smallest sample to its largest.
+    """Uniform knots from each input's smallest sample to its largest, float64.
 
     An input that is constant keeps its ends; an anchor stays on the grid.
-
-    Shape: ``(n, in_features)`` -> as the knots, float64.
     """
     low, high = x.amin(0).double(), x.amax(0).double()  # (in_features,)
     if grid.anchor is not None:
@@ -115,17 +108,15 @@ def moved_grid(
 ) -> tuple[Tensor, Tensor]:
     """Knots nearer to the data, and the map from old coefficients to those for them.
 
-    The aim are the knots of ``adapted_knots``. With as many coefficients as before a
-    spline on other knots can't be quite the same: each feature's knots go the whole way,
-    a half, a quarter, an eighth, or stay, the first that changes its functions by at most
-    ``TOLERANCE``, on the samples and all over the new grid alike. Features with samples
-    off the present grid go the whole way.
+    A spline with as many coefficients on other knots can't be quite the same: each
+    feature's knots go the whole way to ``adapted_knots``, a half, a quarter, an eighth, or
+    stay, the first that changes its functions by at most ``TOLERANCE``, on the samples and
+    all over the new grid. Features with samples off the present grid go the whole way.
 
     Args:
-        grid: the present one; the new knots come rounded to its dtype.
-        coefficients: in use on it.
-    Shape: ``(n, in_features)``, ``(out_features, in_features, n_basis)`` -> as the
-        knots, ``(in_features, n_basis, n_basis)``, both float64.
+        coefficients: in use, ``(out_features, in_features, n_basis)``.
+    Returns: knots rounded to the grid's dtype, and ``(in_features, n_basis, n_basis)``,
+        both float64.
     """
     x, present = x.double(), grid.knots.double()
     aim = adapted_knots(x, present, grid.degree, uniform_share, margin)

@@ -24,7 +24,7 @@ PROGRAMS = 512  # that forward is split into, a few for each multiprocessor
 FEWEST_INPUTS = 8  # per program, as far as possible
 
 
-def why_not_fused(degree: int) -> str | None:
+def why_not(grid_size: int, degree: int) -> str | None:
     """What keeps splines of this kind, or this machine, from the fused path."""
     if degree > HIGHEST_DEGREE:
         return f"degree is {degree}, the fused path takes 1 to {HIGHEST_DEGREE}"
@@ -33,25 +33,21 @@ def why_not_fused(degree: int) -> str | None:
     return None
 
 
-def check_devices(x: Tensor, *splines: Tensor | None) -> None:
-    """Raises: ValueError if a kernel can't read the tensors where they are."""
-    devices = {t.device for t in (x, *splines) if t is not None}
-    if len(devices) > 1 or not (x.is_cuda or _kernels().INTERPRETED):
-        raise ValueError(
-            f"implementation='triton' needs all tensors on one CUDA device, got "
-            f"{', '.join(sorted(map(str, devices)))}: move model and data there, or "
-            f"choose 'auto' (TRITON_INTERPRET=1 runs the kernels slowly on a CPU)"
-        )
-
-
 def prepare(x: Tensor, grid: UniformGrid) -> Samples:
     """The samples in order, and the grid."""
     return x.contiguous(), grid
 
 
 def spline_sum(samples: Samples, coefficients: Tensor, scale: Tensor | None) -> Tensor:
-    """See ``sums.spline_sum``."""
-    x, grid = samples
+    """Raises: ValueError if a kernel can't read the tensors where they are."""
+    x = samples[0]
+    devices = {t.device for t in (x, coefficients, scale) if t is not None}
+    if len(devices) > 1 or not (x.is_cuda or _kernels().INTERPRETED):
+        raise ValueError(
+            f"implementation='triton' needs all tensors on one CUDA device, got "
+            f"{', '.join(sorted(map(str, devices)))}: move model and data there, or "
+            f"choose 'auto' (TRITON_INTERPRET=1 runs the kernels slowly on a CPU)"
+        )
     (batch, n_in), n_out = x.shape, coefficients.shape[2]
     block = _block(n_out, GATHERED)
     n_blocks = _blocks(batch, BLOCK_B), _blocks(n_out, block)
@@ -60,59 +56,39 @@ def spline_sum(samples: Samples, coefficients: Tensor, scale: Tensor | None) -> 
     n_parts = _blocks(n_in, per_part)
     dtype = coefficients.dtype if n_parts == 1 else _sum_dtype(coefficients)
     sums = x.new_empty(n_parts, batch, n_out, dtype=dtype)
-    _run(
-        "spline_sum",
-        (*n_blocks, n_parts),
-        (x, *_constants(grid, x.dtype), *_splines(coefficients, scale), sums),
-        (batch, n_in, n_out, per_part),
-        **_options(grid, coefficients, scale, block),
-        ANCHORED=grid.anchor is not None,
-    )
+    sizes = batch, n_in, n_out, per_part
+    programs = *n_blocks, n_parts
+    _run("spline_sum", programs, samples, coefficients, scale, block, sums, *sizes)
     # A sum of torch's over rows is deterministic, too.
     return sums[0] if n_parts == 1 else sums.sum(0).to(coefficients.dtype)
 
 
 def input_gradient(
-    samples: Samples,
-    coefficients: Tensor,
-    scale: Tensor | None,
-    grad: Tensor,
+    samples: Samples, coefficients: Tensor, scale: Tensor | None, grad: Tensor
 ) -> Tensor:
-    """The gradient by the inputs."""
-    x, grid = samples
-    (batch, n_in), n_out = x.shape, coefficients.shape[2]
+    x, n_out = samples[0], coefficients.shape[2]
     grad_x = torch.empty_like(x)
-    _run(
-        "input_gradient",
-        (_blocks(batch, BLOCK_B), n_in),
-        (x, *_constants(grid, x.dtype)[:2], *_splines(coefficients, scale)),
-        (grad.contiguous(), grad_x, batch, n_in, n_out),
-        **_options(grid, coefficients, scale, _block(n_out, GATHERED)),
-    )
+    programs = _blocks(len(x), BLOCK_B), x.shape[1]
+    rest = _block(n_out, GATHERED), grad.contiguous(), grad_x, *x.shape, n_out
+    _run("input_gradient", programs, samples, coefficients, scale, *rest)
     return grad_x
 
 
 def coefficient_gradient(
-    samples: Samples,
-    coefficients: Tensor,
-    scale: Tensor | None,
-    grad: Tensor,
+    samples: Samples, coefficients: Tensor, scale: Tensor | None, grad: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """The gradients by the coefficients and by the scale."""
-    x, grid = samples
+    x = samples[0]
     n_in, n_basis, n_out = coefficients.shape
     block, n_blocks = _block(n_out, BLOCKS_O[-1]), _blocks(n_basis, BLOCK_G)
     grads = torch.empty_like(coefficients, memory_format=torch.contiguous_format)
     sums = grads  # not written if there is no scale
     if scale is not None:
         sums = x.new_empty(n_blocks, n_in, n_out, dtype=_sum_dtype(coefficients))
+    programs = n_in, _blocks(n_out, block), n_blocks
+    rest = block, grad.contiguous(), grads, sums, *x.shape, n_out
     _run(
-        "coefficient_gradient",
-        (n_in, _blocks(n_out, block), n_blocks),
-        (x, *_constants(grid, x.dtype), *_splines(coefficients, scale)),
-        (grad.contiguous(), grads, sums, len(x), n_in, n_out),
-        **_options(grid, coefficients, scale, block),
-        ANCHORED=grid.anchor is not None,
+        *("coefficient_gradient", programs, samples, coefficients, scale, *rest),
         BLOCK_G=BLOCK_G,
     )
     if scale is None:
@@ -121,29 +97,36 @@ def coefficient_gradient(
 
 
 def _run(
-    name: str, programs: tuple[int, ...], *arguments: tuple[Any, ...], **options: Any
+    name: str,
+    programs: tuple[int, ...],
+    samples: Samples,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    block: int,
+    *arguments: Any,
+    **options: Any,
 ) -> None:
     """Start a kernel on the device that its tensors are on."""
     if math.prod(programs) == 0:
         return
-    flat = [argument for some in arguments for argument in some]
-    with torch.cuda.device_of(flat[0]):
-        getattr(_kernels(), name)[programs](*flat, **options)
-
-
-def _options(
-    grid: UniformGrid, coefficients: Tensor, scale: Tensor | None, block: int
-) -> dict[str, Any]:
+    x, grid = samples
     language = _kernels().tl
     double = coefficients.dtype == torch.float64
     kind = language.float64 if double else language.float32
-    return dict(
-        GRID=(grid.size, grid.degree, grid.outside, kind),
-        SCALED=scale is not None,
-        BLOCK_B=BLOCK_B,
-        BLOCK_O=block,
-        enable_fp_fusion=True,
-    )
+    coefficients = coefficients.contiguous()
+    with torch.cuda.device_of(x):
+        getattr(_kernels(), name)[programs](
+            *(x, *_constants(grid, x.dtype), coefficients),
+            coefficients if scale is None else scale.contiguous(),
+            *arguments,
+            GRID=(grid.size, grid.degree, grid.outside, kind),
+            ANCHORED=grid.anchor is not None,
+            SCALED=scale is not None,
+            BLOCK_B=BLOCK_B,
+            BLOCK_O=block,
+            enable_fp_fusion=True,
+            **options,
+        )
 
 
 @cache
@@ -170,12 +153,6 @@ def _constants(grid: UniformGrid, dtype: torch.dtype) -> tuple[Tensor, Tensor, T
         grid.constants[dtype] = low, cells, anchor
     constants: tuple[Tensor, Tensor, Tensor] = grid.constants[dtype]
     return constants
-
-
-def _splines(coefficients: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Coefficients and scale; the coefficients stand for one that is not read."""
-    coefficients = coefficients.contiguous()
-    return coefficients, coefficients if scale is None else scale.contiguous()
 
 
 def _sum_dtype(coefficients: Tensor) -> torch.dtype:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from kancl.splines.basis import Outside, anchored_basis, spline_basis
-from kancl.splines.knots import grid_ends, is_uniform, uniform_knots
+from kancl.splines.knots import grid_ends, is_uniform, uniform_knots, warped
 from kancl.splines.sums import Implementation, spline_sum
 from kancl.splines.uniform import UniformGrid, grid_basis
-from kancl.splines.warp import warped
 
 
 class Grid:
@@ -38,23 +37,16 @@ class Grid:
         self.uniform = is_uniform(knots, degree) if uniform is None else uniform
         self.size = knots.shape[-1] - 1 - 2 * degree
         self.low, self.high = grid_ends(knots, degree)
-        self._closed = UniformGrid(
-            self.low, self.high, self.size, degree, outside, anchor
-        )
+        ends = self.low, self.high
         if warp is not None:
             if anchor is not None:
                 anchor = self.position(anchor.unsqueeze(0)).squeeze(0)
             ends = torch.zeros_like(self.low), torch.full_like(self.high, self.size)
-            self._closed = UniformGrid(*ends, self.size, degree, outside, anchor)
+        self._closed = UniformGrid(*ends, self.size, degree, outside, anchor)
 
     def position(self, x: Tensor) -> Tensor:
-        """Where ``x`` is on the grid: the value itself, or cells behind a warp.
-
-        Shape: ``(batch, in_features)`` -> the same.
-        """
-        if self.warp is None:
-            return x
-        return warped(x, self.low, self.high, self.warp)
+        """Where ``x`` is on the grid: the value itself, or cells behind a warp."""
+        return x if self.warp is None else warped(x, self.low, self.high, self.warp)
 
     def basis(self, x: Tensor) -> Tensor:
         """All bases at ``x``, less their values at the anchor; at least float32.
@@ -95,9 +87,7 @@ class Grid:
         return basis.flatten(1) @ coefficients.flatten(0, 1)
 
     def exact_knots(self) -> Tensor:
-        """The knots as they are used: of a uniform grid its ends alone are read, and
-        behind a warp there are cells to count instead of inputs.
-        """
+        """The knots in use: evenly between a uniform grid's ends, in cells if warped."""
         if not self.uniform:
             return self.knots
         ends = self._closed.low.double(), self._closed.high.double()
@@ -116,10 +106,9 @@ class Grid:
 class GridReader:
     """Reads the grid of a layer from its tensors, and keeps the last reading.
 
-    It holds while these are the tensors that were read and nobody wrote to them since,
-    by torch's count: reading takes as long as a small layer does. Where values can't be
-    read, as in a graph that is compiled, knots are taken to be even if they were so at
-    the last reading.
+    Reading takes as long as a small layer does; it holds while nobody wrote to these
+    tensors, by torch's count. Where values can't be read, as in a graph that is compiled,
+    knots are taken to be even if they were so at the last reading.
     """
 
     def __init__(self) -> None:
@@ -137,7 +126,6 @@ class GridReader:
         anchor: Tensor | None,
         warp: Tensor | None,
     ) -> Grid:
-        """See ``Grid``."""
         options = degree, outside, anchor, warp
         unreadable = knots.is_meta or type(knots) is not Tensor
         if torch.compiler.is_compiling() or unreadable:

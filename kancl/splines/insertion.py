@@ -37,10 +37,11 @@ TOLERANCE = 1e-9  # of two blossoms that are to be the same
 class Insertion:
     """New knots, and how what belongs to coefficients goes over to them.
 
+    All methods: ``(in_features, n_old, ...)`` -> ``(in_features, n_new, ...)``.
+
     Args:
-        knots: the new ones, ``(in_features, n_new_knots)``, float64.
-        matrix: T, ``(in_features, n_new, n_old)``, float64; ``(1, n_new, n_old)`` where
-            all features have the same knots.
+        knots: ``(in_features, n_new_knots)``, float64.
+        matrix: T, ``(in_features or 1, n_new, n_old)``, see ``insertion_matrix``.
     """
 
     knots: Tensor
@@ -50,20 +51,15 @@ class Insertion:
         """``T @ old``: coefficients, their past values, and moves of them.
 
         Momentum is a move: the step it makes changes the function as it would have.
-
-        Shape: ``(in_features, n_old)`` or ``(in_features, n_old, out_features)`` -> the
-            same with ``n_new``.
         """
         return self._apply(self.matrix, old)
 
     def second_moments(self, old: Tensor) -> Tensor:
         """Means of the parents' second moments, weighted by ``|T|``.
 
-        Together with ``values`` of the first moments, a step ``m / sqrt(v)`` goes on
-        moving the function as before (exactly so where the parents' ``v`` agree). New
-        coefficients without parents start from their edge's mean.
-
-        Shape: see ``values``.
+        With ``values`` of the first moments, a step ``m / sqrt(v)`` moves the function as
+        before (exactly where the parents' ``v`` agree). New coefficients without parents
+        start from their edge's mean.
         """
         size = self.matrix.abs()
         total = size.sum(-1, keepdim=True)
@@ -74,31 +70,26 @@ class Insertion:
     def shares(self, old: Tensor) -> Tensor:
         """Every old amount divided among its children, in proportion to ``|T|``.
 
-        For occupancies and importances, which are sums over samples: they keep their
-        total. Right for samples that lie evenly in a parent's support, an estimate for
-        others. A penalty ``sum Omega (c - c*)^2`` is the same for drifts that all
-        coefficients share.
-
-        Shape: see ``values``.
+        For occupancies and importances, sums over samples that keep their total: right
+        for samples that lie evenly in a parent's support, an estimate for others. A
+        penalty ``sum Omega (c - c*)^2`` stays for drifts that all coefficients share.
         """
         size = self.matrix.abs()
         return self._apply(size / size.sum(-2, keepdim=True), old)
 
     def _apply(self, matrix: Tensor, old: Tensor) -> Tensor:
-        matrix = matrix.to(old.device)
-        new = torch.einsum("inm,im...->in...", matrix, old.to(matrix.dtype))
+        new = torch.einsum(
+            "inm,im...->in...", matrix.to(old.device), old.to(matrix.dtype)
+        )
         return new.to(old.dtype).contiguous()
 
 
 def refinement(knots: Tensor, degree: int, factor: int, outside: Outside) -> Insertion:
     """Split every cell into ``factor`` equal ones.
 
-    With ``outside="zero"`` the cells beyond the grid are split as well, since the
-    function fades out there: ``factor*(grid_size + 2*degree) - 2*degree`` intervals.
-    Otherwise ``factor*grid_size`` between the same ends.
+    With ``outside="zero"`` the cells where the function fades out as well:
+    ``factor*(grid_size + 2*degree) - 2*degree`` intervals; else ``factor*grid_size``.
 
-    Args:
-        knots: those in use, ``(in_features, n_knots)``.
     Raises: ValueError if ``factor`` is below 1, or repeated knots leave features with
         unequal numbers of cells.
     """
@@ -109,9 +100,8 @@ def refinement(knots: Tensor, degree: int, factor: int, outside: Outside) -> Ins
     share = torch.arange(factor, dtype=old.dtype, device=old.device) / factor
     starts, widths = inner[:, :-1, None], inner.diff(dim=1)[..., None]
     split = starts + share * widths  # (in_features, n_cells, factor)
-    is_knot = ((widths > 0) | (share == 0)).flatten(
-        1
-    )  # repeated knots stay as they are
+    # Repeated knots stay as they are.
+    is_knot = ((widths > 0) | (share == 0)).flatten(1)
     if bool((is_knot.sum(1) != is_knot[0].sum()).any()):
         raise ValueError(
             "features must have equally many cells that are not empty, got "
@@ -121,8 +111,7 @@ def refinement(knots: Tensor, degree: int, factor: int, outside: Outside) -> Ins
     new = torch.cat([new, inner[:, -1:]], dim=1)
     if outside != "zero":  # whatever lies beyond decides nothing
         new = _with_outer_cells(new, degree, degree)
-    new = _evenly(new, degree) if uniform else new.to(knots.dtype).double()
-    return Insertion(new, insertion_matrix(old, new, degree, outside))
+    return _insertion(old, new, degree, outside, None if uniform else knots.dtype)
 
 
 def growth(
@@ -131,7 +120,6 @@ def growth(
     """Add cells to the grid, as wide as those at its ends.
 
     Args:
-        knots: those in use, ``(in_features, n_knots)``.
         n_left, n_right: how many on either side.
     Raises: ValueError if a count is negative.
     """
@@ -140,51 +128,46 @@ def growth(
     old, uniform = _in_use(knots, degree)
     smoothness = {"zero": degree - 1, "clamp": 0, "linear": 1}[outside]
     folds = max(1, degree - smoothness)  # knots needed at an end that becomes inner
-    if outside == "zero" or (folds == 1 and uniform):
+    even = uniform and folds == 1
+    if outside == "zero" or even:
         new = _with_outer_cells(old, n_left, n_right)
     else:
-        inner = _proper(old, degree)
-        low, high = inner[:, :1], inner[:, -1:]
-        lows = low.expand(-1, folds - 1 if n_left else 0)
-        highs = high.expand(-1, folds - 1 if n_right else 0)
-        left, right = _outer_cells(inner, n_left + degree, n_right + degree)
-        new = torch.cat([left, lows, inner, highs, right], dim=1)
-    even = uniform and folds == 1
-    new = _evenly(new, degree) if even else new.to(knots.dtype).double()
+        counts = n_left + degree, n_right + degree
+        repeats = (folds - 1) * (n_left > 0), (folds - 1) * (n_right > 0)
+        new = _with_outer_cells(_proper(old, degree), *counts, repeats)
+    return _insertion(old, new, degree, outside, None if even else knots.dtype)
+
+
+def _insertion(
+    old: Tensor, new: Tensor, degree: int, outside: Outside, dtype: torch.dtype | None
+) -> Insertion:
+    """To knots rounded as the layer's dtype does, or, without one, spaced evenly."""
+    new = _evenly(new, degree) if dtype is None else new.to(dtype).double()
     return Insertion(new, insertion_matrix(old, new, degree, outside))
 
 
 def cells_to_reach(
     knots: Tensor, degree: int, low: float, high: float, outside: Outside
 ) -> tuple[int, int]:
-    """How many cells ``growth`` must add so that every feature's grid covers a range.
-
-    Args:
-        knots: those in use, ``(in_features, n_knots)``.
-    """
+    """How many cells ``growth`` must add so that every feature's grid covers a range."""
     old, _ = _in_use(knots, degree)
-    return (
-        _cells_below(old, degree, low, outside),
-        _cells_below(-old.flip(1), degree, -high, outside),
-    )
-
-
-def _cells_below(knots: Tensor, degree: int, low: float, outside: Outside) -> int:
     # With "zero" the knots beyond the end are in use: growth goes through them first.
     first = 0 if outside == "zero" else degree
-    passed = (knots[:, first : degree + 1] > low + 1e-9).sum(1)
-    width = knots[:, first + 1] - knots[:, first]
-    further = ((knots[:, first] - low) / width - 1e-9).ceil()
-    n = torch.where(knots[:, first] > low, further + degree - first, passed)
-    return max(0, int(n.max()))
+
+    def below(knots: Tensor, low: float) -> int:
+        passed = (knots[:, first : degree + 1] > low + 1e-9).sum(1)
+        width = knots[:, first + 1] - knots[:, first]
+        further = ((knots[:, first] - low) / width - 1e-9).ceil()
+        n = torch.where(knots[:, first] > low, further + degree - first, passed)
+        return max(0, int(n.max()))
+
+    return below(old, low), below(-old.flip(1), -high)
 
 
 def insertion_matrix(
     old: Tensor, new: Tensor, degree: int, outside: Outside = "zero"
 ) -> Tensor:
     """The matrix that takes coefficients on ``old`` knots to those on ``new`` ones.
-
-    Features with the same knots share one.
 
     ``T_j = blossom of the old function's piece in the support of basis j, at the
     knots t_{j+1} .. t_{j+degree}``.
@@ -193,35 +176,34 @@ def insertion_matrix(
         old, new: extended knot vectors; knots may be repeated inside.
         outside: what the function does beyond its grid, before and after.
     Shape: ``(in_features, n_old_knots)``, ``(in_features, n_new_knots)`` ->
-        ``(in_features or 1, n_new, n_old)``, float64.
+        ``(in_features, n_new, n_old)``, or 1 if all features agree, float64.
     Raises: ValueError if no coefficients on ``new`` give the same function.
     """
     if len(old) > 1 and all(bool((knots == knots[0]).all()) for knots in (old, new)):
         old, new = old[:1], new[:1]
     old, new = old.double(), new.double()
     rounding = 1e-12 * (old[:, -1:] - old[:, :1])
-    ends = (0, -1) if outside == "zero" else (degree, -1 - degree)
+    kept, reach = (
+        knots if outside == "zero" else _proper(knots, degree) for knots in (old, new)
+    )
+    low, high = kept[:, :1], kept[:, -1:]
     if bool(
-        (new[:, [ends[0]]] > old[:, [ends[0]]] + rounding).any()
-        or (new[:, [ends[1]]] < old[:, [ends[1]]] - rounding).any()
+        ((reach[:, :1] > low + rounding) | (reach[:, -1:] < high - rounding)).any()
     ):
         raise ValueError(
             f"with outside={outside!r} the new knots must reach from "
-            f"{float(old[:, ends[0]].min())} to {float(old[:, ends[1]].max())} at least"
+            f"{float(low.min())} to {float(high.max())} at least"
         )
-    kept = _proper(old, degree) if outside != "zero" else old
     after = torch.searchsorted(new, kept.contiguous()).clamp(1, new.shape[1] - 1)
-    gaps = [(new.gather(1, near) - kept).abs() for near in (after, after - 1)]
+    gaps = ((new.gather(1, near) - kept).abs() for near in (after, after - 1))
     distance = torch.minimum(*gaps)
     if bool((distance > rounding).any()):
         raise ValueError(
             "every old knot must be among the new ones, for a spline may break there; "
             f"the farthest is {float(distance.max())} away from the next"
         )
-    middles, first, last = _pieces(new, degree, outside)
     matrix, from_first, from_last = (
-        _blossoms(old, new, degree, outside, middles.gather(1, piece))
-        for piece in ((first + last) // 2, first, last)
+        _blossoms(old, new, degree, outside, at) for at in _pieces(new, degree, outside)
     )
     difference = float((from_first - from_last).abs().max())
     if difference > TOLERANCE * max(1.0, float(matrix.abs().max())):
@@ -233,13 +215,10 @@ def insertion_matrix(
     return matrix
 
 
-def _pieces(
-    new: Tensor, degree: int, outside: Outside
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Middles of the new cells that are not empty and where splines decide.
+def _pieces(new: Tensor, degree: int, outside: Outside) -> tuple[Tensor, ...]:
+    """A piece amid, the first and the last in each basis's support, by their middles.
 
-    Returns: the middles ``(in_features, n_pieces)``, padded by the last one; the first
-        and the last piece in each basis's support ``(in_features, n_new)``.
+    Of new cells that are not empty and where splines decide: ``(in_features, n_new)``.
     """
     n_cells = new.shape[1] - 1
     cell = torch.arange(n_cells, device=new.device)
@@ -248,13 +227,14 @@ def _pieces(
     if outside != "zero":
         valid = valid & (cell >= degree) & (cell < n_cells - degree)
     number = valid.long().cumsum(1)  # valid cells up to and including this one
-    before = pad(number, (1, 0))[:, : n_cells - degree]
-    up_to = number[:, degree:]
-    if bool((up_to == before).any()):
+    first = pad(number, (1, 0))[:, : n_cells - degree]
+    last = number[:, degree:] - 1
+    if bool((last < first).any()):
         raise ValueError(f"a knot is repeated more than degree={degree} times")
     order = torch.argsort((~valid).long(), dim=1, stable=True)
-    middles = (new[:, :-1] + new[:, 1:]) / 2
-    return middles.gather(1, order), before, up_to - 1
+    middles = ((new[:, :-1] + new[:, 1:]) / 2).gather(1, order)
+    pieces = (first + last) // 2, first, last
+    return tuple(middles.gather(1, piece) for piece in pieces)
 
 
 def _blossoms(
@@ -293,10 +273,7 @@ def _blossom_weights(
 ) -> Tensor:
     """Weights of coefficients ``cell - degree .. cell`` in a piece's blossom.
 
-    The recursion of the bases' values at ``x``, with another argument in each round.
-
-    Shape: knots ``(in_features, n_knots)``, cell ``(in_features, n)``, arguments
-        ``(in_features, n, degree)`` -> ``(in_features, n, degree + 1)``.
+    The bases' recursion, with another of the ``degree`` arguments in each round.
     """
     weights = torch.ones_like(arguments[..., :1])
     for k in range(1, degree + 1):
@@ -314,17 +291,17 @@ def _proper(knots: Tensor, degree: int) -> Tensor:
     return knots[:, degree : knots.shape[1] - degree]
 
 
-def _outer_cells(knots: Tensor, n_left: int, n_right: int) -> tuple[Tensor, Tensor]:
-    """Knots to go on with on either side, as far apart as those at the ends."""
+def _with_outer_cells(
+    knots: Tensor, n_left: int, n_right: int, repeats: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """Go on on either side as far apart as at the ends, after repeating these."""
     count = torch.arange(1, max(n_left, n_right) + 1, device=knots.device)
     first, last = knots[:, 1:2] - knots[:, :1], knots[:, -1:] - knots[:, -2:-1]
-    left = knots[:, :1] - count[:n_left].flip(0) * first
-    return left, knots[:, -1:] + count[:n_right] * last
-
-
-def _with_outer_cells(knots: Tensor, n_left: int, n_right: int) -> Tensor:
-    left, right = _outer_cells(knots, n_left, n_right)
-    return torch.cat([left, knots, right], dim=1)
+    low, high = knots[:, :1], knots[:, -1:]
+    left = low - count[:n_left].flip(0) * first
+    right = high + count[:n_right] * last
+    lows, highs = low.expand(-1, repeats[0]), high.expand(-1, repeats[1])
+    return torch.cat([left, lows, knots, highs, right], dim=1)
 
 
 def _in_use(knots: Tensor, degree: int) -> tuple[Tensor, bool]:

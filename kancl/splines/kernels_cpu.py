@@ -4,13 +4,12 @@ At a point at most ``degree + 1 <= LIVE`` bases are not 0, those of neighbouring
 the coefficients ``(in_features, n_basis, out_features)``: one contiguous block, whatever
 the grid size. A few inputs at a time, so that their rows stay in the fastest cache.
 
-All kernels take the samples and the grid alike: ``x (batch, in_features)``;
-``background``, a value per input that is not worked on sample by sample, NaN for none,
-or empty: the anchor (``anchored``), where nothing is added, or else a value that many
-samples have, whose part is added for all and taken off for those that differ; ``grid``:
-the low ends and the cells per unit of x, ``(in_features,)`` float64, grid size, degree
-and policy outside. ``scale (in_features, out_features)`` may be empty as well.
-``start`` and ``stop`` are the part of the work to do. Nothing is checked here.
+All kernels take ``x (batch, in_features)``; ``background``, a value per input that is
+not worked on sample by sample, NaN for none, or empty: the anchor (``anchored``), where
+nothing is added, or else a value that many samples have, whose part is added for all and
+taken off for those that differ; ``grid``: low ends and cells per unit of x,
+``(in_features,)`` float64, grid size, degree and policy outside; ``scale (in_features,
+out_features)``, or empty; ``start`` and ``stop``, their part of the work.
 
 A place is an input of a sample. ``live`` are buffers for some places: positions in
 cells, inputs, first live rows, values of the bases ``(LIVE, n)``, and scratch.
@@ -82,12 +81,7 @@ def _pieces(u, degree, slope, values, k, shift):
 
 @njit(**OPTIONS)
 def _locate(position, size, degree, outside, slope, values, k, scratch):
-    """Fill ``values[:, k]``, of the ``LIVE`` rows from the returned one on.
-
-    Args:
-        slope: derivatives by the position in place of values.
-        scratch: ``(LIVE, 1)``
-    """
+    """Fill ``values[:, k]``, or slopes, of the ``LIVE`` rows from the returned one on."""
     last = size + degree - LIVE  # the last row to start from
     kind = values.dtype.type
     inside = position
@@ -172,7 +166,7 @@ def _far_cubic(distance, slope):
 
 @njit(**OPTIONS)
 def _buffers(n, kind):
-    """``live`` for ``n`` places; a few more, so that whole vectors can be used."""
+    """``live`` for ``n`` places, and a few more to fill whole vectors."""
     n += -n % LANES
     positions, inputs = np.empty(n, np.float64), np.empty(n, np.int32)
     rows, values = np.empty(n, np.int32), np.empty((LIVE, n), kind)
@@ -180,11 +174,8 @@ def _buffers(n, kind):
 
 
 @njit(**OPTIONS)
-def _transpose(n, values, in_turn, at):
-    """Write ``values (LIVE, n or more)`` one place after the other, from ``at``.
-
-    In whole vectors: up to ``LANES - 1`` places more than ``n``.
-    """
+def _transpose(n, values, in_turn):
+    """Write ``values (LIVE, n or more)`` one place after the other, in whole vectors."""
     flat, length = values.reshape(-1), values.shape[1]
     for k in range(0, n, LANES):
         turned = interleave(
@@ -193,15 +184,14 @@ def _transpose(n, values, in_turn, at):
             load(flat, k + 2 * length, LANES),
             load(flat, k + 3 * length, LANES),
         )
-        store(in_turn, at + k * LIVE, turned)
+        store(in_turn, k * LIVE, turned)
 
 
 @njit(**OPTIONS)
 def backgrounds(x):
     """What most samples of an input may have in common, by a look at three of them.
 
-    Returns: ``(in_features,)`` float64, NaN where the three disagree; without elements
-        if they do at most inputs.
+    ``(in_features,)`` float64, NaN where the three disagree; empty if most inputs do.
     """
     first, second, third = x[0], x[len(x) // 2], x[-1]
     common = np.empty(x.shape[1])
@@ -217,16 +207,8 @@ def backgrounds(x):
 
 
 @njit(**OPTIONS)
-def _has_background(background, i):
-    return background.size > 0 and background[i] == background[i]
-
-
-@njit(**OPTIONS)
 def _locate_background(background, grid, kind, start, stop):
-    """First rows and values of the bases at the background of inputs start to stop.
-
-    A place per input, one at least; NaN where there is no background.
-    """
+    """First rows and values of the bases at inputs' background, NaN where is none."""
     low, cells = grid[:2]
     live = _buffers(max(stop - start, 1), kind)
     n = min(background.size, stop - start)
@@ -237,38 +219,19 @@ def _locate_background(background, grid, kind, start, stop):
 
 
 @njit(**OPTIONS)
-def _locate_input(x, i, grid, slope, start, stop, live):
-    """Fill ``live`` with an input's places in samples start to stop."""
-    positions, low, cells = live[0], grid[0], grid[1]
-    for k in range(stop - start):
-        positions[k] = (np.float64(x[start + k, i]) - low[i]) * cells[i]
-    _evaluate(stop - start, grid, slope, live)
-
-
-@njit(**OPTIONS)
 def _locate_live(x, background, grid, first, last, start, stop, live, ends):
-    """Fill ``live`` with places that are not background, sample by sample.
+    """Fill ``live`` with places that are not background, of inputs first to last.
 
-    Args:
-        first, last: inputs.
-        start, stop: samples.
-        ends: where the places of every sample end, to be filled.
-    Returns: how many there are.
+    Sample by sample, and ``ends`` with where those of every sample end.
     """
     low, cells = grid[:2]
     positions, inputs = live[:2]
     n = 0
     for b in range(start, stop):
-        if background.size:
-            for i in range(first, last):  # written over if background: no branch
-                positions[n] = x[b, i]
-                inputs[n] = i
-                n += x[b, i] != background[i]
-        else:
-            for i in range(first, last):
-                positions[n] = x[b, i]
-                inputs[n] = i
-                n += 1
+        for i in range(first, last):  # written over if background: no branch
+            positions[n] = x[b, i]
+            inputs[n] = i
+            n += not background.size or x[b, i] != background[i]
         ends[b - start] = n
     for k in range(n):
         positions[k] = (positions[k] - low[inputs[k]]) * cells[inputs[k]]
@@ -276,24 +239,9 @@ def _locate_live(x, background, grid, first, last, start, stop, live, ends):
     return n
 
 
-@njit(**OPTIONS)
-def _spline_values(coefficients, scale, i, row, values, k, out):
-    """All splines of an input, at place ``k`` of ``values``, into ``out``."""
-    for o in range(coefficients.shape[2]):
-        value = values[0, k] * coefficients[i, row, o]
-        for m in range(1, LIVE):
-            value += values[m, k] * coefficients[i, row + m, o]
-        out[o] = value * scale[i, o] if scale.size else value
-
-
 @njit(forceinline=True, **OPTIONS)
 def _add_spline(splines, row, i, values, at, n_outputs, o, sums, lanes):
-    """``sums`` of ``lanes`` outputs from ``o`` on, and a place's splines.
-
-    Args:
-        row: the first live one, among those of all inputs.
-        values: the bases', ``LIVE`` from place ``at`` on.
-    """
+    """``sums`` of ``lanes`` outputs from ``o`` on, and the splines of place ``at``."""
     weights, scales = splines
     v0 = splat(values[at * LIVE], literally(lanes))
     v1 = splat(values[at * LIVE + 1], literally(lanes))
@@ -320,9 +268,8 @@ def _add_live(given, n_outputs, o, lanes):
     """Add the splines of live places to outputs from ``o`` on, less the background's.
 
     Args:
-        given: coefficients and scales; what the background gives, by input; the places'
-            inputs, first rows among all, values, and where each sample's end; the
-            outputs; the first and the last sample.
+        given: coefficients and scales; what the background gives, by input, or empty;
+            places' inputs, first rows among all, values, ends by sample; outputs.
     """
     splines, there, inputs, rows, values, ends, y, start, stop = given
     at = 0
@@ -331,119 +278,58 @@ def _add_live(given, n_outputs, o, lanes):
         for at in range(at, ends[b - start]):
             i, row = inputs[at], rows[at]
             sums = _add_spline(splines, row, i, values, at, n_outputs, o, sums, lanes)
-            t = np.int64(i % PASSING) * n_outputs + o
-            sums = subtract(sums, load(there, t, literally(lanes)))
+            if there.size:
+                t = np.int64(i % PASSING) * n_outputs + o
+                sums = subtract(sums, load(there, t, literally(lanes)))
         at = ends[b - start]
         store(y, b * n_outputs + o, sums)
 
 
 @njit(**OPTIONS)
-def _add_all(given, n_outputs, o, lanes):
-    """Add the splines of some inputs of some samples to outputs from ``o`` on.
-
-    Args:
-        given: coefficients and scales; by input and sample the first rows among all and
-            values; the first and the last input; the outputs; the first and the last
-            sample.
-    """
-    splines, rows, values, first, last, y, start, stop = given
-    for b in range(start, stop):
-        sums = load(y, b * n_outputs + o, literally(lanes))
-        for i in range(first, last):
-            live, row = values[i - first, b - start], rows[i - first, b - start]
-            sums = _add_spline(splines, row, i, live, 0, n_outputs, o, sums, lanes)
-        store(y, b * n_outputs + o, sums)
-
-
-@njit(**OPTIONS)
-def _fetch(array, start, n):
-    """Have ``n`` elements from ``start`` brought near, as far as there are."""
-    for at in range(start, min(start + n, array.size), 64 // array.itemsize):
-        prefetch(array, at)
-
-
-@njit(forceinline=True, **OPTIONS)
-def _tiles(n_outputs, widest):
-    """Where tiles of the widest end, then those of ``LANES``, then those of two."""
-    wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
-    return wide, whole, n_outputs - n_outputs % 2
-
-
-@njit(**OPTIONS)
-def _sum_all(x, grid, coefficients, scale, y, start, stop):
-    """``spline_sum`` without a background: sums stay in registers over inputs."""
-    n_inputs, n_basis, n_outputs = coefficients.shape
-    live = _buffers(SAMPLES, coefficients.dtype)
-    rows = np.empty((TOGETHER, SAMPLES), np.int64)
-    values = np.empty((TOGETHER, SAMPLES, LIVE), coefficients.dtype)
-    splines = coefficients.reshape(-1), scale.reshape(-1)
-    outputs = y.reshape(-1)
-    widest = HALF if scale.size else WIDE
-    wide, whole, pairs = _tiles(n_outputs, widest)
-    ahead = TOGETHER * n_basis * n_outputs  # coefficients of the inputs that come next
-    for first in range(0, n_inputs, TOGETHER):
-        last = min(first + TOGETHER, n_inputs)
-        for a in range(start, stop, SAMPLES):
-            b = min(a + SAMPLES, stop)
-            for i in range(first, last):
-                j = i - first
-                _locate_input(x, i, grid, False, a, b, live)
-                for k in range(b - a):
-                    rows[j, k] = i * n_basis + live[2][k]
-                _transpose(b - a, live[3], values.reshape(-1), j * SAMPLES * LIVE)
-            given = splines, rows, values, first, last, outputs, a, b
-            for o in range(0, wide, widest):
-                if a == start:
-                    begin = last * n_basis * n_outputs + ahead * o // wide
-                    _fetch(splines[0], begin, ahead * widest // wide)
-                if scale.size:
-                    _add_all(given, n_outputs, o, HALF)
-                else:
-                    _add_all(given, n_outputs, o, WIDE)
-            for o in range(wide, whole, LANES):
-                _add_all(given, n_outputs, o, LANES)
-            for o in range(whole, pairs, 2):
-                _add_all(given, n_outputs, o, 2)
-            for o in range(pairs, n_outputs):
-                _add_all(given, n_outputs, o, 1)
-
-
-@njit(**OPTIONS)
 def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, stop):
     """Add ``sum_i scale_io sum_g c_igo B_g(x_bi)`` to ``y``, samples start to stop."""
-    if not background.size:
-        _sum_all(x, grid, coefficients, scale, y, start, stop)
-        return
     n_inputs, n_basis, n_outputs = coefficients.shape
-    kind = coefficients.dtype
-    live = _buffers(SAMPLES * PASSING, kind)
-    values, rows = np.empty(live[3].size, kind), np.empty(SAMPLES * PASSING, np.int64)
+    kind, has_background = coefficients.dtype, background.size > 0
+    together = PASSING if has_background else TOGETHER
+    live = _buffers(SAMPLES * together, kind)
+    values, rows = np.empty(live[3].size, kind), np.empty(SAMPLES * together, np.int64)
     ends = np.empty(SAMPLES, np.int64)
     there_rows, there_values = _locate_background(background, grid, kind, 0, n_inputs)
-    there = np.zeros((PASSING, n_outputs), kind)  # splines' values there
+    there = np.zeros((PASSING * has_background, n_outputs), kind)  # splines' values
     common = np.zeros(n_outputs, kind)  # added for all, if not anchored
     splines = coefficients.reshape(-1), scale.reshape(-1)
     off, outputs = there.reshape(-1), y.reshape(-1)
     widest = HALF if scale.size else WIDE
-    wide, whole, pairs = _tiles(n_outputs, widest)
-    for first in range(0, n_inputs, PASSING):
-        last = min(first + PASSING, n_inputs)
-        for i in range(first, last):
-            out = there[i - first]
-            if not _has_background(background, i):
-                out[:] = 0
+    wide, whole = n_outputs - n_outputs % widest, n_outputs - n_outputs % LANES
+    pairs = n_outputs - n_outputs % 2
+    ahead = together * n_basis * n_outputs
+    for first in range(0, n_inputs, together):
+        last = min(first + together, n_inputs)
+        for i in range(first, min(last, background.size)):
+            there[i - first, :] = 0
+            if background[i] != background[i]:
                 continue
-            _spline_values(coefficients, scale, i, there_rows[i], there_values, i, out)
+            row = there_rows[i]
             for o in range(n_outputs):
-                common[o] += out[o]
+                value = there_values[0, i] * coefficients[i, row, o]
+                for m in range(1, LIVE):
+                    value += there_values[m, i] * coefficients[i, row + m, o]
+                there[i - first, o] = value * scale[i, o] if scale.size else value
+            for o in range(n_outputs):
+                common[o] += there[i - first, o]
         for a in range(start, stop, SAMPLES):
             b = min(a + SAMPLES, stop)
             n = _locate_live(x, background, grid, first, last, a, b, live, ends)
-            _transpose(n, live[3], values, 0)
+            _transpose(n, live[3], values)
             for k in range(n):
                 rows[k] = np.int64(live[1][k]) * n_basis + live[2][k]
             given = splines, off, live[1], rows, values, ends, outputs, a, b
             for o in range(0, wide, widest):
+                if a == start and not has_background:  # of the inputs that come next
+                    begin = last * n_basis * n_outputs + ahead * o // wide
+                    end = min(begin + ahead * widest // wide, coefficients.size)
+                    for at in range(begin, end, 64 // coefficients.itemsize):
+                        prefetch(splines[0], at)
                 if scale.size:
                     _add_live(given, n_outputs, o, HALF)
                 else:
@@ -464,12 +350,8 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
 def _sort_by_row(first, n_rows, live, in_turn, last_of, ends, samples, values):
     """Bring live places into the order of their inputs, and rows, and samples.
 
-    Args:
-        first: the first input.
-        in_turn: scratch, as long as the values.
-        last_of: where the places of every sample end.
-        ends: of every row's places among the sorted ones, to be filled.
-        samples, values: the sorted ones, to be filled.
+    Fills ``samples`` and ``values``, and ``ends`` of every row's places among them.
+    ``in_turn`` is scratch; ``last_of`` says where the places of every sample end.
     """
     inputs, rows = live[1], live[2]
     ends[:] = 0
@@ -479,7 +361,7 @@ def _sort_by_row(first, n_rows, live, in_turn, last_of, ends, samples, values):
         ends[rows[k] + 1] += 1
     for row in range(1, len(ends) - 1):
         ends[row + 1] += ends[row]
-    _transpose(n, live[3], in_turn, 0)
+    _transpose(n, live[3], in_turn)
     in_order = values.reshape(-1)
     k = 0
     for b in range(len(last_of)):
@@ -496,12 +378,8 @@ def _sum_rows(grads, offset, samples, values, ends, first_row, n_rows, sums):
     """Sums of gradients times values for every row, in a block of columns.
 
     Going up the rows, the sums of the ``LIVE`` rows at hand stay in registers, and every
-    row is written once.
-
-    Args:
-        offset: the block's first sample in ``grads``.
-        first_row: the input's first, among all rows of ``ends``.
-        sums: ``(n_rows + LIVE - 1, BLOCK)``, to be overwritten.
+    row of ``sums (n_rows + LIVE - 1, BLOCK)`` is written once. ``offset``: the block's
+    first sample in ``grads``; ``first_row``: the input's, among all rows of ``ends``.
     """
     zero = splat(sums.dtype.type(0), BLOCK)
     s0, s1, s2, s3 = zero, zero, zero, zero
@@ -546,19 +424,12 @@ def coefficient_gradient(
     in_turn = np.empty(live[3].size, kind)
     last_of, ends = np.empty(batch, np.int64), np.empty(INPUTS * n_rows + 1, np.int64)
     there_rows, there_values = _locate_background(background, grid, kind, start, stop)
-    everything = np.zeros((grad_y.shape[0], BLOCK), kind)  # gradients of all samples
+    of_all = np.zeros(grad_y.shape[0] * BLOCK, kind)  # gradients of all samples
     if background.size and not anchored:
-        for number in range(grad_y.shape[0]):
-            for b in range(batch):
-                for m in range(BLOCK):
-                    everything[number, m] += grad_y[number, b, m]
-    of_all = everything.reshape(-1)
+        of_all = grad_y.sum(1).reshape(-1)
     sums = np.empty(n_basis * BLOCK, kind)  # of a block
-    grads, weights, scales = (
-        grad_y.reshape(-1),
-        coefficients.reshape(-1),
-        scale.reshape(-1),
-    )
+    grads, weights = grad_y.reshape(-1), coefficients.reshape(-1)
+    scales = scale.reshape(-1)
     results, scale_results = grad_coefficients.reshape(-1), grad_scale.reshape(-1)
     for first in range(start, stop, INPUTS):
         n_inputs = min(INPUTS, stop - first)
@@ -575,7 +446,7 @@ def coefficient_gradient(
                     for row in range(n_basis):
                         prefetch(results, (i * n_basis + row) * n_outputs + o + BLOCK)
                 _sum_rows(grads, offset, samples, values, ends, row_0, n_rows, sums)
-                if _has_background(background, i):
+                if background.size and background[i] == background[i]:
                     # The background's samples: what they have; or the others: what
                     # the anchor takes from them.
                     rest = load(of_all, o, BLOCK)
@@ -597,29 +468,25 @@ def coefficient_gradient(
                                 value *= scale[i, o + m]
                             grad_coefficients[i, row, o + m] = value
                     continue
-                s, sums_s = i * n_outputs + o, splat(kind.type(0), BLOCK)
+                s, factor = i * n_outputs + o, splat(kind.type(1), BLOCK)
+                sums_s = splat(kind.type(0), BLOCK)
                 if scale.size:
                     factor = load(scales, s, BLOCK)
-                    for row in range(n_basis):
-                        at = (i * n_basis + row) * n_outputs + o
-                        value = load(sums, row * BLOCK, BLOCK)
+                for row in range(n_basis):
+                    at = (i * n_basis + row) * n_outputs + o
+                    value = load(sums, row * BLOCK, BLOCK)
+                    if scale.size:
                         sums_s = multiply_add(value, load(weights, at, BLOCK), sums_s)
-                        store(results, at, multiply(value, factor))
+                        value = multiply(value, factor)
+                    store(results, at, value)
+                if scale.size:
                     store(scale_results, s, sums_s)
-                else:
-                    for row in range(n_basis):
-                        at = (i * n_basis + row) * n_outputs + o
-                        store(results, at, load(sums, row * BLOCK, BLOCK))
 
 
 @njit(**OPTIONS)
 def input_gradient(x, grid, coefficients, scale, grad_y, grad_x, start, stop):
-    """Overwrite ``grad_x (batch, in_features)``, inputs start to stop.
-
-    Args:
-        grad_y: ``(batch, n_outputs)``.
-    """
-    batch, cells = x.shape[0], grid[1]
+    """Overwrite ``grad_x (batch, in_features)``, inputs start to stop."""
+    batch, low, cells = x.shape[0], grid[0], grid[1]
     n_basis, n_outputs = coefficients.shape[1:]
     whole = n_outputs - n_outputs % LANES
     live = _buffers(batch, coefficients.dtype)
@@ -628,7 +495,9 @@ def input_gradient(x, grid, coefficients, scale, grad_y, grad_x, start, stop):
     scales = scale.reshape(-1)
     zero = splat(coefficients.dtype.type(0), LANES)
     for i in range(start, stop):
-        _locate_input(x, i, grid, True, 0, batch, live)
+        for b in range(batch):
+            live[0][b] = (np.float64(x[b, i]) - low[i]) * cells[i]
+        _evaluate(batch, grid, True, live)
         for b in range(batch):
             w0 = (i * n_basis + rows[b]) * n_outputs
             w1, w2, w3 = w0 + n_outputs, w0 + 2 * n_outputs, w0 + 3 * n_outputs

@@ -2,19 +2,16 @@
 
 At a point at most ``degree + 1`` bases are not 0, those of neighbouring rows of the
 coefficients ``(in_features, n_basis, out_features)``. Forward and the gradient by the
-input gather these rows alone: their work does not depend on the grid size, and an
-input's rows stay in the nearest cache while a block of samples passes over them. The
+input gather these rows alone, so that their work does not depend on the grid size, and
+an input's rows stay in the nearest cache while a block of samples passes over them. The
 gradient by the coefficients has to write all rows; it is a matrix product of the bases,
-made in registers, and the outputs' gradient. Nothing of size ``batch * n_basis`` is
-ever in memory.
+made in registers, and the outputs' gradient. Every number is written by one program and
+summed in a fixed order, without atomics: the same inputs give the same bits.
 
-Every number is written by one program and summed in a fixed order, without atomics: the
-same inputs give the same bits.
-
-All kernels take the inputs and the grid alike: ``x (batch, in_features)``; ``low``,
-``cells`` (grid cells per unit of x) and ``anchor``, ``(in_features,)`` float64 each;
-``GRID``: its size, degree, policy outside, and the type of all values and sums. What
-the flags ``ANCHORED`` and ``SCALED`` rule out is not read. Nothing is checked here.
+All kernels take ``x (batch, in_features)``; ``low``, ``cells`` (grid cells per unit of
+x) and ``anchor``, ``(in_features,)`` float64 each; ``GRID``: its size, degree, policy
+outside, and the type of all values and sums. What the flags ``ANCHORED`` and ``SCALED``
+rule out is not read.
 """
 
 # Triton compiles these functions from their source: no annotations but its own.
@@ -28,64 +25,39 @@ import triton.language as tl
 def _piece(u, m: tl.constexpr, DEGREE: tl.constexpr):
     """The ``m``-th of the polynomials of a cell, at ``u`` in [0, 1] of it."""
     w = 1 - u
-    if DEGREE == 3:
-        sixth = tl.full([], 1 / 6, u.dtype)
-        two_thirds = tl.full([], 2 / 3, u.dtype)
-        if m == 0:
-            return w * w * w * sixth
-        elif m == 1:
-            return two_thirds + u * u * (u * 0.5 - 1)
-        elif m == 2:
-            return two_thirds + w * w * (w * 0.5 - 1)
-        else:
-            return u * u * u * sixth
+    v = w if m == 0 or (m == 2 and DEGREE == 3) else u  # half of them are mirrored
+    if DEGREE == 1:
+        return v
     elif DEGREE == 2:
-        if m == 0:
-            return w * w * 0.5
-        elif m == 1:
+        if m == 1:
             return u * w + 0.5
         else:
-            return u * u * 0.5
+            return v * v * 0.5
+    elif m == 0 or m == 3:
+        return v * v * v * tl.full([], 1 / 6, u.dtype)
     else:
-        if m == 0:
-            return w
-        else:
-            return u
+        return tl.full([], 2 / 3, u.dtype) + v * v * (v * 0.5 - 1)
 
 
 @triton.jit
 def _slope(u, m: tl.constexpr, DEGREE: tl.constexpr):
     """Its derivative, per cell."""
     w = 1 - u
-    if DEGREE == 3:
-        if m == 0:
-            return w * w * -0.5
-        elif m == 1:
-            return u * (u * 1.5 - 2)
-        elif m == 2:
-            return w * (2 - w * 1.5)
-        else:
-            return u * u * 0.5
+    v = w if m == 0 or (m == 2 and DEGREE == 3) else u
+    if DEGREE == 1:
+        slope = v * 0 + 1
     elif DEGREE == 2:
-        if m == 0:
-            return -w
-        elif m == 1:
-            return w - u
-        else:
-            return u
+        slope = w - u if m == 1 else v
     else:
-        if m == 0:
-            return u * 0 - 1
-        else:
-            return u * 0 + 1
+        slope = v * v * 0.5 if m == 0 or m == 3 else v * (v * 1.5 - 2)
+    return -slope if m == 0 or (m == 2 and DEGREE == 3) else slope
 
 
 @triton.jit
 def _locate(x, low, cells, GRID: tl.constexpr):
     """First live basis, place in its cell, and cells beyond the grid; in float64.
 
-    Exact in this sense: the position in cells is one rounding in float64, the cell is
-    its floor, the rest is exact. NaN is passed on in the latter two.
+    The position in cells is rounded once; the rest is exact. NaN is passed on.
     """
     SIZE: tl.constexpr = GRID[0]
     DEGREE: tl.constexpr = GRID[1]
@@ -197,8 +169,9 @@ def spline_sum(
 # fmt: off
 @triton.jit
 def input_gradient(
-    x, low, cells, coefficients, scale, grad, grad_x, batch, n_in, n_out,
-    GRID: tl.constexpr, SCALED: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
+    x, low, cells, anchor, coefficients, scale, grad, grad_x, batch, n_in, n_out,
+    GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: on
     """``grad_x (batch, in_features)``, from ``grad (batch, out_features)``."""
     samples = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)

@@ -1,10 +1,9 @@
 """Several numbers at a time, for Numba kernels: load, store, multiply, add, subtract.
 
 Left to itself the compiler checks before every short loop whether the arrays in it
-overlap, which costs more than the loop. A value of type ``Vector`` holds so many float32
-or float64 as its last ``load`` or ``splat`` said, a constant; LLVM maps it to as many
-registers as that takes. Offsets count elements of a contiguous array from its start and
-are not checked.
+overlap, which costs more than the loop. A ``Vector`` has a constant number of lanes; LLVM
+maps it to as many registers as that takes. Offsets count elements of a contiguous array
+from its start and are not checked.
 """
 
 from typing import Any

@@ -2,11 +2,10 @@
 
 At a point ``degree + 1`` bases are not 0. The dense path multiplies all of them in one
 matrix product and can be differentiated, traced and transformed as often as wanted. The
-kernels (``cpu.py``, ``gpu.py``) read the live ones' coefficients alone, whatever the
-grid size.
+kernels (``cpu.py``, ``gpu.py``) read the live ones' coefficients alone.
 """
 
-from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal, get_args
 
@@ -19,6 +18,7 @@ from kancl.splines import cpu, gpu
 from kancl.splines.uniform import UniformGrid, grid_basis
 
 Implementation = Literal["auto", "reference", "dense", "sparse", "triton"]
+KERNELS: dict[str, ModuleType] = {"sparse": cpu, "triton": gpu}
 
 
 def check_implementation(implementation: str, grid_size: int, degree: int) -> None:
@@ -28,12 +28,8 @@ def check_implementation(implementation: str, grid_size: int, degree: int) -> No
             f"implementation must be one of {get_args(Implementation)}, "
             f"got {implementation!r}"
         )
-    obstacle = None
-    if implementation == "sparse":
-        obstacle = cpu.why_not_sparse(grid_size, degree)
-    elif implementation == "triton":
-        obstacle = gpu.why_not_fused(degree)
-    if obstacle:
+    kernels = KERNELS.get(implementation)
+    if kernels and (obstacle := kernels.why_not(grid_size, degree)):
         raise ValueError(
             f"implementation={implementation!r} is not possible: {obstacle}; 'auto' "
             f"takes what is"
@@ -45,56 +41,40 @@ def spline_sum(
     coefficients: Tensor,
     scale: Tensor | None,
     grid: UniformGrid,
-    implementation: Implementation,
+    implementation: str,
 ) -> Tensor:
     """``y_o = sum_i scale_io sum_g coefficients_igo B_g(x_i)``, by the way chosen.
 
     Where kernels can't follow (tracing, function transforms, an empty batch; on a CPU
     autocast and half precision) all go the dense way.
 
-    Shape: x ``(batch, in_features)``, coefficients ``(in_features, n_basis,
-        out_features)``, scale ``(in_features, out_features)`` -> ``(batch,
-        out_features)``.
+    Shape: see ``Grid.sum``.
     Raises: ValueError if the tensors are on a device of another implementation.
     """
     if torch.compiler.is_compiling():
         return dense_spline_sum(x, coefficients, scale, grid)
     if implementation == "auto":
-        implementation = _fastest(x, coefficients, grid)
+        implementation = _fastest(x.device.type, grid)
     if implementation == "sparse" and x.device.type != "cpu":
         raise ValueError(
             f"implementation='sparse' runs on a CPU, the inputs are on {x.device}: "
             f"choose 'auto'"
         )
-    if implementation in ("sparse", "triton") and _are_ordinary(x, coefficients):
-        if implementation == "triton":
-            return fused_spline_sum(x, coefficients, scale, grid)
-        if cpu.takes(x, coefficients):
-            return sparse_spline_sum(x, coefficients, scale, grid)
+    kernels = KERNELS.get(implementation)
+    ordinary = {type(x), type(coefficients)} <= {Tensor, Parameter}
+    if kernels and ordinary and not torch._C._are_functorch_transforms_active():
+        if kernels is gpu or cpu.takes(x, coefficients):
+            return _kernel_sum(kernels, x, coefficients, scale, grid)
     return dense_spline_sum(x, coefficients, scale, grid)
 
 
-def _fastest(x: Tensor, coefficients: Tensor, grid: UniformGrid) -> Implementation:
+def _fastest(device: str, grid: UniformGrid) -> str:
     """The fastest that is possible, as far as measured."""
-    n_basis = coefficients.shape[1]
-    if x.device.type == "cpu":
-        if n_basis >= cpu.FEWEST_BASES_IN_AUTO:
-            if cpu.why_not_sparse(grid.size, grid.degree) is None:
-                return "sparse"
-    elif x.is_cuda and n_basis >= gpu.FEWEST_BASES_IN_AUTO:
-        if gpu.why_not_fused(grid.degree) is None:
-            return "triton"
-    return "dense"
-
-
-def _are_ordinary(x: Tensor, coefficients: Tensor) -> bool:
-    """Whether kernels can read these tensors."""
-    return (
-        type(x) in (Tensor, Parameter)
-        and type(coefficients) in (Tensor, Parameter)
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-    )
+    implementation = {"cpu": "sparse", "cuda": "triton"}.get(device, "dense")
+    kernels = KERNELS.get(implementation)
+    if not kernels or grid.size + grid.degree < kernels.FEWEST_BASES_IN_AUTO:
+        return "dense"
+    return "dense" if kernels.why_not(grid.size, grid.degree) else implementation
 
 
 def dense_spline_sum(
@@ -129,35 +109,25 @@ def _are_lines(x: Tensor, grid: UniformGrid) -> bool:
     )
 
 
-def sparse_spline_sum(
-    x: Tensor, coefficients: Tensor, scale: Tensor | None, grid: UniformGrid
+def _kernel_sum(
+    kernels: ModuleType,
+    x: Tensor,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    grid: UniformGrid,
 ) -> Tensor:
-    """``spline_sum`` by the CPU's kernels."""
-    y: Tensor = _KernelSum.apply(x, coefficients, scale, grid, cpu)
+    y: Tensor = _KernelSum.apply(x, coefficients, scale, grid, kernels)
     return y
 
 
-def fused_spline_sum(
-    x: Tensor, coefficients: Tensor, scale: Tensor | None, grid: UniformGrid
-) -> Tensor:
-    """``spline_sum`` by the GPU's kernels, one per pass; deterministic.
-
-    Values and sums are float64 if the coefficients are, else float32, whatever the type
-    of ``x`` and autocast.
-
-    Raises: ValueError if the tensors are not on one CUDA device, Triton's interpreter
-        aside.
-    """
-    gpu.check_devices(x, coefficients, scale)
-    y: Tensor = _KernelSum.apply(x, coefficients, scale, grid, gpu)
-    return y
+# Deterministic, both. On a GPU values and sums are float64 if the coefficients are, else
+# float32, whatever the type of ``x`` and autocast.
+sparse_spline_sum = partial(_kernel_sum, cpu)
+fused_spline_sum = partial(_kernel_sum, gpu)
 
 
 class _KernelSum(Function):
-    """A sum by kernels. Backward keeps ``x`` and evaluates again.
-
-    A second derivative goes the dense way.
-    """
+    """A sum by kernels. Backward keeps ``x`` and evaluates again."""
 
     @staticmethod
     def forward(
@@ -176,10 +146,13 @@ class _KernelSum(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *splines = ctx.saved_tensors
+        inputs = x, *splines = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():  # someone wants to differentiate again
-            return *_dense_gradients([x, *splines], ctx.grid, grad, needed), None, None
+        if torch.is_grad_enabled():  # someone wants to differentiate again: dense
+            y = dense_spline_sum(x, splines[0], splines[1], ctx.grid)
+            of = [tensor for tensor, need in zip(inputs, needed) if need]
+            dense = iter(torch.autograd.grad(y, of, grad, create_graph=True))
+            return *(next(dense) if need else None for need in needed), None, None
         grad_x = grad_coefficients = grad_scale = None
         if needed[0]:
             grad_x = ctx.kernels.input_gradient(ctx.samples, *splines, grad)
@@ -188,14 +161,3 @@ class _KernelSum(Function):
                 ctx.samples, *splines, grad
             )
         return grad_x, grad_coefficients, grad_scale, None, None
-
-
-def _dense_gradients(
-    inputs: list[Any], grid: UniformGrid, grad: Tensor, needed: Sequence[bool]
-) -> list[Tensor | None]:
-    """Gradients by ``x``, coefficients and scale that can be differentiated again."""
-    wanted = [t for t, need in zip(inputs, needed) if need and t is not None]
-    x, coefficients, scale = inputs
-    y = dense_spline_sum(x, coefficients, scale, grid)
-    gradients = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-    return [next(gradients) if need else None for need in needed]

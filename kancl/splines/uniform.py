@@ -1,9 +1,8 @@
 """B-spline bases on equally spaced knots, in closed form: the fast path.
 
-Every basis function is one cardinal B-spline ``M_d``, shifted. Only ``degree + 1`` of
-them are not 0 at a point: the cell comes from ``floor``, the values from a sum of
-truncated powers of the *local* coordinate, at most ``(d+1)/2`` of them, so that nothing
-cancels however fine the grid.
+Every basis function is one cardinal B-spline ``M_d``, shifted. At a point the cell comes
+from ``floor``, the ``degree + 1`` values from sums of truncated powers of the *local*
+coordinate, at most ``(d+1)/2`` of them, so that nothing cancels however fine the grid.
 """
 
 import inspect
@@ -29,8 +28,7 @@ class UniformGrid:
     Args:
         low, high: ends of the grid, ``(in_features,)``.
         size: intervals; ``size + degree`` bases.
-        outside: policy outside the grid, see ``spline_basis``.
-        anchor: where every basis is shifted to 0, ``(in_features,)``; ``None``: not.
+        outside, anchor: see ``Grid``.
         constants: what kernels work out once for each grid.
     """
 
@@ -44,10 +42,7 @@ class UniformGrid:
 
 
 def grid_basis(x: Tensor, grid: UniformGrid) -> Tensor:
-    """All bases of a grid at ``x``, less their values at its anchor.
-
-    Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
-    """
+    """All bases of a grid at ``x``, less their values at its anchor; see ``Grid``."""
     options = grid.low, grid.high, grid.size, grid.degree, grid.outside
     return anchored_basis(lambda x: uniform_basis(x, *options), x, grid.anchor)
 
@@ -62,13 +57,10 @@ def uniform_basis(
 ) -> Tensor:
     """All basis functions at ``x`` on a uniform grid over ``[low, high]``.
 
-    Cell and local coordinate are computed in float64, since ``(x - low)/h`` in float32
-    loses the digits that a fine grid needs; values in at least float32. Derivatives of
-    all orders are exact, at knots those from the right.
+    Cell and local coordinate are float64, since ``(x - low)/h`` in float32 loses the
+    digits that a fine grid needs; values at least float32. Derivatives of all orders are
+    exact, at knots those from the right.
 
-    Args:
-        low, high: ends of the grid, one value per feature.
-        outside: policy outside the grid, see ``spline_basis``.
     Shape: ``(batch, in_features)`` -> ``(batch, in_features, grid_size + degree)``.
     """
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -99,21 +91,11 @@ def _evaluate(position: Tensor, *options: Any) -> Tensor:
 
 
 class _DenseBasis(Function):
-    """A derivative of all bases by their position; its own derivative is the next one.
-
-    Saves the position alone, and evaluates again when going backward.
-    """
+    """A derivative of all bases by their position; its own derivative is the next one."""
 
     @staticmethod
-    def forward(
-        position: Tensor,
-        grid_size: int,
-        degree: int,
-        derivative: int,
-        closed: bool,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        return _dense(position, grid_size, degree, derivative, closed, dtype)
+    def forward(position: Tensor, *options: Any) -> Tensor:
+        return _dense(position, *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -128,7 +110,7 @@ class _DenseBasis(Function):
         grid_size, degree, derivative, closed, dtype = ctx.options
         slope = _evaluate(position, grid_size, degree, derivative + 1, closed, dtype)
         along = (grad * slope).sum(-1)  # (batch, in_features)
-        return along.to(position.dtype), None, None, None, None, None
+        return along.to(position.dtype), *[None] * 5
 
     @staticmethod
     def vmap(
@@ -157,7 +139,6 @@ def _dense(
     Args:
         position: in cells.
         closed: the last cell includes the grid's end, nothing lies beyond it.
-    Shape: ``(batch, in_features)`` -> ``(batch, in_features, grid_size + degree)``.
     """
     n_basis = grid_size + degree
     flat = position.reshape(-1)  # (n_values,)
@@ -166,25 +147,19 @@ def _dense(
     if derivative > degree:
         pass
     elif torch.compiler.is_compiling() or flat.shape[0] <= MANY_VALUES:
-        _scatter_values(basis, flat, *options)
-    else:
-        # A block at a time, whose temporaries stay in the cache.
-        for i in range(0, flat.shape[0], BLOCK):
-            block = flat[i : i + BLOCK]
-            part = basis[i * n_basis : (i + block.shape[0]) * n_basis]
-            _scatter_values(part, block, *options)
+        _scatter_values(basis, flat, options)
+    else:  # a block at a time, whose temporaries stay in the cache
+        blocks = flat.split(BLOCK), basis.split(BLOCK * n_basis)
+        for block, part in zip(*blocks):
+            _scatter_values(part, block, options)
     return basis.view(*position.shape, n_basis)
 
 
 def _scatter_values(
-    basis: Tensor,
-    position: Tensor,
-    grid_size: int,
-    degree: int,
-    derivative: int,
-    closed: bool,
+    basis: Tensor, position: Tensor, options: tuple[int, int, int, bool]
 ) -> None:
     """Write the values that are not 0 into ``basis``, ``(n_values * n_basis,)``."""
+    grid_size, degree, derivative, closed = options
     n_values, device = position.shape[0], position.device
     n_basis = grid_size + degree
     first = torch.arange(0, n_values * n_basis, n_basis, device=device)
@@ -193,7 +168,7 @@ def _scatter_values(
         column = position.long().clamp_(max=grid_size - 1)
         local = (position - column).to(basis.dtype)
         column += first
-        for slot, values in enumerate(cubic_pieces(local)):
+        for slot, values in enumerate(_cubic_pieces(local)):
             basis.scatter_(0, column if slot == 0 else column.add_(1), values)
         return
     start = position.floor()
@@ -219,11 +194,8 @@ def _on_grid(position: Tensor, grid_size: int) -> bool:
     return bool(low >= 0) and bool(high <= grid_size)  # False for NaN
 
 
-def cubic_pieces(u: Tensor) -> Iterator[Tensor]:
-    """The four cubics that are not 0 in a cell, at ``u`` in [0, 1] of it.
-
-    ``(1-u)^3/6``, ``2/3 - u^2 (1 - u/2)``, and these two mirrored.
-    """
+def _cubic_pieces(u: Tensor) -> Iterator[Tensor]:
+    """``(1-u)^3/6``, ``2/3 - u^2 (1 - u/2)``, these two mirrored; ``u`` in [0, 1]."""
     w = 1 - u
     yield (w * w).mul_(w).div_(6)
     yield (u * u).mul_(u * 0.5 - 1).add_(2 / 3)
@@ -232,11 +204,10 @@ def cubic_pieces(u: Tensor) -> Iterator[Tensor]:
 
 
 def cardinal(v: Tensor, degree: int, derivative: int = 0) -> Tensor:
-    """The centred cardinal B-spline or a derivative of it, at most the ``degree``-th.
+    """The centred cardinal B-spline or, between knots, one of its derivatives.
 
     ``M_d(v) = 1/d! sum_k (-1)^k C(d+1,k) (r-k-|v|)_+^d``, with ``r = (d+1)/2`` half its
-    support. The ``degree``-th derivative is asked for between knots only. Autograd does
-    not reach through.
+    support. Autograd does not reach through.
 
     Source: Schoenberg 1946, Quarterly of Applied Mathematics 4, 45-99.
     """
