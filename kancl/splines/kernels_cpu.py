@@ -426,7 +426,10 @@ def coefficient_gradient(
     there_rows, there_values = _locate_background(background, grid, kind, start, stop)
     of_all = np.zeros(grad_y.shape[0] * BLOCK, kind)  # gradients of all samples
     if background.size and not anchored:
-        of_all = grad_y.sum(1).reshape(-1)
+        for number in range(grad_y.shape[0]):
+            for b in range(batch):
+                for m in range(BLOCK):
+                    of_all[number * BLOCK + m] += grad_y[number, b, m]
     sums = np.empty(n_basis * BLOCK, kind)  # of a block
     grads, weights = grad_y.reshape(-1), coefficients.reshape(-1)
     scales = scale.reshape(-1)
