@@ -50,9 +50,9 @@ class RecorderPlugin(Plugin):
     state = (
         "matrix",
         "measurements",
-        "borders",
+        "boundaries",
         "iteration",
-        "n_trained",
+        "n_experiences_done",
         "train_seconds",
         "eval_seconds",
         "in_training",
@@ -82,10 +82,10 @@ class RecorderPlugin(Plugin):
         self.measurements: list[Measurement] = []
         self.listeners: list[Callable[[Measurement], None]] = []
         """Other parts subscribe by appending to it."""
-        self.borders: list[int] = []
+        self.boundaries: list[int] = []
         """Iterations at which each experience trained so far ended."""
         self.iteration = 0
-        self.n_trained = 0
+        self.n_experiences_done = 0
         """Rows of the matrix behind us: experiences trained, N once trained jointly."""
         self.train_seconds = 0.0
         self.eval_seconds = 0.0
@@ -115,7 +115,7 @@ class RecorderPlugin(Plugin):
         at = self.iteration if iteration is None else iteration
         if at > 0 and self.trains_jointly:
             return self.n_experiences
-        return sum(border < at for border in self.borders) + 1 if at else 0
+        return sum(boundary < at for boundary in self.boundaries) + 1 if at else 0
 
     def add(self, name: str, value: float, experience: int | None = None) -> None:
         """Append a measurement at the current iteration and tell the listeners."""
@@ -183,8 +183,8 @@ class RecorderPlugin(Plugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._write_batches(strategy)
-        self.borders.append(self.iteration)
-        self.n_trained += self.n_experiences if self.trains_jointly else 1
+        self.boundaries.append(self.iteration)
+        self.n_experiences_done += self.n_experiences if self.trains_jointly else 1
 
     def _write_batches(self, strategy: Any) -> None:
         if not self._losses:
@@ -234,7 +234,7 @@ class RecorderPlugin(Plugin):
         self.eval_seconds += self._lap(strategy.device)
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):
             if stream == self._matrix_stream and not self.in_training:
-                self.matrix[self.n_trained, experience] = score
+                self.matrix[self.n_experiences_done, experience] = score
             self.add(f"{stream}_{self.score.name}", score, experience)
             self.add(f"{stream}_loss", loss, experience)
             _check_finite(loss, f"{stream} loss on experience {experience + 1}")

@@ -78,7 +78,7 @@ class SnapshotPlugin(Plugin):
         """Experience, outputs and targets of each batch of an evaluation under way."""
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        t = self.recorder.n_trained
+        t = self.recorder.n_experiences_done
         loss = strategy._criterion if "gradients" in self.families else None
         with self._looking(strategy) as model:
             if not self.snapshots:
@@ -146,9 +146,9 @@ class SnapshotPlugin(Plugin):
             return
         with recorder.evaluating(strategy.device):
             with suppress(UndefinedMetric):  # the right experience never won
-                self._infer(recorder.n_trained - 1)
+                self._infer(recorder.n_experiences_done - 1)
             self._evaluated = []
-            if recorder.n_trained == recorder.n_experiences:
+            if recorder.n_experiences_done == recorder.n_experiences:
                 self._judge(strategy.model)
 
     def _judge(self, model: torch.nn.Module) -> None:

@@ -125,7 +125,7 @@ class ProgressPlugin(SupervisedPlugin):
         self._draw(strategy)
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
-        recorder, n = self._recorder, self._recorder.n_trained
+        recorder, n = self._recorder, self._recorder.n_experiences_done
         if recorder.in_training or not n:
             return
         where = f"after experience {n} of {recorder.n_experiences}"
@@ -146,7 +146,7 @@ class ProgressPlugin(SupervisedPlugin):
         if self._live.disable:
             return
         recorder, n = self._recorder, self._recorder.n_experiences
-        where = f"experience {min(recorder.n_trained + 1, n)}/{n}"
+        where = f"experience {min(recorder.n_experiences_done + 1, n)}/{n}"
         if recorder.trains_jointly:
             where = f"all {n} experiences"
         if strategy.train_epochs > 1:

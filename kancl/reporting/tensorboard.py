@@ -195,7 +195,7 @@ class TensorBoardPlugin(SupervisedPlugin):
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder = self._recorder
-        n, score = recorder.n_trained, recorder.score
+        n, score = recorder.n_experiences_done, recorder.score
         if recorder.in_training or recorder.matrix[n].isnan().all():
             return
         if n:
@@ -219,7 +219,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         """Draw them all, or none where that would take too large a share of the time."""
         start = time.perf_counter()
         affordable = self._picture_share * (start - self._started)
-        is_last = self._recorder.n_trained == self._recorder.n_experiences
+        is_last = self._recorder.n_experiences_done == self._recorder.n_experiences
         in_time = self._drawing_seconds + PICTURES_SECONDS <= affordable
         if self._draws and (is_last or in_time or self._picture_share == 1):
             for name, draw in pictures.items():

@@ -78,7 +78,7 @@ def run(
         points = checkpoints.points(say) if done is None else []
         for point in [*points, None]:
             parts = parts or build(config)
-            keeper = CheckpointPlugin(
+            checkpointing = CheckpointPlugin(
                 checkpoints, config.checkpoint, point, interruption, say
             )
             if not quiet:
@@ -90,11 +90,13 @@ def run(
                 say(f"  {path.name} resumes at iteration {point.iteration}")
                 folder.resume(point.iteration, made_in)
             try:
-                made = _Run(config, parts, folder, keeper, None if quiet else console)
+                made = _Run(
+                    config, parts, folder, checkpointing, None if quiet else console
+                )
                 summary = made.make(interruption)
                 break
             except Unresumable as error:
-                say(f"{checkpoints.path / keeper.name} is refused: {error}")
+                say(f"{checkpoints.path / checkpointing.name} is refused: {error}")
                 parts = None  # they serve one run
         if summary["status"] != "failed" and not config.checkpoint.keep:
             checkpoints.clear()
@@ -127,7 +129,7 @@ class _Run:
     """One run in the making: what observes it, and what it leaves.
 
     Args:
-        keeper: knows where the run resumes.
+        checkpointing: knows where the run resumes.
         console: for the progress display; None shows none.
     """
 
@@ -136,11 +138,11 @@ class _Run:
         config: RunConfig,
         parts: Parts,
         folder: RunFolder,
-        keeper: CheckpointPlugin,
+        checkpointing: CheckpointPlugin,
         console: Console | None,
     ) -> None:
         self.config, self.parts, self.folder = config, parts, folder
-        self.keeper, self.console = keeper, console
+        self.checkpointing, self.console = checkpointing, console
         self.summary = {**identity(config, parts), "status": "failed"}
         benchmark, evaluation = parts.benchmark, config.evaluation
         self.recorder = RecorderPlugin(
@@ -160,7 +162,7 @@ class _Run:
                 card="\n".join(["| run | |", "|---|---|", *rows]),
                 figures=config.tensorboard == "all",
                 picture_share=0.05,
-                resumed_at=keeper.resumed_at,
+                resumed_at=checkpointing.resumed_at,
             )
             self.board.append(board)
         self.iterations = iterations_planned(config, benchmark)
@@ -191,7 +193,7 @@ class _Run:
         except Unresumable:
             raise
         except Interrupted as stopped:
-            stopped.wrote = self.keeper.write(inside=False)
+            stopped.wrote = self.checkpointing.write(inside=False)
             raise
         except Exception as error:
             if isinstance(error, Diverged):
@@ -242,16 +244,16 @@ class _Run:
             )
             for plugins in (strategy.plugins, self.plugins, displays):
                 plugins.append(progress)
-        n_done = self.keeper.attach(strategy, benchmark, recorder, displays)
+        n_done = self.checkpointing.attach(strategy, benchmark, recorder, displays)
         with progress:
-            if self.parts.head != "growing" and self.keeper.resumed_at is None:
+            if self.parts.head != "growing" and self.checkpointing.resumed_at is None:
                 for stream in streams:
                     strategy.eval(stream)
             train = benchmark.train_stream
             trainings = [train] if recorder.trains_jointly else list(train)
             for number, part in enumerate(trainings[n_done:], start=n_done):
-                self.keeper.at_boundary(number)
-                self.keeper.mute(self.plugins)
+                self.checkpointing.at_boundary(number)
+                self.checkpointing.mute(self.plugins)
                 strategy.train(part)
                 recorder.add(STATE_BYTES, strategy_state_bytes(strategy))
                 for stream in streams:
@@ -274,7 +276,7 @@ class _Run:
                 k: zip(*recorder.series("validation_accuracy", k)) for k in range(n)
             }
             validation = matrix_from_series(
-                series, recorder.borders, n, recorder.trains_jointly
+                series, recorder.boundaries, n, recorder.trains_jointly
             )
             folder.write_matrix(validation, "validation")
             accuracy = summarise(validation)["average_accuracy"]

@@ -94,8 +94,15 @@ class _DenseBasis(Function):
     """A derivative of all bases by their position; its own derivative is the next one."""
 
     @staticmethod
-    def forward(position: Tensor, *options: Any) -> Tensor:
-        return _dense(position, *options)
+    def forward(  # a compiler counts its arguments
+        position: Tensor,
+        grid_size: int,
+        degree: int,
+        derivative: int,
+        closed: bool,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        return _dense(position, grid_size, degree, derivative, closed, dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

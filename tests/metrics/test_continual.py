@@ -83,7 +83,7 @@ def test_the_windowed_metrics_equal_all_pairs_compared(steps):
 
 
 @pytest.mark.parametrize(
-    ("curves", "borders", "says"),
+    ("curves", "boundaries", "says"),
     [
         ([], [], "evaluation.samples=0"),
         ([FIRST], [300], "single experience"),

@@ -62,7 +62,7 @@ def test_at_the_boundaries_the_curve_is_the_accuracy_matrix(run):
     recorder = run[0]
     for experience in range(5):
         curve = dict(zip(*recorder.series(CURVE, experience)))
-        at_boundaries = [curve[it] for it in [0, *recorder.borders]]
+        at_boundaries = [curve[it] for it in [0, *recorder.boundaries]]
         assert at_boundaries == pytest.approx(recorder.matrix[:, experience].tolist())
 
 

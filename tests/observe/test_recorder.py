@@ -88,7 +88,7 @@ def test_listeners_hear_every_row_as_it_comes(run):
 
 def test_borders_and_experiences_seen(run):
     recorder = run[0]
-    assert recorder.borders == [12, 24, 36, 48, 60]
+    assert recorder.boundaries == [12, 24, 36, 48, 60]
     assert [recorder.n_seen(it) for it in (0, 1, 12, 13, 60)] == [0, 1, 1, 2, 5]
 
 

@@ -84,7 +84,7 @@ def test_the_longest_line_fits_80_columns(jointly):
     bar = ProgressPlugin(
         recorder, title=title, total_iterations=99_999, console=console
     )
-    recorder.borders, recorder.n_trained = list(range(9)), 9
+    recorder.boundaries, recorder.n_experiences_done = list(range(9)), 9
     recorder.iteration, bar._epoch, bar._loss = 50_000, 10, 0.12345
     bar._scores, bar._best = dict.fromkeys(range(10), 0.0), dict.fromkeys(
         range(10), 1.0

@@ -106,7 +106,7 @@ def test_every_curve_is_a_run_of_its_own_under_one_tag(folder, recorder):
 def test_boundaries_go_straight_up_and_down_where_an_experience_ends(folder, recorder):
     steps, heights = scalars(read(folder / "boundaries"), TAG)
     n = len(PULSE)
-    assert recorder.borders == [8, 16, 24, 32, 40]
+    assert recorder.boundaries == [8, 16, 24, 32, 40]
     assert steps == [b for b in [8, 16, 24, 32] for _ in range(n)]  # none at the end
     assert heights == PULSE * 4
     assert max(PULSE) == 1 and PULSE[0] == PULSE[-1] == 0
@@ -117,7 +117,7 @@ def test_the_accuracy_on_the_seen_is_there_from_the_curves_and_the_whole_test_se
 ):
     borders, values = scalars(main, "accuracy_on_seen/test")
     expected = [average_seen_accuracy(recorder.matrix, n) for n in range(1, 6)]
-    assert (borders, values) == (recorder.borders, expected)
+    assert (borders, values) == (recorder.boundaries, expected)
 
     curves = Curves.from_measurements(recorder.measurements, "x").seen()
     steps, values = scalars(main, "accuracy_on_seen/curve")
@@ -127,10 +127,13 @@ def test_the_accuracy_on_the_seen_is_there_from_the_curves_and_the_whole_test_se
 def test_forgetting_stands_beside_learning_accuracy(main, recorder):
     parts = [recorder.matrix[: n + 1, :n] for n in range(1, 6)]
     steps, values = scalars(main, "forgetting/learning_accuracy")
-    assert (steps, values) == (recorder.borders, [learning_accuracy(p) for p in parts])
+    assert (steps, values) == (
+        recorder.boundaries,
+        [learning_accuracy(p) for p in parts],
+    )
     steps, values = scalars(main, "forgetting/forgetting")
     expected = [forgetting(p) for p in parts[1:]]  # undefined for one experience
-    assert (steps, values) == (recorder.borders[1:], expected)
+    assert (steps, values) == (recorder.boundaries[1:], expected)
 
 
 def test_training_loss_is_the_recorders(main, recorder):
@@ -142,7 +145,7 @@ def test_training_loss_is_the_recorders(main, recorder):
 def test_the_share_off_the_grid_is_there_for_every_layer(main, recorder):
     for layer in (1, 2):
         expected = recorder.series(f"off_grid_share_layer_{layer}")
-        assert expected[0] == [0, *recorder.borders]
+        assert expected[0] == [0, *recorder.boundaries]
         assert scalars(main, f"off_grid_share/layer_{layer}") == expected
 
 
@@ -164,7 +167,7 @@ def test_pictures_that_would_take_too_long_wait_for_the_last_experience(tmp_path
     main = read(tmp_path)
     for name in ("accuracy_matrix", "forgetting_curves", "edge_functions"):
         (event,) = main.Images(f"picture/{name}")
-        assert event.step == recorder.iteration == recorder.borders[-1]
+        assert event.step == recorder.iteration == recorder.boundaries[-1]
 
 
 def test_coefficients_have_histograms_of_their_number(main):

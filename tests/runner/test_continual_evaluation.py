@@ -39,7 +39,7 @@ def _series(folder, left):
         return [row for row in csv.DictReader(file) if row["name"] not in left]
 
 
-def test_metrics_between_borders_come_out_of_the_raw_series_again(make_run):
+def test_metrics_between_boundaries_come_out_of_the_raw_series_again(make_run):
     summary, folder = make_run(*FEW, *LOOKS)
     run = read_run(folder)
     assert run.problems == ()
@@ -48,7 +48,7 @@ def test_metrics_between_borders_come_out_of_the_raw_series_again(make_run):
     assert 0 <= summary["minimum_accuracy"] <= run.matrix[-1, 0] + 1e-6
     table = tables.continual(benchmarks([run])[0])
     assert table is not None
-    row = dict(zip(table.head, table.texts(table.rows)[0]))
+    row = dict(zip((c.name for c in table.columns), table.texts(table.rows)[0]))
     assert row["min-ACC %"] == f"{100 * summary['minimum_accuracy']:.1f}"
     assert row["stability gap %"] == f"{100 * summary['stability_gap']:.1f}"
 

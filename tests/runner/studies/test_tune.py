@@ -98,7 +98,7 @@ def test_what_was_chosen_is_an_experiment_with_its_provenance(tuned):
 def test_trials_are_no_results_and_the_report_finds_what_was_chosen(tuned):
     root, *_ = tuned
     tunings = find_tunings([root])
-    assert [t.strategy for t in tunings] == ["naive", "ewc"]
+    assert [t.cell[-1] for t in tunings] == ["naive", "ewc"]
     assert all(t.n_trials == 2 and [*t.seeds] == [1000] for t in tunings)
     assert all(float(t.chosen["optimizer.lr"]) > 0 for t in tunings)
     with pytest.raises(ValueError, match="no run folder|no runs"):
