@@ -14,7 +14,7 @@ from kancl import __version__
 from kancl.cli import main
 from kancl.config.schema import FIXED
 from kancl.config.values import shown
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 
 SMALL = [
     "scenario.train_samples=48",

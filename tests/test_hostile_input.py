@@ -18,7 +18,7 @@ from kancl.config import ConfigError, RunConfig, plain, typed
 from kancl.data.images import load_images
 from kancl.models import KAN, MLP
 from kancl.runner import read_folder, read_request
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 
 Capture = pytest.CaptureFixture[str]
 

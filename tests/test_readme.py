@@ -11,8 +11,8 @@ import pytest
 from kancl.benchmarks import SCENARIOS
 from kancl.models import MODELS
 from kancl.reporting.tensorboard import OVER_SEEDS, TAGS, TAGS_ON_REQUEST
+from kancl.runner.registry import OPTIMIZERS
 from kancl.runner.request.experiments import experiment_names
-from kancl.runner.request.registry import OPTIMIZERS
 from kancl.strategies import GROUP, STRATEGIES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -143,6 +143,9 @@ def _unknown(
     if chooser not in CHOICES or chooser == key:
         return f"{key} is not a key; {nearest(key, {*known, *CHOICES})}"
     whose = f"{chooser}={names[chooser]}"
+    shared = [k for k in known if k.endswith(key.removeprefix(chooser)) and k != key]
+    if shared := [k for k in shared if k.startswith(f"{chooser}.")]:
+        return f"{key} is not a key of {whose}, which has {' and '.join(shared)}"
     if owners := owners_of(key, groups):
         owned = ", ".join(f"{chooser}={owner}" for owner in owners)
         return f"{key} is not a key of {whose}, but of {owned}"

@@ -22,6 +22,11 @@ See = Callable[[str, Any, Tensor], None]
 """Gets a layer's name, the layer and its inputs ``(batch, in_features)``."""
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters by name; buffers, such as grids, are none."""
+    return {n: p for n, p in model.named_parameters() if p.requires_grad}
+
+
 def kan_layers(model: nn.Module) -> dict[str, KANLinear]:
     """The KAN layers by their names as submodules."""
     return {n: m for n, m in model.named_modules() if isinstance(m, KANLinear)}

@@ -11,8 +11,8 @@ from typing import Any
 from kancl.metrics.statistics import paired_difference
 from kancl.reporting.measures import COSTS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
-from kancl.reporting.report.variants import Variant
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
+from kancl.reporting.variants import Variant
 from kancl.runs.measurements import Measurement
 from kancl.runs.reader import Run
 

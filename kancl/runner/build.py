@@ -33,7 +33,7 @@ from kancl.plugins.loop import (
 from kancl.plugins.plugin import Record
 from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.machine import refusing, resolve_device
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 from kancl.runner.seeding import SeedingPlugin, set_stream, stream_seed, stream_seeds
 
 SAMPLES = 2_000  # that quantiles are taken of

@@ -20,8 +20,8 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from kancl.data.images import load_images
+from kancl.runner.registry import GROUPS
 from kancl.runner.request.compose import read_request
-from kancl.runner.request.registry import GROUPS
 from kancl.runner.run import run
 from kancl.runs import RunLocked, run_lock, write_whole
 

@@ -15,7 +15,7 @@ import torch
 import kancl
 from kancl.config import RunConfig, fingerprint
 from kancl.runner.machine import resolve_device
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 
 PACKAGE = Path(kancl.__file__).resolve().parent
 

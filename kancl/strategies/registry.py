@@ -184,7 +184,7 @@ def _check_needs(
     name: str, setup: TrainingSetup, base: bases.Base, own: Sequence[SupervisedPlugin]
 ) -> None:
     """Raises: ValueError for the first need that the set-up does not meet."""
-    plugins = [p for p in setup.plugins if isinstance(p, Plugin)]
+    plugins: list[Any] = [p for p in setup.plugins if isinstance(p, Plugin)]
     absent = {
         "class_labels": setup.learns_values,
         "spline_bases": not kan_layers(setup.model),
@@ -194,8 +194,11 @@ def _check_needs(
         "own_loss": any(stage(p) in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
         "alone": "+" in GROUP.expanded(name),
     }
-    for needs in (base.needs, *(plugin.needs for plugin in plugins)):
-        for need, reason in vars(needs).items():
+    for member in (base, *plugins):
+        for need, reason in vars(member.needs).items():
             if reason and absent[need]:
-                head = type(setup.model).__name__
-                raise ValueError(f"strategy={name} can't train this {head}: {reason}")
+                words = (
+                    w for w, classes in STRATEGIES.items() if type(member) in classes
+                )
+                who = next(words, type(member).__name__)
+                raise ValueError(f"strategy={name}: {who} can't work here: {reason}")

@@ -38,7 +38,7 @@ from kancl.models.inspect import (
     named_layers,
 )
 from kancl.plugins.steps.frozen import LazyStepsPlugin
-from kancl.runner.request.registry import GROUPS, OPTIMIZERS
+from kancl.runner.registry import GROUPS, OPTIMIZERS
 from kancl.strategies import TrainingSetup, build
 
 CLAUSES = {"L1", "L2", "L3", "L4", "L5", "L6", "L7"}

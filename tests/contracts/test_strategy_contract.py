@@ -13,7 +13,7 @@ from avalanche.training.plugins import EvaluationPlugin
 
 from kancl.benchmarks import split_mnist
 from kancl.models.heads import with_head
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 from kancl.strategies import (
     GROUP,
     TrainingSetup,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kancl.benchmarks import split_mnist
 from kancl.models.heads import UNSEEN, with_head
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 
 
 class Experience:

@@ -11,7 +11,7 @@ from kancl.protocols import (
     judge_fall,
     read_protocol,
 )
-from kancl.runner.request.check import check
+from kancl.runner.check import check
 from kancl.runner.request.compose import read_request
 
 BELOW = Row("a", measure="m", below=0.1)

@@ -12,7 +12,7 @@ from kancl.protocols import (
     protocol_names,
     read_protocol,
 )
-from kancl.runner.request.check import check
+from kancl.runner.check import check
 from kancl.runner.request.compose import read_request
 
 ROW = Row("none", ("strategy=naive",), "task", paper=84.32, sem=0.99)

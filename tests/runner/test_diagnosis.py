@@ -10,8 +10,8 @@ from kancl.metrics.diagnosis import Forecast, Shared, forecasts
 from kancl.metrics.locality import Overlap, falls
 from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.diagnosis import forecast_table
+from kancl.runner.check import check
 from kancl.runner.diagnosis import look_into
-from kancl.runner.request.check import check
 from kancl.runner.request.compose import read_request
 from kancl.runs.reader import read_snapshots
 

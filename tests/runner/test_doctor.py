@@ -9,7 +9,7 @@ import pytest
 from kancl.cli import main
 from kancl.config import Group
 from kancl.runner import doctor
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 
 Capture = pytest.CaptureFixture[str]
 

@@ -8,7 +8,7 @@ import pytest
 from kancl.cli import main
 from kancl.config import ConfigError
 from kancl.reporting.figures import LearnedFunction
-from kancl.runner.request.check import check
+from kancl.runner.check import check
 from kancl.runner.request.compose import read_request
 from kancl.runs import read_run
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from kancl.runner.request.registry import OPTIMIZERS
+from kancl.runner.registry import OPTIMIZERS
 
 PLAIN: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

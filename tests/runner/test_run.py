@@ -350,7 +350,7 @@ def test_runs_that_follow_a_check_have_the_bytes_of_lone_ones(
         built.append(arguments)
         return build_benchmark(*arguments)
 
-    for module in ("kancl.runner.request.check", "kancl.runner.build"):
+    for module in ("kancl.runner.check", "kancl.runner.build"):
         monkeypatch.setattr(sys.modules[module], "build_benchmark", counting)
     words = [
         "scenario.train_samples=20",

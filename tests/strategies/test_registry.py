@@ -245,7 +245,7 @@ def test_a_refused_head_really_fails(head, monkeypatch):
     incremental = "task" if head == "multi" else "class"
     benchmark = split_mnist(incremental=incremental, train_samples=16)
     n = benchmark.info.n_outputs
-    with pytest.raises(ValueError, match="strategy=der .* instead"):
+    with pytest.raises(ValueError, match="strategy=der.* instead"):
         build("der", setup(with_head(MLP([784, 4, n]), head, n)))
     monkeypatch.setattr(DERBase, "needs", Base.needs)
     built = build("der", setup(with_head(MLP([784, 4, n]), head, n)), mem_size=8)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from kancl.models.inspect import kan_layers
+from kancl.models.inspect import kan_layers, trainable
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.plugins.samples import occupancies
 from kancl.splines import Insertion
@@ -16,11 +16,6 @@ from kancl.splines import Insertion
 Pooling = Literal["none", "knot", "occupancy"]
 
 SAMPLES = 2_000  # of an experience: occupancies are means, and settle soon
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters by name; buffers, such as grids, are none."""
-    return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
 
 def values(model: nn.Module) -> dict[str, Tensor]:

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from kancl.config.values import NonNegative, Positive
 from kancl.data.rows import as_tensors
-from kancl.models.inspect import kan_layers
+from kancl.models.inspect import kan_layers, trainable
 from kancl.plugins.penalties.anchor import (
     SAMPLES,
     AnchorPlugin,
     Pooling,
     pooled,
-    trainable,
     values,
 )
 from kancl.plugins.penalties.per_sample_gradients import gradient_moments

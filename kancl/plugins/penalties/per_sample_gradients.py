@@ -16,8 +16,7 @@ from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
 from kancl.models import KANLinear
-from kancl.models.inspect import ROWS, eval_mode, rows_by_task
-from kancl.plugins.penalties.anchor import trainable
+from kancl.models.inspect import ROWS, eval_mode, rows_by_task, trainable
 
 Objectives = Callable[[Tensor, Tensor], Iterable[Tensor]]
 """Of outputs (batch, n_outputs) and targets (batch,): scalars, each (batch,)."""

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from kancl.config.values import Bounds, Count, NonNegative, convert
-from kancl.plugins.penalties.anchor import trainable
+from kancl.models.inspect import trainable
 from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 from kancl.plugins.rehearsal.memory import CLASSES, MemoryPlugin, RehearsalPlugin
 

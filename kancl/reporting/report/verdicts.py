@@ -14,8 +14,8 @@ from kancl.metrics.statistics import (
 )
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
-from kancl.reporting.report.variants import Benchmark, Variant
 from kancl.reporting.table import Estimate
+from kancl.reporting.variants import Benchmark, Variant
 
 FEWEST_PAIRS = 5
 EQUAL_SIZE = 0.05

@@ -20,7 +20,9 @@ from kancl.reporting.figures import forgetting_curves
 from kancl.reporting.report import figures, tables
 from kancl.reporting.report.confounds import confounds
 from kancl.reporting.report.tables import Compared
-from kancl.reporting.report.variants import (
+from kancl.reporting.report.verdicts import compare, headline
+from kancl.reporting.tensorboard import write_picture
+from kancl.reporting.variants import (
     Benchmark,
     Tuning,
     Variant,
@@ -29,8 +31,6 @@ from kancl.reporting.report.variants import (
     shown,
     unlike,
 )
-from kancl.reporting.report.verdicts import compare, headline
-from kancl.reporting.tensorboard import write_picture
 from kancl.runs.reader import STATUSES, Run
 
 

@@ -31,9 +31,9 @@ from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
 from kancl.runner.identity import run_folder
+from kancl.runner.launchers import EXTRAS, is_installed
+from kancl.runner.registry import GROUPS
 from kancl.runner.request.experiments import expanded
-from kancl.runner.request.registry import GROUPS
-from kancl.runner.studies.engines import EXTRAS, is_installed
 
 
 class Request(NamedTuple):

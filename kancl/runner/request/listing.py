@@ -11,9 +11,9 @@ from kancl.config import ConfigError, Option, nearest
 from kancl.config.docstrings import about
 from kancl.config.schema import FIXED, RunConfig
 from kancl.config.values import shown
+from kancl.runner.registry import GROUPS
 from kancl.runner.request.compose import launchers
 from kancl.runner.request.experiments import experiment_names, read_experiment
-from kancl.runner.request.registry import GROUPS
 
 LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "settings")
 

@@ -25,11 +25,11 @@ from kancl.reporting import (
 )
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.runner.build import Parts
+from kancl.runner.check import check
 from kancl.runner.identity import run_folder
-from kancl.runner.request.check import check
+from kancl.runner.launchers import launch, warn
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
-from kancl.runner.studies.engines import launch, warn
 from kancl.runs import RunLocked, lock_holder, read_measurements, read_run
 from kancl.runs.files import try_json
 from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY

@@ -24,10 +24,10 @@ from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import CHOICES
 from kancl.config.typed import all_options
 from kancl.reporting.table import Column, Table
+from kancl.runner.check import check
 from kancl.runner.identity import run_folder
-from kancl.runner.request.check import check
+from kancl.runner.registry import GROUPS
 from kancl.runner.request.compose import read_request
-from kancl.runner.request.registry import GROUPS
 from kancl.runner.run import run
 from kancl.runs.names import TRIALS
 

@@ -6,11 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kancl.plugins.penalties.anchor import (
-    QuadraticAnchor,
-    trainable,
-    values,
-)
+from kancl.models.inspect import trainable
+from kancl.plugins.penalties.anchor import QuadraticAnchor, values
 
 
 def written_out(model, terms):

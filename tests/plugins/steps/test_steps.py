@@ -13,7 +13,7 @@ from kancl.plugins.steps.frozen import (
     HardMaskPlugin,
     LazyStepsPlugin,
 )
-from kancl.runner.request.registry import OPTIMIZERS
+from kancl.runner.registry import OPTIMIZERS
 
 STEPS = {
     "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kancl.reporting.report.variants import benchmarks
+from kancl.reporting.variants import benchmarks
 from kancl.runs import find_runs
 from tests.reporting.report.conftest import planted
 

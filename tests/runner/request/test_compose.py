@@ -13,9 +13,9 @@ from torch import nn
 
 from kancl.config import ConfigError, RunConfig, plain, typed
 from kancl.models import KAN, MLP, MODELS
-from kancl.runner.request.check import check
+from kancl.runner.check import check
+from kancl.runner.registry import GROUPS
 from kancl.runner.request.compose import read_folder, read_request
-from kancl.runner.request.registry import GROUPS
 
 NAMES = [(group, name) for group in GROUPS for name in GROUPS[group].names]
 

@@ -1,6 +1,6 @@
 """A script as a user writes it, whose strategy does what ``plants.json`` says.
 
-``test_engines.py`` runs it: the processes of a launcher do not know what it registers.
+``test_launchers.py`` runs it: the processes of a launcher do not know what it registers.
 """
 
 import json

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
 from kancl.interruption import Interrupted
 from kancl.runner.identity import run_folder
-from kancl.runner.request.registry import GROUPS
+from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from kancl.config import ConfigError, RunConfig, config_dir
-from kancl.runner import read_request, run_folder
-from kancl.runner.studies import engines
+from kancl.runner import launchers, read_request, run_folder
 from kancl.runs import RunFolder
 from kancl.runs.status import read_status
 from tests.runner.conftest import SMALL
@@ -29,14 +28,14 @@ MISSING = "hydra-{}-launcher is not installed: pip install 'kancl[{}]'"
 
 def test_every_engine_has_a_preset() -> None:
     files = {path.stem for path in (config_dir() / "launcher").glob("*.yaml")}
-    assert files == engines.EXTRAS.keys()
+    assert files == launchers.EXTRAS.keys()
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(engines.EXTRAS, "basic", ("sweep", "no_such_launcher"))
+    monkeypatch.setitem(launchers.EXTRAS, "basic", ("sweep", "no_such_launcher"))
     request = read_request(["hydra/launcher=basic"], sweep=False)
     with pytest.raises(ConfigError, match=r"basic needs: pip install 'kancl\[sweep\]'"):
-        engines.launch(request.configs, request.launcher, make=print)
+        launchers.launch(request.configs, request.launcher, make=print)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_what_breaks_the_launcher_is_launched_alone(tmp_path: Path) -> None:
             raise MemoryError  # beside the culprit: dies once
         folder.write_json("summary.json", {"status": "completed"})
 
-    engines.launch(request.configs, request.launcher, make)
+    launchers.launch(request.configs, request.launcher, make)
     assert made == {0: 1, 1: 1, 2: 2, 3: 1, 4: 2, 5: 1}
 
 
@@ -117,7 +116,7 @@ def finished(process: subprocess.Popen[str], seconds: int) -> tuple[int, str]:
 
 @pytest.mark.proof
 @pytest.mark.skipif(
-    not engines.is_installed("joblib"), reason=MISSING.format("joblib", "sweep")
+    not launchers.is_installed("joblib"), reason=MISSING.format("joblib", "sweep")
 )
 def test_joblib_outlives_a_killed_process(tmp_path: Path) -> None:
     sweep = Sweep(
@@ -135,7 +134,7 @@ def test_joblib_outlives_a_killed_process(tmp_path: Path) -> None:
 
 @pytest.mark.proof
 @pytest.mark.skipif(
-    not engines.is_installed("submitit_local"),
+    not launchers.is_installed("submitit_local"),
     reason=MISSING.format("submitit", "slurm"),
 )
 def test_submitit_outlives_a_killed_job(tmp_path: Path) -> None:
