@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from typing import get_origin
 
 import pytest
 import torch
@@ -103,6 +104,11 @@ def strategy_with(*plugins, scale=True):
     )
 
 
+def _is_plugin(value):
+    is_class = inspect.isclass(value) and get_origin(value) is None  # list[int] is none
+    return is_class and issubclass(value, SupervisedPlugin)
+
+
 def plugin_classes():
     """All final plugins of kancl, observers included."""
     found = set()
@@ -111,7 +117,7 @@ def plugin_classes():
         for file in pkgutil.walk_packages(package.__path__, prefix):
             module = importlib.import_module(file.name)
             for value in vars(module).values():
-                if inspect.isclass(value) and issubclass(value, SupervisedPlugin):
+                if _is_plugin(value):
                     found.add(value)
     ours = {cls for cls in found if cls.__module__.startswith("kancl.")}
     return {cls for cls in ours if not any(o.__mro__[1] is cls for o in ours)}

@@ -77,9 +77,9 @@ def test_the_windowed_metrics_equal_all_pairs_compared(steps):
         at += step
         curve.append((at, percent / 50))
     pairs = [b - a for i, a in curve for j, b in curve if 0 <= j - i <= WINDOW]
-    borders = [curve[0][0], curve[-1][0]]
-    assert windowed_plasticity([curve] * 2, borders) == pytest.approx(max(pairs))
-    assert windowed_forgetting([curve] * 2, borders) == pytest.approx(-min(pairs))
+    boundaries = [curve[0][0], curve[-1][0]]
+    assert windowed_plasticity([curve] * 2, boundaries) == pytest.approx(max(pairs))
+    assert windowed_forgetting([curve] * 2, boundaries) == pytest.approx(-min(pairs))
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ def test_the_windowed_metrics_equal_all_pairs_compared(steps):
         ([FIRST, SECOND[:-1], THIRD], BORDERS, "experience 1 was not measured at the"),
     ],
 )
-def test_what_cannot_be_told_says_why(curves, borders, says):
-    summary = summarise_curves(curves, borders)
+def test_what_cannot_be_told_says_why(curves, boundaries, says):
+    summary = summarise_curves(curves, boundaries)
     assert all(summary[name] is None for name in CONTINUAL_METRICS)
     assert all(says in reason for reason in summary["undefined"].values())
     with pytest.raises(UndefinedMetric, match=says):
-        minimum_accuracy(curves, borders)
+        minimum_accuracy(curves, boundaries)
 
 
 def test_where_nothing_fell_or_nothing_came_back_there_is_no_recovery():
