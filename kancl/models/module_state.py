@@ -21,7 +21,7 @@ def module_state(module: nn.Module) -> dict[str, Any]:
         "training": [name for name, part in parts.items() if part.training],
         "frozen": [n for n, p in module.named_parameters() if not p.requires_grad],
         "attributes": {
-            path: {k: v for k, v in vars(part).items() if _is_plain(v, k)}
+            path: {k: v for k, v in vars(part).items() if is_plain(v, k)}
             for path, part in parts.items()
         },
     }
@@ -43,15 +43,16 @@ def load_module_state(module: nn.Module, state: Mapping[str, Any]) -> None:
         if unknown:
             raise ValueError(f"{path or 'the model'} has no {', '.join(unknown)}")
         for name, value in attributes.items():
-            if not _is_plain(value, name):
+            if not is_plain(value, name):
                 raise ValueError(f"{path}.{name} is no plain value")
             parts[path].__dict__[name] = value
 
 
-def _is_plain(value: Any, name: str = "") -> bool:
+def is_plain(value: Any, name: str = "") -> bool:
+    """Whether a value is a number, a string or containers of them, and no internal."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, (list, tuple, set)):
-        return name not in _INTERNALS and all(map(_is_plain, value))
+        return name not in _INTERNALS and all(map(is_plain, value))
     plain = (type(None), bool, int, float, str)
     return name not in _INTERNALS and type(value) in plain

@@ -4,9 +4,11 @@ Nothing is named in it that is imported or called when it is read back: a state 
 stranger can be wrong, it can't run code.
 """
 
+import inspect
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.data.rows import sample_source
-from kancl.models.module_state import load_module_state, module_state
+from kancl.models.module_state import is_plain, load_module_state, module_state
 from kancl.plugins.plugin import Plugin, check_declared
 from kancl.plugins.state import Unresumable, from_state, to_state
 
@@ -41,6 +43,7 @@ class LiveRun:
         ignored = {id(plugin) for plugin in displays}
         plugins = [p for p in strategy.plugins if id(p) not in ignored]
         self.plugins = {f"{k} {type(p).__name__}": p for k, p in enumerate(plugins)}
+        self._arguments = {key: _arguments(p) for key, p in self.plugins.items()}
         self._samples = SampleSources(benchmark)
 
     def state(self) -> dict[str, Any]:
@@ -49,6 +52,13 @@ class LiveRun:
         Raises: Unresumable naming what can't be kept.
         """
         strategy = self.strategy
+        for key, plugin in self.plugins.items():
+            for name, before in self._arguments[key].items():
+                if getattr(plugin, name) != before:
+                    raise Unresumable(
+                        f"{type(plugin).__name__}.{name} is an argument that training has "
+                        "changed: name it in state as well"
+                    )
         state = {
             "model": module_state(strategy.model),
             "optimizer": _optimizer_state(strategy),
@@ -83,6 +93,15 @@ class LiveRun:
         _restore_optimizer(strategy, state["optimizer"])
         _set_attributes(strategy, {n: state["strategy"][n] for n in strategy.state})
         _restore_random_state(state["random"])
+
+
+def _arguments(plugin: SupervisedPlugin) -> dict[str, Any]:
+    """Copy the plain arguments of a plugin that are no state: they have to stay."""
+    if not isinstance(plugin, Plugin):  # all that it has is its state
+        return {}
+    names = inspect.signature(type(plugin)).parameters.keys() - {*plugin.state}
+    values = {name: value for name, value in vars(plugin).items() if name in names}
+    return deepcopy({n: v for n, v in values.items() if is_plain(v)})
 
 
 def _plugin_state(plugin: SupervisedPlugin) -> dict[str, Any]:

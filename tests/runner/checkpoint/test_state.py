@@ -129,6 +129,35 @@ def test_what_training_adds_without_declaring_it_is_not_lost_silently(
         live.state()
 
 
+@pytest.mark.parametrize("declared", [False, True])
+def test_an_argument_that_training_changes_is_declared_or_said(
+    benchmark: Benchmark, declared: bool
+) -> None:
+    class Fading(Plugin):
+        """Halves its own argument at each experience."""
+
+        state = ("rate",) * declared
+
+        def __init__(self, *, rate: float = 1.0) -> None:
+            super().__init__()
+            self.rate = rate
+
+        def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+            self.rate /= 2
+
+    live = fresh(benchmark, 0, Fading())
+    live.strategy.train(benchmark.train_stream[0])
+    if not declared:
+        with pytest.raises(
+            Unresumable, match="Fading.rate is an argument that training"
+        ):
+            live.state()
+        return
+    kept, other = unpack(pack(live.state())), Fading()
+    fresh(benchmark, 1, other).restore(kept)
+    assert other.rate == 0.5
+
+
 class Foreign(SupervisedPlugin):
     """A plugin of another library: a counter, a tensor and a set, all undeclared."""
 
