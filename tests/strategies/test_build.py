@@ -103,7 +103,9 @@ def test_what_is_frozen_stays_whatever_the_strategy_does_to_steps(
     strategy, options, experiences
 ):
     torch.manual_seed(0)
-    network = KAN([784, 6, 10], grid_range=(0, 1), enable_standalone_scale_spline=False)
+    network = KAN(
+        [784, 6, 10], 2, 2, grid_range=(0, 1), enable_standalone_scale_spline=False
+    )
     model = with_head(network, "single", 10)
     mask = HardMaskPlugin()
     setup = TrainingSetup(
