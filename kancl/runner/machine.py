@@ -10,7 +10,7 @@ import torch
 from kancl.config import ConfigError, RunConfig
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-"""Of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
+"""Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
 
 
 def resolve_device(name: str) -> torch.device:

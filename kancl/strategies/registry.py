@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from avalanche.logging import BaseLogger
@@ -126,9 +127,10 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
             f"strategy={name} asks for the training loops of {names} at once: use one of "
             "them alone instead"
         )
-    kinds = {type(plugin) for plugin in setup.plugins}
-    # Plugins without keys may be there already (lazy steps of the model).
-    plugins = [*setup.plugins, *(p for p in own if type(p) not in kinds)]
+    there = {type(plugin) for plugin in setup.plugins}
+    # Without keys it is the same plugin twice: the lazy steps that a model asks for.
+    twins = [p for p in own if type(p) in there and not signature(type(p)).parameters]
+    plugins = [*setup.plugins, *(p for p in own if p not in twins)]
     setup.plugins = plugins = sorted(plugins, key=stage)
     _check_needs(name, setup, loops[0], own)
     for plugin in plugins:

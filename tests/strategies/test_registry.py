@@ -10,6 +10,7 @@ from kancl.benchmarks import split_mnist
 from kancl.models import KAN, MLP, KANLinear
 from kancl.models.heads import with_head
 from kancl.plugins import Plugin
+from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.strategies import (
     GROUP,
     STRATEGIES,
@@ -229,6 +230,13 @@ class CountingPlugin(Plugin):
 def test_a_plugin_with_undeclared_state_is_refused():
     with pytest.raises(ValueError, match="CountingPlugin keeps n and declares it"):
         build("naive", setup(plugins=[CountingPlugin()]))
+
+
+def test_a_users_plugin_does_not_take_the_place_of_the_strategys_own():
+    mine = EWCPlugin(ewc_lambda=1.0)
+    plugins = build("ewc", setup(plugins=[mine]), ewc_lambda=7.0).plugins
+    strengths = [p.ewc_lambda for p in plugins if isinstance(p, EWCPlugin)]
+    assert strengths == [1.0, 7.0]
 
 
 def test_a_new_strategy_is_one_line(monkeypatch):

@@ -52,7 +52,7 @@ class LwFPlugin(Plugin):
     student: Literal["old", "seen", "all"] = "old"
     _teacher: nn.Module | None = field(default=None, init=False)
     _classes: dict[int, set[int]] = field(default_factory=dict, init=False)
-    """Of past experiences, by task label."""
+    """Classes of past experiences, by task label."""
     _model: nn.Module | None = field(default=None, init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:

@@ -19,7 +19,7 @@ from kancl.models import KANLinear
 from kancl.models.inspect import ROWS, eval_mode, rows_by_task, trainable
 
 Objectives = Callable[[Tensor, Tensor], Iterable[Tensor]]
-"""Of outputs (batch, n_outputs) and targets (batch,): scalars, each (batch,)."""
+"""From outputs (batch, n_outputs) and targets (batch,) to scalars, each (batch,)."""
 
 CACHED = 2**20  # elements of a temporary tensor
 

@@ -202,7 +202,7 @@ class FrozenBasePlugin(FreezingPlugin):
     )
 
     names: set[str] = field(default_factory=set, init=False)
-    """Of the parameters that stay."""
+    """Names of the parameters that stay."""
 
     def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
         paths = _global_paths(strategy.model).items()

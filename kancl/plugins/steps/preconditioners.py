@@ -55,7 +55,7 @@ class FullGram(Preconditioner):
         self.beta, self.group = beta, group
         self.gram: Any = None
         self.inverse: Any = None
-        """Of all features, or of ``group - 1`` sums of each group's."""
+        """Inverse for all features, or for ``group - 1`` sums of each group's."""
         self._sum: Any = 0.0
         self._n = 0
         self._axes: Tensor | None = None

@@ -32,7 +32,7 @@ from kancl.plugins.steps.preconditioners import (
 from kancl.splines import Insertion
 
 MOST_FEATURES = 10_000
-"""Of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
+"""Features of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
 
 KINDS: dict[str, type[Preconditioner]] = {

@@ -55,7 +55,7 @@ class CheckpointPlugin(Plugin):
         self.resumed_at = None if point is None else point.iteration
         """Iteration at which the run is resumed; None: it begins."""
         self.name = "" if point is None else point.name
-        """Of the checkpoint it is resumed from."""
+        """Name of the checkpoint that the run is resumed from."""
         self._interruption = interruption or Interruption()
         self._boundary: dict[str, Any] | None = None
         self._boundary_at = 0

@@ -82,7 +82,7 @@ def expanded(overrides: Sequence[str]) -> tuple[list[list[str]], list[str], bool
 
 
 def _overrides(given: Any, where: str) -> tuple[str, ...]:
-    """As they are typed: ``{model: {name: kan, hidden: [4]}}`` is ``model=kan`` and so on."""
+    """Return the words that are typed: ``{model: {name: kan, hidden: [4]}}`` is ``model=kan`` and so on."""
     if isinstance(given, dict):
         names = {f"{key}.name": key for key in CHOICES}
         given = [f"{names.get(k, k)}={shown(v)}" for k, v in flat(given).items()]

@@ -95,10 +95,10 @@ def prove(
     for name in BYTES:
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     env = json.loads((folder / "env.json").read_text())
-    went_on = env.get("resumed_at_iterations", [])
+    resumed_at = env.get("resumed_at_iterations", [])
     make("killed")  # completed: nothing is done, nothing is lost
     assert json.loads((folder / "summary.json").read_text()) == summary
-    return {"kills": kills, "went on at": went_on, "of": summary["n_iterations"]}
+    return {"kills": kills, "resumed at": resumed_at, "of": summary["n_iterations"]}
 
 
 @pytest.mark.proof

@@ -82,12 +82,12 @@ def check_bytes(
             make_run(*words, log_dir=tmp_path / "b")
     again, folder = make_run(*words, log_dir=tmp_path / "b")
     assert again["status"] == "completed", again
-    went_on = json.loads((folder / "env.json").read_text())["resumed_at_iterations"]
+    resumed_at = json.loads((folder / "env.json").read_text())["resumed_at_iterations"]
     start, expected = 0, []
     for kill in kills:  # counted anew from where the run goes on
         start += (kill - 1 - start) // every * every
         expected.append(start)
-    assert went_on == expected
+    assert resumed_at == expected
     for name in BYTES:
         one, other = (undisturbed / name).read_bytes(), (folder / name).read_bytes()
         assert one == other, name
