@@ -1,7 +1,5 @@
 """What checkpoints and evaluation cost a run, and what a sweep gains by more processes."""
 
-from __future__ import annotations
-
 import json
 import math
 import subprocess

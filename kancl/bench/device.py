@@ -1,7 +1,5 @@
 """How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product

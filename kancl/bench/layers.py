@@ -1,7 +1,5 @@
 """How fast the layers are, and how much memory they take: KAN beside MLPs and others."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import runpy

@@ -1,7 +1,5 @@
 """Trainings and whole runs of kancl beside those of stock Avalanche."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Five Gaussian peaks, learned one after the other: the KAN paper's own experiment."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Avalanche benchmarks over images in memory, assembled from plans of experiences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

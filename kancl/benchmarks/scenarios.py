@@ -1,7 +1,5 @@
 """The scenarios by name in ``SCENARIOS``, and those of images."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Refusals of values that are no choice or no count."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any

@@ -1,7 +1,5 @@
 """MNIST from the package, Fashion-MNIST or KMNIST from a folder: read, scaled, turned."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gzip

@@ -5,8 +5,6 @@
 # indices to tensors is another: no Python per sample, no collating, and where one sampler
 # decides alone, its order is taken at once.
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any

@@ -7,8 +7,6 @@
 # WC-ACC, windowed forgetting and plasticity). The stability gap is theirs as a thing seen;
 # its depth and the time of recovery are made numbers here.
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Sequence
 from operator import sub

@@ -1,7 +1,5 @@
 """What a run forgot, and why, from a network's states between experiences."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """Statistics of a few seeds: intervals, paired tests, Holm's correction, effect sizes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Everything of a network that a checkpoint has to hold, as plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a run forgets, and why: states between experiences, diagnosed while it learns."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Protocols: what is run, what each row has to come to, and the rule that decides."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a run forgot, by what, foreseen or not: tables, sentences and figures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from statistics import fmean, median

@@ -1,7 +1,5 @@
 """Who is compared with whom: a model with its reference, by their roles."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 

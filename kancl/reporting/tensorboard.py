@@ -1,7 +1,5 @@
 """A run in TensorBoard, the forgetting curves first."""
 
-from __future__ import annotations
-
 import math
 import re
 import time

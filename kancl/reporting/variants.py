@@ -1,7 +1,5 @@
 """Which runs belong together, on what benchmark, and how their settings were chosen."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Diagnose a run: while it is made, and afterwards from its folder (``kancl locality``)."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Hand runs to one of Hydra's launchers: Joblib, Ray, submitit on Slurm or here."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """What else could explain a difference: only what the run folders tell."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple

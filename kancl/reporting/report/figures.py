@@ -1,7 +1,5 @@
 """The report's figures, as SVG that follows the page's colours, light or dark."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Sequence

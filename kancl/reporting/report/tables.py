@@ -1,7 +1,5 @@
 """The report's tables: four to read, and three with every unrounded number."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import fmean, stdev
 

@@ -1,7 +1,5 @@
 """A model against its reference, pair by pair: what the differences allow to say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

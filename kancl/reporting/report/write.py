@@ -1,7 +1,5 @@
 """The report as files: a page, its tables, and TensorBoard runs over seeds."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

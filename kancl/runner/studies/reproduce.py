@@ -1,7 +1,5 @@
 """Run a published protocol exactly, and write down whether its numbers come out."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence

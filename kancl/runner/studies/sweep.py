@@ -1,7 +1,5 @@
 """Make the runs that a command line asks for, then lay them side by side."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Choose settings on validation images, with as many trials for every model and strategy."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import shlex
