@@ -23,7 +23,7 @@ from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.runner.build import Parts, build, build_strategy, iterations_planned
-from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin, Unresumable
+from kancl.runner.checkpoint import CheckpointPlugin, Unresumable
 from kancl.runner.diagnosis import Observers
 from kancl.runner.identity import environment, provenance, run_folder
 from kancl.runner.machine import (
@@ -35,6 +35,7 @@ from kancl.runner.machine import (
 )
 from kancl.runner.summary import STATE_BYTES, identity, results
 from kancl.runs import RunFolder, names, read_completed, run_lock
+from kancl.runs.checkpoints import CheckpointFolder
 from kancl.strategies import strategy_state_bytes, trains_jointly
 
 

@@ -7,9 +7,12 @@ METRICS, MODEL, ERROR = "metrics.csv", "model.pt", "error.txt"
 SNAPSHOTS, LOCALITY_ARRAYS = "snapshots.pt", "locality.npz"
 LEARNED_FUNCTION = "learned_function.csv"
 LEARNED_FUNCTION_PICTURE = "learned_function.png"
-CHECKPOINTS, LOCK, MACHINE_LOCK = "checkpoint", ".lock", ".lock.machine"
+LOCK, MACHINE_LOCK = ".lock", ".lock.machine"
 EVENTS, PARTS = "events.out.*", ".*.part"
 """Patterns of TensorBoard's files, and of files that are being written."""
+CHECKPOINTS, CHECKPOINT = "checkpoint", "*.ckpt"
+BOUNDARY, INSIDE = "experience-*.ckpt", "iteration-*.ckpt"
+"""Folder and files of checkpoints: at an experience boundary, inside an experience."""
 SCORES = ("accuracy", "rmse")
 
 

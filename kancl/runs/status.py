@@ -115,7 +115,7 @@ def _cell(log_dir: Path, name: str) -> Cell:
 
 
 def _where_it_resumes(checkpoints: Path) -> str:
-    files = sorted(file.stem for file in checkpoints.glob("*.ckpt"))
+    files = sorted(file.stem for file in checkpoints.glob(names.CHECKPOINT))
     if not files:
         return "begins anew"
     kind, _, number = files[-1].partition("-")  # "iteration" sorts behind "experience"

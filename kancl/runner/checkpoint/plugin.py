@@ -20,9 +20,9 @@ from kancl.interruption import Interruption
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.plugins.state import Unresumable
-from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint
 from kancl.runner.checkpoint.live_run import LiveRun
 from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
+from kancl.runs.checkpoints import CheckpointFolder, ResumePoint
 
 SHARE = 0.02
 """Most of the time that writing may take: slow disks get fewer checkpoints."""

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +10,10 @@ from typing import Any
 
 import torch
 
-from kancl.runs.files import write_whole
+from kancl.runs import names
+from kancl.runs.files import delete, pack, write_whole
 
 MAGIC = b"kancl checkpoint 1\n"
-SUFFIX = ".ckpt"
-
-
-class Refused(ValueError):
-    """A file is no whole, unaltered checkpoint of this run; the message names it."""
-
-
-def pack(content: Mapping[str, Any]) -> bytes:
-    """Return numbers, strings, tensors, lists and dicts as bytes."""
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    return buffer.getvalue()
 
 
 def unpack(data: bytes) -> dict[str, Any]:
@@ -63,16 +51,10 @@ class CheckpointFolder:
     """
 
     def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
-        self.path = path
-        self._provenance = dict(provenance)
+        self.path, self._provenance = path, dict(provenance)
 
     def write(
-        self,
-        n_experiences_done: int,
-        iteration: int,
-        state: Mapping[str, Any],
-        *,
-        inside: bool,
+        self, n_experiences_done: int, iteration: int, state: Any, *, inside: bool
     ) -> None:
         """Write the state inside an experience, or at the boundary where it begins."""
         head = {
@@ -80,13 +62,13 @@ class CheckpointFolder:
             "n_experiences_done": n_experiences_done,
             "iteration": iteration,
         }
-        kind, number = "experience", f"{n_experiences_done + 1:04d}"
+        name, number = names.BOUNDARY, f"{n_experiences_done + 1:04d}"
         if inside:
-            kind, number = "iteration", f"{iteration:09d}"
+            name, number = names.INSIDE, f"{iteration:09d}"
         body = json.dumps(head).encode() + b"\n" + pack(state)
-        path = self.path / f"{kind}-{number}{SUFFIX}"
+        path = self.path / name.replace("*", number)
         write_whole(path, MAGIC + _digest(body) + b"\n" + body)
-        for old in self._files(kind)[:-2]:
+        for old in sorted(self.path.glob(name))[:-2]:
             old.unlink(missing_ok=True)
 
     def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
@@ -96,70 +78,59 @@ class CheckpointFolder:
             say: hears of each file that is refused, and why.
         """
         boundaries: dict[int, Mapping[str, Any]] = {}
-        points: list[ResumePoint] = []
-        for path in [*self._files("experience"), *self._files("iteration")]:
-            try:
-                n_done, iteration, state = self._read(path)
-            except Refused as refused:
-                say(str(refused))
-                continue
-            inside = None
-            if path.name.startswith("experience"):
-                boundaries[n_done] = state
-            elif n_done in boundaries:
-                inside = state
-            else:
-                say(
-                    f"{path} is of no use without the checkpoint where its experience "
-                    "begins"
-                )
-                continue
-            boundary = boundaries[n_done]
-            points.append(ResumePoint(path.name, iteration, n_done, boundary, inside))
+        points = []
+        for pattern in (names.BOUNDARY, names.INSIDE):
+            for path in sorted(self.path.glob(pattern)):
+                try:
+                    n_done, iteration, state = self._read(path)
+                    inside = state if pattern == names.INSIDE else None
+                    boundary = state if inside is None else boundaries[n_done]
+                except ValueError as refused:
+                    say(str(refused))
+                except KeyError:
+                    begins = "without the checkpoint where its experience begins"
+                    say(f"{path} is of no use {begins}")
+                else:
+                    boundaries[n_done] = boundary
+                    at = path.name, iteration, n_done
+                    points.append(ResumePoint(*at, boundary, inside))
         return sorted(points, key=lambda p: (p.iteration, p.inside is None))[::-1]
 
     def clear(self) -> None:
         """Remove what is there."""
-        for file in [*self.path.glob(f"*{SUFFIX}"), *self.path.glob(".*.part")]:
-            if file.is_dir() and not file.is_symlink():
-                shutil.rmtree(file)
-            else:
-                file.unlink(missing_ok=True)
+        delete(self.path, names.CHECKPOINT, names.PARTS)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def _files(self, kind: str) -> list[Path]:
-        return sorted(self.path.glob(f"{kind}-*{SUFFIX}"))
-
     def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:
+        """Raises: ValueError if it is no whole, unaltered checkpoint of this run."""
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise Refused(f"{path} cannot be read: {error.strerror}") from error
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         digest, _, body = data[len(MAGIC) :].partition(b"\n")
         if not data.startswith(MAGIC):
-            raise Refused(f"{path} is no checkpoint of this version of kancl: refused")
+            raise ValueError(f"{path} is no checkpoint of this version of kancl: refused")
         if _digest(body) != digest:
-            raise Refused(
+            raise ValueError(
                 f"{path} is torn or was altered (its checksum is wrong): refused"
             )
         try:
             text, _, packed = body.partition(b"\n")
             head = json.loads(text)
             provenance = dict(head["provenance"])
-            n_experiences_done = int(head["n_experiences_done"])
-            iteration, state = int(head["iteration"]), unpack(packed)
+            n_done, iteration = int(head["n_experiences_done"]), int(head["iteration"])
+            state = unpack(packed)
         except Exception as error:  # whatever a forged file makes the reader do
             why = " ".join(str(error).split())[:120]
-            raise Refused(f"{path} is no plain state: refused ({why})") from error
+            raise ValueError(f"{path} is no plain state: refused ({why})") from error
         ours = self._provenance.items()
-        unlike = [key for key, value in ours if provenance.get(key) != value]
-        if unlike:
-            raise Refused(
+        if unlike := [key for key, value in ours if provenance.get(key) != value]:
+            raise ValueError(
                 f"{path} was made with another {', another '.join(unlike)}: going on "
                 "would not give the same bytes"
             )
-        return n_experiences_done, iteration, state
+        return n_done, iteration, state
 
 
 def _digest(data: bytes) -> bytes:
