@@ -165,6 +165,10 @@ class RunConfig:
     keep_model: bool = False
 
     @property
+    def label(self) -> str:
+        return f"{self.model.name}-{self.strategy.name}"
+
+    @property
     def is_matched(self) -> bool:
         """Whether the model's hidden widths are to be solved."""
         return self.match != "none" and self.model.name != self.match_to.name

@@ -7,9 +7,8 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from kancl.config.files import flat, nested
+from kancl.config.files import flat, is_name, nested
 from kancl.config.groups import Group, Option
-from kancl.config.presets import is_name
 from kancl.config.schema import (
     CHOICES,
     FIXED,

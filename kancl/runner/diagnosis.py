@@ -17,11 +17,7 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
-from kancl.reporting.diagnosis import (
-    diagnosis_tables,
-    locality_figures,
-    pooled_table,
-)
+from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
 from kancl.reporting.figures import LearnedFunction, learned_functions
 from kancl.reporting.table import wide_console
 from kancl.reporting.tensorboard import write_picture
@@ -38,17 +34,14 @@ are left to ``kancl locality``."""
 
 def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
     """Raises: ConfigError where there is nothing between experiences to look at."""
-    if not config.evaluation.locality:
-        return
-    name = config.strategy.name
-    reason = None
+    name, reason = config.strategy.name, ""
     if benchmark.info.n_experiences == 1:
         reason = f"scenario={config.scenario.name} has a single experience"
     elif trains_jointly(name):
         reason = f"strategy={name} trains on all experiences at once"
     elif trains_last_layer_only(name):
         reason = f"strategy={name} puts a last layer of its own in the network's place"
-    if reason is not None:
+    if config.evaluation.locality and reason:
         raise ConfigError(
             f"evaluation.locality=true follows a network from one experience to the next, "
             f"and {reason}; nearest: evaluation.locality=false"
@@ -65,8 +58,8 @@ class Observers:
         info = parts.benchmark.info
         self.plugins: list[Plugin] = []
         if info.function is not None:
-            arguments = info.function, info.in_features, info.input_range
-            self.plugins.append(LearnedFunctionPlugin(recorder, *arguments))
+            function = info.function, info.in_features, info.input_range
+            self.plugins.append(LearnedFunctionPlugin(recorder, *function))
         if config.evaluation.locality:
             self.plugins.append(SnapshotPlugin(recorder, parts.benchmark.test_stream))
 
@@ -91,9 +84,8 @@ class Observers:
         folder.write_table(names.LEARNED_FUNCTION, [*inputs, "target", *phases], rows)
         if self._config.tensorboard != "all":
             return {}
-        label = f"{self._config.model.name}-{self._config.strategy.name}"
-        learned = LearnedFunction(label, plugin.points, plugin.target, plugin.functions)
-        figure = learned_functions([learned])
+        facts = plugin.points, plugin.target, plugin.functions
+        figure = learned_functions([LearnedFunction(self._config.label, *facts)])
         figure.savefig(buffer := io.BytesIO(), format="png")
         folder.write_file(names.LEARNED_FUNCTION_PICTURE, buffer.getvalue())
         return {"learned_function": figure}
@@ -168,7 +160,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         )
     parts = build(config)
     benchmark, info, model = parts.benchmark, parts.benchmark.info, parts.model.eval()
-    n, name = info.n_experiences, f"{config.model.name}-{config.strategy.name}"
+    n = info.n_experiences
     try:
         states = read_snapshots(folder)
         if len(states) <= n:
@@ -187,7 +179,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         x = as_tensors(experience.dataset)[0]
         leak = max(leak, diagnosis.first_layer_leak(model, states[k : k + 2], x) or 0.0)
     return diagnosis.Diagnosis(
-        title=f"{name} on {config.scenario.name}, seed {config.seed}",
+        title=f"{config.label} on {config.scenario.name}, seed {config.seed}",
         score=info.score,
         image_shape=info.image_shape,
         matrix=matrix,

@@ -60,13 +60,19 @@ def refusing(config: RunConfig) -> Iterator[None]:
     """Raise ConfigError for values that can't work, or that do not fit the memory."""
     try:
         yield
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except (ValueError, RuntimeError, MemoryError) as error:
+        said = " ".join(str(error).split())
+        if is_out_of_memory(error):
+            said = f"{_what_to_change(config)} ({said[:200]})"
+        elif not isinstance(error, ValueError):
             raise
-        said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{what_to_change(config)} ({said})") from error
+        raise ConfigError(said) from error
+
+
+def in_words(error: Exception, config: RunConfig) -> str:
+    """The error, and what to change if the memory was too small for the run."""
+    said = f"{type(error).__name__}: {error}"
+    return f"{_what_to_change(config)} ({said})" if is_out_of_memory(error) else said
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -77,7 +83,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-def what_to_change(config: RunConfig) -> str:
+def _what_to_change(config: RunConfig) -> str:
     """One sentence: the keys of this run that memory depends on, largest first."""
     training, options = config.training, config.strategy.options
     eval_size, mem_size = training.eval_batch_size, options.get("mem_size")
@@ -89,6 +95,5 @@ def what_to_change(config: RunConfig) -> str:
         "evaluation.locality=false": config.evaluation.locality,
         "a smaller model, or fewer runs at once on the device": True,
     }
-    return (
-        f"out of memory; try {', '.join(way for way, helps in ways.items() if helps)}"
-    )
+    helpful = ", ".join(way for way, helps in ways.items() if helps)
+    return f"out of memory; try {helpful}"

@@ -110,7 +110,9 @@ class CheckpointFolder:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         digest, _, body = data[len(MAGIC) :].partition(b"\n")
         if not data.startswith(MAGIC):
-            raise ValueError(f"{path} is no checkpoint of this version of kancl: refused")
+            raise ValueError(
+                f"{path} is no checkpoint of this version of kancl: refused"
+            )
         if _digest(body) != digest:
             raise ValueError(
                 f"{path} is torn or was altered (its checksum is wrong): refused"

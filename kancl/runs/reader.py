@@ -18,16 +18,11 @@ from torch import Tensor
 from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.continual import CONTINUAL_METRICS
-from kancl.metrics.score_matrix import METRICS, RMSE_METRICS, matrix_from_series
+from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
+from kancl.runs import measurements as series
 from kancl.runs import names
 from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
-from kancl.runs.measurements import (
-    Measurement,
-    all_metrics,
-    score_of,
-    series_of,
-    training_ends,
-)
+from kancl.runs.measurements import Measurement
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
 """More than any run has: what says so is no run, and its matrix would fill the memory."""
@@ -119,10 +114,10 @@ def read_run(folder: Path) -> Run:
             reason = (str(summary["error"]),) if "error" in summary else ()
             return replace(run, problems=reason)
         rows = read_measurements(folder)
-        matrix = _recomputed(rows, summary)
-        metrics = all_metrics(matrix, rows, score_of(rows))
+        matrix, score = _recomputed(rows, summary), series.score_of(rows)
+        metrics = series.all_metrics(matrix, rows, score)
         run = replace(run, measurements=rows, matrix=matrix, metrics=metrics)
-        return replace(run, problems=tuple(_contradictions(run, matrix)))
+        return replace(run, problems=tuple(_contradictions(run, matrix, score.name)))
     except Exception as error:  # a forged or torn file can raise any
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return Run(folder, problems=(said.replace(f"{folder}/", ""),))
@@ -201,20 +196,18 @@ def _count(text: str, most: int) -> int:
 
 
 def _recomputed(rows: Sequence[Measurement], summary: Mapping[str, Any]) -> Tensor:
-    name = f"test_{score_of(rows).name}"
-    series = series_of(rows, name)
-    if not series:
+    name = f"test_{series.score_of(rows).name}"
+    n = len(series.series_of(rows, name))
+    if n == 0:
         raise ValueError(f"metrics.csv has no {name}: nothing was evaluated")
-    n = max(len(series), int(finite(summary.get("n_experiences")) or 1))
+    n = max(n, int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")
-    ends, jointly = training_ends(rows)
-    return matrix_from_series(dict(enumerate(series)), ends, n, jointly)
+    return series.matrix_of(rows, name, n)
 
 
-def _contradictions(run: Run, matrix: Tensor) -> Iterator[str]:
+def _contradictions(run: Run, matrix: Tensor, score: str) -> Iterator[str]:
     """Say where the run's own account is not that of its raw series."""
-    score = score_of(run.measurements).name
     file = names.matrix_file(score)
     try:
         written = read_matrix(run.folder, score)

@@ -16,17 +16,8 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 
-from kancl.config import (
-    ConfigError,
-    Preset,
-    RunConfig,
-    config_dir,
-    nearest,
-    plain,
-    read_preset,
-    typed,
-)
-from kancl.config.files import flat, read_mapping
+from kancl.config import ConfigError, RunConfig, config_dir, nearest, plain, typed
+from kancl.config.files import Preset, flat, read_mapping, read_preset
 from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
@@ -51,13 +42,13 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     variants, own, is_experiment = expanded(overrides)
     base = {"match_to": RunConfig.match_to.name}
     base |= read_mapping(config_dir() / "config.yaml")
-    launcher = [o for o in map(_parsed, own) if o.is_hydra_override()]
+    launcher = [o for o in map(parsed, own) if o.is_hydra_override()]
     for override in launcher:
         _check_launcher(override)
     composed = []
     for variant in variants:
         ours: dict[str, Override] = {}
-        for override in map(_parsed, variant):
+        for override in map(parsed, variant):
             if not override.is_hydra_override():
                 _check_form(override, sweep or is_experiment)
                 ours[override.key_or_group] = override
@@ -67,7 +58,7 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
         for product in itertools.product(*map(_values, ours.values())):
             said = dict(zip(ours, product))
             composed.append((said, *_composed(said, base)))
-    keys = dict.fromkeys(_parsed(text).key_or_group for text in own)
+    keys = dict.fromkeys(parsed(text).key_or_group for text in own)
     if keys.keys().isdisjoint(GROUP_NAMES):
         # an experiment's keys too, unless others than its builders are typed
         keys |= dict.fromkeys(key for said, _, _ in composed for key in said)
@@ -93,7 +84,7 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     theirs = typed(read_mapping(path), GROUPS)
     base = flat(plain(theirs)) | {"log_dir": _log_dir_around(path.parent, theirs)}
     said = {}
-    for override in map(_parsed, overrides):
+    for override in map(parsed, overrides):
         _check_form(override, sweep=False)
         key = override.key_or_group
         if key in GROUP_NAMES:
@@ -180,7 +171,8 @@ def _of_reference(key: str) -> str:
     return key.replace("model.", "match_to.", 1) if key.startswith("model.") else key
 
 
-def _parsed(text: str) -> Override:
+def parsed(text: str) -> Override:
+    """Raises: ConfigError for what is no override."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -199,7 +191,7 @@ def _values(override: Override) -> list[Any]:
     texts = list(override.sweep_string_iterator())
     if not texts:
         raise ConfigError(f"{override.input_line} asks for no run")
-    return [_parsed(f"{key}={text}").value() for text in texts]
+    return [parsed(f"{key}={text}").value() for text in texts]
 
 
 def _check_form(override: Override, sweep: bool) -> None:
@@ -213,13 +205,13 @@ def _check_form(override: Override, sweep: bool) -> None:
     if inner in ("name", "preset_of"):
         raise ConfigError(f"{key} cannot be set; nearest: {choice}={value}")
     if "${" in str(text):
-        why = "values cannot refer to others (${...})"
-        raise ConfigError(f"{text} is refused: {why}")
-    if override.is_sweep_override():
-        if not override.is_discrete_sweep():
-            raise ConfigError(f"{text}: name the values, as a,b or range")
-        if not sweep:
-            raise ConfigError(f"{text} asks for several runs; add -m")
+        raise ConfigError(
+            f"{text} is refused: values cannot refer to others (${{...}})"
+        )
+    if override.is_sweep_override() and not override.is_discrete_sweep():
+        raise ConfigError(f"{text}: name the values, as a,b or range")
+    if override.is_sweep_override() and not sweep:
+        raise ConfigError(f"{text} asks for several runs; add -m")
 
 
 def _check_launcher(override: Override) -> None:
