@@ -55,7 +55,6 @@ def signature_options(
 
     Args:
         supplied: arguments that are no user's keys.
-
     Raises: TypeError for an argument without default, or of a type no key can have.
     """
     texts, found, hints = argument_help(builder), {}, {}
@@ -109,7 +108,6 @@ class Group:
 
         Args:
             key: what chose it, if not that of the group.
-
         Raises: ConfigError with the nearest name if there is no such builder.
         """
         known = {preset.name: preset.preset_of for preset in self.presets.values()}

@@ -53,8 +53,7 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
     A process that dies breaks the pool of Joblib; Ray and submitit, once their retries
     are used up, report the first loss and forget the rest. What has no result then is
     launched again, what was begun separately from what was not, and in halves, so that a
-    run that keeps crashing its process is isolated in the end. Others resume from their
-    checkpoints.
+    run that keeps crashing its process is isolated in the end.
 
     Raises: ConfigError if there is no such launcher, or it cannot be used.
     """

@@ -35,14 +35,12 @@ def be_deterministic(wanted: bool) -> None:
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Denormal numbers are 0 inside; outside it is again as it was.
+    """Denormal numbers are 0 inside, in the calling thread; outside as before.
 
-    The moments that Adam keeps of a unit or a class that is no longer trained shrink
-    until they are denormal (1e-38 in float32), and a CPU takes some hundred cycles for
-    each such number: an MLP's steps on the last digits of Split MNIST took 7 times as
-    long as on the first. Next to Adam's ``eps`` they count for nothing: whole runs with
-    and without ended with the same parameters, to the bit. Holds for the calling thread,
-    so for all of a run with ``threads=1``.
+    Adam's moments of a unit or class that is no longer trained shrink until they are
+    denormal (1e-38 in float32), and cost a CPU some hundred cycles each: an MLP's steps
+    on the last digits of Split MNIST took 7 times as long as on the first. Next to
+    Adam's ``eps`` they count for nothing: whole runs end with the same bits.
     """
     for kind in (np.float32, np.float64):
         np.finfo(kind)  # asked for the first time inside, NumPy warns

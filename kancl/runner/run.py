@@ -56,7 +56,6 @@ def run(
     Args:
         parts: what ``build`` made of the configuration; made here if left out. They
             serve one run.
-
     Raises: ConfigError, before anything is written, for values that cannot work.
         Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. RunLocked, if
         another process makes this run.

@@ -73,8 +73,7 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a run folder, with single keys changed.
 
-    The run goes where the folder lies, or into ``logs`` if that is no place of runs: a
-    stranger's folder does not say where anything is written.
+    The run goes where the folder lies, or into ``logs`` if that is no place of runs.
 
     Raises: ConfigError if there is none, or for a wrong key or value.
     """
@@ -121,7 +120,6 @@ def _composed(
     Args:
         said: by dotted key.
         base: names by group, or all keys of a resolved configuration.
-
     Returns: the run, and what is wrong with those of ``said`` that it doesn't know.
     """
     values, own, held = dict(base), dict[str, Any](), list[Preset]()

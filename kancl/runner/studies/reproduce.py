@@ -46,7 +46,6 @@ def reproduce(
         n_seeds: the paper's number if None.
         overrides: where and how to run (``device=cuda``); those that change what is
             run take the verdicts away.
-
     Raises: ConfigError, before anything is run, for what cannot work.
     """
     console = console or Console()
@@ -106,8 +105,7 @@ def _draw_learned(
     """Draw what regressions have learned into ``<log_dir>/<name>``.
 
     Args:
-        runs: by label, a run and the largest increase of its error over all seeds; those
-            that have learned no function are left out.
+        runs: by label, a run and the largest increase of its error over all seeds.
     """
     flat: list[LearnedFunction] = []
     deep: list[LearnedFunction] = []
@@ -159,8 +157,7 @@ def check_writable(path: Path) -> None:
 def write_section(path: Path, text: str) -> None:
     """Put a section into a Markdown file; one of its name takes the new rows in.
 
-    A row of its table gives way to a new one of the same ``KEYS``; all else that stood
-    there, other rows and notes, stays.
+    A row gives way to a new one of the same ``KEYS``; other rows and notes stay.
 
     Args:
         text: begins with its ``## heading`` and holds one table.

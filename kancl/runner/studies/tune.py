@@ -98,16 +98,13 @@ def tune(
 
     Settings are chosen by the mean accuracy on a share of the TRAINING images held out,
     over tuning seeds; of the test images one is left, so that nothing can be chosen by
-    them. ``kancl run experiment=FILE`` then runs what was chosen on seeds that no choice
-    has seen, and ``kancl report`` says how it was chosen.
+    them. ``kancl run experiment=FILE`` then runs what was chosen on other seeds.
 
     Args:
         overrides: as for ``kancl run -m``. Groups with several names are cells, tuned one
-            by one; every other key with an interval or several values is tuned, where
-            the cell knows it.
+            by one; any other key with an interval or several values is tuned.
         validation: share of the training images to choose by.
         out: the file to write; ``<log_dir>/tuned/<scenario>.yaml`` if None.
-
     Returns: that file, an experiment.
     Raises: ConfigError, before anything is trained, for what cannot work.
     """
