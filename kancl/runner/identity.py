@@ -90,14 +90,13 @@ def _code_of_kancl() -> str:
 
 def _own_code(config: RunConfig) -> str:
     """Identify the files with the builders that a user has registered; "" without any."""
-    chosen = [
-        getattr(part.builder, "func", part.builder)  # a partial's own
-        for key, group in GROUPS.items()
-        for part in group.parts(getattr(config, key).builder)
-    ]
-    own = [b for b in chosen if b.__module__.partition(".")[0] != "kancl"]
-    files = {Path(inspect.getsourcefile(builder) or "") for builder in own}
-    return _hash(filter(Path.is_file, files)) if own else ""
+    files = set()
+    for key, group in GROUPS.items():
+        for part in group.parts(getattr(config, key).builder):
+            builder = getattr(part.builder, "func", part.builder)  # a partial's own
+            if builder.__module__.partition(".")[0] != "kancl":
+                files.add(Path(inspect.getsourcefile(builder) or ""))
+    return _hash(filter(Path.is_file, files)) if files else ""
 
 
 def _hash(files: Iterable[Path], root: Path | None = None) -> str:

@@ -16,8 +16,7 @@ from rich.console import Console
 
 from kancl import strategies
 from kancl.config import RunConfig, plain
-from kancl.config.files import flat
-from kancl.config.schema import NOT_HASHED
+from kancl.config.typed import hashed
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import summarise
 from kancl.models import cost
@@ -87,9 +86,8 @@ def run(
             else:
                 say(f"  {path.name} resumes at iteration {point.iteration}")
                 folder.resume(point.iteration, made_in)
-            state = CheckpointPlugin(
-                checkpoints, config.checkpoint, point, interruption, say
-            )
+            options = config.checkpoint, point, interruption, say
+            state = CheckpointPlugin(checkpoints, *options)
             made = _Run(config, parts, folder, state, None if quiet else console)
             try:
                 summary = made.make(interruption)
@@ -145,11 +143,9 @@ class _Run:
         self.checkpointing, self.console = checkpointing, console
         self.summary = {**identity(config, parts), "status": "failed"}
         benchmark, evaluation = parts.benchmark, config.evaluation
-        self.recorder = RecorderPlugin(
-            benchmark.info.n_experiences,
-            trains_jointly=strategies.trains_jointly(config.strategy.builder),
-            score=benchmark.info.score,
-        )
+        n, score = benchmark.info.n_experiences, benchmark.info.score
+        jointly = strategies.trains_jointly(config.strategy.builder)
+        self.recorder = RecorderPlugin(n, trains_jointly=jointly, score=score)
         self.observers = Observers(config, parts, self.recorder)
         self.off_grid = OffGridPlugin(self.recorder, benchmark.test_stream)
         self.board: list[TensorBoardPlugin] = []
@@ -169,12 +165,11 @@ class _Run:
         self.plugins: list[SupervisedPlugin] = [self.recorder]
         if evaluation.samples:
             every = math.ceil(max(self.iterations) / evaluation.points_per_experience)
-            every, samples = evaluation.every_iterations or every, evaluation.samples
-            self.plugins.append(
-                ForgettingCurvePlugin(
-                    self.recorder, benchmark.test_stream, every, samples
-                )
+            points = evaluation.every_iterations or every, evaluation.samples
+            curves = ForgettingCurvePlugin(
+                self.recorder, benchmark.test_stream, *points
             )
+            self.plugins.append(curves)
         self.plugins += [self.off_grid, *self.observers.plugins, *self.board]
 
     def make(self, interruption: Interruption) -> dict[str, Any]:
@@ -182,8 +177,7 @@ class _Run:
 
         Raises: Unresumable, if the state to resume from does not fit.
         """
-        device = machine.resolve_device(self.config.device)
-        if device.type == "cuda":
+        if (device := machine.resolve_device(self.config.device)).type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         begun, trace = dict(self.summary), ""
         try:
@@ -277,10 +271,8 @@ class _Run:
         if config.keep_model:
             state = {k: v.cpu() for k, v in self.parts.model.state_dict().items()}
             folder.write_tensors(names.MODEL, state)
-        settings = flat(plain(config)).items()
         for writer in self.board:
-            shown = {key: value for key, value in settings if key not in NOT_HASHED}
-            writer.close(shown, self.summary)
+            writer.close(hashed(config), self.summary)
         folder.write_json(names.SUMMARY, self.summary)
 
 
@@ -329,10 +321,8 @@ def results(
     }
     if seconds:
         found["iterations_per_second"] = n_iterations / seconds
-    device = machine.resolve_device(config.device)
-    if device.type == "cuda":
+    if (device := machine.resolve_device(config.device)).type == "cuda":
         found["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    _, state_bytes = recorder.series(STATE_BYTES)
-    if state_bytes:
+    if state_bytes := recorder.series(STATE_BYTES)[1]:
         found[STATE_BYTES] = int(state_bytes[-1])
     return found

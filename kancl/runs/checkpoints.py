@@ -57,11 +57,8 @@ class CheckpointFolder:
         self, n_experiences_done: int, iteration: int, state: Any, *, inside: bool
     ) -> None:
         """Write the state inside an experience, or at the boundary where it begins."""
-        head = {
-            "provenance": self._provenance,
-            "n_experiences_done": n_experiences_done,
-            "iteration": iteration,
-        }
+        place = {"n_experiences_done": n_experiences_done, "iteration": iteration}
+        head = {"provenance": self._provenance, **place}
         name, number = names.BOUNDARY, f"{n_experiences_done + 1:04d}"
         if inside:
             name, number = names.INSIDE, f"{iteration:09d}"
@@ -114,9 +111,8 @@ class CheckpointFolder:
                 f"{path} is no checkpoint of this version of kancl: refused"
             )
         if _digest(body) != digest:
-            raise ValueError(
-                f"{path} is torn or was altered (its checksum is wrong): refused"
-            )
+            why = "is torn or was altered (its checksum is wrong): refused"
+            raise ValueError(f"{path} {why}")
         try:
             text, _, packed = body.partition(b"\n")
             head = json.loads(text)
@@ -128,9 +124,9 @@ class CheckpointFolder:
             raise ValueError(f"{path} is no plain state: refused ({why})") from error
         ours = self._provenance.items()
         if unlike := [key for key, value in ours if provenance.get(key) != value]:
+            why = "going on would not give the same bytes"
             raise ValueError(
-                f"{path} was made with another {', another '.join(unlike)}: going on "
-                "would not give the same bytes"
+                f"{path} was made with another {', another '.join(unlike)}: {why}"
             )
         return n_done, iteration, state
 

@@ -25,7 +25,7 @@ from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
 from kancl.runs.measurements import Measurement
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
-"""More than any run has: what says so is no run, and its matrix would fill the memory."""
+"""More than any run has, and than the memory takes."""
 
 STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
 
@@ -91,10 +91,8 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
         trials = {f for f in files if names.TRIALS in f.relative_to(path).parts}
         here = {file.parent.resolve() for file in files if file not in trials}
         if not here:
-            raise ValueError(
-                f"no run folder in {path}: a run folder holds config.yaml, metrics.csv "
-                "and summary.json"
-            )
+            holds = "a run folder holds config.yaml, metrics.csv and summary.json"
+            raise ValueError(f"no run folder in {path}: {holds}")
         folders |= here
     return [read_run(folder) for folder in sorted(folders)]
 
@@ -103,10 +101,8 @@ def read_run(folder: Path) -> Run:
     """Read one run folder; what is wrong with it becomes part of the run."""
     try:
         config = _config(folder / names.CONFIG)
-        environment, summary = (
-            read_json(path) if path.exists() else {}
-            for path in (folder / names.ENVIRONMENT, folder / names.SUMMARY)
-        )
+        files = folder / names.ENVIRONMENT, folder / names.SUMMARY
+        environment, summary = (read_json(f) if f.exists() else {} for f in files)
         status = str(summary.get("status", "unfinished"))
         status = status if status in STATUSES else "unreadable"
         run = Run(folder, config, environment, summary, status)
@@ -126,14 +122,10 @@ def read_run(folder: Path) -> Run:
 def read_completed(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that completed and whose files are there, or None."""
     summary = try_json(folder / names.SUMMARY) or {}
-    matrices = map(names.matrix_file, names.SCORES)
-    is_complete = (
-        summary.get("status") == "completed"
-        and summary.keys() >= names.IDENTITY
-        and all((folder / name).is_file() for name in (names.CONFIG, names.METRICS))
-        and any((folder / name).is_file() for name in matrices)
-    )
-    return summary if is_complete else None
+    is_said = summary.get("status") == "completed" and summary.keys() >= names.IDENTITY
+    is_there = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
+    is_there += [any((folder / names.matrix_file(s)).is_file() for s in names.SCORES)]
+    return summary if is_said and all(is_there) else None
 
 
 def read_measurements(folder: Path) -> list[Measurement]:

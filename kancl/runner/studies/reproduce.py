@@ -55,11 +55,8 @@ def reproduce(
     chosen = protocol.chosen(rows)
     seeds = ",".join(map(str, range(n_seeds or protocol.n_seeds)))
     altered = [text for text in overrides if not _is_harmless(text)]
-    requests = {
-        row: _request(protocol, row, [f"seed={seeds}", *overrides])
-        for row in chosen
-        if not row.falls
-    }
+    words = [f"seed={seeds}", *overrides]
+    requests = {row: _request(protocol, row, words) for row in chosen if not row.falls}
     judged: dict[Row, Judgement] = {}
     for row in chosen:
         if row.falls:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,9 +32,8 @@ try:
     import optuna
     from optuna import distributions
 except ImportError as error:
-    raise ConfigError(
-        "kancl tune needs Optuna; nearest: pip install 'kancl[tune]'"
-    ) from error
+    why = "kancl tune needs Optuna; nearest: pip install 'kancl[tune]'"
+    raise ConfigError(why) from error
 
 EDGE = 0.02
 """A best value within this share of its range from an end lies at the edge."""
@@ -128,10 +128,8 @@ def tune(
     if path.is_file() and f"# {command}\n" not in path.read_text():
         raise ConfigError(f"{path} was chosen by another command; --out names a file")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    records = {
-        cell: _tune_cell(cell, *plan, n_trials, seeds, console)
-        for cell, plan in todo.items()
-    }
+    tuned = partial(_tune_cell, n_trials=n_trials, seeds=seeds, console=console)
+    records = {cell: tuned(cell, *plan) for cell, plan in todo.items()}
     _show(records, console)
     _write(path, command, records, fixed, validation)
     return path
@@ -237,10 +235,8 @@ def _known(cell: Cell) -> set[str]:
     """The keys that the cell's builders take."""
     config = _config(cell)
     if "validation" not in config.scenario.options:
-        raise ConfigError(
-            f"scenario={config.scenario.name} holds nothing out to tune on; nearest: "
-            "scenario=split_mnist"
-        )
+        why = "holds nothing out to tune on; nearest: scenario=split_mnist"
+        raise ConfigError(f"scenario={config.scenario.name} {why}")
     return set(all_options(GROUPS, {k: getattr(config, k).builder for k in CHOICES}))
 
 
