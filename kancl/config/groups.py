@@ -144,9 +144,9 @@ class Group:
 
     def defaults(self, name: str) -> dict[str, Any]:
         """The values of all keys that are not set."""
+        options = self.options(name).items()
         return {
-            key: convert(option.default, option.annotation, f"{self.name}.{key}")
-            for key, option in self.options(name).items()
+            k: convert(o.default, o.annotation, f"{self.name}.{k}") for k, o in options
         }
 
     def split(

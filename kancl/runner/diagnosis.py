@@ -27,6 +27,8 @@ from kancl.runs import RunFolder, names
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
+Figures = dict[str, Figure]
+
 PICTURES_SECONDS, PICTURE_SHARE = 1.0, 0.04
 """Pictures of locality take about so long, and at most so much of a run's time: else they
 are left to ``kancl locality``."""
@@ -64,7 +66,7 @@ class Observers:
             self.plugins.append(SnapshotPlugin(recorder, parts.benchmark.test_stream))
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
-        figures: dict[str, Figure] = {}
+        figures: Figures = {}
         for plugin in self.plugins:
             if isinstance(plugin, LearnedFunctionPlugin) and plugin.functions:
                 figures |= self._write_learned(folder, plugin)
@@ -76,7 +78,7 @@ class Observers:
 
     def _write_learned(
         self, folder: RunFolder, plugin: LearnedFunctionPlugin
-    ) -> dict[str, Figure]:
+    ) -> Figures:
         columns = [*plugin.points.T, plugin.target, *plugin.functions]
         inputs = [f"x{k + 1}" for k in range(plugin.points.shape[1])]
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
@@ -90,9 +92,7 @@ class Observers:
         folder.write_file(names.LEARNED_FUNCTION_PICTURE, buffer.getvalue())
         return {"learned_function": figure}
 
-    def _write_states(
-        self, folder: RunFolder, plugin: SnapshotPlugin
-    ) -> dict[str, Figure]:
+    def _write_states(self, folder: RunFolder, plugin: SnapshotPlugin) -> Figures:
         folder.write_tensors(names.SNAPSHOTS, {"states": plugin.snapshots})
         recorder, info = self._recorder, self._parts.benchmark.info
         if len(plugin.snapshots) <= info.n_experiences:

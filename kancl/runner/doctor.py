@@ -27,7 +27,6 @@ from kancl.runner.run import run
 from kancl.runs import RunLocked, run_lock, write_whole
 
 Findings = Iterator[tuple[str, str, str]]
-
 SPEED_BYTES, SLOW, ROOM = 16 * 2**20, 10e6, 200 * 2**20
 """Bytes written for a try; bytes per second below which checkpoints get in the way; bytes
 that have to be free."""

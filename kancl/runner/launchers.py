@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -41,6 +42,12 @@ def is_installed(name: str) -> bool:
     """Whether a launcher can be used; Hydra's own always can."""
     modules = ["hydra_plugins", f"hydra_plugins.{EXTRAS.get(name, ('', ''))[1]}"]
     return name not in EXTRAS or all(map(find_spec, modules))
+
+
+def registered() -> list[str]:
+    """Names of Hydra's launchers, all that is installed."""
+    Plugins.instance()  # which registers them
+    return [Path(name).stem for name in ConfigStore.instance().list("hydra/launcher")]
 
 
 def warn(text: str) -> None:

@@ -47,7 +47,7 @@ METRICS_COLUMNS = ("iteration", "experience", "name", "value")
 LOSS = "batch_loss"
 """Training loss in metrics.csv; its last row ends the training of an experience."""
 CURVE, RMSE_CURVE = "curve_accuracy", "curve_rmse"
-TEST_ACCURACY, TEST_RMSE = "test_accuracy", "test_rmse"
+TEST_RMSE = "test_rmse"
 
 ENDINGS = ("completed", "diverged", "failed")
 """``status`` in summary.json."""

@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 
 from kancl.config import ConfigError, RunConfig, config_dir, nearest, plain, typed
@@ -21,8 +19,8 @@ from kancl.config.files import Preset, flat, read_mapping, read_preset
 from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
+from kancl.runner import launchers
 from kancl.runner.identity import run_folder
-from kancl.runner.launchers import EXTRAS, is_installed
 from kancl.runner.registry import GROUPS
 from kancl.runner.request.experiments import expanded
 
@@ -95,16 +93,6 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     return config
 
 
-def launchers() -> list[str]:
-    """Names of the launchers that are installed."""
-    return [name for name in _all_launchers() if is_installed(name)]
-
-
-def _all_launchers() -> list[str]:
-    Plugins.instance()  # which registers them
-    return [Path(name).stem for name in ConfigStore.instance().list("hydra/launcher")]
-
-
 def _log_dir_around(folder: Path, config: RunConfig) -> str:
     """Three folders up, if these are called as those of such a run are."""
     if folder.absolute().parts[-3:-1] != run_folder(config).parts[-3:-1]:
@@ -170,7 +158,6 @@ def _of_reference(key: str) -> str:
 
 
 def parsed(text: str) -> Override:
-    """Raises: ConfigError for what is no override."""
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -203,9 +190,8 @@ def _check_form(override: Override, sweep: bool) -> None:
     if inner in ("name", "preset_of"):
         raise ConfigError(f"{key} cannot be set; nearest: {choice}={value}")
     if "${" in str(text):
-        raise ConfigError(
-            f"{text} is refused: values cannot refer to others (${{...}})"
-        )
+        why = "values cannot refer to others (${...})"
+        raise ConfigError(f"{text} is refused: {why}")
     if override.is_sweep_override() and not override.is_discrete_sweep():
         raise ConfigError(f"{text}: name the values, as a,b or range")
     if override.is_sweep_override() and not sweep:
@@ -219,6 +205,6 @@ def _check_launcher(override: Override) -> None:
         raise ConfigError(f"{key} is not a key; {hint}")
     if "_target_" in str(override.input_line):
         raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
-    known = {*_all_launchers(), *EXTRAS}
+    known = {*launchers.registered(), *launchers.EXTRAS}
     if key == "hydra/launcher" and chosen not in known:
         raise ConfigError(f"there is no {key}={chosen}; {nearest(chosen, known)}")
