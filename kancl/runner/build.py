@@ -100,9 +100,9 @@ def head_kind(config: RunConfig, benchmark: Benchmark) -> str:
     if config.head == "auto":
         return info.head
     if info.function is not None and config.head != "single":
+        why = f"scenario={info.name} is a regression; nearest: scenario.head=single"
         raise ConfigError(
-            f"scenario.head={config.head} is a head for classes, and "
-            f"scenario={info.name} is a regression; nearest: scenario.head=single"
+            f"scenario.head={config.head} is a head for classes, and {why}"
         )
     if (config.head == "multi") != (info.head == "multi"):
         raise ConfigError(
@@ -200,12 +200,10 @@ class _Networks:
         return network
 
     def size(self, choice: Choice) -> Size:
+        n, bare = cost.n_parameters(self.with_heads(choice)), self.bare(choice)
+        active, flops = cost.n_active_parameters(bare), cost.forward_flops(bare)
         return Size(
-            choice.name,
-            tuple(choice.options.get("hidden", ())),
-            cost.n_parameters(self.with_heads(choice)),
-            cost.n_active_parameters(self.bare(choice)),
-            cost.forward_flops(self.bare(choice)),
+            choice.name, tuple(choice.options.get("hidden", ())), n, active, flops
         )
 
     def matched(self, choice: Choice, reference: Size, by: Any) -> Choice:
@@ -215,10 +213,8 @@ class _Networks:
         """
         hidden = choice.options.get("hidden")
         if hidden is None:
-            raise ConfigError(
-                f"match={by} needs a model with hidden widths, which "
-                f"model={choice.name} has not; nearest: match=none"
-            )
+            which = f"which model={choice.name} has not; nearest: match=none"
+            raise ConfigError(f"match={by} needs a model with hidden widths, {which}")
 
         def sized(widths: Sequence[int]) -> Choice:
             return replace(choice, options={**choice.options, "hidden": tuple(widths)})

@@ -169,9 +169,8 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         matrix = read_matrix(folder, info.score.name).reshape(n + 1, n)
         recorded = {m.name: m.value for m in read_measurements(folder)}
     except Exception as error:
-        raise ConfigError(
-            f"{path} and what belongs to it cannot be read ({error}); {again}"
-        ) from error
+        why = f"cannot be read ({error}); {again}"
+        raise ConfigError(f"{path} and what belongs to it {why}") from error
     test = benchmark.test_stream
     sample, scored = (diagnosis.Samples(test, n) for n in (diagnosis.SAMPLES, samples))
     leak = 0.0

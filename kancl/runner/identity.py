@@ -5,6 +5,7 @@ import inspect
 import platform
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -67,20 +68,16 @@ def _computed_by(device: torch.device) -> dict[str, Any]:
 
 def _commit(checkout: Path) -> dict[str, Any]:
     """Commit of a git checkout of kancl, and whether files differ from it."""
-    git = ["git", "-C", str(checkout)]
-    words = (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
-    try:
-        if not (checkout / ".git").exists():  # nor is a folder above it asked
-            return {"commit": None}
-        commit, changed = (
-            subprocess.check_output(
-                [*git, *asked], stderr=subprocess.DEVNULL, text=True
-            )
-            for asked in words
-        )
-    except (OSError, subprocess.CalledProcessError):
+    words = "describe --always --dirty --exclude=* --abbrev=40".split()
+    said = ""
+    if (checkout / ".git").exists():  # no folder above it is asked
+        with suppress(OSError, subprocess.CalledProcessError):
+            git = ["git", "-C", str(checkout), *words]
+            said = subprocess.check_output(git, stderr=subprocess.DEVNULL, text=True)
+    if not said:
         return {"commit": None}
-    return {"commit": commit.strip(), "changed": bool(changed)}
+    commit, _, changed = said.strip().partition("-")
+    return {"commit": commit, "changed": bool(changed)}
 
 
 @cache

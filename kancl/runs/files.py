@@ -74,9 +74,8 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path.name} is no regular file")
         if status.st_size > most_bytes:
-            raise ValueError(
-                f"{path.name} is too large: more than {most_bytes:,} bytes"
-            )
+            why = f"more than {most_bytes:,} bytes"
+            raise ValueError(f"{path.name} is too large: {why}")
         return file.read(most_bytes)
 
 

@@ -6,7 +6,6 @@ stranger can be wrong, it can't run code.
 
 import inspect
 import random
-from collections import defaultdict
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -52,10 +51,9 @@ class LiveRun:
         for key, plugin in self.plugins.items():
             for name, before in self._arguments[key].items():
                 if getattr(plugin, name) != before:
-                    raise Unresumable(
-                        f"{type(plugin).__name__}.{name} is an argument that training has "
-                        "changed: name it in state as well"
-                    )
+                    why = "training has changed: name it in state as well"
+                    argument = f"{type(plugin).__name__}.{name} is an argument that"
+                    raise Unresumable(f"{argument} {why}")
         state = {
             "model": module_state(strategy.model),
             "optimizer": _optimizer_state(strategy),
@@ -71,10 +69,8 @@ class LiveRun:
         except Unresumable:
             raise
         except Exception as error:  # whatever a stranger's state runs into
-            said = " ".join(str(error).split())[:300]
-            raise Unresumable(
-                f"the state does not fit this run ({type(error).__name__}: {said})"
-            ) from error
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise Unresumable(f"the state does not fit this run ({said})") from error
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         strategy, ours, theirs = self.strategy, [*self.plugins], [*state["plugins"]]
@@ -107,10 +103,7 @@ def _plugin_state(plugin: SupervisedPlugin) -> dict[str, Any]:
         check_declared(plugin)
     if _keeps_itself(plugin):
         return to_state(plugin.state_dict(), type(plugin).__name__)
-    return {
-        name: to_state(value, f"{type(plugin).__name__}.{name}")
-        for name, value in vars(plugin).items()
-    }
+    return to_state(vars(plugin), type(plugin).__name__)
 
 
 def _set_attributes(item: Any, state: Mapping[str, Any]) -> None:
@@ -123,31 +116,20 @@ def _keeps_itself(plugin: SupervisedPlugin) -> bool:
 
 
 def _optimizer_state(strategy: Any) -> dict[str, Any]:
-    """Tell parameters by name: the order of those of a grown network is its own."""
+    """With the parameters' names: the order of those of a grown network is its own."""
+    optimizer = strategy.optimizer
     names = {id(p): name for name, p in strategy.model.named_parameters()}
-    return {
-        "groups": [
-            {
-                **to_state({k: v for k, v in group.items() if k != "params"}, "lr"),
-                "params": [names[id(p)] for p in group["params"]],
-            }
-            for group in strategy.optimizer.param_groups
-        ],
-        "moments": {
-            names[id(p)]: to_state(moments, "optimizer")
-            for p, moments in strategy.optimizer.state.items()
-        },
-    }
+    order = [
+        [names[id(p)] for p in group["params"]] for group in optimizer.param_groups
+    ]
+    return {"order": order, "state": to_state(optimizer.state_dict(), "optimizer")}
 
 
 def _restore_optimizer(strategy: Any, state: Mapping[str, Any]) -> None:
     parameters = dict(strategy.model.named_parameters())
-    for group, kept in zip(strategy.optimizer.param_groups, state["groups"]):
-        group.update(kept)
-        group["params"] = [parameters[name] for name in kept["params"]]
-    strategy.optimizer.state = defaultdict(dict)
-    for name, moments in state["moments"].items():
-        strategy.optimizer.state[parameters[name]] = moments
+    for group, names in zip(strategy.optimizer.param_groups, state["order"]):
+        group["params"] = [parameters[name] for name in names]
+    strategy.optimizer.load_state_dict(state["state"])
 
 
 def _random_state() -> dict[str, Any]:

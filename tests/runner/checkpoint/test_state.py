@@ -87,7 +87,7 @@ WRONG: dict[str, Callable[[State], object]] = {
     "an attribute that the network has not": lambda s: s["model"]["attributes"][
         ""
     ].update(__class__="Popen"),
-    "a parameter that there is not": lambda s: s["optimizer"]["moments"].update(x={}),
+    "a parameter that there is not": lambda s: s["optimizer"]["order"][0].append("x"),
     "a foreign experience": lambda s: _named(s, "Replay")["exemplars"]["groups"].update(
         {(0, 99): {"max_size": 1, "samples": {"$samples": {"parts": [["train", 99]]}}}}
     ),
