@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,6 @@ from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
 Make = Callable[[RunConfig], object]
 """Makes one run and notes what goes wrong; importable where runs are made."""
-
 EXTRAS = {
     "joblib": ("sweep", "hydra_joblib_launcher"),
     "ray": ("ray", "hydra_ray_launcher"),
@@ -165,10 +165,9 @@ def _marks(config: RunConfig) -> tuple[int | None, ...]:
 
 
 def _changed(path: Path) -> int | None:
-    try:
+    with suppress(OSError):
         return path.stat().st_mtime_ns
-    except OSError:
-        return None
+    return None
 
 
 def _preset(overrides: Sequence[str]) -> list[str]:
@@ -179,7 +178,6 @@ def _preset(overrides: Sequence[str]) -> list[str]:
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("hydra/launcher=")]
     name = chosen[-1] if chosen else ""
     if not is_installed(name):
-        raise ConfigError(
-            f"hydra/launcher={name} needs: pip install 'kancl[{EXTRAS[name][0]}]'"
-        )
+        needed = f"pip install 'kancl[{EXTRAS[name][0]}]'"
+        raise ConfigError(f"hydra/launcher={name} needs: {needed}")
     return [f"+launcher={name}"] if name in EXTRAS else []

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-"""Flag of ``os.open``: a link is refused, nothing is written through it."""
+WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+"""Flags of ``os.open``: a link is refused, nothing is written through it."""
 MOST_JSON = 2**22
 MOST_ROWS = 2**27
 """Most bytes of a JSON file and of a table: far more than any run writes."""
@@ -31,7 +31,7 @@ def write_whole(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb", opener=_open_no_link) as file:
+        with open(os.open(part, WRITE, 0o666), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -48,10 +48,6 @@ def write_whole(path: Path, data: bytes) -> None:
             f"still there. Make room for {len(data):,} bytes (or set log_dir to another "
             "disk) and give the same command again"
         ) from error
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | NO_LINK, 0o666)
 
 
 def pack(content: Mapping[str, Any]) -> bytes:

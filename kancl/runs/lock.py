@@ -22,7 +22,6 @@ from kancl.runs.names import LOCK, MACHINE_LOCK
 
 BEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
 """A lease is renewed so often; another machine's older one has no owner any more."""
-
 _UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -34,8 +33,7 @@ class RunLocked(RuntimeError):
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold a run folder inside.
 
-    Raises: RunLocked if another process holds it; ConfigError if the folder cannot be
-        made.
+    Raises: RunLocked if another process does; ConfigError if it cannot be made.
     """
     lease = SoftFileLease(
         folder / LOCK,

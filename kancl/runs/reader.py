@@ -26,7 +26,6 @@ from kancl.runs.measurements import Measurement
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
 """More than any run has, and than the memory takes."""
-
 STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
 
 

@@ -32,8 +32,6 @@ SHARE = 0.02
 class CheckpointPlugin(Plugin):
     """Keep the run's state every n iterations or seconds; give it back after a kill.
 
-    Where no checkpoint is due, an iteration costs two comparisons.
-
     Args:
         point: where to resume; None begins.
         interruption: asked, after each iteration, whether the run is to stop.
@@ -135,8 +133,6 @@ class CheckpointPlugin(Plugin):
         self._next = self._due_after(time.monotonic() - start)
         return self._keeps_boundaries
 
-    # hooks
-
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for name, value in vars(strategy).items():
             if isinstance(value, GeneratorType):  # DER's and ER-ACE's endless replay
@@ -164,8 +160,6 @@ class CheckpointPlugin(Plugin):
 
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         self._interruption.can_wait = False
-
-    # states
 
     def _state(self, *, inside: bool) -> dict[str, Any] | None:
         """None, after saying why, if something can't be kept."""

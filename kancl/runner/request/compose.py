@@ -79,8 +79,10 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     if not path.is_file():
         raise ConfigError(f"there is no {path}: --from takes a run folder")
     theirs = typed(read_mapping(path), GROUPS)
-    base = flat(plain(theirs)) | {"log_dir": _log_dir_around(path.parent, theirs)}
-    said = {}
+    around = os.path.normpath(path.parent / ".." / ".." / "..")
+    if path.parent.absolute().parts[-3:-1] != run_folder(theirs).parts[-3:-1]:
+        around = "logs"
+    base, said = flat(plain(theirs)) | {"log_dir": around}, {}
     for override in map(parsed, overrides):
         _check_form(override, sweep=False)
         key = override.key_or_group
@@ -91,13 +93,6 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     for message in unknown.values():
         raise ConfigError(message)
     return config
-
-
-def _log_dir_around(folder: Path, config: RunConfig) -> str:
-    """Three folders up, if these are called as those of such a run are."""
-    if folder.absolute().parts[-3:-1] != run_folder(config).parts[-3:-1]:
-        return "logs"
-    return os.path.normpath(folder / ".." / ".." / "..")
 
 
 def _composed(

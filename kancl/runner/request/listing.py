@@ -19,15 +19,13 @@ LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "sett
 
 
 class Entry(NamedTuple):
-    """A name that a group such as ``model`` has, what it is, in a sentence and in full,
-    and what each of its keys means, by ``key=default``.
-    """
+    """A name that a group such as ``model`` has, and what it is."""
 
     group: str
     name: str
-    text: str
-    details: str
-    keys: Mapping[str, str]
+    text: str  # in a sentence
+    details: str  # in full
+    keys: Mapping[str, str]  # what each means, by ``key=default``
 
 
 def show_list(words: Sequence[str], console: Console) -> None:
@@ -42,8 +40,10 @@ def show_list(words: Sequence[str], console: Console) -> None:
         found = [e for e in entries if e.group == group]
         found = found or [e._replace(text=e.details) for e in entries if e.name == word]
         if not found:
-            picked = [e._replace(keys=_only(e.keys, word)) for e in entries]
-            found = [e for e in picked if e.keys]
+            for entry in entries:
+                texts = entry.keys.items()
+                keys = {k: text for k, text in texts if k.partition("=")[0] == word}
+                found += [entry._replace(keys=keys)] if keys else []
         if not found:
             known = [*LISTS, *FIXED, *(entry.name for entry in entries)]
             raise ConfigError(f"there is nothing called {word}; {nearest(word, known)}")
@@ -78,9 +78,8 @@ def _entries(sums: Sequence[str]) -> Iterator[Entry]:
         yield Entry("experiment", name, experiment.question, details, {})
     keys = _keys("", FIXED)
     keys[f"match_to={RunConfig.match_to.name}"] = "|".join(GROUPS["model"].names)
-    keys["hydra/launcher=basic"] = "|".join(
-        filter(launchers.is_installed, launchers.registered())
-    )
+    installed = filter(launchers.is_installed, launchers.registered())
+    keys["hydra/launcher=basic"] = "|".join(installed)
     yield Entry("setting", "", "keys of every run", "", keys)
 
 
@@ -89,7 +88,3 @@ def _keys(prefix: str, options: Mapping[str, Option]) -> dict[str, str]:
         f"{prefix}{key}={shown(o.default)}": f"{o.help.rstrip('.')} ({o.kind})".strip()
         for key, o in options.items()
     }
-
-
-def _only(keys: Mapping[str, str], word: str) -> dict[str, str]:
-    return {key: text for key, text in keys.items() if key.partition("=")[0] == word}

@@ -20,10 +20,8 @@ from kancl.runs import write_whole
 from kancl.runs.names import LEARNED_FUNCTION
 
 SEEDS_WANTED = 10
-NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}
-"""Titles of the columns that are set right."""
-KEYS = ("row", "incremental")
-"""Titles of the columns, the first of a table, by which a row is known."""
+NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}  # set right
+KEYS = ("row", "incremental")  # the first columns, by which a row is known
 SECTION = re.compile(r"(.*?^\| ---.*?\n|.*?\n)((?:^\|.*?\n)*)(.*)", re.M | re.S)
 """Down to the rule of the table (without one, the heading), its rows, and the rest."""
 
@@ -54,7 +52,9 @@ def reproduce(
     protocol = read_protocol(name)
     chosen = protocol.chosen(rows)
     seeds = ",".join(map(str, range(n_seeds or protocol.n_seeds)))
-    altered = [text for text in overrides if not _is_harmless(text)]
+    keys = [text.partition("=")[0].lstrip("+~") for text in overrides]
+    harmless = [k in NOT_HASHED or k.startswith(("hydra", "evaluation.")) for k in keys]
+    altered = [text for text, is_how in zip(overrides, harmless) if not is_how]
     words = [f"seed={seeds}", *overrides]
     requests = {row: _request(protocol, row, words) for row in chosen if not row.falls}
     judged: dict[Row, Judgement] = {}
@@ -88,12 +88,6 @@ def _request(protocol: Protocol, row: Row, words: Sequence[str]) -> Request:
     if row.incremental is not None:
         shared.append(f"scenario.incremental={row.incremental}")
     return read_request([*shared, *row.settings, *words], sweep=True)
-
-
-def _is_harmless(override: str) -> bool:
-    """Whether it says where and how a run is made, not what it is."""
-    key = override.partition("=")[0].lstrip("+~")
-    return key in NOT_HASHED or key.startswith(("hydra", "evaluation."))
 
 
 def _draw_learned(

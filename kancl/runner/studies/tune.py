@@ -35,17 +35,12 @@ except ImportError as error:
     why = "kancl tune needs Optuna; nearest: pip install 'kancl[tune]'"
     raise ConfigError(why) from error
 
-EDGE = 0.02
-"""A best value within this share of its range from an end lies at the edge."""
-
+EDGE = 0.02  # a best value within this share of its range from an end lies at the edge
 QUIET = ("scenario.test_samples=1", "tensorboard=none", "evaluation.samples=0")
 RULES = {"scenario.validation", "scenario.test_samples", "seed"}
 
-Cell = tuple[str, ...]
-"""Scenario, model and strategy, as they are typed."""
-Record = dict[str, Any]
-"""How a cell was tuned, as the file says it and ``kancl report`` reads it."""
-
+Cell = tuple[str, ...]  # scenario, model and strategy, as they are typed
+Record = dict[str, Any]  # how a cell was tuned, as its file and kancl report have it
 Interval = distributions.FloatDistribution | distributions.IntDistribution
 
 
