@@ -108,20 +108,15 @@ def _look_through(text: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Preset:
-    """Values of a builder's keys under a name.
-
-    Args:
-        preset_of: the builder, or a sum of them.
-        options: values of its keys; the others keep their defaults.
-        settings: values of keys elsewhere, unless the command line sets them: by the
-            condition under which they hold, such as ``model=mlp``; "": always.
-    """
+    """Values of a builder's keys under a name."""
 
     name: str
-    preset_of: str
+    preset_of: str  # the builder, or a sum of them
     help: str
-    options: Mapping[str, Any]
+    options: Mapping[str, Any]  # of its keys; the others keep their defaults
     settings: Mapping[str, Mapping[str, Any]]
+    """Values of keys elsewhere, unless the command line sets them, by the condition under
+    which they hold, such as ``model=mlp``; "": always."""
 
     def settings_for(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The settings whose condition holds for a run; later ones win."""

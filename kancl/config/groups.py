@@ -34,17 +34,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Part:
-    """A builder that a name stands for; a sum such as ``ewc+replay`` has several.
+    """A builder that a name stands for; a sum such as ``ewc+replay`` has several."""
 
-    Args:
-        name: tells options of the same name apart: ``lwf.alpha``.
-        builder: its keyword-only arguments are the options.
-        defaults: values that take the place of the signature's.
-    """
-
-    name: str
-    builder: Callable[..., Any]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # tells options of the same name apart: ``lwf.alpha``
+    builder: Callable[..., Any]  # its keyword-only arguments are the options
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # instead of its own
 
 
 @cache

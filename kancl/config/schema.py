@@ -14,16 +14,11 @@ from kancl.config.values import Bounds, Count, Natural, NonNegative, Positive
 
 @dataclass(frozen=True)
 class Choice:
-    """A builder by name, with all of its options.
+    """A builder by name, with all of its options."""
 
-    Args:
-        name: as it was chosen; folders and tables show it.
-        preset_of: the builder, if ``name`` is a preset of it.
-    """
-
-    name: str
+    name: str  # as it was chosen; folders and tables show it
     options: Mapping[str, Any]
-    preset_of: str = ""
+    preset_of: str = ""  # the builder, if ``name`` is a preset of it
 
     @property
     def builder(self) -> str:

@@ -29,31 +29,24 @@ from kancl.runner.seeding import SeedingPlugin, set_stream, stream_seed, stream_
 
 @dataclass(frozen=True)
 class Size:
-    """What a network costs once every experience is learned.
-
-    Args:
-        hidden: widths of its hidden layers.
-        n_parameters: with the heads of all experiences.
-        n_active_parameters: that one sample's output depends on, through one head.
-        flops: of a forward pass of one sample, through one head.
-    """
+    """What a network costs once every experience is learned."""
 
     name: str
-    hidden: tuple[int, ...]
-    n_parameters: int
-    n_active_parameters: int
-    flops: int
+    hidden: tuple[int, ...]  # widths of its hidden layers
+    n_parameters: int  # with the heads of all experiences
+    n_active_parameters: int  # that one sample's output depends on, through one head
+    flops: int  # of a forward pass of one sample, through one head
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, before training; ``reference``: whom its size matches."""
+    """What a run is made of, before training."""
 
     benchmark: Benchmark
     model: nn.Module
     head: str
     size: Size
-    reference: Size | None
+    reference: Size | None  # whom its size matches
 
 
 def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:

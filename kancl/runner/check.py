@@ -19,12 +19,10 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
     """
     for name in {config.device for config in configs}:
         resolve_device(name)
-    # runs that differ in these only are built alike
-    alike = dict(seed=0, seeds=Seeds(), device="cpu", overwrite=False)
-    alike |= dict(evaluation=Evaluation())
     unlike: dict[str, RunConfig] = {}
-    for config in configs:
-        same: RunConfig = replace(config, **alike)  # type: ignore[arg-type]
+    for config in configs:  # runs that differ in these only are built alike
+        same = replace(config, seed=0, seeds=Seeds(), device="cpu", overwrite=False)
+        same = replace(same, evaluation=Evaluation())
         unlike.setdefault(repr(same), config)
     first: Parts | None = None
     benchmarks: dict[str, Benchmark] = {}

@@ -26,18 +26,13 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run can be resumed.
-
-    Args:
-        boundary: the state before the training of experience ``n_experiences_done``.
-        inside: the state in the midst of that training; None: at its boundary.
-    """
+    """Where a run can be resumed."""
 
     name: str
     iteration: int
     n_experiences_done: int
-    boundary: Mapping[str, Any]
-    inside: Mapping[str, Any] | None
+    boundary: Mapping[str, Any]  # the state before the next training
+    inside: Mapping[str, Any] | None  # the state in its midst; None: at its boundary
 
 
 class CheckpointFolder:

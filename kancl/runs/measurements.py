@@ -17,19 +17,12 @@ from kancl.runs.names import CURVE, LOSS, RMSE_CURVE, TEST_RMSE
 
 
 class Measurement(NamedTuple):
-    """One row of ``metrics.csv``.
+    """One row of ``metrics.csv``."""
 
-    Args:
-        iteration: training iterations done when it was measured.
-        experience: the experience it is about (0-based), None if about none.
-        name: what was measured.
-        value: accuracies are fractions in [0, 1], RMSEs in the targets' unit.
-    """
-
-    iteration: int
-    experience: int | None
+    iteration: int  # training iterations done when it was measured
+    experience: int | None  # that it is about (0-based); None: about none
     name: str
-    value: float
+    value: float  # accuracies are fractions in [0, 1], RMSEs in the targets' unit
 
 
 Points = tuple[tuple[int, float], ...]

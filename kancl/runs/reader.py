@@ -27,31 +27,22 @@ from kancl.runs.measurements import Measurement
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
 """More than any run has, and than the memory takes."""
 STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
+"""``unfinished`` has no summary: still running, or killed."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder; its mappings are as the run wrote them, empty if unreadable.
-
-    Args:
-        status: one of ``STATUSES``: ``unfinished`` has no summary (still running, or
-            killed), ``unreadable`` says why in ``problems``.
-        measurements: the raw series.
-        matrix: recomputed from them, ``(N + 1, N)``; None if the run did not complete.
-        metrics: of that matrix and of the curves; None where undefined, reasons under
-            ``"undefined"``.
-        problems: contradictions in the folder, or the error that ended the run.
-    """
+    """One run folder; its mappings are as the run wrote them, empty if unreadable."""
 
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
-    status: str = "unreadable"
-    measurements: Sequence[Measurement] = ()
-    matrix: Tensor | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    status: str = "unreadable"  # one of STATUSES
+    measurements: Sequence[Measurement] = ()  # the raw series
+    matrix: Tensor | None = None  # recomputed from them, (N + 1, N), if completed
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # of matrix and curves
+    problems: tuple[str, ...] = ()  # contradictions, or the error that ended the run
 
     @property
     def completed(self) -> bool:

@@ -20,18 +20,12 @@ KEYS = ("question", "source", "control", "shared", "variants", "tuning")
 
 
 class Experiment(NamedTuple):
-    """What is compared, and why.
-
-    Args:
-        control: what rules out the known confound.
-        shared: overrides of every variant.
-        variants: overrides of each; a sweep in one makes several.
-    """
+    """What is compared, and why."""
 
     question: str
-    control: str
-    shared: tuple[str, ...]
-    variants: tuple[tuple[str, ...], ...]
+    control: str  # what rules out the known confound
+    shared: tuple[str, ...]  # overrides of every variant
+    variants: tuple[tuple[str, ...], ...]  # overrides of each; a sweep makes several
 
 
 def experiment_names() -> list[str]:

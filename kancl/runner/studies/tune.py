@@ -46,16 +46,11 @@ Interval = distributions.FloatDistribution | distributions.IntDistribution
 
 @dataclass(frozen=True)
 class Space:
-    """What a key may be.
-
-    Args:
-        text: as it was typed.
-        distribution: Optuna's: an interval, or several values as they are typed.
-    """
+    """What a key may be."""
 
     key: str
-    text: str
-    distribution: distributions.BaseDistribution
+    text: str  # as it was typed
+    distribution: distributions.BaseDistribution  # an interval, or values as typed
 
     @property
     def first(self) -> object:
