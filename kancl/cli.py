@@ -105,9 +105,9 @@ def _run(arguments: list[str]) -> int:
     parser.add_argument("--from", dest="folder", help="a run folder to run again")
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
+        hint = "such as training.epochs=2 (kancl list shows them)"
         raise ConfigError(
-            f"{unknown[0]} is no option; keys are set as key=value, such as "
-            "training.epochs=2 (kancl list shows them)"
+            f"{unknown[0]} is no option; keys are set as key=value, {hint}"
         )
     from kancl.runner import execute, read_folder, read_request
     from kancl.runner.request.compose import Request

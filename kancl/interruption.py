@@ -10,8 +10,7 @@ from types import FrameType
 class Interrupted(BaseException):
     """A signal asked the run to stop. Not an Exception: no plugin may swallow it."""
 
-    wrote = False
-    """Whether a checkpoint was written on the way out."""
+    wrote = False  # whether a checkpoint was written on the way out
 
     def __init__(self, name: str) -> None:
         super().__init__(f"stopped by {name}")
@@ -26,8 +25,7 @@ class Interruption:
     """
 
     signal: str | None = None
-    can_wait = False
-    """Whether an iteration is under way, at whose end the run will ask."""
+    can_wait = False  # whether an iteration is under way, at whose end the run asks
 
     def leave(self) -> None:
         assert self.signal is not None

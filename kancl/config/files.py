@@ -23,8 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kancl.config.values import ConfigError
 
-LARGEST, DEEPEST = 100_000, 20
-"""Bytes of a configuration, and keys inside keys; a real one has a tenth of it at most."""
+LARGEST, DEEPEST = 100_000, 20  # bytes, and keys inside keys; ten times a real one
 
 
 def config_dir() -> Path:

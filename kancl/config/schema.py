@@ -170,8 +170,7 @@ class RunConfig:
 
 
 GROUPS = ("scenario", "model", "strategy", "optimizer")
-CHOICES = (*GROUPS, "match_to")
-"""Keys that name a builder; that of ``match_to`` is a model."""
+CHOICES = (*GROUPS, "match_to")  # keys that name a builder; match_to: of a model
 
 SECTIONS: dict[str, Any] = {
     name: kind

@@ -73,13 +73,11 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
-    return GROUPS["scenario"].build(
-        config.scenario.builder,
-        **config.scenario.options,
-        data_dir=config.data_dir,
-        seed=stream_seed(stream_seeds(config).order, "benchmark"),
-        device=device,
+    scenario, seed = config.scenario, stream_seed(
+        stream_seeds(config).order, "benchmark"
     )
+    supplied = {"data_dir": config.data_dir, "seed": seed, "device": device}
+    return GROUPS["scenario"].build(scenario.builder, **scenario.options, **supplied)
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:

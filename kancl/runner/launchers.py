@@ -27,8 +27,7 @@ from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
-Make = Callable[[RunConfig], object]
-"""Makes one run and notes what goes wrong; importable where runs are made."""
+Make = Callable[[RunConfig], object]  # makes one run; importable where runs are made
 EXTRAS = {
     "joblib": ("sweep", "hydra_joblib_launcher"),
     "ray": ("ray", "hydra_ray_launcher"),

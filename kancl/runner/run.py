@@ -35,8 +35,7 @@ from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.runs.checkpoints import CheckpointFolder
 from kancl.runs.measurements import all_metrics, matrix_of
 
-STATE_BYTES = "strategy_state_bytes"
-"""Name of the measurements of what a strategy keeps, after each experience."""
+STATE_BYTES = "strategy_state_bytes"  # that a strategy keeps, after each experience
 
 
 def run(

@@ -14,9 +14,7 @@ import torch
 
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
 """Flags of ``os.open``: a link is refused, nothing is written through it."""
-MOST_JSON = 2**22
-MOST_ROWS = 2**27
-"""Most bytes of a JSON file and of a table: far more than any run writes."""
+MOST_JSON, MOST_ROWS = 2**22, 2**27  # bytes; far more than any run writes
 
 
 class WriteError(OSError):

@@ -25,8 +25,7 @@ class Measurement(NamedTuple):
     value: float  # accuracies are fractions in [0, 1], RMSEs in the targets' unit
 
 
-Points = tuple[tuple[int, float], ...]
-"""``(iteration, value)``, in the order of measurement."""
+Points = tuple[tuple[int, float], ...]  # (iteration, value), in the order measured
 
 
 def series_of(measurements: Iterable[Measurement], name: str) -> tuple[Points, ...]:

@@ -21,20 +21,13 @@ def matrix_file(score: str) -> str:
     return f"{score}_matrix.csv"
 
 
-FILES = (
-    SUMMARY,  # first to go, last to come: it says whether the rest is complete
-    CONFIG,
-    ENVIRONMENT,
-    *map(matrix_file, (*SCORES, "validation")),
-    LEARNED_FUNCTION,
-    LEARNED_FUNCTION_PICTURE,
-    LOCALITY_ARRAYS,
-    SNAPSHOTS,
-    METRICS,
-    MODEL,
-    ERROR,
+FILES: tuple[str, ...] = (
+    *(SUMMARY, CONFIG, ENVIRONMENT, *map(matrix_file, (*SCORES, "validation"))),
+    *(LEARNED_FUNCTION, LEARNED_FUNCTION_PICTURE, LOCALITY_ARRAYS, SNAPSHOTS),
+    *(METRICS, MODEL, ERROR),
 )
-"""Everything that a run writes beside events and checkpoints."""
+"""Everything that a run writes beside events and checkpoints. The summary is the first to
+go and the last to come: it says whether the rest is complete."""
 
 # the folder of all runs
 
@@ -44,15 +37,12 @@ SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
 # columns and keys
 
 METRICS_COLUMNS = ("iteration", "experience", "name", "value")
-LOSS = "batch_loss"
-"""Training loss in metrics.csv; its last row ends the training of an experience."""
+LOSS = "batch_loss"  # of training; its last row ends that of an experience
 CURVE, RMSE_CURVE = "curve_accuracy", "curve_rmse"
 TEST_RMSE = "test_rmse"
 
-ENDINGS = ("completed", "diverged", "failed")
-"""``status`` in summary.json."""
-RESUMED = "resumed_at_iterations"
-"""Key of env.json."""
+ENDINGS = ("completed", "diverged", "failed")  # ``status`` in summary.json
+RESUMED = "resumed_at_iterations"  # key of env.json
 IDENTITY = frozenset(
     "scenario n_experiences model strategy optimizer seed head match n_parameters "
     "n_active_parameters flops n_iterations".split()

@@ -24,8 +24,7 @@ from kancl.runs import names
 from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
 from kancl.runs.measurements import Measurement
 
-MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
-"""More than any run has, and than the memory takes."""
+MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53  # more than any run has
 STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
 """``unfinished`` has no summary: still running, or killed."""
 

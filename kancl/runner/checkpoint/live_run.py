@@ -23,8 +23,7 @@ from kancl.models.module_state import is_plain, load_module_state, module_state
 from kancl.plugins.plugin import Plugin, check_declared
 from kancl.plugins.state import Unresumable, from_state, to_state
 
-SOURCES = "$samples"
-"""Key of what stands for a data set in a state."""
+SOURCES = "$samples"  # key of what stands for a data set in a state
 
 
 class LiveRun:

@@ -25,8 +25,7 @@ from kancl.runner.checkpoint.live_run import LiveRun
 from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
 from kancl.runs.checkpoints import CheckpointFolder, ResumePoint
 
-SHARE = 0.02
-"""Most of the time that writing may take: slow disks get fewer checkpoints."""
+SHARE = 0.02  # most of the time that writing may take: slow disks get fewer
 
 
 class CheckpointPlugin(Plugin):
@@ -51,8 +50,7 @@ class CheckpointPlugin(Plugin):
         super().__init__()
         self._folder, self._options, self._say = folder, options, say
         self._point = point
-        self.resumed_at = None if point is None else point.iteration
-        """Iteration at which the run is resumed; None: it begins."""
+        self.resumed_at = None if point is None else point.iteration  # None: begins
         self._interruption = interruption or Interruption()
         self._unwritten: Callable[[], None] | None = None  # writes the boundary
         self._n_experiences_done = 0

@@ -49,8 +49,7 @@ class ReplayableLoader:
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
-        self.running: ReplayableIterator | None = None
-        """The pass under way."""
+        self.running: ReplayableIterator | None = None  # the pass under way
         self._resume: tuple[Mapping[str, Any], Callable[[], None]] | None = None
 
     def __len__(self) -> int:

@@ -1,9 +1,8 @@
 """Experiments: comparisons written down, one file of settings each.
 
-A file holds a question, what all variants share, and the variants; so its fairness can
-be read off it. Each is a list of overrides, as typed after ``kancl run -m``, or the keys
-and values of a configuration, with sweeps as values. ``kancl run experiment=NAME`` makes
-its runs; whatever else is typed applies to all variants and comes last.
+A file holds a question, what all variants share, and the variants, each a list of
+overrides, as typed after ``kancl run -m``, or of keys and values. ``kancl run
+experiment=NAME`` makes its runs; what else is typed applies to all and comes last.
 """
 
 from collections.abc import Sequence

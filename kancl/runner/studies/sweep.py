@@ -25,8 +25,7 @@ from kancl.runs.status import note_sweep, report_failures
 Summary = dict[str, Any]
 
 
-Made = Sequence[tuple[RunConfig, Summary]]
-"""Runs that have something to show."""
+Made = Sequence[tuple[RunConfig, Summary]]  # runs that have something to show
 
 
 def execute(
