@@ -8,13 +8,15 @@ inside is restored. So nothing has to be known of what a strategy prepares.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from types import GeneratorType
 from typing import Any
 
+import torch
 from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
 
 from kancl.config.schema import Checkpoint
 from kancl.interruption import Interruption
@@ -22,7 +24,6 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.plugins.state import Unresumable
 from kancl.runner.checkpoint.live_run import LiveRun
-from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
 from kancl.runs.checkpoints import CheckpointFolder, ResumePoint
 
 SHARE = 0.02  # most of the time that writing may take: slow disks get fewer
@@ -68,8 +69,6 @@ class CheckpointPlugin(Plugin):
     ) -> int:
         """Join a strategy that is just built; give it the state of the point's boundary.
 
-        Args:
-            displays: plugins that show the run and hold nothing that decides it.
         Returns: how many experiences (or, jointly, trainings) are behind it.
         Raises: Unresumable, if the state is not one of this run.
         """
@@ -196,3 +195,69 @@ class CheckpointPlugin(Plugin):
         if every is None:
             return math.inf
         return time.monotonic() + max(every, seconds_it_took / SHARE)
+
+
+class ReplayableIterator(Iterator[Any]):
+    """Count the items of an iterator and remember the random state it drew from.
+
+    What it gives follows from that. Draws are looked for item by item (5 us), unless the
+    iterable says (``draws_at_start``) that there are none after the first.
+    """
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._source = items
+        self._items: Iterator[Any] | None = None
+        self.position = 0
+        self.draws: list[tuple[int, Tensor]] = []  # where, and torch's state before
+
+    def __next__(self) -> Any:
+        if self._items is not None and getattr(self._source, "draws_at_start", False):
+            item = next(self._items)
+        else:
+            before = torch.get_rng_state()
+            self._items = iter(self._source) if self._items is None else self._items
+            item = next(self._items)
+            if not torch.equal(before, torch.get_rng_state()):
+                self.draws.append((self.position, before))
+        self.position += 1
+        return item
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "draws": list(self.draws)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on to the position of the state, with the random numbers drawn then."""
+        states = dict(state["draws"])
+        while self.position < state["position"]:
+            if self.position in states:
+                torch.set_rng_state(states[self.position])
+            next(self)
+
+
+class ReplayableLoader:
+    """A training loader whose passes can be resumed in their midst."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.running: ReplayableIterator | None = None  # the pass under way
+        self._resume: tuple[Mapping[str, Any], Callable[[], None]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def resume(self, state: Mapping[str, Any], then: Callable[[], None]) -> None:
+        """Let the next pass begin where the iterator of ``state`` was.
+
+        Args:
+            then: is called when it is there, before the next item is fetched.
+        """
+        self._resume = state, then
+
+    def __iter__(self) -> Iterator[Any]:
+        self.running = items = ReplayableIterator(self.loader)
+        if self._resume is not None:
+            state, then = self._resume
+            self._resume = None
+            items.load_state_dict(state)
+            then()
+        yield from items

@@ -15,7 +15,7 @@ from kancl.models import MLP
 from kancl.models.heads import with_head
 from kancl.plugins import Plugin
 from kancl.runner.checkpoint import LiveRun, Unresumable
-from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
+from kancl.runner.checkpoint.plugin import ReplayableIterator, ReplayableLoader
 from kancl.runs.checkpoints import pack, unpack
 from kancl.strategies import TrainingSetup, build
 
