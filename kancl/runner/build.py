@@ -121,12 +121,7 @@ def build_strategy(
     observers: Sequence[SupervisedPlugin] = (),
     record: Record = lambda name, value: None,
 ) -> SupervisedTemplate:
-    """Make the strategy of a run.
-
-    Args:
-        record: takes what the strategy's plugins measure.
-    Raises: ValueError for what can't work, saying what to use instead.
-    """
+    """Raises: ValueError for what can't work, saying what to use instead."""
     training, device = config.training, resolve_device(config.device)
     seeds = stream_seeds(config)
     plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds=seeds), *observers]

@@ -44,10 +44,9 @@ def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
     elif trains_last_layer_only(name):
         reason = f"strategy={name} puts a last layer of its own in the network's place"
     if config.evaluation.locality and reason:
-        raise ConfigError(
-            f"evaluation.locality=true follows a network from one experience to the next, "
-            f"and {reason}; nearest: evaluation.locality=false"
-        )
+        follows = "follows a network from one experience to the next"
+        why = f"{follows}, and {reason}; nearest: evaluation.locality=false"
+        raise ConfigError(f"evaluation.locality=true {why}")
 
 
 class Observers:
@@ -146,10 +145,9 @@ def diagnose(
 def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
     """Diagnose a run from its folder. Args, Raises: see ``diagnose``."""
     if not (folder / names.CONFIG).is_file():
-        raise ConfigError(
-            f"there is no run in {folder}: kancl locality takes a run folder, which holds "
-            "config.yaml; kancl run evaluation.locality=true makes one"
-        )
+        hint = "which holds config.yaml; kancl run evaluation.locality=true makes one"
+        takes = f"kancl locality takes a run folder, {hint}"
+        raise ConfigError(f"there is no run in {folder}: {takes}")
     config = read_folder(folder, ["device=cpu"])
     path = folder / names.SNAPSHOTS
     again = f"kancl run --from {folder} evaluation.locality=true"

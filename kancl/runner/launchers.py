@@ -170,10 +170,7 @@ def _changed(path: Path) -> int | None:
 
 
 def _preset(overrides: Sequence[str]) -> list[str]:
-    """The launcher's file in ``configs/launcher``, if it has one.
-
-    Raises: ConfigError with the line that installs what is missing.
-    """
+    """The launcher's file in ``configs/launcher``, if it has one."""
     chosen = [o.partition("=")[2] for o in overrides if o.startswith("hydra/launcher=")]
     name = chosen[-1] if chosen else ""
     if not is_installed(name):

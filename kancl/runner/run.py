@@ -123,12 +123,7 @@ def _sizes(parts: Parts) -> list[str]:
 
 
 class _Run:
-    """One run in the making: what observes it, and what it leaves.
-
-    Args:
-        checkpointing: knows where the run resumes.
-        console: for the progress display; None shows none.
-    """
+    """One run in the making: what observes it, and what it leaves."""
 
     def __init__(
         self,

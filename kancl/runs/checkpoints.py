@@ -64,11 +64,7 @@ class CheckpointFolder:
             old.unlink(missing_ok=True)
 
     def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
-        """Where the run can be resumed, the latest first.
-
-        Args:
-            say: hears of each file that is refused, and why.
-        """
+        """Where the run can be resumed, the latest first; ``say`` hears of refusals."""
         boundaries: dict[int, Mapping[str, Any]] = {}
         points = []
         for pattern in (names.BOUNDARY, names.INSIDE):

@@ -75,10 +75,7 @@ def lock_holder(folder: Path) -> str | None:
 
 
 def _enter_machine_lock(folder: Path, held: ExitStack, to_look: bool = False) -> bool:
-    """Lock out this machine's other processes; False where there is no such lock.
-
-    Raises: Timeout if one of them has it.
-    """
+    """Lock out this machine's other processes; False where there is no such lock."""
     path = folder / MACHINE_LOCK
     try:
         held.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))

@@ -246,11 +246,7 @@ class ReplayableLoader:
         return len(self.loader)
 
     def resume(self, state: Mapping[str, Any], then: Callable[[], None]) -> None:
-        """Let the next pass begin where the iterator of ``state`` was.
-
-        Args:
-            then: is called when it is there, before the next item is fetched.
-        """
+        """Let the next pass begin where ``state`` was; there, ``then`` is called first."""
         self._resume = state, then
 
     def __iter__(self) -> Iterator[Any]:

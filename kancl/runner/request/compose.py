@@ -98,11 +98,8 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
 def _composed(
     said: dict[str, Any], base: Mapping[str, Any]
 ) -> tuple[RunConfig, dict[str, str]]:
-    """Set values on a base, and between them what the chosen presets set.
+    """Set values on a base, by dotted key, and between them what the chosen presets set.
 
-    Args:
-        said: by dotted key.
-        base: names by group, or all keys of a resolved configuration.
     Returns: the run, and what is wrong with those of ``said`` that it doesn't know.
     """
     values, own, held = dict(base), dict[str, Any](), list[Preset]()

@@ -93,11 +93,7 @@ def _request(protocol: Protocol, row: Row, words: Sequence[str]) -> Request:
 def _draw_learned(
     name: str, runs: Mapping[str, tuple[RunConfig, float]]
 ) -> Iterator[Path]:
-    """Draw what regressions have learned into ``<log_dir>/<name>``.
-
-    Args:
-        runs: by label, a run and the largest increase of its error over all seeds.
-    """
+    """Draw what ``runs`` learned, by label, with the largest increase of their error."""
     flat: list[LearnedFunction] = []
     deep: list[LearnedFunction] = []
     lines: dict[str, list[tuple[int, float]]] = {}

@@ -37,7 +37,7 @@ except ImportError as error:
 
 EDGE = 0.02  # a best value within this share of its range from an end lies at the edge
 QUIET = ("scenario.test_samples=1", "tensorboard=none", "evaluation.samples=0")
-RULES = {"scenario.validation", "scenario.test_samples", "seed"}
+RULES = {"scenario.validation", "scenario.test_samples", "seed", "experiment"}
 
 Cell = tuple[str, ...]  # scenario, model and strategy, as they are typed
 Record = dict[str, Any]  # how a cell was tuned, as its file and kancl report have it
@@ -179,11 +179,9 @@ def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]
     for text in overrides:
         override = parsed(text)
         key = override.key_or_group
-        if key in RULES or key == "experiment":
-            raise ConfigError(
-                f"{key} is not set here: --seeds, --validation say what to tune on, and "
-                "tests wait until all is chosen"
-            )
+        if key in RULES:
+            what = "say what to tune on, and tests wait until all is chosen"
+            raise ConfigError(f"{key} is not set here: --seeds, --validation {what}")
         if override.is_hydra_override():
             raise ConfigError(f"{text}: trials are made one after another, each here")
         if key in GROUPS:
@@ -193,10 +191,9 @@ def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]
         else:
             fixed.append(text)
     if not spaces:
-        raise ConfigError(
-            "nothing to tune: give a key several values, or an interval, such as "
-            "'optimizer.lr=tag(log, interval(1e-4, 1e-2))'"
-        )
+        example = "'optimizer.lr=tag(log, interval(1e-4, 1e-2))'"
+        hint = f"give a key several values, or an interval, such as {example}"
+        raise ConfigError(f"nothing to tune: {hint}")
     return list(itertools.product(*groups)), spaces, fixed
 
 
