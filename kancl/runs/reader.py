@@ -111,10 +111,11 @@ def read_run(folder: Path) -> Run:
 def read_completed(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that completed and whose files are there, or None."""
     summary = try_json(folder / names.SUMMARY) or {}
-    is_said = summary.get("status") == "completed" and summary.keys() >= names.IDENTITY
-    is_there = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
-    is_there += [any((folder / names.matrix_file(s)).is_file() for s in names.SCORES)]
-    return summary if is_said and all(is_there) else None
+    if summary.get("status") != "completed" or not summary.keys() >= names.IDENTITY:
+        return None
+    files = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
+    files.append(any((folder / names.matrix_file(s)).is_file() for s in names.SCORES))
+    return summary if all(files) else None
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
