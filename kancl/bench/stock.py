@@ -295,8 +295,8 @@ def torchvision_folder(samples: int | None = None) -> Iterator[Path]:
     """
     mnist = load_images()
     files = {
-        "train": (mnist.train_images, mnist.train_labels),
-        "t10k": (mnist.test_images, mnist.test_labels),
+        "train": (mnist.train_x.squeeze(1), mnist.train_labels),
+        "t10k": (mnist.test_x.squeeze(1), mnist.test_labels),
     }
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder, "MNIST", "raw")

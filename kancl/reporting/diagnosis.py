@@ -161,11 +161,11 @@ def occupancy_maps(means: Tensor, image_shape: tuple[int, ...]) -> Figure:
 
     A row per experience, a column per basis from the low end of the grid to the high
     one (some of many, evenly chosen), of the first layer's means ``(n_experiences,
-    in_features, n_basis)``; one scale for all.
+    in_features, n_basis)``, over all channels; one scale for all.
     """
     rows = _some(len(means), MOST_ROWS)
     columns = _some(means[0].shape[1], MOST_COLUMNS)
-    tiles = [[means[k][:, g].view(image_shape[-2:]) for g in columns] for k in rows]
+    tiles = [[means[k][:, g].view(image_shape).mean(0) for g in columns] for k in rows]
     names = [f"experience {k + 1}" for k in rows], [f"basis {g + 1}" for g in columns]
     figure, axes, shown = _page(tiles, 2, 0.95, names, cmap="magma", vmin=0)
     bar = figure.colorbar(shown, ax=axes, fraction=0.03)

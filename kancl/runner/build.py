@@ -92,9 +92,12 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
+    options = dict(config.scenario.options)
+    if options.get("batches_per_experience") is not None:
+        options["batch_size"] = config.training.batch_size
     return GROUPS["scenario"].build(
         config.scenario.builder,
-        **config.scenario.options,
+        **options,
         data_dir=config.data_dir,
         seed=stream_seed(stream_seeds(config).order, "benchmark"),
         device=device,

@@ -32,7 +32,9 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
         if config is not configs[0]:
             config = replace(config, device="cpu")
         order = stream_seeds(config).order
-        scenario = repr((config.scenario, config.data_dir, order, config.device))
+        size = config.training.batch_size
+        facts = config.scenario, config.data_dir, order, config.device, size
+        scenario = repr(facts)
         if scenario not in benchmarks:
             with refusing(config):
                 device = resolve_device(config.device)
