@@ -1,11 +1,8 @@
 """MNIST from the package, other sets of images from a folder: read, padded, turned."""
 
-import contextlib
 import functools
 import gzip
 import hashlib
-import http.client
-import io
 import zlib
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -17,7 +14,7 @@ from torch.nn import functional as F
 
 from kancl.data.arrays import Arrays, Channels, checked_arrays
 from kancl.data.checks import check_choice
-from kancl.data.torchvision_sets import read_torchvision
+from kancl.data.torchvision_sets import downloading, read_torchvision
 
 _FILES = {  # sizes of the arrays, the first is the number of images
     "train-images-idx3-ubyte": (60_000, 28, 28),
@@ -220,19 +217,9 @@ def _read_idx(
 def _download(source: Source, folder: Path, missing: list[str]) -> None:
     from torchvision import datasets
 
-    made = [f for f in (folder, *folder.parents) if not f.exists()]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # one line per failed mirror
-            getattr(datasets, source.torchvision_name)(folder.parents[1], download=True)
-    except (OSError, RuntimeError, http.client.HTTPException):
-        for empty in made:  # torchvision makes them first
-            with contextlib.suppress(OSError):
-                empty.rmdir()
-        raise ValueError(
-            f"{source.title} is not in {folder} and could not be downloaded "
-            f"({', '.join(missing)} missing): connect to the internet, or put the four "
-            "files there."
-        ) from None
+    said = f"{source.title} is not in {folder} and could not be downloaded"
+    with downloading(folder, said, f"{', '.join(missing)} missing"):
+        getattr(datasets, source.torchvision_name)(folder.parents[1], download=True)
 
 
 def pad_images(images: Tensor, pad: int) -> Tensor:

@@ -1,10 +1,11 @@
 """Data sets that torchvision reads and checks, as arrays."""
 
-import http.client
-import pickle
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,12 @@ def read_torchvision(name: str, title: str, data_dir: Path) -> list[np.ndarray]:
     """
     from torchvision import datasets
 
-    made = [f for f in (data_dir, *data_dir.parents) if not f.exists()]
     found: list[np.ndarray] = []
-    try:
+    said = f"{title} in {data_dir} is damaged or missing and could not be downloaded"
+    with downloading(data_dir / name / "raw", said):
         for train in (True, False):
             arguments = OWN_ARGUMENTS.get(name, {}).get(train, {"train": train})
-            with redirect_stdout(StringIO()):  # one line per failed mirror
-                part = getattr(datasets, name)(data_dir, download=True, **arguments)
+            part = getattr(datasets, name)(data_dir, download=True, **arguments)
             labels = part.labels if name == "SVHN" else part.targets
             images = np.asarray(part.data)
             found += [images.swapaxes(1, 2) if name == "EMNIST" else images]
@@ -44,16 +44,31 @@ def read_torchvision(name: str, title: str, data_dir: Path) -> list[np.ndarray]:
                 _, file, md5 = part.split_list["train" if train else "test"]
                 if not datasets.utils.check_integrity(data_dir / file, md5):
                     raise RuntimeError(f"{file} has another md5 than {md5}")
+    return found
+
+
+@contextmanager
+def downloading(folder: Path, said: str, why: str = "") -> Iterator[None]:
+    """Let torchvision read or download in silence.
+
+    Args:
+        folder: which torchvision makes first; removed with its parents if empty.
+        said: beginning of the message, if it fails.
+        why: the reason to give, instead of torchvision's own.
+    Raises: ValueError if torchvision fails.
+    """
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
+    try:
+        with redirect_stdout(StringIO()):  # one line per failed mirror
+            yield
     except (
         *(OSError, RuntimeError, EOFError, ValueError),
-        *(http.client.HTTPException, pickle.UnpicklingError),
+        *(HTTPException, UnpicklingError),
     ) as error:
-        for empty in made:  # torchvision makes them first
+        for empty in made:
             with suppress(OSError):
                 empty.rmdir()
-        why = str(error).strip().split("\n")[0]
+        why = why or str(error).strip().split("\n")[0]
         raise ValueError(
-            f"{title} in {data_dir} is damaged or missing and could not be downloaded "
-            f"({why}): connect to the internet, or put torchvision's files there."
+            f"{said} ({why}): connect to the internet, or put the files there."
         ) from None
-    return found

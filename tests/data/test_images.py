@@ -170,7 +170,7 @@ def test_offline_without_data_is_one_sentence(
     source = SOURCES[dataset]
     assert source.title in message
     assert str(tmp_path / source.torchvision_name / "raw") in message
-    assert "connect to the internet, or put the four files there" in message
+    assert "connect to the internet, or put the files there" in message
     assert "\n" not in message
     assert error.value.__suppress_context__
     assert capsys.readouterr().out == ""

@@ -54,7 +54,8 @@ def test_it_trains_or_is_refused(name: str, stream: str) -> None:
     model = with_head(network, head, n_outputs)  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     setup = TrainingSetup(model, optimizer, batch_size=8, iterations=2)
-    keys = {k: v for k, v in SMALL.items() if k in GROUP.options(name)}
+    wished = {**SMALL, "features": "network"}  # patches are of images
+    keys = {k: v for k, v in wished.items() if k in GROUP.options(name)}
     try:
         strategy = build(name, setup, **keys)
     except ValueError as refusal:
