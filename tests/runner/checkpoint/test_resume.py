@@ -117,6 +117,11 @@ MIXTURES = {
         *few("der"),
         "training.epochs=3",
     ],
+    "blurred boundaries, an online stream, kept samples of both": [
+        *few("replay"),
+        *"scenario.blurry_boundaries=.25 scenario.batches_per_experience=2".split(),
+        *"training.epochs=3 model=mlp".split(),
+    ],
 }
 
 
