@@ -223,8 +223,8 @@ class BestEpochPlugin(Plugin):
 
     def __init__(
         self,
-        stream: Iterable[Any],
         *,
+        stream: Iterable[Any],
         patience: int | None = None,
         restore: bool = True,
         jointly: bool = False,

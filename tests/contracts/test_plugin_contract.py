@@ -51,7 +51,7 @@ from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 FACTORIES = {
     "agem": lambda: AGEMPlugin(mem_size=12),
     "best_epoch": lambda: BestEpochPlugin(
-        split_mnist(train_samples=8, test_samples=8).test_stream
+        stream=split_mnist(train_samples=8, test_samples=8).test_stream
     ),
     "ewc": lambda: EWCPlugin(ewc_lambda=10.0),
     "ewc_batched": BatchedEWCPlugin,

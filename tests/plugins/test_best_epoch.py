@@ -41,7 +41,7 @@ def test_it_stops_and_keeps_what_the_spy_says(
     benchmark = points_benchmark("domain")
     measured = {"epochs_trained": [], "best_epoch": []}
     plugin = BestEpochPlugin(
-        benchmark.test_stream,
+        stream=benchmark.test_stream,
         patience=patience,
         restore=restore,
         record=lambda name, value: measured[name].append(value),
@@ -77,7 +77,7 @@ def test_it_stops_and_keeps_what_the_spy_says(
 
 def test_jointly_all_validation_data_decide(points_benchmark, naive):
     benchmark = points_benchmark()
-    plugin = BestEpochPlugin(benchmark.test_stream, jointly=True)
+    plugin = BestEpochPlugin(stream=benchmark.test_stream, jointly=True)
     plugin.before_training_exp(None)
     x, y, _ = plugin._data
     assert len(x) == 72 and y.unique().tolist() == list(range(6))
@@ -85,4 +85,4 @@ def test_jointly_all_validation_data_decide(points_benchmark, naive):
 
 def test_no_patience_at_all_is_refused():
     with pytest.raises(ValueError, match="patience=0 must be at least 1"):
-        BestEpochPlugin([], patience=0)
+        BestEpochPlugin(stream=[], patience=0)
