@@ -1,8 +1,8 @@
 """Benchmarks of one's own data: arrays, torch data sets, any Avalanche benchmark."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,15 @@ from kancl.benchmarks.plans import (
     Classes,
     ClassOrder,
     ExperiencePlan,
+    Incremental,
     StreamOptions,
     split,
 )
 from kancl.benchmarks.streams import assemble
 from kancl.data.arrays import Arrays, Channels, checked_arrays
+from kancl.data.checks import check_choice
 from kancl.data.rows import as_tensors
+from kancl.data.scaling import Normalize
 
 SAMPLES = 2_000
 """Of each experience of a stock benchmark, which its range of values is taken of."""
@@ -38,6 +41,8 @@ def from_arrays(
     y_test: np.ndarray | Tensor,
     *,
     experiences: int | Classes = 5,
+    incremental: Incremental = "class",
+    normalize: Normalize = "none",
     class_order: ClassOrder = "fixed",
     channels: Channels | None = None,
     class_names: Sequence[str] | None = None,
@@ -59,9 +64,9 @@ def from_arrays(
             ``last``: ``(n, height, width, channels)``. Images without have none.
         class_names: in the order of the labels.
         name: of the benchmark.
-        options: ``incremental="class"``, ``"domain"`` or ``"task"``, ``normalize``,
-            ``validation``, ``seed`` and so on, the fields of
-            :class:`kancl.benchmarks.plans.StreamOptions`.
+        incremental, normalize, options: ``"class"``, ``"domain"`` or ``"task"``;
+            ``"none"``, ``"unit"`` or ``"standard"``; ``validation=0.1``, ``seed=3`` and
+            so on, the fields of :class:`kancl.benchmarks.plans.StreamOptions`.
     Raises: ValueError naming the array or option that is at fault.
 
     Example::
@@ -69,7 +74,7 @@ def from_arrays(
         x, y = np.random.rand(600, 20), np.arange(600) % 7
         benchmark = from_arrays(x, y, x, y, experiences=[[0, 1, 2], [3, 4], [5, 6]])
     """
-    checked = StreamOptions(n_experiences=None, **options)
+    checked = _checked(options, incremental, normalize)
     data = checked_arrays(
         x_train, y_train, x_test, y_test, channels=channels, class_names=class_names
     )
@@ -83,6 +88,8 @@ def from_datasets(
     test: Dataset | Sequence[Dataset],
     *,
     experiences: int | Classes | None = None,
+    incremental: Incremental = "class",
+    normalize: Normalize = "none",
     class_order: ClassOrder = "fixed",
     channels: Channels | None = None,
     class_names: Sequence[str] | None = None,
@@ -105,7 +112,7 @@ def from_datasets(
 
     Raises: ValueError naming the data set or option that is at fault.
     """
-    checked = StreamOptions(n_experiences=None, **options)
+    checked = _checked(options, incremental, normalize)
     several = isinstance(train, (list, tuple))
     if several != isinstance(test, (list, tuple)):
         raise ValueError("train and test must both be data sets, or both lists of them")
@@ -222,6 +229,17 @@ def from_avalanche(
         class_names=tuple(map(str, class_names or range(n_classes))),
     )
     return benchmark
+
+
+def _checked(
+    options: Mapping[str, Any], incremental: Incremental, normalize: Normalize
+) -> StreamOptions:
+    names = {field.name for field in fields(StreamOptions)} - {"n_experiences"}
+    for name in options:
+        check_choice("option", name, sorted({*names, "experiences"}))
+    return StreamOptions(
+        n_experiences=None, incremental=incremental, normalize=normalize, **options
+    )
 
 
 def _split(

@@ -199,7 +199,7 @@ def split(
     if not classes:
         raise ValueError("classes lists no experience: give each its classes")
     check_length("classes", len(classes))
-    for label in sorted({*range(0)}.union(*classes)):
+    for label in sorted(set[int]().union(*classes)):
         if not 0 <= label < len(order):
             raise ValueError(
                 f"classes names {label}, and there are {len(order)}: 0 to "
@@ -239,7 +239,7 @@ def choose(
             if len(chosen) == 0:
                 raise ValueError(
                     f"validation={options.validation!r} leaves experience {k} of the "
-                    f"{stream} stream without images: bring it nearer to 0.5"
+                    f"{stream} stream without samples: bring it nearer to 0.5"
                 )
             targets = plan.targets(labels[chosen], options.incremental)
             streams.setdefault(stream, []).append([Piece(k, chosen, targets)])
@@ -275,16 +275,16 @@ def turned(
 ) -> tuple[Tensor, Streams]:
     """Give each experience images of its own, turned by the degrees of their plan."""
     images, start = [], 0
-    turned: Streams = {stream: [] for stream in streams}
+    own: Streams = {stream: [] for stream in streams}
     for stream, experiences in streams.items():
         for pieces in experiences:
-            turned[stream].append([])
+            own[stream].append([])
             for piece in pieces:
                 images.append(rotate_images(x[piece.rows], plans[piece.plan].degrees))
                 rows = torch.arange(start, start + len(piece.rows))
-                turned[stream][-1].append(replace(piece, rows=rows))
+                own[stream][-1].append(replace(piece, rows=rows))
                 start += len(rows)
-    return torch.cat(images), turned
+    return torch.cat(images), own
 
 
 def online(streams: Streams, options: StreamOptions) -> Streams:
@@ -292,7 +292,7 @@ def online(streams: Streams, options: StreamOptions) -> Streams:
     n_batches = options.batches_per_experience
     if n_batches is None:
         return streams
-    split: Streams = {stream: [] for stream in streams}
+    short: Streams = {stream: [] for stream in streams}
     for k, pieces in enumerate(streams["train"]):
         sizes = torch.tensor([len(piece.rows) for piece in pieces])
         owner = torch.arange(len(pieces)).repeat_interleave(sizes)
@@ -303,11 +303,11 @@ def online(streams: Streams, options: StreamOptions) -> Streams:
         for chunk in chunks:
             own = [chunk[owner[chunk] == i] - starts[i] for i in range(len(pieces))]
             taken = [piece.take(rows) for piece, rows in zip(pieces, own) if len(rows)]
-            split["train"].append(taken)
-        for stream in split.keys() - {"train"}:
-            split[stream] += [streams[stream][k]] * len(chunks)
-    check_length(f"batches_per_experience={n_batches}", len(split["train"]))
-    return split
+            short["train"].append(taken)
+        for stream in short.keys() - {"train"}:
+            short[stream] += [streams[stream][k]] * len(chunks)
+    check_length(f"batches_per_experience={n_batches}", len(short["train"]))
+    return short
 
 
 def pixel_order(

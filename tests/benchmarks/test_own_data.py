@@ -188,6 +188,9 @@ BAD_STREAMS = [
     ({"blurry_boundaries": 1.0}, "blurry_boundaries=1.0 must be a share"),
     ({"blurry_boundaries": 0.1, "incremental": "task"}, "incremental=class or domain"),
     ({"blurry_boundaries": 0.1, "experiences": 1}, "needs several experiences"),
+    ({"normalise": "unit"}, "option='normalise' is unknown.*Did you mean 'normalize'?"),
+    ({"n_experiences": 3}, "option='n_experiences' .*Did you mean 'experiences'"),
+    ({"incremental": "clas"}, "incremental='clas' is unknown"),
     ({"batches_per_experience": 0}, "batches_per_experience=0 .*1 or more"),
 ]
 
