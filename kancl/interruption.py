@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
-"""Exit code for each, as shells have it: 128 and the signal's number."""
-
 
 class Interrupted(BaseException):
     """A signal asked the run to stop. Not an Exception: no plugin may swallow it."""
@@ -18,7 +15,7 @@ class Interrupted(BaseException):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"stopped by {name}")
-        self.exit_code = SIGNALS[name]
+        self.exit_code = 128 + signal.Signals[name]  # as shells have it
 
 
 class Interruption:
@@ -56,13 +53,11 @@ class Interruption:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Inside, signals are noted here; Python allows that in the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [signal.Signals[name] for name in SIGNALS]
-        before = [signal.signal(number, self.handle) for number in numbers]
+        is_main = threading.current_thread() is threading.main_thread()
+        heard = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+        before = {number: signal.signal(number, self.handle) for number in heard}
         try:
             yield
         finally:
-            for number, handler in zip(numbers, before):
+            for number, handler in before.items():
                 signal.signal(number, handler)

@@ -33,8 +33,9 @@ from kancl.config.schema import Checkpoint
 from kancl.models import MODELS
 from kancl.models.heads import with_head
 from kancl.observe.recorder import RecorderPlugin
-from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin
+from kancl.runner.checkpoint import CheckpointPlugin
 from kancl.runner.checkpoint.replayable import ReplayableIterator
+from kancl.runs.checkpoints import CheckpointFolder
 from kancl.strategies import TrainingSetup, build
 
 CHECKPOINTS, EVERY_SECONDS = 0.02, 30.0

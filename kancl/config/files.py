@@ -1,6 +1,19 @@
-"""Where the YAML tree lies, and how a file that may be a stranger's is read."""
+"""Where the YAML tree lies, and how a file that may be a stranger's is read.
 
+A preset is a builder by another name, with values of its own::
+
+    preset_of: kan
+    help: what it is, in one line
+    hidden: [256]  # and more of the builder's keys
+    with: {optimizer: {lr: 0.01}}  # keys elsewhere that go with it
+
+Those in ``configs/<group>/`` are chosen by name, a user's own by the path of its file.
+"""
+
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kancl.config.values import ConfigError
 
-LARGEST = 100_000
-"""Bytes of a configuration; a real one has a tenth of it at most."""
-DEEPEST = 20
-"""Keys inside keys; a real one has three."""
+LARGEST, DEEPEST = 100_000, 20
+"""Bytes of a configuration, and keys inside keys; a real one has a tenth of it at most."""
 
 
 def config_dir() -> Path:
@@ -81,15 +92,72 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def _look_through(text: str, path: Path) -> None:
     """Refuse, before anything is made of it, what would swell or take for ever."""
-    depth, outermost = 0, True
+    depth = 0
     for event in yaml.parse(text):
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError(f"{path} refers to itself (a YAML alias): refused")
-        if isinstance(event, yaml.NodeEvent) and outermost:
-            if not isinstance(event, yaml.MappingStartEvent):
-                raise ConfigError(f"{path} holds no keys")
-            outermost = False
+        if depth == 0 and isinstance(
+            event, (yaml.ScalarEvent, yaml.SequenceStartEvent)
+        ):
+            raise ConfigError(f"{path} holds no keys")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ConfigError(f"{path} is nested too deeply: refused")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Values of a builder's keys under a name.
+
+    Args:
+        preset_of: the builder, or a sum of them.
+        options: values of its keys; the others keep their defaults.
+        settings: values of keys elsewhere, unless the command line sets them: by the
+            condition under which they hold, such as ``model=mlp``; "": always.
+    """
+
+    name: str
+    preset_of: str
+    help: str
+    options: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]
+
+    def settings_for(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings whose condition holds for a run; later ones win."""
+        found: dict[str, Any] = {}
+        for condition, settings in self.settings.items():
+            key, _, value = condition.partition("=")
+            if not condition or str(values.get(key)) == value:
+                found |= settings
+        return found
+
+
+def is_name(text: object) -> bool:
+    """Whether a preset can be called so, and its folders after it."""
+    return isinstance(text, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+", text))
+
+
+def read_preset(path: Path) -> Preset:
+    """Raises: ConfigError for a file that is none."""
+    if not is_name(path.stem):
+        raise ConfigError(f"{path}: a preset's name has letters, digits, _ and - only")
+    content = read_mapping(path)
+    preset_of, settings = content.pop("preset_of", None), content.pop("with", {})
+    text = str(content.pop("help", ""))
+    if not isinstance(preset_of, str):
+        why = "does not say preset_of: the builder whose keys it sets"
+        raise ConfigError(f"{path} {why}")
+    always = dict(settings) if isinstance(settings, dict) else {}
+    conditions = {key: always.pop(key) for key in [*always] if "=" in key}
+    if not all(isinstance(value, dict) for value in (settings, *conditions.values())):
+        raise ConfigError(f"{path}: with takes keys, such as optimizer.lr: 0.01")
+    by_condition = {key: flat(v) for key, v in {"": always, **conditions}.items()}
+    return Preset(path.stem, preset_of, text, flat(content), by_condition)
+
+
+@cache
+def presets(group: str) -> Mapping[str, Preset]:
+    """The presets of a group that come with kancl, by name."""
+    files = sorted((config_dir() / group).glob("*.yaml"))
+    return {path.stem: read_preset(path) for path in files}

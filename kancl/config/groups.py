@@ -13,8 +13,8 @@ from functools import cache, partial
 from typing import Any, get_type_hints
 
 from kancl.config.docstrings import argument_help, summary
-from kancl.config.presets import Preset
-from kancl.config.presets import presets as presets_of_the_tree
+from kancl.config.files import Preset
+from kancl.config.files import presets as presets_of_the_tree
 from kancl.config.values import ConfigError, convert, describe, nearest
 
 
@@ -55,7 +55,6 @@ def signature_options(
 
     Args:
         supplied: arguments that are no user's keys.
-
     Raises: TypeError for an argument without default, or of a type no key can have.
     """
     texts, found, hints = argument_help(builder), {}, {}
@@ -102,21 +101,17 @@ class Group:
     @property
     def names(self) -> list[str]:
         """All builders and presets, sums left out."""
-        return list(dict.fromkeys([*self.builders, *self.presets]))
+        return [*{**self.builders, **self.presets}]
 
     def expanded(self, name: object, key: str = "") -> str:
         """The name of what is built: presets give way to what they are presets of.
 
         Args:
             key: what chose it, if not that of the group.
-
         Raises: ConfigError with the nearest name if there is no such builder.
         """
-        words = str(name).split("+")
-        built = "+".join(
-            self.presets[word].preset_of if word in self.presets else word
-            for word in words
-        )
+        known = {preset.name: preset.preset_of for preset in self.presets.values()}
+        built = "+".join(known.get(word, word) for word in str(name).split("+"))
         try:
             if isinstance(name, str) and self._parts(built):
                 return built
@@ -149,9 +144,9 @@ class Group:
 
     def defaults(self, name: str) -> dict[str, Any]:
         """The values of all keys that are not set."""
+        options = self.options(name).items()
         return {
-            key: convert(option.default, option.annotation, f"{self.name}.{key}")
-            for key, option in self.options(name).items()
+            k: convert(o.default, o.annotation, f"{self.name}.{k}") for k, o in options
         }
 
     def split(
@@ -165,9 +160,9 @@ class Group:
 
     def summary(self, name: str) -> str:
         """One paragraph: what the preset says of itself, or the builders' docstrings."""
-        if name in self.presets and self.presets[name].help:
-            return self.presets[name].help
-        return " + ".join(summary(part.builder) for part in self.parts(name))
+        preset = self.presets.get(name)
+        own = " + ".join(summary(part.builder) for part in self.parts(name))
+        return preset.help or own if preset else own
 
     def _deal(
         self, name: str, parts: Sequence[Part], options: Mapping[str, Any]

@@ -165,6 +165,10 @@ class RunConfig:
     keep_model: bool = False
 
     @property
+    def label(self) -> str:
+        return f"{self.model.name}-{self.strategy.name}"
+
+    @property
     def is_matched(self) -> bool:
         """Whether the model's hidden widths are to be solved."""
         return self.match != "none" and self.model.name != self.match_to.name
@@ -186,13 +190,10 @@ _INSIDE_GROUPS = {
     "reset_optimizer": "optimizer.reset_each_experience",
     "schedule": "optimizer.schedule",
 }
+_OUTERMOST = signature_options(RunConfig, frozenset({*CHOICES, *SECTIONS}))
 
-FIXED = {
-    _INSIDE_GROUPS.get(name, name): option
-    for name, option in signature_options(
-        RunConfig, frozenset({*CHOICES, *SECTIONS})
-    ).items()
-} | {
+FIXED = {_INSIDE_GROUPS.get(name, name): option for name, option in _OUTERMOST.items()}
+FIXED |= {
     f"{section}.{name}": replace(option, name=f"{section}.{name}")
     for section, kind in SECTIONS.items()
     for name, option in signature_options(kind).items()

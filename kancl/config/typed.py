@@ -7,9 +7,8 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from kancl.config.files import flat, nested
+from kancl.config.files import flat, is_name, nested
 from kancl.config.groups import Group, Option
-from kancl.config.presets import is_name
 from kancl.config.schema import (
     CHOICES,
     FIXED,
@@ -22,6 +21,7 @@ from kancl.config.schema import (
 from kancl.config.values import ConfigError, convert, nearest
 
 Groups = Mapping[str, Group]
+Values = Mapping[str, Any]
 
 
 def all_options(groups: Groups, names: Mapping[str, str]) -> dict[str, Option]:
@@ -36,7 +36,7 @@ def all_options(groups: Groups, names: Mapping[str, str]) -> dict[str, Option]:
     return found
 
 
-def typed(mapping: Mapping[str, Any], groups: Groups) -> RunConfig:
+def typed(mapping: Values, groups: Groups) -> RunConfig:
     """Check every key and value; what is left out takes its default.
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
@@ -51,20 +51,13 @@ def typed(mapping: Mapping[str, Any], groups: Groups) -> RunConfig:
     return config
 
 
-def resolved(
-    values: Mapping[str, Any], groups: Groups
-) -> tuple[RunConfig, dict[str, str]]:
+def resolved(values: Values, groups: Groups) -> tuple[RunConfig, dict[str, str]]:
     """The configuration of dotted keys, and what is wrong with keys that it lacks.
 
     Raises: ConfigError for a wrong name or value.
     """
-    choices: dict[str, Choice] = {}
-    names: dict[str, str] = {}  # whose options the choices have
-    for key in CHOICES:
-        default = RunConfig.match_to.name if key == "match_to" else None
-        name = values.get(f"{key}.name", values.get(key, default))
-        preset_of = values.get(f"{key}.preset_of", "")
-        choices[key], names[key] = _choice(key, name, preset_of, group_of(groups, key))
+    chosen = {key: _choice(key, values, group_of(groups, key)) for key in CHOICES}
+    names = {key: whose for key, (_, whose) in chosen.items()}
     options = all_options(groups, names)
     checked = {
         key: convert(values.get(key, option.default), option.annotation, key)
@@ -72,7 +65,7 @@ def resolved(
     }
     made = nested({option.name: checked.pop(key) for key, option in FIXED.items()})
     made |= {section: kind(**made[section]) for section, kind in SECTIONS.items()}
-    for key, choice in choices.items():
+    for key, (choice, _) in chosen.items():
         pairs = ((k.partition("."), value) for k, value in checked.items())
         own = {option: value for (chooser, _, option), value in pairs if chooser == key}
         made[key] = replace(choice, options=own)
@@ -98,17 +91,24 @@ def plain(config: RunConfig) -> dict[str, Any]:
     return nested({key: _lists(value) for key, value in values.items()})
 
 
+def hashed(config: RunConfig) -> dict[str, Any]:
+    """Everything that decides what the run is, by dotted key (see NOT_HASHED)."""
+    return {k: v for k, v in flat(plain(config)).items() if k not in NOT_HASHED}
+
+
 def fingerprint(config: RunConfig) -> str:
-    """8 hex digits of everything that decides what the run is (see NOT_HASHED)."""
-    values = {k: v for k, v in flat(plain(config)).items() if k not in NOT_HASHED}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    """8 hex digits of what is ``hashed``."""
+    text = json.dumps(hashed(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def owners_of(key: str, groups: Groups) -> list[str]:
     """The names of builders that have a key such as ``model.hidden``."""
     chooser, _, option = key.partition(".")
-    group = group_of(groups, chooser) if chooser in CHOICES else None
-    return [n for n in group.names if option in group.options(n)] if group else []
+    if chooser not in CHOICES:
+        return []
+    group = group_of(groups, chooser)
+    return [name for name in group.names if option in group.options(name)]
 
 
 def group_of(groups: Groups, key: str) -> Group:
@@ -116,8 +116,11 @@ def group_of(groups: Groups, key: str) -> Group:
     return groups["model" if key == "match_to" else key]
 
 
-def _choice(key: str, name: Any, preset_of: Any, group: Group) -> tuple[Choice, str]:
+def _choice(key: str, values: Values, group: Group) -> tuple[Choice, str]:
     """The choice, still without options, and the name whose options it has."""
+    default = RunConfig.match_to.name if key == "match_to" else None
+    name = values.get(f"{key}.name", values.get(key, default))
+    preset_of = values.get(f"{key}.preset_of", "")
     if name is None:
         raise ConfigError(f"{key} needs a name; {nearest('', group.names)}")
     if isinstance(name, str):  # a sum is the same run in any order
@@ -143,13 +146,12 @@ def _unknown(
     if chooser not in CHOICES or chooser == key:
         return f"{key} is not a key; {nearest(key, {*known, *CHOICES})}"
     whose = f"{chooser}={names[chooser]}"
-    shared = [k for k in known if k.endswith(key.removeprefix(chooser)) and k != key]
-    if shared := [k for k in shared if k.startswith(f"{chooser}.")]:
+    own = [k for k in known if k.startswith(f"{chooser}.") and k != key]
+    if shared := [k for k in own if k.endswith(key.removeprefix(chooser))]:
         return f"{key} is not a key of {whose}, which has {' and '.join(shared)}"
     if owners := owners_of(key, groups):
         owned = ", ".join(f"{chooser}={owner}" for owner in owners)
         return f"{key} is not a key of {whose}, but of {owned}"
-    own = [name for name in known if name.startswith(f"{chooser}.")]
     return f"{key} is not a key of {whose}; {nearest(key, own)}"
 
 

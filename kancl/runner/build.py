@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,26 +16,15 @@ from kancl import strategies
 from kancl.benchmarks import Benchmark
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
-from kancl.models.cost import (
-    forward_flops,
-    match_hidden,
-    n_active_parameters,
-    n_parameters,
-)
+from kancl.models import cost
 from kancl.models.heads import with_head
 from kancl.models.inspect import spline_network
-from kancl.plugins.loop import (
-    EpochDecayPlugin,
-    ExperienceDecayPlugin,
-    LinearDecayPlugin,
-)
+from kancl.plugins import loop
 from kancl.plugins.plugin import Record
 from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.machine import refusing, resolve_device
 from kancl.runner.registry import GROUPS
 from kancl.runner.seeding import SeedingPlugin, set_stream, stream_seed, stream_seeds
-
-SAMPLES = 2_000  # that quantiles are taken of
 
 
 @dataclass(frozen=True)
@@ -155,18 +143,19 @@ def build_strategy(
     seeds = stream_seeds(config)
     plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds=seeds), *observers]
     if training.lr_gamma is not None:
-        plugins.append(EpochDecayPlugin(gamma=training.lr_gamma))
+        plugins.append(loop.EpochDecayPlugin(gamma=training.lr_gamma))
     if config.schedule == "linear":
-        plugins.append(LinearDecayPlugin())
+        plugins.append(loop.LinearDecayPlugin())
     if training.experience_gamma is not None:  # behind what restores the full rate
-        plugins.append(ExperienceDecayPlugin(gamma=training.experience_gamma))
+        plugins.append(loop.ExperienceDecayPlugin(gamma=training.experience_gamma))
     if getattr(spline_network(parts.model), "lazy", False):
         plugins.append(LazyStepsPlugin())
     usual = 256 if device.type == "cpu" else 1000
+    info = parts.benchmark.info
     setup = strategies.TrainingSetup(
         model=parts.model,
         optimizer=build_optimizer(config, parts.model.parameters()),
-        criterion=parts.benchmark.info.score.loss(),
+        criterion=info.score.loss(),
         batch_size=training.batch_size,
         epochs=training.epochs,
         iterations=training.iterations,
@@ -175,7 +164,7 @@ def build_strategy(
         plugins=plugins,
         reset_optimizer=config.reset_optimizer,
         seed=stream_seed(seeds.buffers, "strategy"),
-        learns_values=parts.benchmark.info.function is not None,
+        learns_values=info.function is not None,
         record=record,
     )
     return strategies.build(config.strategy.builder, setup, **config.strategy.options)
@@ -185,12 +174,11 @@ def _fit_input_grid(model: nn.Module, benchmark: Benchmark) -> None:
     """On the first experience's training data; of the quantiles a sample is enough."""
     network = spline_network(model)
     kind = getattr(network, "input_grid", "uniform")
-    if network is None or kind == "uniform":
-        return
-    first = next(iter(benchmark.train_stream))
-    with torch.random.fork_rng(devices=[]):  # a stock transform may draw
-        x, _, _ = as_tensors(first.dataset, SAMPLES if kind == "quantile" else None)
-    network.fit_input_grid(x.flatten(1))
+    if network is not None and kind != "uniform":
+        dataset = next(iter(benchmark.train_stream)).dataset
+        with torch.random.fork_rng(devices=[]):  # a stock transform may draw
+            x, _, _ = as_tensors(dataset, 2_000 if kind == "quantile" else None)
+        network.fit_input_grid(x.flatten(1))
 
 
 class _Networks:
@@ -199,29 +187,17 @@ class _Networks:
     def __init__(self, benchmark: Benchmark, head: Any) -> None:
         self._benchmark, self._head = benchmark, head
 
-    def bare(self, choice: Choice, hidden: Sequence[int] | None = None) -> nn.Module:
+    def bare(self, choice: Choice) -> nn.Module:
         """The network with all outputs in one layer."""
-        info, options = self._benchmark.info, dict(choice.options)
-        if hidden is not None:
-            options["hidden"] = tuple(hidden)
-        return GROUPS["model"].build(
-            choice.builder,
-            info.in_features,
-            info.n_outputs,
-            input_range=info.input_range,
-            **options,
-        )
+        info = self._benchmark.info
+        sizes = choice.builder, info.in_features, info.n_outputs
+        options = {**choice.options, "input_range": info.input_range}
+        return GROUPS["model"].build(*sizes, **options)
 
-    def with_heads(
-        self,
-        choice: Choice,
-        hidden: Sequence[int] | None = None,
-        *,
-        as_in_the_end: bool = True,
-    ) -> nn.Module:
+    def with_heads(self, choice: Choice, *, as_in_the_end: bool = True) -> nn.Module:
         """The network with the heads of all experiences, or as it begins."""
         n_outputs = self._benchmark.info.n_outputs
-        network = with_head(self.bare(choice, hidden), self._head, n_outputs)
+        network = with_head(self.bare(choice), self._head, n_outputs)
         for experience in self._benchmark.train_stream if as_in_the_end else ():
             avalanche_model_adaptation(network, experience)
         return network
@@ -230,9 +206,9 @@ class _Networks:
         return Size(
             choice.name,
             tuple(choice.options.get("hidden", ())),
-            n_parameters(self.with_heads(choice)),
-            n_active_parameters(self.bare(choice)),
-            forward_flops(self.bare(choice)),
+            cost.n_parameters(self.with_heads(choice)),
+            cost.n_active_parameters(self.bare(choice)),
+            cost.forward_flops(self.bare(choice)),
         )
 
     def matched(self, choice: Choice, reference: Size, by: Any) -> Choice:
@@ -246,10 +222,13 @@ class _Networks:
                 f"match={by} needs a model with hidden widths, which "
                 f"model={choice.name} has not; nearest: match=none"
             )
+
+        def sized(widths: Sequence[int]) -> Choice:
+            return replace(choice, options={**choice.options, "hidden": tuple(widths)})
+
         if by == "width":
-            solved: Sequence[int] = reference.hidden
-        else:
-            made = partial(self.with_heads if by == "params" else self.bare, choice)
-            target = reference.n_parameters if by == "params" else reference.flops
-            solved = match_hidden(made, len(hidden), target, by)
-        return replace(choice, options={**choice.options, "hidden": tuple(solved)})
+            return sized(reference.hidden)
+        made = self.with_heads if by == "params" else self.bare
+        target = reference.n_parameters if by == "params" else reference.flops
+        hidden = cost.match_hidden(lambda w: made(sized(w)), len(hidden), target, by)
+        return sized(hidden)

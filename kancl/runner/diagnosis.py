@@ -17,11 +17,7 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
-from kancl.reporting.diagnosis import (
-    diagnosis_tables,
-    locality_figures,
-    pooled_table,
-)
+from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
 from kancl.reporting.figures import LearnedFunction, learned_functions
 from kancl.reporting.table import wide_console
 from kancl.reporting.tensorboard import write_picture
@@ -31,6 +27,8 @@ from kancl.runs import RunFolder, names
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
+Figures = dict[str, Figure]
+
 PICTURES_SECONDS, PICTURE_SHARE = 1.0, 0.04
 """Pictures of locality take about so long, and at most so much of a run's time: else they
 are left to ``kancl locality``."""
@@ -38,17 +36,14 @@ are left to ``kancl locality``."""
 
 def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
     """Raises: ConfigError where there is nothing between experiences to look at."""
-    if not config.evaluation.locality:
-        return
-    name = config.strategy.name
-    reason = None
+    name, reason = config.strategy.name, ""
     if benchmark.info.n_experiences == 1:
         reason = f"scenario={config.scenario.name} has a single experience"
     elif trains_jointly(name):
         reason = f"strategy={name} trains on all experiences at once"
     elif trains_last_layer_only(name):
         reason = f"strategy={name} puts a last layer of its own in the network's place"
-    if reason is not None:
+    if config.evaluation.locality and reason:
         raise ConfigError(
             f"evaluation.locality=true follows a network from one experience to the next, "
             f"and {reason}; nearest: evaluation.locality=false"
@@ -65,13 +60,13 @@ class Observers:
         info = parts.benchmark.info
         self.plugins: list[Plugin] = []
         if info.function is not None:
-            arguments = info.function, info.in_features, info.input_range
-            self.plugins.append(LearnedFunctionPlugin(recorder, *arguments))
+            function = info.function, info.in_features, info.input_range
+            self.plugins.append(LearnedFunctionPlugin(recorder, *function))
         if config.evaluation.locality:
             self.plugins.append(SnapshotPlugin(recorder, parts.benchmark.test_stream))
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
-        figures: dict[str, Figure] = {}
+        figures: Figures = {}
         for plugin in self.plugins:
             if isinstance(plugin, LearnedFunctionPlugin) and plugin.functions:
                 figures |= self._write_learned(folder, plugin)
@@ -83,7 +78,7 @@ class Observers:
 
     def _write_learned(
         self, folder: RunFolder, plugin: LearnedFunctionPlugin
-    ) -> dict[str, Figure]:
+    ) -> Figures:
         columns = [*plugin.points.T, plugin.target, *plugin.functions]
         inputs = [f"x{k + 1}" for k in range(plugin.points.shape[1])]
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
@@ -91,16 +86,13 @@ class Observers:
         folder.write_table(names.LEARNED_FUNCTION, [*inputs, "target", *phases], rows)
         if self._config.tensorboard != "all":
             return {}
-        label = f"{self._config.model.name}-{self._config.strategy.name}"
-        learned = LearnedFunction(label, plugin.points, plugin.target, plugin.functions)
-        figure = learned_functions([learned])
+        facts = plugin.points, plugin.target, plugin.functions
+        figure = learned_functions([LearnedFunction(self._config.label, *facts)])
         figure.savefig(buffer := io.BytesIO(), format="png")
         folder.write_file(names.LEARNED_FUNCTION_PICTURE, buffer.getvalue())
         return {"learned_function": figure}
 
-    def _write_states(
-        self, folder: RunFolder, plugin: SnapshotPlugin
-    ) -> dict[str, Figure]:
+    def _write_states(self, folder: RunFolder, plugin: SnapshotPlugin) -> Figures:
         folder.write_tensors(names.SNAPSHOTS, {"states": plugin.snapshots})
         recorder, info = self._recorder, self._parts.benchmark.info
         if len(plugin.snapshots) <= info.n_experiences:
@@ -168,7 +160,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         )
     parts = build(config)
     benchmark, info, model = parts.benchmark, parts.benchmark.info, parts.model.eval()
-    n, name = info.n_experiences, f"{config.model.name}-{config.strategy.name}"
+    n = info.n_experiences
     try:
         states = read_snapshots(folder)
         if len(states) <= n:
@@ -187,7 +179,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         x = as_tensors(experience.dataset)[0]
         leak = max(leak, diagnosis.first_layer_leak(model, states[k : k + 2], x) or 0.0)
     return diagnosis.Diagnosis(
-        title=f"{name} on {config.scenario.name}, seed {config.seed}",
+        title=f"{config.label} on {config.scenario.name}, seed {config.seed}",
         score=info.score,
         image_shape=info.image_shape,
         matrix=matrix,

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,6 @@ from kancl.runner.run import run
 from kancl.runs import RunLocked, run_lock, write_whole
 
 Findings = Iterator[tuple[str, str, str]]
-
 SPEED_BYTES, SLOW, ROOM = 16 * 2**20, 10e6, 200 * 2**20
 """Bytes written for a try; bytes per second below which checkpoints get in the way; bytes
 that have to be free."""
@@ -40,9 +40,9 @@ TINY = (
 def examine(log_dir: str, data_dir: str | None = None) -> bool:
     """Print a line for each finding; True if nothing is wrong."""
     start, wrong = time.perf_counter(), 0
-    machine = chain(_packages(), _combinations(), _device())
-    place = chain(_data(data_dir), _disk(Path(log_dir)), _models())
-    for subject, state, remedy in chain(machine, place):
+    machine = _packages(), _combinations(), _device()
+    place = _data(data_dir), _disk(Path(log_dir)), _models()
+    for subject, state, remedy in chain(*machine, *place):
         wrong += bool(remedy)
         print(f"{'!!' if remedy else 'ok'} {subject:15} {state}", flush=True)
         if remedy:
@@ -62,31 +62,28 @@ def _packages() -> Findings:
     for needed in map(Requirement, requirements):
         if needed.marker is None or needed.marker.evaluate({"extra": ""}):
             remedy = f"pip install '{needed.name}{needed.specifier}'"
-            try:
+            found = "not installed"
+            with suppress(PackageNotFoundError):
                 found = version(needed.name)
-                fits = needed.specifier.contains(found, prereleases=True)
-                yield needed.name, found, remedy * (not fits)
-            except PackageNotFoundError:
-                yield needed.name, "not installed", remedy
+                remedy *= not needed.specifier.contains(found, prereleases=True)
+            yield needed.name, found, remedy
 
 
 def _combinations() -> Findings:
     """Try pairs that are known to fail together."""
-    bad = []
+    bad = ""
     try:
         torch.from_numpy(np.zeros(1))
     except RuntimeError as error:
-        bad.append(f"torch was built for another NumPy ({error}): pip install -U torch")
+        bad = f"torch was built for another NumPy ({error}): pip install -U torch"
+        yield "together", "known to fail", bad
     try:
         from torchvision.ops import nms
 
         nms(torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1), 0.5)
     except (ImportError, RuntimeError) as error:
-        bad.append(
-            f"torch and torchvision are of different releases ({error}): install both at "
-            "once, from the same index"
-        )
-    yield from (("together", "known to fail", remedy) for remedy in bad)
+        bad = f"torch and torchvision are of different releases ({error}): "
+        yield "together", "known to fail", bad + "install both at once, from the same index"
     if not bad:
         yield "together", "no combination that is known to fail", ""
 
@@ -149,6 +146,8 @@ def _models() -> Findings:
             summary = run(config, console=Console(quiet=True), quiet=True)
             seconds = time.perf_counter() - start
             state = f"a tiny run {summary['status']} in {seconds:.1f} s"
-            remedy = f"run kancl run model={model} and report its error.txt: "
-            remedy += str(summary.get("error", ""))
-            yield f"model={model}", state, remedy * (summary["status"] != "completed")
+            remedy = ""
+            if summary["status"] != "completed":
+                said = summary.get("error", "")
+                remedy = f"run kancl run model={model} and report its error.txt: {said}"
+            yield f"model={model}", state, remedy

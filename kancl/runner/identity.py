@@ -22,13 +22,10 @@ PACKAGE = Path(kancl.__file__).resolve().parent
 
 def run_folder(config: RunConfig) -> Path:
     """``log_dir/<scenario>-<incremental>/<model>-<strategy>/seed<k>-<hash>``."""
-    incremental = config.scenario.options.get("incremental")
-    return (
-        Path(config.log_dir)
-        / (config.scenario.name + (f"-{incremental}" if incremental else ""))
-        / f"{config.model.name}-{config.strategy.name}"
-        / f"seed{config.seed}-{fingerprint(config)}"
-    )
+    scenario, incremental = config.scenario, config.scenario.options.get("incremental")
+    kind = scenario.name + (f"-{incremental}" if incremental else "")
+    run = f"seed{config.seed}-{fingerprint(config)}"
+    return Path(config.log_dir) / kind / config.label / run
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -70,16 +67,16 @@ def _computed_by(device: torch.device) -> dict[str, Any]:
 
 def _commit(checkout: Path) -> dict[str, Any]:
     """Commit of a git checkout of kancl, and whether files differ from it."""
-    if not (checkout / ".git").exists():
-        return {"commit": None}
+    git = ["git", "-C", str(checkout)]
+    words = (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
     try:
+        if not (checkout / ".git").exists():  # nor is a folder above it asked
+            return {"commit": None}
         commit, changed = (
             subprocess.check_output(
-                ["git", "-C", str(checkout), *words],
-                stderr=subprocess.DEVNULL,
-                text=True,
+                [*git, *asked], stderr=subprocess.DEVNULL, text=True
             )
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+            for asked in words
         )
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None}
@@ -93,14 +90,13 @@ def _code_of_kancl() -> str:
 
 def _own_code(config: RunConfig) -> str:
     """Identify the files with the builders that a user has registered; "" without any."""
-    chosen = [
-        getattr(part.builder, "func", part.builder)  # a partial's own
-        for key, group in GROUPS.items()
-        for part in group.parts(getattr(config, key).builder)
-    ]
-    own = [b for b in chosen if b.__module__.partition(".")[0] != "kancl"]
-    files = {Path(inspect.getsourcefile(builder) or "") for builder in own}
-    return _hash(filter(Path.is_file, files)) if own else ""
+    files = set()
+    for key, group in GROUPS.items():
+        for part in group.parts(getattr(config, key).builder):
+            builder = getattr(part.builder, "func", part.builder)  # a partial's own
+            if builder.__module__.partition(".")[0] != "kancl":
+                files.add(Path(inspect.getsourcefile(builder) or ""))
+    return _hash(filter(Path.is_file, files)) if files else ""
 
 
 def _hash(files: Iterable[Path], root: Path | None = None) -> str:

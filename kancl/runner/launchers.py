@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -40,7 +41,13 @@ EXTRAS = {
 def is_installed(name: str) -> bool:
     """Whether a launcher can be used; Hydra's own always can."""
     modules = ["hydra_plugins", f"hydra_plugins.{EXTRAS.get(name, ('', ''))[1]}"]
-    return name not in EXTRAS or all(find_spec(module) for module in modules)
+    return name not in EXTRAS or all(map(find_spec, modules))
+
+
+def registered() -> list[str]:
+    """Names of Hydra's launchers, all that is installed."""
+    Plugins.instance()  # which registers them
+    return [Path(name).stem for name in ConfigStore.instance().list("hydra/launcher")]
 
 
 def warn(text: str) -> None:
@@ -53,8 +60,7 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
     A process that dies breaks the pool of Joblib; Ray and submitit, once their retries
     are used up, report the first loss and forget the rest. What has no result then is
     launched again, what was begun separately from what was not, and in halves, so that a
-    run that keeps crashing its process is isolated in the end. Others resume from their
-    checkpoints.
+    run that keeps crashing its process is isolated in the end.
 
     Raises: ConfigError if there is no such launcher, or it cannot be used.
     """
@@ -73,11 +79,13 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
     after = [_marks(config) for config in configs]
     if len(configs) == 1 or after == before:  # the culprit; or none was begun at all
         return
-    begun: list[RunConfig] = []
-    others: list[RunConfig] = []
-    for config, then, now in zip(configs, before, after):
-        if now[0] in (None, then[0]):  # no new result
-            (others if then == now else begun).append(config)
+    lost = [  # those without a new result, and whether they were begun
+        (config, then != now)
+        for config, then, now in zip(configs, before, after)
+        if now[0] in (None, then[0])
+    ]
+    begun = [config for config, is_begun in lost if is_begun]
+    others = [config for config, is_begun in lost if not is_begun]
     if not others:
         half = (len(begun) + 1) // 2
         begun, others = begun[:half], begun[half:]
@@ -92,27 +100,19 @@ def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) 
     processes = max(1, cpu_count() // threads)
     shared = [f"+threads={threads}", f"+processes={processes}", *_preset(overrides)]
     ours = [
-        "hydra/job_logging=disabled",
-        "hydra/hydra_logging=disabled",
-        "hydra.output_subdir=null",
+        *("hydra/job_logging=disabled", "hydra/hydra_logging=disabled"),
+        *("hydra.output_subdir=null", "hydra.sweep.subdir=."),
         f"hydra.sweep.dir={str(Path(configs[0].log_dir).resolve())!r}",
-        "hydra.sweep.subdir=.",
     ]
     job = partial(_job, [*map(plain, configs)], _added_builders(), os.getcwd(), make)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="kancl"):
         loader = GlobalHydra.instance().config_loader()
+        words = [*ours, *shared, *overrides]
         try:
-            master = loader.load_configuration(
-                config_name=None,
-                overrides=[*ours, *shared, *overrides],
-                run_mode=RunMode.MULTIRUN,
-            )
-            launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=HydraContext(loader, Callbacks()),
-                task_function=job,
-                config=master,
-            )
+            master = loader.load_configuration(None, words, RunMode.MULTIRUN)
+            context = HydraContext(loader, Callbacks())
+            launcher = Plugins.instance().instantiate_launcher(context, job, master)
         except HydraException as error:
             raise ConfigError(str(error).strip().split("\n")[0]) from error
         # Launchers compose each job anew, of its own overrides and those of Hydra.
@@ -148,7 +148,7 @@ def _job(
 
 
 def _added_builders() -> dict[tuple[str, str], Any]:
-    """Builders that a user's script has registered: other processes lack them."""
+    """What a user's script has registered, by group and name: other processes lack it."""
     return {
         (group, name): builder
         for group, known in GROUPS.items()

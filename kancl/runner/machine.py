@@ -35,14 +35,12 @@ def be_deterministic(wanted: bool) -> None:
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Denormal numbers are 0 inside; outside it is again as it was.
+    """Denormal numbers are 0 inside, in the calling thread; outside as before.
 
-    The moments that Adam keeps of a unit or a class that is no longer trained shrink
-    until they are denormal (1e-38 in float32), and a CPU takes some hundred cycles for
-    each such number: an MLP's steps on the last digits of Split MNIST took 7 times as
-    long as on the first. Next to Adam's ``eps`` they count for nothing: whole runs with
-    and without ended with the same parameters, to the bit. Holds for the calling thread,
-    so for all of a run with ``threads=1``.
+    Adam's moments of a unit or class that is no longer trained shrink until they are
+    denormal (1e-38 in float32), and cost a CPU some hundred cycles each: an MLP's steps
+    on the last digits of Split MNIST took 7 times as long as on the first. Next to
+    Adam's ``eps`` they count for nothing: whole runs end with the same bits.
     """
     for kind in (np.float32, np.float64):
         np.finfo(kind)  # asked for the first time inside, NumPy warns
@@ -60,13 +58,19 @@ def refusing(config: RunConfig) -> Iterator[None]:
     """Raise ConfigError for values that can't work, or that do not fit the memory."""
     try:
         yield
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except (ValueError, RuntimeError, MemoryError) as error:
+        said = " ".join(str(error).split())
+        if is_out_of_memory(error):
+            said = f"{_what_to_change(config)} ({said[:200]})"
+        elif not isinstance(error, ValueError):
             raise
-        said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{what_to_change(config)} ({said})") from error
+        raise ConfigError(said) from error
+
+
+def in_words(error: Exception, config: RunConfig) -> str:
+    """The error, and what to change if the memory was too small for the run."""
+    said = f"{type(error).__name__}: {error}"
+    return f"{_what_to_change(config)} ({said})" if is_out_of_memory(error) else said
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -77,7 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-def what_to_change(config: RunConfig) -> str:
+def _what_to_change(config: RunConfig) -> str:
     """One sentence: the keys of this run that memory depends on, largest first."""
     training, options = config.training, config.strategy.options
     eval_size, mem_size = training.eval_batch_size, options.get("mem_size")
@@ -89,6 +93,5 @@ def what_to_change(config: RunConfig) -> str:
         "evaluation.locality=false": config.evaluation.locality,
         "a smaller model, or fewer runs at once on the device": True,
     }
-    return (
-        f"out of memory; try {', '.join(way for way, helps in ways.items() if helps)}"
-    )
+    helpful = ", ".join(way for way, helps in ways.items() if helps)
+    return f"out of memory; try {helpful}"

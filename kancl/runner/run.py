@@ -3,6 +3,7 @@
 import math
 import traceback
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -13,29 +14,29 @@ from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import Cumulative
 from rich.console import Console
 
+from kancl import strategies
 from kancl.config import RunConfig, plain
-from kancl.config.files import flat
-from kancl.config.schema import NOT_HASHED
+from kancl.config.typed import hashed
 from kancl.interruption import Interrupted, Interruption
-from kancl.metrics.score_matrix import matrix_from_series, summarise
+from kancl.metrics.score_matrix import summarise
+from kancl.models import cost
 from kancl.observe.curves import EpochEvaluationPlugin, ForgettingCurvePlugin
 from kancl.observe.off_grid import OffGridPlugin
 from kancl.observe.recorder import Diverged, RecorderPlugin
+from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
+from kancl.runner import machine
 from kancl.runner.build import Parts, build, build_strategy, iterations_planned
-from kancl.runner.checkpoint import CheckpointFolder, CheckpointPlugin, Unresumable
+from kancl.runner.checkpoint import CheckpointPlugin
 from kancl.runner.diagnosis import Observers
 from kancl.runner.identity import environment, provenance, run_folder
-from kancl.runner.machine import (
-    be_deterministic,
-    flushed_denormals,
-    is_out_of_memory,
-    resolve_device,
-    what_to_change,
-)
-from kancl.runner.summary import STATE_BYTES, identity, results
+from kancl.runner.seeding import stream_seeds
 from kancl.runs import RunFolder, names, read_completed, run_lock
-from kancl.strategies import strategy_state_bytes, trains_jointly
+from kancl.runs.checkpoints import CheckpointFolder
+from kancl.runs.measurements import all_metrics, matrix_of
+
+STATE_BYTES = "strategy_state_bytes"
+"""Name of the measurements of what a strategy keeps, after each experience."""
 
 
 def run(
@@ -54,7 +55,6 @@ def run(
     Args:
         parts: what ``build`` made of the configuration; made here if left out. They
             serve one run.
-
     Raises: ConfigError, before anything is written, for values that cannot work.
         Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. RunLocked, if
         another process makes this run.
@@ -70,17 +70,14 @@ def run(
         return done
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    be_deterministic(config.deterministic)
-    made_in = environment(resolve_device(config.device))
+    machine.be_deterministic(config.deterministic)
+    made_in = environment(machine.resolve_device(config.device))
     folder, interruption = RunFolder(path), Interruption()
-    with run_lock(path), interruption.listening(), flushed_denormals():
+    with run_lock(path), interruption.listening(), machine.flushed_denormals():
         checkpoints = CheckpointFolder(path / names.CHECKPOINTS, provenance(config))
         points = checkpoints.points(say) if done is None else []
         for point in [*points, None]:
             parts = parts or build(config)
-            checkpointing = CheckpointPlugin(
-                checkpoints, config.checkpoint, point, interruption, say
-            )
             if not quiet:
                 say("\n".join([f"{path}", *_sizes(parts)]))
             if point is None:
@@ -89,14 +86,15 @@ def run(
             else:
                 say(f"  {path.name} resumes at iteration {point.iteration}")
                 folder.resume(point.iteration, made_in)
+            options = config.checkpoint, point, interruption, say
+            state = CheckpointPlugin(checkpoints, *options)
+            made = _Run(config, parts, folder, state, None if quiet else console)
             try:
-                made = _Run(
-                    config, parts, folder, checkpointing, None if quiet else console
-                )
                 summary = made.make(interruption)
                 break
             except Unresumable as error:
-                say(f"{checkpoints.path / checkpointing.name} is refused: {error}")
+                assert point is not None
+                say(f"{checkpoints.path / point.name} is refused: {error}")
                 parts = None  # they serve one run
         if summary["status"] != "failed" and not config.checkpoint.keep:
             checkpoints.clear()
@@ -145,11 +143,9 @@ class _Run:
         self.checkpointing, self.console = checkpointing, console
         self.summary = {**identity(config, parts), "status": "failed"}
         benchmark, evaluation = parts.benchmark, config.evaluation
-        self.recorder = RecorderPlugin(
-            benchmark.info.n_experiences,
-            trains_jointly=trains_jointly(config.strategy.builder),
-            score=benchmark.info.score,
-        )
+        n, score = benchmark.info.n_experiences, benchmark.info.score
+        jointly = strategies.trains_jointly(config.strategy.builder)
+        self.recorder = RecorderPlugin(n, trains_jointly=jointly, score=score)
         self.observers = Observers(config, parts, self.recorder)
         self.off_grid = OffGridPlugin(self.recorder, benchmark.test_stream)
         self.board: list[TensorBoardPlugin] = []
@@ -158,7 +154,7 @@ class _Run:
             board = TensorBoardPlugin(
                 folder.path,
                 self.recorder,
-                label=f"{config.model.name}-{config.strategy.name}",
+                label=config.label,
                 card="\n".join(["| run | |", "|---|---|", *rows]),
                 figures=config.tensorboard == "all",
                 picture_share=0.05,
@@ -169,11 +165,9 @@ class _Run:
         self.plugins: list[SupervisedPlugin] = [self.recorder]
         if evaluation.samples:
             every = math.ceil(max(self.iterations) / evaluation.points_per_experience)
+            points = evaluation.every_iterations or every, evaluation.samples
             curves = ForgettingCurvePlugin(
-                self.recorder,
-                benchmark.test_stream,
-                evaluation.every_iterations or every,
-                evaluation.samples,
+                self.recorder, benchmark.test_stream, *points
             )
             self.plugins.append(curves)
         self.plugins += [self.off_grid, *self.observers.plugins, *self.board]
@@ -183,8 +177,7 @@ class _Run:
 
         Raises: Unresumable, if the state to resume from does not fit.
         """
-        device = resolve_device(self.config.device)
-        if device.type == "cuda":
+        if (device := machine.resolve_device(self.config.device)).type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         begun, trace = dict(self.summary), ""
         try:
@@ -198,7 +191,7 @@ class _Run:
         except Exception as error:
             if isinstance(error, Diverged):
                 self.summary["status"] = "diverged"
-            self.summary["error"] = self._in_words(error)
+            self.summary["error"] = machine.in_words(error, self.config)
             trace = traceback.format_exc()
         try:
             with interruption.waiting():
@@ -209,8 +202,8 @@ class _Run:
         except OSError as error:  # a full disk: what is there stays
             return {"error": str(error), **self.summary, "status": "failed"}
         except Exception as error:
-            said = f"results could not be written: {self._in_words(error)}"
-            self.summary = {**begun, "error": said}
+            why = machine.in_words(error, self.config)
+            self.summary = {**begun, "error": f"results could not be written: {why}"}
             with suppress(OSError):
                 self.folder.write_file(names.ERROR, traceback.format_exc())
                 self.folder.write_json(names.SUMMARY, self.summary)
@@ -223,9 +216,8 @@ class _Run:
         head has no outputs before training, so nothing to evaluate.
         """
         config, benchmark, recorder = self.config, self.parts.benchmark, self.recorder
-        streams = [benchmark.test_stream]
-        if "validation" in benchmark.streams:
-            streams.append(benchmark.streams["validation"])
+        held_out = benchmark.streams.get("validation")
+        streams = [benchmark.test_stream, *([] if held_out is None else [held_out])]
         if config.evaluation.each_epoch:
             curves = EpochEvaluationPlugin([benchmark.train_stream, streams[-1]])
             self.plugins.append(curves)
@@ -238,7 +230,7 @@ class _Run:
                 iterations = list(accumulate(iterations))
             progress = ProgressPlugin(
                 recorder,
-                title=f"{config.model.name}-{config.strategy.name} seed {config.seed}",
+                title=f"{config.label} seed {config.seed}",
                 total_iterations=sum(iterations),
                 console=self.console,
             )
@@ -252,10 +244,9 @@ class _Run:
             train = benchmark.train_stream
             trainings = [train] if recorder.trains_jointly else list(train)
             for number, part in enumerate(trainings[n_done:], start=n_done):
-                self.checkpointing.at_boundary(number)
-                self.checkpointing.mute(self.plugins)
+                self.checkpointing.at_boundary(number, self.plugins)
                 strategy.train(part)
-                recorder.add(STATE_BYTES, strategy_state_bytes(strategy))
+                recorder.add(STATE_BYTES, strategies.strategy_state_bytes(strategy))
                 for stream in streams:
                     strategy.eval(stream)
                 if self.off_grid.shares and self.console is not None:
@@ -271,13 +262,8 @@ class _Run:
         self.summary["off_grid_share"] = list(self.off_grid.shares) or None
         folder.write_matrix(recorder.matrix, recorder.score.name)
         if config.scenario.options.get("validation"):
-            n = recorder.n_experiences
-            series = {
-                k: zip(*recorder.series("validation_accuracy", k)) for k in range(n)
-            }
-            validation = matrix_from_series(
-                series, recorder.boundaries, n, recorder.trains_jointly
-            )
+            rows, n = recorder.measurements, recorder.n_experiences
+            validation = matrix_of(rows, "validation_accuracy", n)
             folder.write_matrix(validation, "validation")
             accuracy = summarise(validation)["average_accuracy"]
             self.summary["validation_accuracy"] = accuracy
@@ -285,14 +271,58 @@ class _Run:
         if config.keep_model:
             state = {k: v.cpu() for k, v in self.parts.model.state_dict().items()}
             folder.write_tensors(names.MODEL, state)
-        settings = flat(plain(config))
         for writer in self.board:
-            shown = {k: v for k, v in settings.items() if k not in NOT_HASHED}
-            writer.close(shown, self.summary)
+            writer.close(hashed(config), self.summary)
         folder.write_json(names.SUMMARY, self.summary)
 
-    def _in_words(self, error: Exception) -> str:
-        said = f"{type(error).__name__}: {error}"
-        if is_out_of_memory(error):
-            return f"{what_to_change(self.config)} ({said})"
-        return said
+
+def identity(config: RunConfig, parts: Parts) -> dict[str, Any]:
+    """What is run, as ``summary.json`` begins."""
+    info, size = parts.benchmark.info, parts.size
+    return {
+        "scenario": f"{config.scenario.name}-{info.incremental}",
+        "n_experiences": info.n_experiences,
+        **{k: getattr(config, k).name for k in ("model", "strategy", "optimizer")},
+        "seed": config.seed,
+        "seeds": asdict(stream_seeds(config)),
+        "head": parts.head,
+        "hidden": list(size.hidden),
+        "match": config.match,
+        "matched_to": asdict(parts.reference) if parts.reference else None,
+        "n_parameters": size.n_parameters,
+        "n_active_parameters": size.n_active_parameters,
+        "flops": size.flops,
+    }
+
+
+def results(
+    config: RunConfig, parts: Parts, recorder: RecorderPlugin
+) -> dict[str, Any]:
+    """Metrics (undefined ones are None and say why) and costs, where they can be told.
+
+    The peak of memory is the GPU's; that of a process on a CPU is no run's own. FLOPs
+    are of the current experiences' samples: what a strategy adds is not counted.
+    """
+    found: dict[str, Any] = {}
+    flops, passes = parts.size.flops, 3  # forward and backward, by custom
+    if strategies.trains_last_layer_only(config.strategy.builder):
+        # frozen features and a last layer took the network's place
+        flops, passes = cost.forward_flops(parts.model), 1
+        found["n_parameters"] = cost.n_parameters(parts.model)
+        found["n_active_parameters"] = cost.n_active_parameters(parts.model)
+        found["flops"] = flops
+    found |= all_metrics(recorder.matrix, recorder.measurements, recorder.score)
+    n_iterations, seconds = recorder.iteration, recorder.train_seconds
+    found |= {
+        "n_iterations": n_iterations,
+        "train_seconds": seconds,
+        "eval_seconds": recorder.eval_seconds,
+        "training_flops": passes * flops * n_iterations * config.training.batch_size,
+    }
+    if seconds:
+        found["iterations_per_second"] = n_iterations / seconds
+    if (device := machine.resolve_device(config.device)).type == "cuda":
+        found["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    if state_bytes := recorder.series(STATE_BYTES)[1]:
+        found[STATE_BYTES] = int(state_bytes[-1])
+    return found

@@ -6,40 +6,30 @@ many random numbers a model draws for itself (initial weights, dropout).
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import Any
 
 from avalanche.training.determinism.rng_manager import RNGManager
 
-from kancl.config import RunConfig
+from kancl.config import RunConfig, Seeds
 from kancl.plugins.plugin import Plugin, Stage
 
 
-@dataclass(frozen=True)
-class StreamSeeds:
-    """The seed of each kind of draw (see ``kancl.config.Seeds``)."""
-
-    init: int
-    order: int
-    batches: int
-    buffers: int
-
-
-def stream_seeds(config: RunConfig) -> StreamSeeds:
+def stream_seeds(config: RunConfig) -> Seeds:
     """``seed`` for every kind but those of ``seeds``: crossed designs vary one alone."""
-    seeds = asdict(config.seeds).items()
-    return StreamSeeds(**{k: config.seed if v is None else v for k, v in seeds})
+    unset = [kind for kind, seed in vars(config.seeds).items() if seed is None]
+    return replace(config.seeds, **dict.fromkeys(unset, config.seed))
 
 
-def stream_seed(seed: int, *names: object) -> int:
-    """A 32-bit seed of its own for each stream, say ``("batches", 2, 0)``."""
-    text = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+def stream_seed(*names: object) -> int:
+    """A 32-bit seed of its own for each stream, say ``(seed, "batches", 2, 0)``."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
-def set_stream(seed: int, *names: object) -> None:
+def set_stream(*names: object) -> None:
     """Seed Python's, NumPy's and torch's global generators for a stream."""
-    RNGManager.set_random_seeds(stream_seed(seed, *names))
+    RNGManager.set_random_seeds(stream_seed(*names))
 
 
 class SeedingPlugin(Plugin):
@@ -48,7 +38,7 @@ class SeedingPlugin(Plugin):
     stage = Stage.SEED
     state = ("_n_trained",)
 
-    def __init__(self, *, seeds: StreamSeeds) -> None:
+    def __init__(self, *, seeds: Seeds) -> None:
         super().__init__()
         self.seeds = seeds
         self._n_trained = 0

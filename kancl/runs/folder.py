@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from kancl.runs import names
-from kancl.runs.files import delete, try_json, write_whole
+from kancl.runs.files import delete, pack, try_json, write_whole
 
 
 class RunFolder:
@@ -63,10 +62,7 @@ class RunFolder:
         self.write_file(name, text.getvalue())
 
     def write_tensors(self, name: str, content: Mapping[str, Any]) -> None:
-        """Tensors in dicts and lists alone: reading them runs no code."""
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        self.write_file(name, buffer.getvalue())
+        self.write_file(name, pack(content))
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         buffer = io.BytesIO()

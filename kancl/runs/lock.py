@@ -48,8 +48,8 @@ def run_lock(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             is_alone = _enter_machine_lock(folder, held)
-            ends = f"its lock ends {DEAD_SECONDS:.0f} s after its last sign of life"
-            doubt = f"; if that is no more, {ends}"
+            doubt = "; if that is no more, its lock ends "
+            doubt += f"{DEAD_SECONDS:.0f} s after its last sign of life"
             if _owner(folder, is_alone) is None:
                 (folder / LOCK).unlink(missing_ok=True)
             held.enter_context(lease)
@@ -101,13 +101,11 @@ def _owner(folder: Path, is_alone: bool) -> str | None:
         seconds = time.time() - path.stat().st_mtime
     except (OSError, ValueError):
         return None
+    is_fresh = seconds <= DEAD_SECONDS
     owner = dict(re.findall(r"^(pid|host)=(.{1,99})$", text, re.MULTILINE))
     pid, host = owner.get("pid", ""), owner.get("host")
     if host is None or not pid.isdecimal():
-        is_fresh = seconds <= DEAD_SECONDS
         return "another process" if is_fresh and not is_alone else None
     if host == socket.gethostname():
-        lives = not is_alone and psutil.pid_exists(int(pid))
-    else:
-        lives = seconds <= DEAD_SECONDS
-    return f"process {pid} on {host}" if lives else None
+        is_fresh = not is_alone and psutil.pid_exists(int(pid))
+    return f"process {pid} on {host}" if is_fresh else None

@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from kancl.metrics.continual import summarise_curves
-from kancl.metrics.score_matrix import ACCURACY, RMSE, Score, summarise
+from kancl.metrics.score_matrix import (
+    ACCURACY,
+    RMSE,
+    Score,
+    matrix_from_series,
+    summarise,
+)
 from kancl.runs.names import CURVE, LOSS, RMSE_CURVE, TEST_RMSE
 
 
@@ -45,6 +51,15 @@ def training_ends(measurements: Iterable[Measurement]) -> tuple[tuple[int, ...],
     """
     ends = {m.experience: m.iteration for m in measurements if m.name == LOSS}
     return tuple(sorted(ends.values())), None in ends
+
+
+def matrix_of(
+    measurements: Sequence[Measurement], name: str, n_experiences: int
+) -> Tensor:
+    """The score matrix ``(N + 1, N)`` that a name's points amount to."""
+    points = dict(enumerate(series_of(measurements, name)))
+    ends, jointly = training_ends(measurements)
+    return matrix_from_series(points, ends, n_experiences, jointly)
 
 
 def score_of(measurements: Iterable[Measurement]) -> Score:

@@ -7,9 +7,12 @@ METRICS, MODEL, ERROR = "metrics.csv", "model.pt", "error.txt"
 SNAPSHOTS, LOCALITY_ARRAYS = "snapshots.pt", "locality.npz"
 LEARNED_FUNCTION = "learned_function.csv"
 LEARNED_FUNCTION_PICTURE = "learned_function.png"
-CHECKPOINTS, LOCK, MACHINE_LOCK = "checkpoint", ".lock", ".lock.machine"
+LOCK, MACHINE_LOCK = ".lock", ".lock.machine"
 EVENTS, PARTS = "events.out.*", ".*.part"
 """Patterns of TensorBoard's files, and of files that are being written."""
+CHECKPOINTS, CHECKPOINT = "checkpoint", "*.ckpt"
+BOUNDARY, INSIDE = "experience-*.ckpt", "iteration-*.ckpt"
+"""Folder and files of checkpoints: at an experience boundary, inside an experience."""
 SCORES = ("accuracy", "rmse")
 
 
@@ -44,7 +47,7 @@ METRICS_COLUMNS = ("iteration", "experience", "name", "value")
 LOSS = "batch_loss"
 """Training loss in metrics.csv; its last row ends the training of an experience."""
 CURVE, RMSE_CURVE = "curve_accuracy", "curve_rmse"
-TEST_ACCURACY, TEST_RMSE = "test_accuracy", "test_rmse"
+TEST_RMSE = "test_rmse"
 
 ENDINGS = ("completed", "diverged", "failed")
 """``status`` in summary.json."""

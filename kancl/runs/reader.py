@@ -18,19 +18,14 @@ from torch import Tensor
 from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.continual import CONTINUAL_METRICS
-from kancl.metrics.score_matrix import METRICS, RMSE_METRICS, matrix_from_series
+from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
+from kancl.runs import measurements as series
 from kancl.runs import names
 from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
-from kancl.runs.measurements import (
-    Measurement,
-    all_metrics,
-    score_of,
-    series_of,
-    training_ends,
-)
+from kancl.runs.measurements import Measurement
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53
-"""More than any run has: what says so is no run, and its matrix would fill the memory."""
+"""More than any run has, and than the memory takes."""
 
 STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
 
@@ -96,10 +91,8 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
         trials = {f for f in files if names.TRIALS in f.relative_to(path).parts}
         here = {file.parent.resolve() for file in files if file not in trials}
         if not here:
-            raise ValueError(
-                f"no run folder in {path}: a run folder holds config.yaml, metrics.csv "
-                "and summary.json"
-            )
+            holds = "a run folder holds config.yaml, metrics.csv and summary.json"
+            raise ValueError(f"no run folder in {path}: {holds}")
         folders |= here
     return [read_run(folder) for folder in sorted(folders)]
 
@@ -108,10 +101,8 @@ def read_run(folder: Path) -> Run:
     """Read one run folder; what is wrong with it becomes part of the run."""
     try:
         config = _config(folder / names.CONFIG)
-        environment, summary = (
-            read_json(path) if path.exists() else {}
-            for path in (folder / names.ENVIRONMENT, folder / names.SUMMARY)
-        )
+        files = folder / names.ENVIRONMENT, folder / names.SUMMARY
+        environment, summary = (read_json(f) if f.exists() else {} for f in files)
         status = str(summary.get("status", "unfinished"))
         status = status if status in STATUSES else "unreadable"
         run = Run(folder, config, environment, summary, status)
@@ -119,10 +110,10 @@ def read_run(folder: Path) -> Run:
             reason = (str(summary["error"]),) if "error" in summary else ()
             return replace(run, problems=reason)
         rows = read_measurements(folder)
-        matrix = _recomputed(rows, summary)
-        metrics = all_metrics(matrix, rows, score_of(rows))
+        matrix, score = _recomputed(rows, summary), series.score_of(rows)
+        metrics = series.all_metrics(matrix, rows, score)
         run = replace(run, measurements=rows, matrix=matrix, metrics=metrics)
-        return replace(run, problems=tuple(_contradictions(run, matrix)))
+        return replace(run, problems=tuple(_contradictions(run, matrix, score.name)))
     except Exception as error:  # a forged or torn file can raise any
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return Run(folder, problems=(said.replace(f"{folder}/", ""),))
@@ -131,14 +122,10 @@ def read_run(folder: Path) -> Run:
 def read_completed(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that completed and whose files are there, or None."""
     summary = try_json(folder / names.SUMMARY) or {}
-    matrices = map(names.matrix_file, names.SCORES)
-    is_complete = (
-        summary.get("status") == "completed"
-        and summary.keys() >= names.IDENTITY
-        and all((folder / name).is_file() for name in (names.CONFIG, names.METRICS))
-        and any((folder / name).is_file() for name in matrices)
-    )
-    return summary if is_complete else None
+    is_said = summary.get("status") == "completed" and summary.keys() >= names.IDENTITY
+    is_there = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
+    is_there += [any((folder / names.matrix_file(s)).is_file() for s in names.SCORES)]
+    return summary if is_said and all(is_there) else None
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
@@ -201,20 +188,18 @@ def _count(text: str, most: int) -> int:
 
 
 def _recomputed(rows: Sequence[Measurement], summary: Mapping[str, Any]) -> Tensor:
-    name = f"test_{score_of(rows).name}"
-    series = series_of(rows, name)
-    if not series:
+    name = f"test_{series.score_of(rows).name}"
+    n = len(series.series_of(rows, name))
+    if n == 0:
         raise ValueError(f"metrics.csv has no {name}: nothing was evaluated")
-    n = max(len(series), int(finite(summary.get("n_experiences")) or 1))
+    n = max(n, int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")
-    ends, jointly = training_ends(rows)
-    return matrix_from_series(dict(enumerate(series)), ends, n, jointly)
+    return series.matrix_of(rows, name, n)
 
 
-def _contradictions(run: Run, matrix: Tensor) -> Iterator[str]:
+def _contradictions(run: Run, matrix: Tensor, score: str) -> Iterator[str]:
     """Say where the run's own account is not that of its raw series."""
-    score = score_of(run.measurements).name
     file = names.matrix_file(score)
     try:
         written = read_matrix(run.folder, score)

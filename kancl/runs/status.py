@@ -66,17 +66,14 @@ def show_status(cells: Sequence[Cell]) -> None:
 
 def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
     """Say at the end of a sweep how many runs have no result, and which."""
-    counts = Counter(summary["status"] for summary in summaries)
-    del counts["completed"]
-    if not counts:
+    lost = [summary for summary in summaries if summary["status"] != "completed"]
+    if not lost:
         return
+    counts = Counter(summary["status"] for summary in lost)
     told = ", ".join(f"{n} {status}" for status, n in counts.items())
-    lines = [f"kancl: {counts.total()} of {len(summaries)} runs: {told}"]
+    lines = [f"kancl: {len(lost)} of {len(summaries)} runs: {told}"]
     run = "  {status:9} {scenario} {model}-{strategy} seed {seed}: "
-    for summary in summaries:
-        if summary["status"] != "completed":
-            why = in_one_line(summary.get("error", ""))
-            lines.append(run.format(**summary) + why)
+    lines += [run.format(**s) + in_one_line(s.get("error", "")) for s in lost]
     print("\n".join(lines), file=sys.stderr)
 
 
@@ -115,10 +112,9 @@ def _cell(log_dir: Path, name: str) -> Cell:
 
 
 def _where_it_resumes(checkpoints: Path) -> str:
-    files = sorted(file.stem for file in checkpoints.glob("*.ckpt"))
-    if not files:
-        return "begins anew"
-    kind, _, number = files[-1].partition("-")  # "iteration" sorts behind "experience"
+    files = [file.stem for file in checkpoints.glob(names.CHECKPOINT)]
+    # "iteration" sorts behind "experience"
+    kind, _, number = max(files, default="").partition("-")
     if kind == "iteration":
         return f"goes on at iteration {number.lstrip('0')}"
-    return "goes on where its last experience begins"
+    return "goes on where its last experience begins" if kind else "begins anew"

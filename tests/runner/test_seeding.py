@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kancl.config import Seeds
 from kancl.runner import build, read_request
-from kancl.runner.seeding import StreamSeeds, stream_seeds
+from kancl.runner.seeding import stream_seeds
 
 SMALL = ("scenario.train_samples=40", "scenario.test_samples=10", "device=cpu")
 SMALL += ("model.hidden=[3]", "scenario.class_order=random")
@@ -18,9 +19,11 @@ def config(*overrides):
 
 
 def test_every_kind_has_the_seed_of_the_run_unless_another_is_said():
-    assert stream_seeds(config("seed=3")) == StreamSeeds(3, 3, 3, 3)
+    assert stream_seeds(config("seed=3")) == Seeds(
+        init=3, order=3, batches=3, buffers=3
+    )
     crossed = stream_seeds(config("seed=3", "seeds.order=0", "seeds.buffers=7"))
-    assert crossed == StreamSeeds(init=3, order=0, batches=3, buffers=7)
+    assert crossed == Seeds(init=3, order=0, batches=3, buffers=7)
 
 
 def _weights_and_classes(*overrides):

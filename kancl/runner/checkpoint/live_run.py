@@ -7,17 +7,14 @@ stranger can be wrong, it can't run code.
 import inspect
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from avalanche.benchmarks.utils import (
-    AvalancheDataset,
-    concat_datasets,
-    make_avalanche_dataset,
-)
+from avalanche.benchmarks import utils
+from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.data_attribute import TensorDataAttribute
 from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.training.plugins import SupervisedPlugin
@@ -65,12 +62,12 @@ class LiveRun:
             "strategy": {n: to_state(getattr(strategy, n), n) for n in strategy.state},
             "plugins": {key: _plugin_state(p) for key, p in self.plugins.items()},
         }
-        return {**self._samples.named(state), "random": _random_state()}
+        return {**self._samples.swapped(state), "random": _random_state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises: Unresumable, if the state is no state of this configuration."""
         try:
-            self._restore(self._samples.found(state))
+            self._restore(self._samples.swapped(state))
         except Unresumable:
             raise
         except Exception as error:  # whatever a stranger's state runs into
@@ -184,23 +181,22 @@ class SampleSources:
                 for leaf, start in zip(found.leaves, found.starts) if found else ():
                     self._leaves[id(leaf)] = (name, k, int(start))
 
-    def named(self, value: Any) -> Any:
-        """Put the sources of its samples in the place of every data set of a state."""
-        if isinstance(value, AvalancheDataset):
-            return {SOURCES: self._sources(value)}
-        return _mapped(value, self.named)
-
-    def found(self, value: Any) -> Any:
-        """Put the data sets back into a state."""
-        if isinstance(value, dict) and value.keys() == {SOURCES}:
-            return self._dataset(value[SOURCES])
-        return _mapped(value, self.found)
-
-    def _sources(self, dataset: AvalancheDataset) -> dict[str, Any]:
-        """Return plain data that ``dataset`` makes a data set of.
+    def swapped(self, value: Any) -> Any:
+        """Put sources in the place of every data set of a state, and the reverse.
 
         Raises: Unresumable for samples that are none of the benchmark's.
         """
+        if isinstance(value, AvalancheDataset):
+            return {SOURCES: self._sources(value)}
+        if isinstance(value, Mapping):
+            if value.keys() == {SOURCES}:
+                return self._dataset(**value[SOURCES])
+            return {key: self.swapped(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self.swapped, value))
+        return value
+
+    def _sources(self, dataset: AvalancheDataset) -> dict[str, Any]:
         if len(dataset) == 0:
             return {"parts": []}
         found = sample_source([dataset])
@@ -219,29 +215,20 @@ class SampleSources:
             "columns": columns,
         }
 
-    def _dataset(self, sources: Mapping[str, Any]) -> AvalancheDataset:
-        places = sources["parts"]
-        wholes = [self._streams[stream][index].dataset for stream, index in places]
+    def _dataset(
+        self, parts: Any, part: Any = (), row: Any = (), columns: Any = ()
+    ) -> Any:
+        wholes = [self._streams[stream][index].dataset for stream, index in parts]
         if not wholes:
-            return concat_datasets([])
+            return utils.concat_datasets([])
         starts = torch.tensor([0, *map(len, wholes)]).cumsum(0)
-        rows = starts[sources["part"].long()] + sources["row"].long()
-        whole = wholes[0] if len(wholes) == 1 else concat_datasets(wholes)
+        rows = starts[part.long()] + row.long()
+        whole = wholes[0] if len(wholes) == 1 else utils.concat_datasets(wholes)
         dataset = whole.subset(rows.tolist())
-        if not sources["columns"]:
-            return dataset
         attributes = []
-        for name, column in sources["columns"].items():
-            rows_of = [list(column.unbind(0))]
-            data = FlatData(rows_of, discard_elements_not_in_indices=True)
+        for name, column in columns.items():
+            data = FlatData([list(column)], discard_elements_not_in_indices=True)
             attributes.append(TensorDataAttribute(data, name=name, use_in_getitem=True))
-        return make_avalanche_dataset(dataset, data_attributes=attributes)
-
-
-def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Change what a container holds; anything else stays."""
-    if isinstance(value, Mapping):
-        return {key: change(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(change(part) for part in value)
-    return value
+        if not attributes:
+            return dataset
+        return utils.make_avalanche_dataset(dataset, data_attributes=attributes)

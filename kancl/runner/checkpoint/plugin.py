@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from types import GeneratorType
 from typing import Any
 
@@ -20,9 +21,9 @@ from kancl.interruption import Interruption
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.plugins.state import Unresumable
-from kancl.runner.checkpoint.files import CheckpointFolder, ResumePoint
 from kancl.runner.checkpoint.live_run import LiveRun
 from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
+from kancl.runs.checkpoints import CheckpointFolder, ResumePoint
 
 SHARE = 0.02
 """Most of the time that writing may take: slow disks get fewer checkpoints."""
@@ -54,11 +55,8 @@ class CheckpointPlugin(Plugin):
         self._point = point
         self.resumed_at = None if point is None else point.iteration
         """Iteration at which the run is resumed; None: it begins."""
-        self.name = "" if point is None else point.name
-        """Name of the checkpoint that the run is resumed from."""
         self._interruption = interruption or Interruption()
-        self._boundary: dict[str, Any] | None = None
-        self._boundary_at = 0
+        self._unwritten: Callable[[], None] | None = None  # writes the boundary
         self._n_experiences_done = 0
         self._n_iterations = 0  # since the last checkpoint
         self._every = options.every_iterations or 0
@@ -86,23 +84,32 @@ class CheckpointPlugin(Plugin):
             self._state(inside=False)
             return 0
         self._restore(self._point.boundary)
-        self._n_experiences_done = self._point.n_experiences_done
+        n_experiences_done = self._point.n_experiences_done
         if self._point.inside is None:
             self._point = None
-        return self._n_experiences_done
+        return n_experiences_done
 
-    def at_boundary(self, n_experiences_done: int) -> None:
+    def at_boundary(
+        self, n_experiences_done: int, muted: Sequence[SupervisedPlugin] = ()
+    ) -> None:
         """Note the state between two trainings; write it only when it is time.
 
         A copy stays in memory: the first checkpoint inside the experience needs it.
+
+        Args:
+            muted: observers, left out until a resumed run is where its state inside was
+                taken: that holds what they saw at the beginning of the experience.
         """
         self._n_experiences_done = n_experiences_done
-        if self._point is not None:  # it is on the disk, and resumes from there
-            return
-        self._boundary_at = self._recorder.iteration
-        self._boundary = deepcopy(self._state(inside=False))
-        if time.monotonic() >= self._next:
-            self.write(inside=False)
+        if self._point is not None:  # the boundary is on the disk
+            plugins = self._live.strategy.plugins
+            self._all_plugins = list(plugins)
+            plugins[:] = [p for p in plugins if not any(p is other for other in muted)]
+        elif (state := self._state(inside=False)) is not None:
+            place = n_experiences_done, self._recorder.iteration, deepcopy(state)
+            self._unwritten = partial(self._folder.write, *place, inside=False)
+            if time.monotonic() >= self._next:
+                self.write(inside=False)
 
     def write(self, *, inside: bool) -> bool:
         """Write what is not written yet: the boundary and, if asked for, the state now.
@@ -114,17 +121,16 @@ class CheckpointPlugin(Plugin):
         for display in self._displays:
             if hasattr(display, "flush"):
                 display.flush()
-        n_done = self._n_experiences_done
-        if self._boundary is not None:
-            at = self._boundary_at
-            self._folder.write(n_done, at, self._boundary, inside=False)
-            self._boundary = None
+        if self._unwritten is not None:
+            self._unwritten()
+            self._unwritten = None
         state = self._state(inside=True) if inside else None
         if state is not None:
             assert self._loader.running is not None
             state["epoch"] = self._live.strategy.clock.train_exp_epochs
             state["pass"] = self._loader.running.state_dict()
-            self._folder.write(n_done, self._recorder.iteration, state, inside=True)
+            place = self._n_experiences_done, self._recorder.iteration
+            self._folder.write(*place, state, inside=True)
         self._n_iterations = 0
         self._next = self._due_after(time.monotonic() - start)
         return self._keeps_boundaries
@@ -161,17 +167,6 @@ class CheckpointPlugin(Plugin):
 
     # states
 
-    def mute(self, muted: Sequence[SupervisedPlugin]) -> None:
-        """Leave observers out until the run is where its state inside was taken.
-
-        What they saw at the beginning of the experience is in that state.
-        """
-        if self._point is not None:
-            plugins = self._live.strategy.plugins
-            self._all_plugins = list(plugins)
-            ids = set(map(id, muted))
-            plugins[:] = [plugin for plugin in plugins if id(plugin) not in ids]
-
     def _state(self, *, inside: bool) -> dict[str, Any] | None:
         """None, after saying why, if something can't be kept."""
         if not self._keeps_boundaries or inside and not self._keeps_iterations:
@@ -181,11 +176,12 @@ class CheckpointPlugin(Plugin):
             return self._live.state()
         except Unresumable as error:
             if inside:
-                self._keeps_iterations = False
-                self._say(f"checkpoints between experiences only: {error}")
+                kept = "checkpoints between experiences only"
             else:
+                kept = "no checkpoints, so this run can't be resumed"
                 self._keeps_boundaries = False
-                self._say(f"no checkpoints, so this run can't be resumed: {error}")
+            self._keeps_iterations = False
+            self._say(f"{kept}: {error}")
             return None
 
     def _restore(self, state: Any) -> None:
@@ -205,5 +201,6 @@ class CheckpointPlugin(Plugin):
 
     def _due_after(self, seconds_it_took: float) -> float:
         every = self._options.every_seconds
-        wait = math.inf if every is None else max(every, seconds_it_took / SHARE)
-        return time.monotonic() + wait
+        if every is None:
+            return math.inf
+        return time.monotonic() + max(every, seconds_it_took / SHARE)

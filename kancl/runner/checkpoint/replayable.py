@@ -6,9 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Draws = list[tuple[int, Tensor]]
-"""Positions at which an iterator drew random numbers, and torch's state before each."""
-
 
 class ReplayableIterator(Iterator[Any]):
     """Count the items of an iterator and remember the random state it drew from.
@@ -21,7 +18,7 @@ class ReplayableIterator(Iterator[Any]):
         self._source = items
         self._items: Iterator[Any] | None = None
         self.position = 0
-        self.draws: Draws = []
+        self.draws: list[tuple[int, Tensor]] = []  # where, and torch's state before
 
     def __next__(self) -> Any:
         if self._items is not None and getattr(self._source, "draws_at_start", False):
@@ -40,7 +37,7 @@ class ReplayableIterator(Iterator[Any]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on to the position of the state, with the random numbers drawn then."""
-        states = {at: random_state for at, random_state in state["draws"]}
+        states = dict(state["draws"])
         while self.position < state["position"]:
             if self.position in states:
                 torch.set_rng_state(states[self.position])

@@ -10,28 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 
-from kancl.config import (
-    ConfigError,
-    Preset,
-    RunConfig,
-    config_dir,
-    nearest,
-    plain,
-    read_preset,
-    typed,
-)
-from kancl.config.files import flat, read_mapping
+from kancl.config import ConfigError, RunConfig, config_dir, nearest, plain, typed
+from kancl.config.files import Preset, flat, read_mapping, read_preset
 from kancl.config.schema import CHOICES
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
+from kancl.runner import launchers
 from kancl.runner.identity import run_folder
-from kancl.runner.launchers import EXTRAS, is_installed
 from kancl.runner.registry import GROUPS
 from kancl.runner.request.experiments import expanded
 
@@ -51,13 +40,13 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     variants, own, is_experiment = expanded(overrides)
     base = {"match_to": RunConfig.match_to.name}
     base |= read_mapping(config_dir() / "config.yaml")
-    launcher = [o for o in map(_parsed, own) if o.is_hydra_override()]
+    launcher = [o for o in map(parsed, own) if o.is_hydra_override()]
     for override in launcher:
         _check_launcher(override)
     composed = []
     for variant in variants:
         ours: dict[str, Override] = {}
-        for override in map(_parsed, variant):
+        for override in map(parsed, variant):
             if not override.is_hydra_override():
                 _check_form(override, sweep or is_experiment)
                 ours[override.key_or_group] = override
@@ -67,7 +56,7 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
         for product in itertools.product(*map(_values, ours.values())):
             said = dict(zip(ours, product))
             composed.append((said, *_composed(said, base)))
-    keys = dict.fromkeys(_parsed(text).key_or_group for text in own)
+    keys = dict.fromkeys(parsed(text).key_or_group for text in own)
     if keys.keys().isdisjoint(GROUP_NAMES):
         # an experiment's keys too, unless others than its builders are typed
         keys |= dict.fromkeys(key for said, _, _ in composed for key in said)
@@ -82,8 +71,7 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a run folder, with single keys changed.
 
-    The run goes where the folder lies, or into ``logs`` if that is no place of runs: a
-    stranger's folder does not say where anything is written.
+    The run goes where the folder lies, or into ``logs`` if that is no place of runs.
 
     Raises: ConfigError if there is none, or for a wrong key or value.
     """
@@ -93,7 +81,7 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     theirs = typed(read_mapping(path), GROUPS)
     base = flat(plain(theirs)) | {"log_dir": _log_dir_around(path.parent, theirs)}
     said = {}
-    for override in map(_parsed, overrides):
+    for override in map(parsed, overrides):
         _check_form(override, sweep=False)
         key = override.key_or_group
         if key in GROUP_NAMES:
@@ -103,16 +91,6 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     for message in unknown.values():
         raise ConfigError(message)
     return config
-
-
-def launchers() -> list[str]:
-    """Names of the launchers that are installed."""
-    return [name for name in _all_launchers() if is_installed(name)]
-
-
-def _all_launchers() -> list[str]:
-    Plugins.instance()  # which registers them
-    return [Path(name).stem for name in ConfigStore.instance().list("hydra/launcher")]
 
 
 def _log_dir_around(folder: Path, config: RunConfig) -> str:
@@ -130,7 +108,6 @@ def _composed(
     Args:
         said: by dotted key.
         base: names by group, or all keys of a resolved configuration.
-
     Returns: the run, and what is wrong with those of ``said`` that it doesn't know.
     """
     values, own, held = dict(base), dict[str, Any](), list[Preset]()
@@ -180,7 +157,7 @@ def _of_reference(key: str) -> str:
     return key.replace("model.", "match_to.", 1) if key.startswith("model.") else key
 
 
-def _parsed(text: str) -> Override:
+def parsed(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -199,7 +176,7 @@ def _values(override: Override) -> list[Any]:
     texts = list(override.sweep_string_iterator())
     if not texts:
         raise ConfigError(f"{override.input_line} asks for no run")
-    return [_parsed(f"{key}={text}").value() for text in texts]
+    return [parsed(f"{key}={text}").value() for text in texts]
 
 
 def _check_form(override: Override, sweep: bool) -> None:
@@ -215,11 +192,10 @@ def _check_form(override: Override, sweep: bool) -> None:
     if "${" in str(text):
         why = "values cannot refer to others (${...})"
         raise ConfigError(f"{text} is refused: {why}")
-    if override.is_sweep_override():
-        if not override.is_discrete_sweep():
-            raise ConfigError(f"{text}: name the values, as a,b or range")
-        if not sweep:
-            raise ConfigError(f"{text} asks for several runs; add -m")
+    if override.is_sweep_override() and not override.is_discrete_sweep():
+        raise ConfigError(f"{text}: name the values, as a,b or range")
+    if override.is_sweep_override() and not sweep:
+        raise ConfigError(f"{text} asks for several runs; add -m")
 
 
 def _check_launcher(override: Override) -> None:
@@ -229,6 +205,6 @@ def _check_launcher(override: Override) -> None:
         raise ConfigError(f"{key} is not a key; {hint}")
     if "_target_" in str(override.input_line):
         raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
-    known = {*_all_launchers(), *EXTRAS}
+    known = {*launchers.registered(), *launchers.EXTRAS}
     if key == "hydra/launcher" and chosen not in known:
         raise ConfigError(f"there is no {key}={chosen}; {nearest(chosen, known)}")

@@ -28,7 +28,6 @@ class Experiment(NamedTuple):
         variants: overrides of each; a sweep in one makes several.
     """
 
-    name: str
     question: str
     control: str
     shared: tuple[str, ...]
@@ -60,7 +59,6 @@ def read_experiment(name: str | Path) -> Experiment:
     if not variants or not isinstance(variants, list):
         raise ConfigError(f"{path} is no experiment: it has no variants")
     return Experiment(
-        path.stem,
         " ".join(str(content.get("question", "")).split()),
         " ".join(str(content.get("control", "")).split()),
         _overrides(content.get("shared", []), f"{path}: shared"),
@@ -76,13 +74,12 @@ def expanded(overrides: Sequence[str]) -> tuple[list[list[str]], list[str], bool
         return [others], others, False
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)}: one experiment at a time")
-    experiment = read_experiment(asked[0].removeprefix(KEY))
-    shared, variants = experiment.shared, experiment.variants
+    _, _, shared, variants = read_experiment(asked[0].removeprefix(KEY))
     return [[*shared, *variant, *others] for variant in variants], others, True
 
 
 def _overrides(given: Any, where: str) -> tuple[str, ...]:
-    """Return the words that are typed: ``{model: {name: kan, hidden: [4]}}`` is ``model=kan`` and so on."""
+    """The words that are typed: ``{model: {name: kan}}`` is ``model=kan`` and so on."""
     if isinstance(given, dict):
         names = {f"{key}.name": key for key in CHOICES}
         given = [f"{names.get(k, k)}={shown(v)}" for k, v in flat(given).items()]

@@ -11,8 +11,8 @@ from kancl.config import ConfigError, Option, nearest
 from kancl.config.docstrings import about
 from kancl.config.schema import FIXED, RunConfig
 from kancl.config.values import shown
+from kancl.runner import launchers
 from kancl.runner.registry import GROUPS
-from kancl.runner.request.compose import launchers
 from kancl.runner.request.experiments import experiment_names, read_experiment
 
 LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "settings")
@@ -78,7 +78,9 @@ def _entries(sums: Sequence[str]) -> Iterator[Entry]:
         yield Entry("experiment", name, experiment.question, details, {})
     keys = _keys("", FIXED)
     keys[f"match_to={RunConfig.match_to.name}"] = "|".join(GROUPS["model"].names)
-    keys["hydra/launcher=basic"] = "|".join(launchers())
+    keys["hydra/launcher=basic"] = "|".join(
+        filter(launchers.is_installed, launchers.registered())
+    )
     yield Entry("setting", "", "keys of every run", "", keys)
 
 

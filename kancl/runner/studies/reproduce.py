@@ -11,11 +11,7 @@ from rich.console import Console
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import NOT_HASHED
 from kancl.protocols import SLACK, Judgement, Protocol, Row, judge_fall, read_protocol
-from kancl.reporting.figures import (
-    LearnedFunction,
-    learned_functions,
-    phase_diagram,
-)
+from kancl.reporting.figures import LearnedFunction, learned_functions, phase_diagram
 from kancl.reporting.table import Column, Table
 from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import Request, read_request
@@ -50,7 +46,6 @@ def reproduce(
         n_seeds: the paper's number if None.
         overrides: where and how to run (``device=cuda``); those that change what is
             run take the verdicts away.
-
     Raises: ConfigError, before anything is run, for what cannot work.
     """
     console = console or Console()
@@ -60,11 +55,8 @@ def reproduce(
     chosen = protocol.chosen(rows)
     seeds = ",".join(map(str, range(n_seeds or protocol.n_seeds)))
     altered = [text for text in overrides if not _is_harmless(text)]
-    requests = {
-        row: _request(protocol, row, [f"seed={seeds}", *overrides])
-        for row in chosen
-        if not row.falls
-    }
+    words = [f"seed={seeds}", *overrides]
+    requests = {row: _request(protocol, row, words) for row in chosen if not row.falls}
     judged: dict[Row, Judgement] = {}
     for row in chosen:
         if row.falls:
@@ -82,8 +74,9 @@ def reproduce(
     verdicts_table(protocol, judgements, altered).show(console)
     write_section(Path(results), section(protocol, judgements, altered))
     worst = {
-        row.name: (request.configs[0], max(judged[row].values, default=None))
+        row.name: (request.configs[0], max(judged[row].values))
         for row, request in requests.items()
+        if judged[row].values
     }
     for path in _draw_learned(name, worst):
         say(f"figure: {path}")
@@ -104,13 +97,12 @@ def _is_harmless(override: str) -> bool:
 
 
 def _draw_learned(
-    name: str, runs: Mapping[str, tuple[RunConfig, float | None]]
+    name: str, runs: Mapping[str, tuple[RunConfig, float]]
 ) -> Iterator[Path]:
     """Draw what regressions have learned into ``<log_dir>/<name>``.
 
     Args:
-        runs: by label, a run and the largest increase of its error over all seeds; those
-            that have learned no function are left out.
+        runs: by label, a run and the largest increase of its error over all seeds.
     """
     flat: list[LearnedFunction] = []
     deep: list[LearnedFunction] = []
@@ -118,7 +110,7 @@ def _draw_learned(
     levels: dict[str, float] = {}
     for label, (config, worst) in runs.items():
         path = run_folder(config)
-        if worst is None or not (path / LEARNED_FUNCTION).is_file():
+        if not (path / LEARNED_FUNCTION).is_file():
             continue
         function = LearnedFunction.read(path, label, f"old error +{worst:.1g}")
         if function.points.shape[1] > 1:
@@ -131,11 +123,11 @@ def _draw_learned(
             levels[label] = worst
         else:
             lines.setdefault(f"degree {degree}", []).append((size, worst))
-    title = "two inputs: blue is 1, red is -1"
     figures = {}
     if flat:
         figures["learned_functions"] = learned_functions(flat)
     if deep:
+        title = "two inputs: blue is 1, red is -1"
         figures["learned_functions_2d"] = learned_functions(deep, title)
     if lines:
         figures["phase_diagram"] = phase_diagram(lines, levels)
@@ -151,51 +143,49 @@ def check_writable(path: Path) -> None:
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir():
         why = "is a folder" if path.is_dir() else f"has no folder {folder}"
-        raise ConfigError(
-            f"--results {path} {why}; name a file in a folder that exists"
-        )
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise ConfigError(f"--results {path} cannot be written here; name another file")
+        why += "; name a file in a folder that exists"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = "cannot be written here; name another file"
+    else:
+        return
+    raise ConfigError(f"--results {path} {why}")
 
 
 def write_section(path: Path, text: str) -> None:
     """Put a section into a Markdown file; one of its name takes the new rows in.
 
-    A row of its table gives way to a new one of the same ``KEYS``; all else that stood
-    there, other rows and notes, stays.
+    A row gives way to a new one of the same ``KEYS``; other rows and notes stay.
 
     Args:
         text: begins with its ``## heading`` and holds one table.
     """
     before = path.read_text() if path.is_file() else "# Results\n"
     sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
-    headings = [section.partition("\n")[0] for section in sections]
     heading = text.partition("\n")[0]
-    if heading in headings:
-        k = headings.index(heading)
-        sections[k] = _merged(sections[k], text) + "\n" * (k < len(sections) - 1)
+    for k, old in enumerate(sections):
+        if old.partition("\n")[0] == heading:
+            sections[k] = _merged(old, text) + "\n" * (k < len(sections) - 1)
+            break
     else:
         sections = [f"{before.rstrip()}\n\n{text}"]
     write_whole(path, "".join(sections).encode())
 
 
 def _merged(old: str, new: str) -> str:
-    (head, rows, notes), (_, old_rows, old_notes) = map(_parts, (new, old))
-    n_keys = sum(title in KEYS for title in _cells(head[-2]))
-    fresh = {_cells(row)[:n_keys]: row for row in rows}
-    merged = [fresh.pop(_cells(row)[:n_keys], row) for row in old_rows]
+    def parts(section: str) -> list[list[str]]:
+        match = SECTION.match(section.rstrip() + "\n")
+        assert match is not None  # a section has a heading
+        return [part.splitlines(keepends=True) for part in match.groups()]
+
+    def cells(row: str) -> tuple[str, ...]:
+        return tuple(cell.strip() for cell in row.split("|")[1:-1])
+
+    (head, rows, notes), (_, old_rows, old_notes) = map(parts, (new, old))
+    n_keys = sum(title in KEYS for title in cells(head[-2]))
+    fresh = {cells(row)[:n_keys]: row for row in rows}
+    merged = [fresh.pop(cells(row)[:n_keys], row) for row in old_rows]
     notes += [line for line in old_notes if line not in notes]
     return "".join([*head, *merged, *fresh.values(), *notes]).rstrip() + "\n"
-
-
-def _parts(section: str) -> list[list[str]]:
-    match = SECTION.match(section.rstrip() + "\n")
-    assert match is not None  # a section has a heading
-    return [part.splitlines(keepends=True) for part in match.groups()]
-
-
-def _cells(row: str) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in row.split("|")[1:-1])
 
 
 def section(

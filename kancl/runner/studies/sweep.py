@@ -3,24 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
+from kancl import reporting
 from kancl.config import ConfigError, RunConfig
-from kancl.reporting import (
-    Curves,
-    Epochs,
-    comparison_table,
-    convergence_answers,
-    convergence_table,
-    dashboard_url,
-    forgetting_curves,
-    pairs,
-    run_table,
-    tensorboard_command,
-    write_comparison,
-)
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.runner.build import Parts
 from kancl.runner.check import check
@@ -28,28 +16,17 @@ from kancl.runner.identity import run_folder
 from kancl.runner.launchers import launch, warn
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
-from kancl.runs import RunLocked, lock_holder, read_measurements, read_run
-from kancl.runs.files import try_json
+from kancl.runs import RunLocked, lock_holder
+from kancl.runs.files import delete, try_json
 from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY
-from kancl.runs.reader import read_completed
+from kancl.runs.reader import read_completed, read_measurements, read_run
 from kancl.runs.status import note_sweep, report_failures
 
 Summary = dict[str, Any]
 
 
-class Made(NamedTuple):
-    """A run that has something to show."""
-
-    config: RunConfig
-    summary: Summary
-
-    @property
-    def folder(self) -> Path:
-        return run_folder(self.config)
-
-    @property
-    def label(self) -> str:
-        return "{model}-{strategy}".format(**self.summary)
+Made = Sequence[tuple[RunConfig, Summary]]
+"""Runs that have something to show."""
 
 
 def execute(
@@ -58,21 +35,22 @@ def execute(
     """Make the runs, then print a table, the paths and the TensorBoard line."""
     console = console or Console()
     summaries = make_runs(request, console=console, quiet=quiet)
-    made = [Made(*run) for run in zip(request.configs, summaries)]
-    made = [run for run in made if "n_parameters" in run.summary]
+    made = [run for run in zip(request.configs, summaries) if "n_parameters" in run[1]]
     if not made:
         return summaries
+    first, summary = made[0]
     if len(made) == 1:
-        run_table(made[0].summary).show(console)
-        lines = [f"run folder: {made[0].folder}"]
+        reporting.run_table(summary).show(console)
+        lines = [f"run folder: {run_folder(first)}"]
     else:
-        comparison_table([run.summary for run in made]).show(console)
+        table = reporting.comparison_table([summary for _, summary in made])
+        table.show(console)
         lines = _convergence(made, console)
-        lines.append(f"figure and table: {_write_comparison(made)}")
-    labels = list(dict.fromkeys(run.label for run in made))
-    is_regression = any("average_rmse" in run.summary for run in made)
-    url = dashboard_url(labels, score="rmse" if is_regression else "accuracy")
-    lines += [tensorboard_command(made[0].config.log_dir), f"  {url}"]
+        lines.append(f"figure and table: {_write_comparison(made, table)}")
+    labels = list(dict.fromkeys(config.label for config, _ in made))
+    is_regression = any("average_rmse" in summary for _, summary in made)
+    url = reporting.dashboard_url(labels, score="rmse" if is_regression else "accuracy")
+    lines += [reporting.tensorboard_command(first.log_dir), f"  {url}"]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(summaries) > 1:
@@ -121,8 +99,7 @@ def _make(
     except ConfigError:
         raise
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        summary = _without_result(config, "failed", why)
+        summary = _without_result(config, "failed", f"{type(error).__name__}: {error}")
     if summary["status"] != "completed":
         why = summary.get("error", "")
         warn(f"{run_folder(config)} {summary['status']}: {why}")
@@ -150,47 +127,46 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
     }
 
 
-def _write_comparison(made: Sequence[Made]) -> Path:
+def _write_comparison(made: Made, table: reporting.Table) -> Path:
     """The table as Markdown and, of the first seed, the forgetting curves."""
-    names = sorted(run.folder.name + str(run.folder.parent) for run in made)
+    folders = [run_folder(config) for config, _ in made]
+    names = sorted(folder.name + str(folder.parent) for folder in folders)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    first = made[0].config
+    first = made[0][0]
     folder = Path(first.log_dir) / COMPARISONS / digest
     folder.mkdir(parents=True, exist_ok=True)
-    table = comparison_table([run.summary for run in made])
     (folder / "comparison.md").write_text(table.markdown())
     curves = [
-        Curves.from_measurements(read_measurements(run.folder), run.label)
-        for run in made
-        if run.config.seed == first.seed and run.config.evaluation.samples
-        if run.summary["status"] == "completed"
+        reporting.Curves.from_measurements(read_measurements(path), config.label)
+        for path, (config, summary) in zip(folders, made)
+        if config.seed == first.seed and config.evaluation.samples
+        if summary["status"] == "completed"
     ]
     if curves:
-        for left in folder.glob(EVENTS):
-            left.unlink()
-        write_comparison(folder, curves)
+        delete(folder, EVENTS)
+        reporting.write_comparison(folder, curves)
         if first.tensorboard != "none":
-            over_seeds = benchmarks([read_run(run.folder) for run in made])
+            over_seeds = benchmarks(list(map(read_run, folders)))
             pictures = first.tensorboard == "all"
             write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
-        forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
+        reporting.forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
     return folder
 
 
-def _convergence(made: Sequence[Made], console: Console) -> list[str]:
+def _convergence(made: Made, console: Console) -> list[str]:
     """Show learning curves where one experience was evaluated by epoch, and what they say."""
-    epochs: dict[str, Epochs] = {}
-    for one in made:
-        model, by_epoch = one.summary["model"], one.config.evaluation.each_epoch
-        facts = one.summary["status"], one.summary["n_experiences"]
-        if by_epoch and facts == ("completed", 1) and model not in epochs:
-            measured = read_measurements(one.folder)
-            epochs[model] = Epochs.from_measurements(measured, model)
+    epochs: dict[str, reporting.Epochs] = {}
+    for config, summary in made:
+        model, facts = summary["model"], (summary["status"], summary["n_experiences"])
+        is_one = config.evaluation.each_epoch and facts == ("completed", 1)
+        if is_one and model not in epochs:
+            measured = read_measurements(run_folder(config))
+            epochs[model] = reporting.Epochs.from_measurements(measured, model)
     variants = list(epochs.values())
     if variants:
-        convergence_table(variants).show(console)
+        reporting.convergence_table(variants).show(console)
     return [
         answer
-        for compared, reference in pairs(variants, lambda run: None)
-        for answer in convergence_answers(compared, reference)
+        for compared, reference in reporting.pairs(variants, lambda run: None)
+        for answer in reporting.convergence_answers(compared, reference)
     ]

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -25,7 +24,7 @@ from kancl.reporting.table import Column, Table
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
 from kancl.runner.registry import GROUPS
-from kancl.runner.request.compose import read_request
+from kancl.runner.request.compose import parsed, read_request
 from kancl.runner.run import run
 from kancl.runs.names import TRIALS
 
@@ -33,9 +32,8 @@ try:
     import optuna
     from optuna import distributions
 except ImportError as error:
-    raise ConfigError(
-        "kancl tune needs Optuna; nearest: pip install 'kancl[tune]'"
-    ) from error
+    why = "kancl tune needs Optuna; nearest: pip install 'kancl[tune]'"
+    raise ConfigError(why) from error
 
 EDGE = 0.02
 """A best value within this share of its range from an end lies at the edge."""
@@ -100,16 +98,13 @@ def tune(
 
     Settings are chosen by the mean accuracy on a share of the TRAINING images held out,
     over tuning seeds; of the test images one is left, so that nothing can be chosen by
-    them. ``kancl run experiment=FILE`` then runs what was chosen on seeds that no choice
-    has seen, and ``kancl report`` says how it was chosen.
+    them. ``kancl run experiment=FILE`` then runs what was chosen on other seeds.
 
     Args:
         overrides: as for ``kancl run -m``. Groups with several names are cells, tuned one
-            by one; every other key with an interval or several values is tuned, where
-            the cell knows it.
+            by one; any other key with an interval or several values is tuned.
         validation: share of the training images to choose by.
         out: the file to write; ``<log_dir>/tuned/<scenario>.yaml`` if None.
-
     Returns: that file, an experiment.
     Raises: ConfigError, before anything is trained, for what cannot work.
     """
@@ -133,10 +128,8 @@ def tune(
     if path.is_file() and f"# {command}\n" not in path.read_text():
         raise ConfigError(f"{path} was chosen by another command; --out names a file")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    records = {
-        cell: _tune_cell(cell, words, mine, n_trials, seeds, console)
-        for cell, (words, mine) in todo.items()
-    }
+    tuned = partial(_tune_cell, n_trials=n_trials, seeds=seeds, console=console)
+    records = {cell: tuned(cell, *plan) for cell, plan in todo.items()}
     _show(records, console)
     _write(path, command, records, fixed, validation)
     return path
@@ -194,10 +187,7 @@ def _read(overrides: Sequence[str]) -> tuple[list[Cell], list[Space], list[str]]
     groups: list[list[str]] = []
     spaces, fixed = [], []
     for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException as error:
-            raise ConfigError(f"cannot read {text!r}: {error}") from error
+        override = parsed(text)
         key = override.key_or_group
         if key in RULES or key == "experiment":
             raise ConfigError(
@@ -231,12 +221,11 @@ def _distribution(override: Override, text: str) -> distributions.BaseDistributi
     sweep: Any = override.value()
     if not isinstance(sweep, IntervalSweep):
         return distributions.CategoricalDistribution(_values(override))
-    low: Any = sweep.start
-    high: Any = sweep.end
+    low, high = sweep.start, sweep.end
     whole = isinstance(low, int) and isinstance(high, int)
     kind = distributions.IntDistribution if whole else distributions.FloatDistribution
     with suppress(ValueError):  # of Optuna, for such ends
-        space = kind(low, high, log="log" in sweep.tags)
+        space = kind(low, high, log="log" in sweep.tags)  # type: ignore[arg-type]
         if not space.single():
             return space
     raise ConfigError(f"{text}: its ends must increase, above 0 for tag(log, ...)")
@@ -246,17 +235,13 @@ def _known(cell: Cell) -> set[str]:
     """The keys that the cell's builders take."""
     config = _config(cell)
     if "validation" not in config.scenario.options:
-        raise ConfigError(
-            f"scenario={config.scenario.name} holds nothing out to tune on; nearest: "
-            "scenario=split_mnist"
-        )
+        why = "holds nothing out to tune on; nearest: scenario=split_mnist"
+        raise ConfigError(f"scenario={config.scenario.name} {why}")
     return set(all_options(GROUPS, {k: getattr(config, k).builder for k in CHOICES}))
 
 
 def _takes(known: set[str], text: str) -> bool:
-    """Whether an override applies to builders that know these keys, or to the model
-    that one of them is matched to.
-    """
+    """Whether an override applies to such builders, or to whom one of them is matched to."""
     key = text.partition("=")[0]
     return key in known or key.replace("model.", "match_to.", 1) in known
 
@@ -302,19 +287,12 @@ def _chosen(record: Record) -> list[str]:
 def _show(records: Mapping[Cell, Record], console: Console) -> None:
     columns = [Column("cell"), Column("validation", "{:.2%}".format)]
     columns += [Column("chosen", wraps=True), Column("at the edge of its range")]
-    rows = [
-        [
-            " ".join(cell),
-            record["validation_accuracy"],
-            ", ".join(_chosen(record)),
-            ", ".join(record["at_edge"]),
-        ]
-        for cell, record in records.items()
-    ]
-    notes = [
-        f"{name}: the best value of {edges} lies at the edge of its range: widen it "
-        "before believing it"
-        for name, _, _, edges in rows
-        if edges
-    ]
+    rows, notes = [], []
+    for cell, record in records.items():
+        name, edges = " ".join(cell), ", ".join(record["at_edge"])
+        share, chosen = record["validation_accuracy"], ", ".join(_chosen(record))
+        rows.append([name, share, chosen, edges])
+        if edges:
+            at = f"the best value of {edges} lies at the edge of its range"
+            notes.append(f"{name}: {at}: widen it before believing it")
     Table("", columns, rows, notes=notes).show(console)

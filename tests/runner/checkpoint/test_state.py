@@ -15,8 +15,8 @@ from kancl.models import MLP
 from kancl.models.heads import with_head
 from kancl.plugins import Plugin
 from kancl.runner.checkpoint import LiveRun, Unresumable
-from kancl.runner.checkpoint.files import pack, unpack
 from kancl.runner.checkpoint.replayable import ReplayableIterator, ReplayableLoader
+from kancl.runs.checkpoints import pack, unpack
 from kancl.strategies import TrainingSetup, build
 
 State = dict[str, Any]

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from kancl.runner.checkpoint import CheckpointFolder
-from kancl.runner.checkpoint.files import MAGIC, pack
 from kancl.runs import WriteError
+from kancl.runs.checkpoints import MAGIC, CheckpointFolder, pack
 
 PROVENANCE = {"configuration": "abc", "torch": "2"}
 STATE = {"x": torch.arange(3), "list": ["tuple", [1, None, "é"]], "n": 2**60}

@@ -1,0 +1,135 @@
+"""Checkpoints on disk: whole or not at all, and none is believed without its checksum."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kancl.runs import names
+from kancl.runs.files import delete, pack, write_whole
+
+MAGIC = b"kancl checkpoint 1\n"
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """Return what was packed. Code in ``data`` is not run: ``weights_only``."""
+    content = torch.load(io.BytesIO(data), weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}")
+    return content
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run can be resumed.
+
+    Args:
+        boundary: the state before the training of experience ``n_experiences_done``.
+        inside: the state in the midst of that training; None: at its boundary.
+    """
+
+    name: str
+    iteration: int
+    n_experiences_done: int
+    boundary: Mapping[str, Any]
+    inside: Mapping[str, Any] | None
+
+
+class CheckpointFolder:
+    """The checkpoints of one run: states at experience boundaries and inside experiences.
+
+    A state inside an experience needs that of the boundary where the experience begins.
+    The two newest of each are kept.
+
+    Args:
+        provenance: what must be the same for a run to be resumed to the same bytes.
+    """
+
+    def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
+        self.path, self._provenance = path, dict(provenance)
+
+    def write(
+        self, n_experiences_done: int, iteration: int, state: Any, *, inside: bool
+    ) -> None:
+        """Write the state inside an experience, or at the boundary where it begins."""
+        place = {"n_experiences_done": n_experiences_done, "iteration": iteration}
+        head = {"provenance": self._provenance, **place}
+        name, number = names.BOUNDARY, f"{n_experiences_done + 1:04d}"
+        if inside:
+            name, number = names.INSIDE, f"{iteration:09d}"
+        body = json.dumps(head).encode() + b"\n" + pack(state)
+        path = self.path / name.replace("*", number)
+        write_whole(path, MAGIC + _digest(body) + b"\n" + body)
+        for old in sorted(self.path.glob(name))[:-2]:
+            old.unlink(missing_ok=True)
+
+    def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
+        """Where the run can be resumed, the latest first.
+
+        Args:
+            say: hears of each file that is refused, and why.
+        """
+        boundaries: dict[int, Mapping[str, Any]] = {}
+        points = []
+        for pattern in (names.BOUNDARY, names.INSIDE):
+            for path in sorted(self.path.glob(pattern)):
+                try:
+                    n_done, iteration, state = self._read(path)
+                    inside = state if pattern == names.INSIDE else None
+                    boundary = state if inside is None else boundaries[n_done]
+                except ValueError as refused:
+                    say(str(refused))
+                except KeyError:
+                    begins = "without the checkpoint where its experience begins"
+                    say(f"{path} is of no use {begins}")
+                else:
+                    boundaries[n_done] = boundary
+                    at = path.name, iteration, n_done
+                    points.append(ResumePoint(*at, boundary, inside))
+        return sorted(points, key=lambda p: (p.iteration, p.inside is None))[::-1]
+
+    def clear(self) -> None:
+        """Remove what is there."""
+        delete(self.path, names.CHECKPOINT, names.PARTS)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:
+        """Raises: ValueError if it is no whole, unaltered checkpoint of this run."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        digest, _, body = data[len(MAGIC) :].partition(b"\n")
+        if not data.startswith(MAGIC):
+            raise ValueError(
+                f"{path} is no checkpoint of this version of kancl: refused"
+            )
+        if _digest(body) != digest:
+            why = "is torn or was altered (its checksum is wrong): refused"
+            raise ValueError(f"{path} {why}")
+        try:
+            text, _, packed = body.partition(b"\n")
+            head = json.loads(text)
+            provenance = dict(head["provenance"])
+            n_done, iteration = int(head["n_experiences_done"]), int(head["iteration"])
+            state = unpack(packed)
+        except Exception as error:  # whatever a forged file makes the reader do
+            why = " ".join(str(error).split())[:120]
+            raise ValueError(f"{path} is no plain state: refused ({why})") from error
+        ours = self._provenance.items()
+        if unlike := [key for key, value in ours if provenance.get(key) != value]:
+            why = "going on would not give the same bytes"
+            raise ValueError(
+                f"{path} was made with another {', another '.join(unlike)}: {why}"
+            )
+        return n_done, iteration, state
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
