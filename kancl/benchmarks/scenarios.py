@@ -21,6 +21,7 @@ from kancl.benchmarks.plans import (
     split,
 )
 from kancl.benchmarks.streams import assemble
+from kancl.config.values import DataFile
 from kancl.data.arrays import Arrays, Channels, checked_arrays
 from kancl.data.checks import check_choice, check_count
 from kancl.data.images import SOURCES, load_images
@@ -86,7 +87,7 @@ class FileOptions(StreamOptions):
             (n, features), or grey images (n, height, width).
     """
 
-    file: str = ""
+    file: DataFile = ""
     data_dir: str | Path | None = None
     channels: Channels | None = None
 

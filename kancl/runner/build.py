@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from kancl import strategies
-from kancl.benchmarks import Benchmark
+from kancl.benchmarks import Benchmark, from_avalanche
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.models import cost
@@ -83,13 +83,16 @@ def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     options = dict(config.scenario.options)
     if options.get("batches_per_experience") is not None:
         options["batch_size"] = config.training.batch_size
-    return GROUPS["scenario"].build(
+    made = GROUPS["scenario"].build(
         config.scenario.builder,
         **options,
         data_dir=config.data_dir,
         seed=stream_seed(stream_seeds(config).order, "benchmark"),
         device=device,
     )
+    if not hasattr(made, "info"):  # a stock Avalanche benchmark of one's own
+        made = from_avalanche(made, name=config.scenario.name)
+    return made
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:

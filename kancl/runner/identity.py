@@ -4,18 +4,25 @@ import hashlib
 import inspect
 import platform
 import subprocess
-from collections.abc import Iterable
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, get_args
 
 import torch
 
 import kancl
-from kancl.config import RunConfig, fingerprint
+from kancl.config import ConfigError, RunConfig, fingerprint
+from kancl.config.values import Content
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
+from kancl.runs import names
+from kancl.runs.files import try_json
 
 PACKAGE = Path(kancl.__file__).resolve().parent
 
@@ -24,7 +31,7 @@ def run_folder(config: RunConfig) -> Path:
     """``log_dir/<scenario>-<incremental>/<model>-<strategy>/seed<k>-<hash>``."""
     scenario, incremental = config.scenario, config.scenario.options.get("incremental")
     kind = scenario.name + (f"-{incremental}" if incremental else "")
-    run = f"seed{config.seed}-{fingerprint(config)}"
+    run = f"seed{config.seed}-{fingerprint(config, own(config))}"
     return Path(config.log_dir) / kind / config.label / run
 
 
@@ -42,11 +49,11 @@ def environment(device: torch.device) -> dict[str, Any]:
 def provenance(config: RunConfig) -> dict[str, Any]:
     """Names and values that two processes must share to compute the same bytes."""
     return {
-        "configuration": fingerprint(config),
+        "configuration": fingerprint(config, own(config)),
         "data_dir": config.data_dir,
         "training.eval_batch_size": config.training.eval_batch_size,
         "code of kancl": _code_of_kancl(),
-        "code of one's own": _own_code(config),
+        "code and data of one's own": own(config),
         "python": ".".join(platform.python_version_tuple()[:2]),
         **_computed_by(resolve_device(config.device)),
     }
@@ -88,15 +95,126 @@ def _code_of_kancl() -> str:
     return _hash(PACKAGE.rglob("*.py"), PACKAGE)
 
 
-def _own_code(config: RunConfig) -> str:
-    """Identify the files with the builders that a user has registered; "" without any."""
-    files = set()
+def own(config: RunConfig) -> dict[str, str]:
+    """Digests of the code and data of one's own that a run depends on.
+
+    By the name of each source file with something that a user has registered, or that
+    such a file imports from others that are not installed; and by the key of each data
+    file (``kancl.config.DataFile``). Empty for what comes with kancl.
+
+    Raises: ConfigError for a data file that cannot be read.
+    """
+    found: dict[str, str] = {}
     for key, group in GROUPS.items():
-        for part in group.parts(getattr(config, key).builder):
+        choice = getattr(config, key)
+        for part in group.parts(choice.builder):
             builder = getattr(part.builder, "func", part.builder)  # a partial's own
             if builder.__module__.partition(".")[0] != "kancl":
-                files.add(Path(inspect.getsourcefile(builder) or ""))
-    return _hash(filter(Path.is_file, files)) if files else ""
+                found |= _code_behind(builder)
+        for name, option in group.options(choice.builder).items():
+            if Content in map(type, get_args(option.annotation)):
+                if path := choice.options[name]:
+                    found[f"{key}.{name}"] = _checksum(Path(path).expanduser())
+    return found
+
+
+def made_of(config: RunConfig) -> dict[str, Any]:
+    """What ``env.json`` says of code and data of one's own; nothing without any."""
+    ingredients = own(config)
+    settings = fingerprint(config, dict.fromkeys(ingredients, ""))
+    return {"settings": settings, "own": ingredients} if ingredients else {}
+
+
+def changed_since(path: Path, config: RunConfig) -> str:
+    """Say which code or data of one's own an earlier run of these settings had otherwise.
+
+    Args:
+        path: the run's own folder.
+    """
+    ours = made_of(config)
+    others = path.parent.glob(f"seed{config.seed}-*") if ours else []
+    for other in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True):
+        theirs = try_json(other / names.ENVIRONMENT) or {}
+        if other != path and theirs.get("settings") == ours["settings"]:
+            before = theirs.get("own")
+            if isinstance(before, dict):
+                both = {*before.items()} ^ {*ours["own"].items()}
+                changed = ", ".join(sorted({name for name, _ in both}))
+                return f"{changed} changed since {other.name}: trained anew"
+    return ""
+
+
+@cache
+def _code_behind(builder: Any) -> Mapping[str, str]:
+    """Digests by file, of the code as it was when the builder was first asked for.
+
+    A process keeps running the code that it has read, whatever happens to the files.
+    Code that has no file (a notebook's) goes by its source; where that is not to be had
+    either, by a digest that no other process will find.
+    """
+    files: dict[str, set[Path]] = {}
+    top = builder.__module__.partition(".")[0]
+    waiting, seen = [builder.__module__], set[str]()
+    with suppress(TypeError):
+        file = Path(inspect.getsourcefile(builder) or "")
+        if file.is_file():
+            files[file.name] = {file.resolve()}
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        if name in seen or module is None:
+            continue
+        seen.add(name)
+        file = Path(getattr(module, "__file__", None) or "").resolve()
+        is_near = name.partition(".")[0] == top or not _is_installed(file)
+        if file.suffix == ".py" and is_near and PACKAGE not in file.parents:
+            files.setdefault(file.name, set()).add(file)
+            for value in [*vars(module).values()]:
+                is_module = inspect.ismodule(value)
+                imported = value.__name__ if is_module else _module_of(value)
+                waiting += [imported] if imported else []
+    if files:
+        return {name: _hash(paths) for name, paths in files.items()}
+    try:
+        text = inspect.getsource(builder)
+    except (OSError, TypeError):
+        text = token_hex()
+    return {builder.__name__: hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def _module_of(value: Any) -> str | None:
+    is_code = inspect.isclass(value) or inspect.isfunction(value)
+    return value.__module__ if is_code else None
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a module is built in, of Python's own library, or of a package."""
+    libraries = map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
+    places = {Path(place).resolve() for place in libraries}
+    return not file.is_file() or not places.isdisjoint(file.parents)
+
+
+def _checksum(path: Path) -> str:
+    """Raises: ConfigError if there is no such file."""
+    try:
+        status = path.stat()
+        if not path.is_file():
+            raise FileNotFoundError
+        return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@cache
+def _digest_of(path: Path, *status: int) -> str:
+    """Of the whole content, read once as long as size and times stay."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
 
 
 def _hash(files: Iterable[Path], root: Path | None = None) -> str:

@@ -15,7 +15,7 @@ from avalanche.training.supervised import Cumulative
 from rich.console import Console
 
 from kancl import strategies
-from kancl.config import RunConfig, plain
+from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.typed import hashed
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import summarise
@@ -29,7 +29,13 @@ from kancl.runner import machine
 from kancl.runner.build import Parts, build, build_strategy, iterations_planned
 from kancl.runner.checkpoint import CheckpointPlugin
 from kancl.runner.diagnosis import Observers
-from kancl.runner.identity import environment, provenance, run_folder
+from kancl.runner.identity import (
+    changed_since,
+    environment,
+    made_of,
+    provenance,
+    run_folder,
+)
 from kancl.runner.seeding import stream_seeds
 from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.runs.checkpoints import CheckpointFolder
@@ -71,17 +77,21 @@ def run(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     machine.be_deterministic(config.deterministic)
-    made_in = environment(machine.resolve_device(config.device))
+    made_in = environment(machine.resolve_device(config.device)) | made_of(config)
     folder, interruption = RunFolder(path), Interruption()
     with run_lock(path), interruption.listening(), machine.flushed_denormals():
         checkpoints = CheckpointFolder(path / names.CHECKPOINTS, provenance(config))
         points = checkpoints.points(say) if done is None else []
         for point in [*points, None]:
             parts = parts or build(config)
+            if run_folder(config) != path:
+                raise ConfigError("a data file changed while it was read: try again")
             if not quiet:
                 say("\n".join([f"{path}", *_sizes(parts)]))
             if point is None:
                 checkpoints.clear()
+                if not quiet and (change := changed_since(path, config)):
+                    say(f"  {change}")
                 folder.start(plain(config), made_in)
             else:
                 say(f"  {path.name} resumes at iteration {point.iteration}")
