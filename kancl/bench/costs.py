@@ -18,15 +18,7 @@ from typing import Any, Literal
 import torch
 from joblib import cpu_count
 
-from kancl.bench.harness import (
-    Prepare,
-    Row,
-    Rows,
-    Timing,
-    finished_run,
-    take_turns,
-    verdict,
-)
+from kancl.bench.harness import Prepare, Rows, finished_run, take_turns, verdict
 from kancl.benchmarks import split_mnist
 from kancl.config import ConfigError
 from kancl.config.schema import Checkpoint
@@ -73,10 +65,10 @@ def bench_evaluation(
         samples: test images of each experience for a point.
         images: of each experience, to train and to test on; all if left out.
     """
-    each = [f"evaluation.every_iterations={every}", f"evaluation.samples={samples}"]
+    often = [f"evaluation.every_iterations={every}", f"evaluation.samples={samples}"]
     looks = {
         ("curve", False): ["evaluation.samples=0"],
-        ("curve", True): each,
+        ("curve", True): often,
         ("locality", False): [],
         ("locality", True): ["evaluation.locality=true"],
     }
@@ -88,29 +80,30 @@ def bench_evaluation(
         words += [f"training.batch_size={batch_size}", f"model={model}", *own]
         return lambda turn: partial(finished_run, [*words, f"seed={turn}"])
 
-    timings: dict[tuple[str, str, bool], Timing] = {}
     for turns, n in ((1, 64), (repeats, images)):
-        variants: dict[tuple[str, str, bool], Prepare] = {
+        variants = {
             (model, *look): prepare(model, own, n)
             for model, (look, own) in product(models, looks.items())
         }
         timings = take_turns(variants, turns)
-    rows: list[Row] = []
+    rows = []
     for model, (look, most) in product(models, LOOKS.items()):
         without, with_it = timings[model, look, False], timings[model, look, True]
-        cost, is_curve = with_it.cpu_times(without) - 1, look == "curve"
-        n_points = with_it.results[-1]["n_iterations"] // every
+        cost = with_it.cpu_times(without) - 1
         row = {
             "model": model,
             "look": look,
             "CPU s without": median(without.cpu_seconds),
             "with": median(with_it.cpu_seconds),
-            "points": n_points if is_curve else None,
-            "largest standard error": 0.5 / math.sqrt(samples) if is_curve else None,
+            "points": None,
+            "largest standard error": None,
             "cost %": 100 * cost,
             "target %": 100 * most,
             "verdict": verdict(cost < most),
         }
+        if look == "curve":
+            row["points"] = with_it.results[-1]["n_iterations"] // every
+            row["largest standard error"] = 0.5 / math.sqrt(samples)
         rows.append(row)
     yield rows
 
@@ -137,17 +130,22 @@ def bench_sweep(
     def prepare(*own: str) -> Prepare:
         return lambda turn: partial(sweep, [*settings, "threads=1", *own], runs)
 
-    variants = {"one process": [], "joblib": ["hydra/launcher=joblib"]}
-    timings = take_turns({k: prepare(*own) for k, own in variants.items()}, repeats)
+    variants = {"one process": prepare(), "joblib": prepare("hydra/launcher=joblib")}
+    timings = take_turns(variants, repeats)
     one, target = timings["one process"], JOBLIB * cores
-    rows = []
-    for name, timing in timings.items():
-        row = {"variant": name, "seconds": timing.median}
-        row |= {"times as fast": one.times(timing), "runs": runs, "cores": cores}
-        rows.append(row | {"target": None, "verdict": ""})
-    held = verdict(one.times(timings["joblib"]) >= target)
-    rows[1] |= {"target": target, "verdict": held}
-    yield rows
+    passed = verdict(one.times(timings["joblib"]) >= target)
+    yield [
+        {
+            "variant": name,
+            "seconds": timing.median,
+            "times as fast": one.times(timing),
+            "runs": runs,
+            "cores": cores,
+            "target": None if timing is one else target,
+            "verdict": "" if timing is one else passed,
+        }
+        for name, timing in timings.items()
+    ]
 
 
 def sweep(words: Sequence[str], n_runs: int) -> None:
@@ -192,8 +190,9 @@ def measure(model: str, strategy: str, iterations: int, folder: Path) -> dict[st
     benchmark = split_mnist(train_samples=max(2 * 128, 2000), test_samples=10)
     info = benchmark.info
     torch.manual_seed(0)
-    network = MODELS[model](info.in_features, info.n_outputs)
-    network = with_head(network, "single", info.n_outputs)
+    network = with_head(
+        MODELS[model](info.in_features, info.n_outputs), "single", info.n_outputs
+    )
     recorder = RecorderPlugin(info.n_experiences)
     adam = torch.optim.Adam(network.parameters(), fused=True)
     setup = TrainingSetup(network, adam, iterations=iterations, plugins=[recorder])

@@ -58,9 +58,8 @@ def main(
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([rows[0], *(row.values() for row in rows)])
     return int(any(row.get("verdict") == "FAIL" for row in rows))
 
 

@@ -123,7 +123,13 @@ class Diagnosis:
 class Samples:
     """Test samples of each experience (None: all), spread evenly over its rows."""
 
-    def __init__(self, stream: Iterable[Any], per_experience: int | None) -> None:
+    def __init__(
+        self, stream: Iterable[Any], per_experience: int | None, least: int = 1
+    ) -> None:
+        if per_experience is not None and per_experience < least:
+            raise ValueError(
+                f"samples_per_experience must be at least {least}, got {per_experience}"
+            )
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
             self.parts = [as_tensors(e.dataset, per_experience) for e in stream]
         # the first layer's grid and usages: what enters it stays the same

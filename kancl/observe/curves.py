@@ -1,6 +1,6 @@
-"""Curves: accuracy on every experience while others are learned, or epoch by epoch."""
+"""Plugins that measure while a network learns: curves, off-grid shares, its function."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from kancl.metrics.diagnosis import Samples
-from kancl.models.inspect import eval_mode
+from kancl.models.inspect import eval_mode, off_grid_shares, spline_network
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
@@ -75,12 +75,10 @@ class ForgettingCurvePlugin(Plugin):
         batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        sizes = {
+        for name, value in {
             "every_iterations": every_iterations,
-            "samples_per_experience": samples_per_experience,
             "batch_size": batch_size,
-        }
-        for name, value in sizes.items():
+        }.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.recorder = recorder
@@ -162,3 +160,97 @@ class ForgettingCurvePlugin(Plugin):
                 if k < self.recorder.n_seen():
                     raise
         return each
+
+
+OFF_GRID = "off_grid_share_layer_"
+"""Begin of the measurements' names; layers count from 1."""
+
+
+class OffGridPlugin(Plugin):
+    """Record, per layer, the share of input values that lie outside the layer's grid.
+
+    There a plain spline is 0 and learns nothing. Several heads count as one layer, the
+    last. Measured before training and after each experience, on samples of all
+    experiences; not for a network without ``off_grid_share`` (an MLP). Put it behind
+    the recorder.
+
+    Args:
+        samples_per_experience: spread evenly over each experience's rows.
+    """
+
+    stage = Stage.OBSERVE
+    state = ("shares",)
+    transient = ("_x", "_recorder")
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        test_stream: Iterable[Any],
+        samples_per_experience: int = 50,
+    ) -> None:
+        super().__init__()
+        self.shares: list[float] = []
+        """The latest, one per layer."""
+        self._recorder = recorder
+        parts = Samples(test_stream, samples_per_experience).parts
+        self._x = torch.cat([x for x, _, _ in parts])
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        if not self.shares:
+            self._measure(strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._measure(strategy)
+
+    def _measure(self, strategy: Any) -> None:
+        if spline_network(strategy.model) is None:
+            return
+        with self._recorder.evaluating(strategy.device):
+            self._x = self._x.to(strategy.device)
+            self.shares = off_grid_shares(strategy.model, self._x.flatten(1))
+        for layer, share in enumerate(self.shares, start=1):
+            self._recorder.add(f"{OFF_GRID}{layer}", share)
+
+
+FINENESS = {1: 401, 2: 81}
+"""By dimensions, points along each of them."""
+
+
+class LearnedFunctionPlugin(Plugin):
+    """Keep the network's function, of one or two inputs, after each experience.
+
+    Args:
+        truth: what is to be learned, ``(n, dimensions)`` -> ``(n,)``.
+    Raises: ValueError for more than two dimensions.
+    """
+
+    stage = Stage.OBSERVE
+    state = ("functions",)
+    transient = ("points", "target")
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        truth: Callable[[Tensor], Tensor],
+        dimensions: int,
+        input_range: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        if dimensions not in FINENESS:
+            raise ValueError(
+                f"functions of 1 or 2 inputs can be drawn, not {dimensions}"
+            )
+        self.recorder = recorder
+        axis = torch.linspace(*input_range, FINENESS[dimensions])
+        grid = torch.cartesian_prod(*[axis] * dimensions)
+        self.points = grid.view(-1, dimensions)
+        """``(n, dimensions)``, the last one running fastest."""
+        self.target = truth(self.points)
+        self.functions: list[Tensor] = []
+        """After each experience, ``(n,)``."""
+
+    @torch.no_grad()
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        with self.recorder.evaluating(strategy.device):
+            outputs = strategy.model(self.points.to(strategy.device))
+            self.functions.append(outputs.squeeze(1).cpu())

@@ -47,20 +47,9 @@ class RecorderPlugin(Plugin):
     """
 
     stage = Stage.RECORD
-    state = (
-        "matrix",
-        "measurements",
-        "boundaries",
-        "iteration",
-        "n_experiences_done",
-        "train_seconds",
-        "eval_seconds",
-        "in_training",
-        "_losses",
-        "_scores",
-        "_evaluated",
-        "_eval_sums",
-        "_n_evaluated",
+    state = tuple(
+        "matrix measurements boundaries iteration n_experiences_done train_seconds "
+        "eval_seconds in_training _losses _scores _evaluated _eval_sums _n_evaluated".split()
     )
     transient = ("listeners", "_matrix_stream", "_every", "_since")
 

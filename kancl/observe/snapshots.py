@@ -58,15 +58,11 @@ class SnapshotPlugin(Plugin):
     ) -> None:
         super().__init__()
         n, least = samples_per_experience, diagnosis.BATCHES
-        if n < least:
-            raise ValueError(
-                f"samples_per_experience must be at least {least}, got {n}"
-            )
         self.families = frozenset(families)
         for name in self.families.difference(FAMILIES):
             raise ValueError(f"families are some of {[*FAMILIES]}, got {name!r}")
         self.recorder, self.test_stream = recorder, list(test_stream)
-        self.samples = diagnosis.Samples(self.test_stream, samples_per_experience)
+        self.samples = diagnosis.Samples(self.test_stream, n, least)
         self.snapshots: list[dict[str, Tensor]] = []
         """The model's state before training and after each experience."""
         self.pairs: list[diagnosis.Shared] = []

@@ -22,7 +22,7 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from kancl.metrics import SeenExperiencesAccuracy
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
-from kancl.observe.off_grid import OFF_GRID
+from kancl.observe.curves import OFF_GRID
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures

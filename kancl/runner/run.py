@@ -18,8 +18,11 @@ from kancl.config.files import flat
 from kancl.config.schema import NOT_HASHED
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import matrix_from_series, summarise
-from kancl.observe.curves import EpochEvaluationPlugin, ForgettingCurvePlugin
-from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.curves import (
+    EpochEvaluationPlugin,
+    ForgettingCurvePlugin,
+    OffGridPlugin,
+)
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.runner.build import Parts, build, build_strategy, iterations_planned

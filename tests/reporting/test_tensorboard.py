@@ -20,8 +20,7 @@ from kancl.metrics.score_matrix import (
 )
 from kancl.models import kan
 from kancl.models.heads import with_head
-from kancl.observe.curves import ForgettingCurvePlugin
-from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.curves import ForgettingCurvePlugin, OffGridPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
 from kancl.reporting.tensorboard import (
