@@ -67,10 +67,9 @@ def _row(what: str, result: str, target: str = "", verdict: str = "") -> Row:
 
 def _at_most(device: str, what: str, value: float, most: float, shown: str = "") -> Row:
     """A figure with its target (inf: none), which counts on a GPU only."""
-    shown = shown or f"{value:.2f}"
-    if most == inf or not _is_cuda(device):
-        return _row(what, shown, f"<= {most:g}" * (most < inf))
-    return _row(what, shown, f"<= {most:g}", verdict(value <= most))
+    target = f"<= {most:g}" if most < inf else ""
+    judged = verdict(value <= most) if target and _is_cuda(device) else ""
+    return _row(what, shown or f"{value:.2f}", target, judged)
 
 
 def _ratio(

@@ -176,17 +176,16 @@ def time_steps(
 
     A step before each turn is not counted: it brings its own data back into the caches.
     """
-    timers = {name: timeit.Timer(step, timer=now) for name, step in steps.items()}
-    timings = {name: Timing() for name in steps}
-    counts: dict[K, int] = {}
-    for name, timer in timers.items():
+    timings, timed = {name: Timing() for name in steps}, []
+    for name, step in steps.items():
+        timer = timeit.Timer(step, timer=now)
         timer.timeit(1)  # compiles, allocates, makes the optimizer's state
-        counts[name] = max(1, int(turn_seconds / timer.timeit(1)))
+        n = max(1, int(turn_seconds / timer.timeit(1)))
+        timed.append((timer, n, timings[name].seconds))
     for _ in range(turns):
-        for name, timer in timers.items():
+        for timer, n, seconds in timed:
             timer.timeit(1)
-            n = counts[name]
-            timings[name].seconds.append(timer.timeit(n) / n)
+            seconds.append(timer.timeit(n) / n)
     return timings
 
 

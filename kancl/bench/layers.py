@@ -108,15 +108,12 @@ def time_cell(
         networks[MATCHED] = equal_mlp(networks[OURS], sizes)
     for name, other in others.items():
         networks[name] = other(sizes, grid_size=grid_size, spline_order=degree)
-    steps = {
-        variant: training_step(network.to(device), x, target)
-        for variant, network in networks.items()
-    }
-    timings, speeds = time_steps(steps, rounds), []
-    for variant, network in networks.items():
-        peak = peak_bytes(network, steps[variant], device)
-        speeds.append(Speed(variant, n_parameters(network), timings[variant], peak))
-    return speeds
+    steps = {k: training_step(net.to(device), x, target) for k, net in networks.items()}
+    timings = time_steps(steps, rounds)
+    return [
+        Speed(k, n_parameters(net), timings[k], peak_bytes(net, steps[k], device))
+        for k, net in networks.items()
+    ]
 
 
 def training_step(
@@ -141,8 +138,7 @@ def equal_mlp(network: nn.Module, sizes: Sequence[int]) -> MLP:
     def build(widths: Sequence[int]) -> MLP:
         return MLP([sizes[0], *widths, sizes[-1]])
 
-    target = n_parameters(network)
-    return build(match_hidden(build, len(sizes) - 2, target, "params"))
+    return build(match_hidden(build, len(sizes) - 2, n_parameters(network), "params"))
 
 
 def peak_bytes(network: nn.Module, step: Step, device: str) -> int:
@@ -204,14 +200,13 @@ def draw(rows: Rows, path: Path) -> None:
     for line, (measure, label) in zip(axes, measures.items()):
         for axis, column in zip(line, columns):
             for variant in dict.fromkeys(row["variant"] for row in rows):
-                name = (*column, variant)
-                of = [
-                    r for r in rows if (r["network"], r["batch"], r["variant"]) == name
+                name, style = (*column, variant), styles.get(variant, {})
+                points = [
+                    (row["G"], row[measure])
+                    for row in rows
+                    if (row["network"], row["batch"], row["variant"]) == name
                 ]
-                x, y = ([row[key] for row in of] for key in ("G", measure))
-                axis.plot(
-                    x, y, markersize=4.5, label=variant, **styles.get(variant, {})
-                )
+                axis.plot(*zip(*points), markersize=4.5, label=variant, **style)
             axis.set(xscale="log", yscale="log")
             axis.grid(color="#DDDDDD", linewidth=0.6)
         line[0].set_ylabel(label, fontsize=9)

@@ -17,7 +17,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
-from kancl.bench.harness import Prepare, Rows, Step, Timing, finished_run, take_turns
+from kancl.bench.harness import Prepare, Rows, Step, finished_run, take_turns
 from kancl.bench.layers import load_efficient_kan
 from kancl.benchmarks import split_mnist
 from kancl.data.images import load_images
@@ -74,14 +74,8 @@ def bench_data(
         return EvaluationPlugin(*parts, loggers=[BaseLogger()])
 
     def kancl(network: nn.Module, **options: Any) -> None:
-        setup = TrainingSetup(
-            network,
-            _sgd(network),
-            batch_size=batch_size,
-            eval_batch_size=DATA_EVAL_BATCH,
-            device=device,
-            **options,
-        )
+        options |= {"batch_size": batch_size, "eval_batch_size": DATA_EVAL_BATCH}
+        setup = TrainingSetup(network, _sgd(network), device=device, **options)
         train_and_evaluate(build("naive", setup), benchmark)
 
     def stock(network: nn.Module) -> None:
@@ -153,8 +147,6 @@ def bench_runs(
         samples: train and test on so many images of each class, for a quick look.
         models: kan: [784, 64, 10], G=5, cubic; mlp: with as many parameters.
     """
-    sizes: dict[tuple[str, str], int] = {}
-    makes: dict[str, Callable[[], nn.Module]] = {}
 
     def words(model: str, n: int | None) -> list[str]:
         n_samples = "null" if n is None else 2 * n  # an experience has two classes
@@ -166,6 +158,8 @@ def bench_runs(
             *("device=cpu", f"model={model}", *["match=params"] * (model == "mlp")),
         ]
 
+    sizes: dict[tuple[str, str], int] = {}
+    makes: dict[str, Callable[[], nn.Module]] = {}
     for model in models:
         (config,) = read_request(words(model, 1), sweep=False).configs
         size = build_run(config).size
@@ -181,13 +175,11 @@ def bench_runs(
         sizes[name, model] = n_parameters(makes[name]())
 
     def prepare(name: str, model: str, n: int | None, data: Path) -> Prepare:
-        if name == "kancl":
-            return lambda turn: partial(
-                finished_run, [*words(model, n), f"seed={turn}"]
-            )
-        return lambda turn: partial(_stock_run, makes[name], batch_size, data, turn)
+        if name != "kancl":
+            return lambda turn: partial(_stock_run, makes[name], batch_size, data, turn)
+        own = words(model, n)
+        return lambda turn: partial(finished_run, [*own, f"seed={turn}"])
 
-    timings: dict[tuple[str, str], Timing] = {}
     for turns, n in ((1, 20), (repeats, samples)):
         with torchvision_folder(n) as data:
             variants = {variant: prepare(*variant, n, data) for variant in sizes}
@@ -210,14 +202,10 @@ def _sgd(network: nn.Module) -> torch.optim.Optimizer:
 
 
 def _bare(
-    network: nn.Module,
-    train: Sequence[Images],
-    test: Sequence[Images],
-    batch_size: int,
+    network: nn.Module, train: Sequence[Images], test: Sequence[Images], batch_size: int
 ) -> None:
     """The least that this training can be written as, images in memory as floats."""
-    optimizer = _sgd(network)
-    loss_of = nn.CrossEntropyLoss()
+    optimizer, loss_of = _sgd(network), nn.CrossEntropyLoss()
     for x, y in train:
         network.train()
         for index in torch.randperm(len(x)).to(x.device).split(batch_size):
