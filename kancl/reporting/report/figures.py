@@ -60,8 +60,12 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
         axes.set(xlim=(-reach, reach), ylim=(n - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    several = len({c.title for c in comparisons}) > 1
-    rows = [_row(c) if several else c.strategy for c in comparisons]
+    rows = [c.strategy for c in comparisons]
+    if len({c.title for c in comparisons}) > 1:
+        for k, c in enumerate(comparisons):
+            words = c.compared.distinction or c.reference.distinction
+            settings = f" ({words[:30]})" if words else ""
+            rows[k] = f"{pair_title(*c.both)}, {c.strategy}{settings}"
     panels[0].set_yticks(range(n), list(map(plain, rows)), fontsize=9, color=INK)
     return figure
 
@@ -84,12 +88,6 @@ def _difference(axes: Any, comparison: Comparison, metric: str, row: int) -> Non
         axes.plot(ends, [row, row], color=colour, linewidth=2.2)
     style: Any = {"mec": colour, "mfc": colour if shown else PAGE, "markersize": 6.5}
     axes.plot([scale * difference.mean], [row], "o", zorder=4, **style)
-
-
-def _row(c: Comparison) -> str:
-    name = f"{pair_title(*c.both)}, {c.strategy}"
-    words = c.compared.distinction or c.reference.distinction
-    return f"{name} ({words[:30]})" if words else name
 
 
 def stability_plasticity(benchmark: Benchmark) -> Figure | None:
@@ -162,10 +160,9 @@ def matrices(benchmark: Benchmark) -> dict[str, Figure]:
 
 
 def mean_matrix(variant: Variant) -> Figure:
-    matrices = variant.matrices
+    matrices, label = variant.matrices, plain(variant.label)
     assert matrices is not None
     spread = matrices.std(0) if len(matrices) > 1 else None
-    label = plain(variant.label)
     return figures.score_matrix(matrices.mean(0), label, spread, variant.score)
 
 

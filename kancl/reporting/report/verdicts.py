@@ -113,18 +113,14 @@ class Comparison:
     @property
     def evidence(self) -> str:
         metric, name = self.lost, METRICS[self.lost].words
-        difference = self.differences[metric]
+        difference, finding = self.differences[metric], self.finding(metric)
         if difference is None:
             return self._why_not(name)
         n, interval = difference.n_pairs, difference.interval
         text = f"{name} {self.points(metric)}, n = {n}, {self.sizes}"
         if self.is_shown(metric) and n < pairs_needed():
             text += "; by Student's test alone, too few pairs for an exact one"
-        elif (
-            self.finding(metric) == "not shown"
-            and interval
-            and interval.excludes_zero()
-        ):
+        elif finding == "not shown" and interval and interval.excludes_zero():
             holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
             text += f"; the interval leaves 0 out, the tests do not {holm_of}"
         return text
@@ -194,14 +190,13 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    if not comparisons:
-        return "no KAN and MLP with the same strategy to compare"
     if len(comparisons) == 1:
         return f"{comparisons[0].verdict}: {comparisons[0].evidence}"
     strategies: dict[str, dict[str, None]] = {}
     for c in comparisons:
         strategies.setdefault(c.verdict, {})[c.strategy] = None
-    return "; ".join(f"{v} under {', '.join(under)}" for v, under in strategies.items())
+    under = [f"{verdict} under {', '.join(of)}" for verdict, of in strategies.items()]
+    return "; ".join(under) or "no KAN and MLP with the same strategy to compare"
 
 
 def training_differences(a: Variant, b: Variant) -> list[str]:

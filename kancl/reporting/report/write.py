@@ -54,11 +54,11 @@ def write_report(
     folder = Path(folder)
     groups = benchmarks(runs)
     compared = [(benchmark, compare(benchmark)) for benchmark in groups]
-    folder.mkdir(parents=True, exist_ok=True)
     files = {
         "results.csv": tables.all_results(groups).csv(),
         "comparison.csv": tables.all_comparisons(compared).csv(),
         "runs.csv": tables.all_runs(groups).csv(),
+        "report.html": page(runs, compared, tunings),
     }
     for name, made in {
         "results": map(tables.results, groups),
@@ -69,12 +69,11 @@ def write_report(
         if parts := [table for table in made if table is not None]:
             files[f"{name}.md"] = "\n".join(table.markdown() for table in parts)
             files[f"{name}.tex"] = "\n".join(table.latex() for table in parts)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)
-    written = folder / "report.html"
-    written.write_text(page(runs, compared, tunings))
     over_seeds = write_over_seeds(folder / "tensorboard", groups)
-    return Report(written, over_seeds, runs, compared)
+    return Report(folder / "report.html", over_seeds, runs, compared)
 
 
 def page(
@@ -118,9 +117,8 @@ def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
         owned = [f"{value} ({', '.join(owners)})" for value, owners in values.items()]
         if not key.endswith(".name"):
             rows.append((key, "; ".join(owned if key in differing else values)))
-    for variant in variants:
-        if hidden := variant.example.summary.get("hidden"):
-            rows.append((f"hidden widths, {variant.label}", shown(hidden)))
+    hidden = {v.label: v.example.summary.get("hidden") for v in variants}
+    rows += [(f"hidden widths, {k}", shown(n)) for k, n in hidden.items() if n]
     seeds = {f"seeds, {v.label}": ", ".join(map(str, v.seeds)) for v in variants}
     if len({*seeds.values()}) == 1:
         seeds = {"seeds": seeds[f"seeds, {variants[0].label}"]}
@@ -151,8 +149,7 @@ def write_over_seeds(
     written = []
     for benchmark in benchmarks:
         pairs = [(variant, variant.curves) for variant in benchmark.variants]
-        several = [(v, curves) for v, curves in pairs if curves and curves.n_seeds > 1]
-        if several:
+        if several := [(v, c) for v, c in pairs if c and c.n_seeds > 1]:
             written.append(folder / benchmark.slug)
             _write(written[-1], benchmark, several, pictures)
     return written
