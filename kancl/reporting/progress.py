@@ -174,10 +174,10 @@ class ProgressPlugin(SupervisedPlugin):
         if not done or not task.elapsed:
             return ""
         speed = f"{done / task.elapsed:.0f} it/s"
-        if task.total is None:
-            return speed
-        left = duration(max(task.total - done, 0) * task.elapsed / done)
-        return f"{speed}, {left}{' left' if self._wide else ''}"
+        if task.total is not None:
+            left = duration(max(task.total - done, 0) * task.elapsed / done)
+            speed += f", {left}{' left' if self._wide else ''}"
+        return speed
 
     def _score(self) -> str:
         recorder, score = self._recorder, self._recorder.score
