@@ -13,7 +13,12 @@ from operator import sub
 from statistics import fmean
 from typing import Any
 
-from kancl.metrics.score_matrix import UndefinedMetric, by_name, evaluate_metrics
+from kancl.metrics.score_matrix import (
+    UndefinedMetric,
+    by_name,
+    evaluate_metrics,
+    need_several,
+)
 
 Curve = Sequence[tuple[int, float]]
 """Iterations, ascending, and the accuracy on one experience at them."""
@@ -102,17 +107,13 @@ def summarise_curves(
 def _check(curves: Sequence[Curve], boundaries: Sequence[int]) -> None:
     if not curves:
         raise UndefinedMetric("no forgetting curve was measured (evaluation.samples=0)")
-    if len(curves) == 1:
-        raise UndefinedMetric(
-            "there is a single experience: nothing is older, nothing newer than it"
-        )
+    need_several(len(curves))
     if len(boundaries) != len(curves):
         raise UndefinedMetric(
             f"{len(boundaries)} of {len(curves)} experiences were trained to their end"
         )
     for k, curve in enumerate(curves):
-        missing = set(boundaries[k:]) - {at for at, _ in curve}
-        if missing:
+        if missing := set(boundaries[k:]) - {at for at, _ in curve}:
             raise UndefinedMetric(
                 f"experience {k} was not measured at the boundary {min(missing)}"
             )

@@ -16,15 +16,8 @@ from torch import Tensor, nn
 from kancl.data.rows import as_tensors
 from kancl.metrics import locality
 from kancl.metrics.score_matrix import Score, UndefinedMetric
+from kancl.models import inspect
 from kancl.models.heads import GrowingHead
-from kancl.models.inspect import (
-    evaluate_in_chunks,
-    layer_bases,
-    layer_inputs,
-    layer_weights,
-    named_layers,
-    state_groups,
-)
 from kancl.models.kan_linear import KANLinear
 
 SAMPLES = 64  # of each experience's test samples, to look at
@@ -136,13 +129,16 @@ class Samples:
         self._first: dict[int, tuple[Tensor, Usage]] = {}
 
     def to(self, device: torch.device) -> None:
-        parts = [(x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts]
-        self.parts = parts
+        self.parts = [
+            (x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts
+        ]
 
     def score(self, model: nn.Module, k: int, score: Score) -> float:
         """How the network does on experience k."""
         x, y, task_labels = self.parts[k]
-        chunks = evaluate_in_chunks(model, x, task_labels, chunk=locality.AT_ONCE)
+        chunks = inspect.evaluate_in_chunks(
+            model, x, task_labels, chunk=locality.AT_ONCE
+        )
         each = [score.per_sample(outputs, y[rows]) for rows, outputs in chunks]
         return float(score.reduce(torch.cat(each).double().mean()))
 
@@ -151,19 +147,17 @@ class Samples:
     ) -> tuple[dict[str, Usage], dict[str, Tensor]]:
         """By layer, how experience k uses it; with a loss, a row of gradients per batch."""
         x, y, task_labels = self.parts[k]
-        layers = named_layers(model)
+        layers = inspect.named_layers(model)
         entered, rows = [], []
         for rest in range(n_batches):
             batch = slice(rest, None, n_batches)
             forward = partial(avalanche_forward, model, x[batch], task_labels[batch])
             with torch.set_grad_enabled(loss is not None):
-                inputs, outputs = layer_inputs(model, forward)
+                inputs, outputs = inspect.layer_inputs(model, forward)
                 entered.append(inputs)
                 if loss is not None:
                     rows.append(_gradients(layers, loss(outputs, y[batch])))
-        gradients = {
-            name: torch.stack([r[name] for r in rows]) for r in rows[:1] for name in r
-        }
+        gradients = {n: torch.stack([r[n] for r in rows]) for r in rows[:1] for n in r}
         usages: dict[str, Usage] = {}
         for name in entered[0]:
             joined = torch.cat([inputs[name] for inputs in entered])
@@ -186,7 +180,7 @@ class Samples:
 
 @torch.no_grad()
 def _usage(layer: nn.Module, x: Tensor) -> Usage:
-    bases = layer_bases(layer, x)
+    bases = inspect.layer_bases(layer, x)
     off_grid = layer.off_grid_share(x) if isinstance(layer, KANLinear) else None
     return Usage(locality.Occupancy.of(bases), bases.mean(0), off_grid)
 
@@ -296,8 +290,10 @@ def reviews(
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of every layer that is one (several heads have none in common)."""
-    layers = named_layers(model).items()
-    return {name: layer_weights(one) for name, (one, *more) in layers if not more}
+    layers = inspect.named_layers(model).items()
+    return {
+        name: inspect.layer_weights(one) for name, (one, *more) in layers if not more
+    }
 
 
 def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:
@@ -328,11 +324,9 @@ def first_layer_leak(
 
     None if its grid has grown: no coefficient is what it was.
     """
-    old, new = (
-        next(iter(named_layers(rolled_back(model, state)).values()))[0]
-        for state in states
-    )
-    before, after = layer_weights(old), layer_weights(new)
+    models = (rolled_back(model, state) for state in states)
+    old, new = (next(iter(inspect.named_layers(m).values()))[0] for m in models)
+    before, after = inspect.layer_weights(old), inspect.layer_weights(new)
     if before.shape != after.shape:
         return None
     return locality.leak(locality.visited_at_all(old, x.flatten(1)), before, after)
@@ -343,7 +337,7 @@ def rollback(
 ) -> Rollback:
     """Evaluate with each group of ``state_groups`` alone as it was ``then``."""
     regained = {}
-    for name, keys in state_groups(model).items():
+    for name, keys in inspect.state_groups(model).items():
         with put_back(model, then, keys) as earlier:
             regained[name] = evaluate(earlier)
     return Rollback(evaluate(model), regained)

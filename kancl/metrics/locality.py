@@ -128,8 +128,9 @@ def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
         raise ValueError(f"both sides must be of the same layers, got {shapes}")
 
     def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-        products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
-        return torch.stack(products).sum()
+        return torch.stack(
+            [(x.double() * y.double()).sum() for x, y in zip(a, b)]
+        ).sum()
 
     own = (inner(old, old) * inner(new, new)).sqrt()
     if not bool(own > 0):
@@ -198,9 +199,7 @@ def _rate(hits: Tensor) -> float:
 class Inference:
     """What class-incremental accuracy is made of: the product of the first two."""
 
-    experience_inference: (
-        float  # how often the winning class is of the right experience
-    )
+    experience_inference: float  # how often the winner is of the right experience
     within_experience_accuracy: float  # how often it is then the sample's class
     oracle_accuracy: float  # accuracy if the experience were known
     accuracy: float
@@ -268,8 +267,7 @@ def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> 
     """
     if len(forecast) != len(forgetting):
         raise ValueError(
-            f"expected a forecast for each of {len(forgetting)} pairs, got "
-            f"{len(forecast)}"
+            f"expected a forecast for each of {len(forgetting)} pairs, got {len(forecast)}"
         )
     if len(forecast) < 3:
         raise UndefinedMetric(f"a rank correlation needs 3 pairs, got {len(forecast)}")

@@ -201,6 +201,13 @@ def evaluate_metrics(
     return {**summary, "undefined": undefined}
 
 
+def need_several(n_experiences: int) -> None:
+    if n_experiences == 1:
+        raise UndefinedMetric(
+            "there is a single experience: nothing is older, nothing newer than it"
+        )
+
+
 _LAST, _TRAINED = slice(-1, None), slice(1, None)
 
 
@@ -209,10 +216,8 @@ def _measured(
 ) -> Tensor:
     """The matrix, if these rows are there (and, ``several``, more than one experience)."""
     r = _checked(matrix, score)
-    if several and r.shape[1] == 1:
-        raise UndefinedMetric(
-            "there is a single experience: nothing is older, nothing newer than it"
-        )
+    if several:
+        need_several(r.shape[1])
     between = r[1:-1]
     on_the_way = rows != _LAST and len(between) > 0
     if on_the_way and between.isnan().all() and not r[-1].isnan().any():

@@ -67,15 +67,11 @@ class Variant:
         values = (run.number(key) for run in self.completed)
         return [value for value in values if value is not None]
 
-    def counts(self) -> dict[str, int]:
-        ends = Counter(run.status for run in self.runs)
-        return {status: ends[status] for status in STATUSES if status in ends}
-
     @property
     def lost(self) -> str:
         """``1 diverged, 2 failed``, empty if every run completed."""
-        lost = [f"{n} {s}" for s, n in self.counts().items() if s != "completed"]
-        return ", ".join(lost)
+        ends = Counter(run.status for run in self.runs if not run.completed)
+        return ", ".join(f"{ends[s]} {s}" for s in STATUSES if s in ends)
 
     @cached_property
     def curves(self) -> Curves | None:
@@ -127,10 +123,10 @@ def settings(run: Run) -> dict[str, Any]:
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        inner = value if isinstance(value, Mapping) else None
-        flat |= (
-            {key: value} if inner is None else {f"{key}.{k}": inner[k] for k in inner}
-        )
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{k}": inner for k, inner in value.items()}
+        else:
+            flat[key] = value
     return flat
 
 
@@ -152,14 +148,14 @@ def shown(value: Any) -> str:
 
 def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
     groups = _grouped((r for r in runs if r.config), lambda r: r.config["scenario"])
-    named = [(_title(group[0].config["scenario"]), group) for group in groups]
+    scenarios = [dict(group[0].config["scenario"]) for group in groups]
     result = []
-    for title, group in named:
-        same = [g[0].config["scenario"] for name, g in named if name == title]
-        options = dict(group[0].config["scenario"])
-        extra = ", ".join(f"{key}={shown(options.get(key))}" for key in unlike(same))
-        full = f"{title} ({extra})" if extra else title
-        result.append(Benchmark(full, options, _variants(group)))
+    for options, group in zip(scenarios, groups):
+        title = _title(options)
+        keys = unlike(other for other in scenarios if _title(other) == title)
+        extra = ", ".join(f"{key}={shown(options.get(key))}" for key in keys)
+        title += f" ({extra})" if extra else ""
+        result.append(Benchmark(title, options, _variants(group)))
     return sorted(result, key=lambda benchmark: benchmark.title)
 
 
@@ -251,15 +247,14 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
             for record in content["tuning"]:
                 cell = tuple(record[key] for key in CELL)
                 seeds = [int(seed) for seed in record["seeds"]]
-                chosen = {
-                    key: _as_shown(text) for key, text in record["chosen"].items()
-                }
+                chosen = {k: _as_shown(text) for k, text in record["chosen"].items()}
                 n, at_edge = int(record["trials"]), record["at_edge"]
                 tunings.append(Tuning(cell, n, seeds, chosen, at_edge))
         except Exception as error:  # whatever YAML stumbles over
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            text = f"{file} was not written by kancl tune: {reason}"
-            raise ValueError(text) from error
+            raise ValueError(
+                f"{file} was not written by kancl tune: {reason}"
+            ) from error
     return tunings
 
 

@@ -85,7 +85,7 @@ def comparison(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> Table
     rows: list[list[Cell]] = []
     for c in comparisons:
         tests, differences = _tests(c, c.lost), map(c.estimate, c.differences)
-        words = [c.title, c.strategy, c.verdict, c.n_pairs]
+        words = c.title, c.strategy, c.verdict, c.n_pairs
         rows.append([*words, *differences, *(tests[key] for key in shown)])
     metrics = [METRICS[key] for key in COMPARED[benchmark.score.name]]
     columns = [*_columns("models", "strategy", "verdict"), Column("pairs", str)]

@@ -3,13 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kancl.metrics.statistics import (
-    ALPHA,
-    Difference,
-    holm,
-    paired_difference,
-    pairs_needed,
-)
+from kancl.metrics import statistics
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
 from kancl.reporting.table import Estimate
@@ -35,7 +29,7 @@ class Comparison:
     reference: Variant
     lost: str
     learned: str
-    differences: dict[str, Difference | None]
+    differences: dict[str, statistics.Difference | None]
     corrected: dict[str, float] = field(default_factory=dict)
     n_tests: dict[str, int] = field(default_factory=dict)
 
@@ -78,8 +72,12 @@ class Comparison:
             return "not comparable"
         if difference.n_pairs < FEWEST_PAIRS:
             return "too few seeds"
-        exact = difference.p_permutation if difference.n_pairs >= pairs_needed() else 0
-        if max(self.corrected[metric], exact) >= ALPHA:
+        exact = (
+            difference.p_permutation
+            if difference.n_pairs >= statistics.pairs_needed()
+            else 0
+        )
+        if max(self.corrected[metric], exact) >= statistics.ALPHA:
             return "not shown"
         return "higher" if difference.mean > 0 else "lower"
 
@@ -118,7 +116,7 @@ class Comparison:
             return self._why_not(name)
         n, interval = difference.n_pairs, difference.interval
         text = f"{name} {self.points(metric)}, n = {n}, {self.sizes}"
-        if self.is_shown(metric) and n < pairs_needed():
+        if self.is_shown(metric) and n < statistics.pairs_needed():
             text += "; by Student's test alone, too few pairs for an exact one"
         elif finding == "not shown" and interval and interval.excludes_zero():
             holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
@@ -177,13 +175,15 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
         lambda variant: variant.strategy,
         lambda a, b: len(training_differences(a, b)),
     ):
-        paired = {m: paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics}
+        paired = {
+            m: statistics.paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics
+        }
         comparisons.append(Comparison(a, b, *metrics[:2], paired))
     for metric in metrics:
         tests = [(c, d) for c in comparisons if (d := c.differences[metric])]
         # without spread there is no t; the exact test needs none
         p_values = [d.p_permutation if d.p_t is None else d.p_t for _, d in tests]
-        for (comparison, _), p in zip(tests, holm(p_values)):
+        for (comparison, _), p in zip(tests, statistics.holm(p_values)):
             comparison.corrected[metric] = p
             comparison.n_tests[metric] = len(tests)
     return comparisons
