@@ -50,15 +50,12 @@ def bench_evaluation(
 ) -> Iterator[Rows]:
     """What looking costs: whole runs with continual evaluation, with the diagnosis, without.
 
-    ``curve``: every ``--every`` iterations the accuracy on ``--samples`` test images of
-    every experience seen so far is measured, of those to come every fifth time
-    (``evaluation.every_iterations``, ``evaluation.samples``).
-    ``locality``: what ``kancl locality`` needs (``evaluation.locality``), beside the usual
-    forgetting curves. All take turns in one process, on data and weights of the same
-    seed, after a short run of each that is not counted; TensorBoard writes its numbers.
-    The cost is the median over the turns of the ratio within a turn, in CPU seconds,
-    which leave out what a run waited for others. A point on s images has a standard error
-    of at most 0.5 / sqrt(s); the smaller the sample, the cheaper and the coarser.
+    ``curve``: ``evaluation.every_iterations`` and ``evaluation.samples`` as given, beside
+    no curve; ``locality``: ``evaluation.locality``, beside the usual forgetting curves.
+    All take turns in one process, on data and weights of the same seed, after a short run
+    of each that is not counted; TensorBoard writes its numbers. The cost is the median
+    over the turns of the ratio within a turn, in CPU seconds. A point on s images has a
+    standard error of at most 0.5 / sqrt(s).
 
     Args:
         every: iterations between two points of the curve.
@@ -114,9 +111,8 @@ def bench_sweep(
     """How much sooner a sweep is done by a process per core (Joblib) than by one process.
 
     The same runs, in fresh folders, by whole processes in turns, start-up and imports
-    included: one process that makes one run after another on one core, as a sweep without
-    a launcher does, and ``hydra/launcher=joblib``. The longer the runs, the less start-up
-    counts.
+    included: one after another on one core, and ``hydra/launcher=joblib``. The longer the
+    runs, the less start-up counts.
 
     Args:
         settings: of the runs: training.epochs=2.
@@ -171,10 +167,9 @@ def sweep(words: Sequence[str], n_runs: int) -> None:
 def bench_checkpoints(*, iterations: int = 60) -> Iterator[Rows]:
     """What checkpoints cost: per iteration, per experience, and each time one is written.
 
-    A network of the usual size is trained on two experiences of Split MNIST (so that
-    there are importances, exemplars and moments to keep), with a checkpoint every few
-    iterations. What an iteration pays when none is due is timed by itself: the plugin's
-    question whether one is due, and the counting of batches.
+    A network of the usual size is trained on two experiences of Split MNIST, with a
+    checkpoint every few iterations. What an iteration pays when none is due, the question
+    whether one is and the counting of batches, is timed by itself.
 
     Args:
         iterations: on each of the two experiences.

@@ -33,10 +33,9 @@ def bench_device(
 ) -> Iterator[Rows]:
     """How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
 
-    A KAN's step is held to that of the MLP with as many parameters; what needs CUDA is
-    left out elsewhere, and a target counts on a GPU only. An error is a failed row, and
-    the rest follows. Whether a device computes right is a matter of tests:
-    ``pytest -m cuda``.
+    A KAN's step is held to that of the MLP with as many parameters; a target counts on a
+    GPU only. An error is a failed row, and the rest follows. Whether a device computes
+    right is a matter of tests: ``pytest -m cuda``.
 
     Args:
         device: cuda, if there is one, unless said otherwise.
@@ -146,16 +145,15 @@ def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
 
 def _runs(device: str, small: bool) -> Iterator[Row]:
     """Whole Split MNIST runs; the first of each starts the device up."""
-    kans = [("kan", ["model.implementation=" + n]) for n in implementations(device)]
-    variants = product([("mlp", ["match=params"]), ("kan", []), *kans], (64, 256))
-    cut = ["scenario.train_samples=100", "scenario.test_samples=50"]
-    for (model, own), batch in [(("kan", cut), 64)] if small else variants:
-        words = [f"model={model}", *own, f"training.batch_size={batch}"]
-        where = f"device={device}"
-        _, last = (finished_run([*words, where, f"seed={k}"]) for k in (0, 1))
+    kans = [f"model=kan model.implementation={n}" for n in implementations(device)]
+    variants = product(["model=mlp match=params", "model=kan", *kans], (64, 256))
+    cut = "model=kan scenario.train_samples=100 scenario.test_samples=50"
+    for variant, batch in [(cut, 64)] if small else variants:
+        words = f"{variant} training.batch_size={batch}"
+        own = [*words.split(), f"device={device}"]
+        _, last = (finished_run([*own, f"seed={k}"]) for k in (0, 1))
         seconds = last["train_seconds"] + last["eval_seconds"]
-        what = f"Split MNIST, {' '.join(words)}: seconds"
-        yield _at_most(device, what, seconds, LONGEST_RUN)
+        yield _at_most(device, f"Split MNIST, {words}: seconds", seconds, LONGEST_RUN)
 
 
 MEASUREMENTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {

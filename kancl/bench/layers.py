@@ -51,8 +51,7 @@ def bench_layers(
     What is timed is a training step: forward, cross-entropy, backward and the same fused
     Adam for all. All variants of a network, batch size and grid size take turns in one
     process; a ratio is the median over the turns of the ratios within a turn. Memory is
-    what a step holds at its peak: parameters, gradients, Adam's moments and everything in
-    between. ``pip install 'kancl[bench]'`` brings inkan, which is timed as well.
+    what a step holds at its peak. ``pip install 'kancl[bench]'`` adds inkan.
 
     Args:
         layers: networks, as 784,64,10.

@@ -49,11 +49,10 @@ class Row:
     falls: Sequence[str] = ()
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> list[str]:
         """What the row can be asked for by."""
-        if self.incremental is None:
-            return (self.name,)
-        return self.name, f"{self.name}/{self.incremental}"
+        longer = f"{self.name}/{self.incremental}"
+        return [self.name, longer] if self.incremental else [self.name]
 
     @property
     def demand(self) -> str:
@@ -93,10 +92,8 @@ class Protocol:
         Raises: ConfigError for a name that no row has.
         """
         known = [name for row in self.rows for name in row.names]
-        for name in names:
-            if name not in known:
-                hint = nearest(name, known)
-                raise ConfigError(f"{self.name} has no row {name}; {hint}")
+        for name in [name for name in names if name not in known]:
+            raise ConfigError(f"{self.name} has no row {name}; {nearest(name, known)}")
         asked = set(names)
         for row in self.rows:
             if asked & {*row.names}:
@@ -110,9 +107,8 @@ def protocol_names() -> list[str]:
 
 def read_protocol(name: str) -> Protocol:
     """Raises: ConfigError with the nearest name if there is no such protocol."""
-    if name not in protocol_names():
-        hint = nearest(name, protocol_names())
-        raise ConfigError(f"there is no protocol {name}; {hint}")
+    if name not in (known := protocol_names()):
+        raise ConfigError(f"there is no protocol {name}; {nearest(name, known)}")
     content = read_mapping(FOLDER / f"{name}.yaml")
     measure = {"measure": content.get("measure", ACCURACY)}
     rows = [Row(row.pop("row"), **measure | row) for row in content["rows"]]
@@ -198,8 +194,7 @@ class Judgement:
     @property
     def cells(self) -> dict[str, str]:
         """What the table says under each title."""
-        row = self.row
-        lost = f" ({self.n_lost} lost)" if self.n_lost else ""
+        row, lost = self.row, f" ({self.n_lost} lost)" if self.n_lost else ""
         ends = dict.fromkeys(f"{f(self.values):.2g}" for f in (min, max) if self.values)
         return {
             "row": row.name,

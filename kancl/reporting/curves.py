@@ -117,10 +117,8 @@ def mean_curves(runs: Sequence[Curves], label: str) -> Curves:
         for iteration, values in zip(at, np.transpose(columns).tolist()):
             interval = t_interval(values)
             if interval is not None:  # cut to the values that the score can have
-                low, high = max(interval.low, 0.0), min(
-                    interval.high, first.score.largest
-                )
-                band.append((iteration, low, high))
+                high = min(interval.high, first.score.largest)
+                band.append((iteration, max(interval.low, 0.0), high))
         return tuple(zip(at, np.mean(columns, axis=0).tolist())), tuple(band)
 
     points, bands = zip(*map(mean, zip(*(run.points for run in runs))))

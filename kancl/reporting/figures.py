@@ -149,9 +149,8 @@ def score_matrix(
     width, height = 1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6)
     figure, ((axes,),) = new_figure(width, height, frame=False)
     edges = np.arange(n_rows + 1) - 0.5  # cells are centred on whole numbers
-    cells = axes.pcolormesh(
-        edges[: n + 1], edges, matrix.numpy(), cmap="Blues", vmin=0, vmax=top
-    )
+    scale: Any = {"cmap": "Blues", "vmin": 0, "vmax": top}
+    cells = axes.pcolormesh(edges[: n + 1], edges, matrix.numpy(), **scale)
     cells.set(edgecolor="face", linewidth=0.4)
     axes.set_aspect("equal")
     axes.invert_yaxis()
@@ -159,16 +158,14 @@ def score_matrix(
         value = matrix[i, j].item()
         style = {**CENTRED, "color": "white" if value > 0.6 * top else CELL_INK}
         weight = "bold" if i == j + 1 else "normal"
-        lift = 0 if spread is None else 0.14
-        number = _in_cell(value, score)
-        axes.text(j, i - lift, number, fontsize=8, fontweight=weight, **style)
+        y, number = i if spread is None else i - 0.14, _in_cell(value, score)
+        axes.text(j, y, number, fontsize=8, fontweight=weight, **style)
         if spread is not None:
             number = f"± {_in_cell(spread[i, j].item(), score)}"
             axes.text(j, i + 0.24, number, fontsize=5.5, **style)
     for k in range(n):
         frame = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) + (k - 0.5, k + 0.5)
-        colour = experience_colour(k)
-        axes.plot(*frame.T, color=colour, linewidth=1.6, clip_on=False)
+        axes.plot(*frame.T, color=experience_colour(k), linewidth=1.6, clip_on=False)
     axes.set_xticks(range(n), [str(k + 1) for k in range(n)])
     axes.set_yticks(range(n_rows), ["before", *(str(k + 1) for k in range(n))])
     label_axes(axes, "tested on experience", "trained on experiences up to", size=9)
@@ -179,9 +176,9 @@ def score_matrix(
 def _in_cell(value: float, score: Score) -> str:
     if score.higher_is_better:
         return f"{100 * value:.0f}"
-    if value >= 0.0995 or value == 0:
-        return f"{value:.2g}"
-    return f"{value:.0e}".replace("e-0", "e-")  # as few letters as tell the value
+    # as few letters as tell the value
+    small = 0 < value < 0.0995
+    return f"{value:.0e}".replace("e-0", "e-") if small else f"{value:.2g}"
 
 
 def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
@@ -259,12 +256,13 @@ def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figur
         raise ValueError("no function to draw")
     flat = rows[0].points.shape[1] == 1
     n_phases = max(len(row.functions) for row in rows)
-    names = [f"after phase {k + 1}" for k in range(n_phases)]
-    names = names if flat else ["target", *names]
-    n, n_rows = len(names), len(rows)
-    figure, panels = new_figure(
-        1.3 + 1.9 * n, 0.7 + 1.6 * n_rows, n, n_rows, sharey=True
+    names = [] if flat else ["target"]
+    names += [f"after phase {k + 1}" for k in range(n_phases)]
+    inches, grid = (1.3 + 1.9 * len(names), 0.7 + 1.6 * len(rows)), (
+        len(names),
+        len(rows),
     )
+    figure, panels = new_figure(*inches, *grid, sharey=True)
     draw = _curve if flat else _picture
     for row, line in zip(rows, panels):
         shown = row.functions if flat else [row.target, *row.functions]

@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         final = {
             f"final/{key}": float(value)
             for key, value in summary.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-            if math.isfinite(value)
+            if type(value) in (int, float) and math.isfinite(value)
         }
         for tag, value in final.items():
             self._scalar(tag, value)
@@ -185,30 +185,31 @@ class TensorBoardPlugin(SupervisedPlugin):
                 groups: Any = named_layers(strategy.model).values()
                 layers = [group for group in groups if isinstance(group[0], KANLinear)]
                 for k, parts in enumerate(layers, start=1):
-                    coefficients = [part.scaled_coefficients.detach() for part in parts]
-                    values = [each.flatten() for each in coefficients]
+                    values = [p.scaled_coefficients.detach().flatten() for p in parts]
                     tag, at = f"coefficients/layer_{k}", self._recorder.iteration
                     self._writer().add_histogram(tag, torch.cat(values), at)
                 self._draw({"edge_functions": lambda: figures.edge_functions(network)})
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
-        recorder = self._recorder
-        n, score = recorder.n_experiences_done, recorder.score
+        recorder, label = self._recorder, self.label
+        n, score, measured = (
+            recorder.n_experiences_done,
+            recorder.score,
+            recorder.measurements,
+        )
         if recorder.in_training or recorder.matrix[n].isnan().all():
             return
-        if n:
-            for tag, _, value in so_far(recorder.matrix, n, score):
-                self._scalar(tag, value)
-
-        def matrix() -> Figure:
-            return figures.score_matrix(recorder.matrix, self.label, score=score)
+        for tag, _, value in so_far(recorder.matrix, n, score) if n else ():
+            self._scalar(tag, value)
 
         def curves() -> Figure:
-            measured = Curves.from_measurements(recorder.measurements, self.label)
-            return figures.forgetting_curves([measured])
+            return figures.forgetting_curves(
+                [Curves.from_measurements(measured, label)]
+            )
 
-        pictures = {f"{score.name}_matrix": matrix}
-        if any(m.name == f"curve_{score.name}" for m in recorder.measurements):
+        matrix = partial(figures.score_matrix, recorder.matrix, label, score=score)
+        pictures: dict[str, Callable[[], Figure]] = {f"{score.name}_matrix": matrix}
+        if any(m.name == f"curve_{score.name}" for m in measured):
             pictures["forgetting_curves"] = curves
         self._draw(pictures)
         self.flush()

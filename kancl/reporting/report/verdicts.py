@@ -72,11 +72,8 @@ class Comparison:
             return "not comparable"
         if difference.n_pairs < FEWEST_PAIRS:
             return "too few seeds"
-        exact = (
-            difference.p_permutation
-            if difference.n_pairs >= statistics.pairs_needed()
-            else 0
-        )
+        enough = difference.n_pairs >= statistics.pairs_needed()
+        exact = difference.p_permutation if enough else 0
         if max(self.corrected[metric], exact) >= statistics.ALPHA:
             return "not shown"
         return "higher" if difference.mean > 0 else "lower"
