@@ -51,7 +51,9 @@ def _carriers(diagnosis: Diagnosis, show: Show) -> Table:
     backs = [review.rollback for review in diagnosis.reviews if review.rollback]
     groups = list(backs[0].values)
     columns = [Column(in_words(group), show) for group in groups]
-    rows = [(str(k), *back.values.values()) for k, back in enumerate(backs, start=1)]
+    rows: list[list[Cell]] = [
+        [str(k), *back.values.values()] for k, back in enumerate(backs, start=1)
+    ]
     notes = ["Nothing was forgotten: no group of parameters has to answer."]
     lost = [back for back in backs if abs(back.forgotten) >= 0.005]
     if lost:
