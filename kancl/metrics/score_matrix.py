@@ -191,8 +191,7 @@ def evaluate_metrics(
     metrics: Mapping[str, Callable[..., Any]], *arguments: Any
 ) -> dict[str, Any]:
     """Every metric; None if undefined, for the reason under ``undefined`` by its name."""
-    summary: dict[str, Any] = dict.fromkeys(metrics)
-    undefined = {}
+    summary, undefined = dict[str, Any].fromkeys(metrics), {}
     for name, metric in metrics.items():
         try:
             summary[name] = metric(*arguments)
@@ -218,8 +217,7 @@ def _measured(
     r = _checked(matrix, score)
     if several:
         need_several(r.shape[1])
-    between = r[1:-1]
-    on_the_way = rows != _LAST and len(between) > 0
+    between, on_the_way = r[1:-1], rows != _LAST and len(r) > 2
     if on_the_way and between.isnan().all() and not r[-1].isnan().any():
         raise UndefinedMetric(
             "the run was trained on all experiences at once (jointly), so "

@@ -42,12 +42,10 @@ class ForgettingCurvePlugin(Plugin):
     """Measure the accuracy (RMSE) on EVERY experience while others are trained.
 
     At iteration 0, every ``every_iterations`` after an experience boundary, at the
-    ``early_iterations`` (where forgetting happens) and at the end of each experience.
-    Not yet trained experiences have nothing to forget: they are measured at iteration
-    0, at the ends and at every fifth regular point. Each point is a ``curve_accuracy``
-    (``curve_rmse``) measurement; its time counts as evaluation.
-
-    The trained parameters are the same to the bit with and without the plugin. A class
+    ``early_iterations`` (where forgetting happens) and at the end of each experience;
+    those not yet trained at iteration 0, at the ends and at every fifth regular point.
+    Each point is a ``curve_accuracy`` (``curve_rmse``) measurement; its time counts as
+    evaluation. Trained parameters are the same to the bit without the plugin. A class
     that a growing head does not know yet scores 0; an experience whose own head does
     not exist yet is left out.
 
@@ -171,8 +169,7 @@ class OffGridPlugin(Plugin):
 
     There a plain spline is 0 and learns nothing. Several heads count as one layer, the
     last. Measured before training and after each experience, on samples of all
-    experiences; not for a network without ``off_grid_share`` (an MLP). Put it behind
-    the recorder.
+    experiences; not for an MLP. Put it behind the recorder.
 
     Args:
         samples_per_experience: spread evenly over each experience's rows.

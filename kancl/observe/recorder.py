@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -63,10 +62,9 @@ class RecorderPlugin(Plugin):
         score: Score = ACCURACY,
     ) -> None:
         super().__init__()
-        if every_iterations < 1:
-            raise ValueError(
-                f"every_iterations must be at least 1, got {every_iterations}"
-            )
+        every = every_iterations
+        if every < 1:
+            raise ValueError(f"every_iterations must be at least 1, got {every}")
         self.matrix = empty_matrix(n_experiences)
         self.measurements: list[Measurement] = []
         self.listeners: list[Callable[[Measurement], None]] = []
@@ -81,7 +79,7 @@ class RecorderPlugin(Plugin):
         self.trains_jointly = trains_jointly
         self.score = score
         self._matrix_stream = matrix_stream
-        self._every = every_iterations
+        self._every = every
         self.in_training = False
         """Whether ``strategy.train`` is under way, also while it evaluates."""
         self._since = time.perf_counter()
@@ -108,25 +106,22 @@ class RecorderPlugin(Plugin):
 
     def add(self, name: str, value: float, experience: int | None = None) -> None:
         """Append a measurement at the current iteration and tell the listeners."""
-        self.measurements.append(
-            Measurement(self.iteration, experience, name, float(value))
-        )
+        row = Measurement(self.iteration, experience, name, float(value))
+        self.measurements.append(row)
         for listener in self.listeners:
-            listener(self.measurements[-1])
+            listener(row)
 
     def series(
         self, name: str, experience: int | None = None
     ) -> tuple[list[int], list[float]]:
         """Iterations and values of one name (and experience)."""
-        of_both = (name, experience)
-        rows = [m for m in self.measurements if (m.name, m.experience) == of_both]
+        what = name, experience
+        rows = [m for m in self.measurements if (m.name, m.experience) == what]
         return [m.iteration for m in rows], [m.value for m in rows]
 
     def latest(self) -> list[Measurement]:
         """What was measured at the current iteration."""
-        newest_first = reversed(self.measurements)
-        rows = takewhile(lambda m: m.iteration == self.iteration, newest_first)
-        return list(rows)[::-1]
+        return [m for m in self.measurements if m.iteration == self.iteration]
 
     @contextmanager
     def evaluating(self, device: torch.device) -> Iterator[None]:
@@ -147,9 +142,8 @@ class RecorderPlugin(Plugin):
         """Seconds since the last lap, the device's queue emptied first."""
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        return seconds
+        before, self._since = self._since, time.perf_counter()
+        return self._since - before
 
     # training
 
@@ -181,8 +175,8 @@ class RecorderPlugin(Plugin):
         losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
         means = [losses.double().mean()]
         if self._scores:
-            scores = torch.cat(self._scores).double()
-            means.append(self.score.reduce(scores.mean()))
+            mean = torch.cat(self._scores).double().mean()
+            means.append(self.score.reduce(mean))
         self._losses, self._scores = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
@@ -208,10 +202,8 @@ class RecorderPlugin(Plugin):
         self._n_evaluated += n
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
-        stream = strategy.experience.origin_stream.name
-        experience = _index(strategy.experience)
-        row = (stream, experience, self._eval_sums, self._n_evaluated)
-        self._evaluated.append(row)
+        stream, k = strategy.experience.origin_stream.name, _index(strategy.experience)
+        self._evaluated.append((stream, k, self._eval_sums, self._n_evaluated))
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         evaluated = [e for e in self._evaluated if e[3]]

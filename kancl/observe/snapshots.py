@@ -1,6 +1,6 @@
 """What a run forgets, and why: states between experiences, diagnosed while it learns."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partialmethod
@@ -68,8 +68,7 @@ class SnapshotPlugin(Plugin):
         self.pairs: list[diagnosis.Shared] = []
         self.reviews: list[diagnosis.Review] = []
         self._evaluating: int | None = None
-        self._evaluated: list[tuple[Any, ...]] = []
-        """Experience, outputs and targets of each batch of an evaluation under way."""
+        self._evaluated: list[tuple[Any, ...]] = []  # experience, outputs, targets
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         t = self.recorder.n_experiences_done
@@ -157,8 +156,12 @@ class SnapshotPlugin(Plugin):
                 self._add("forecast", name, each.correlation)
 
     def _infer(self, k: int) -> None:
-        of_class = _experience_of_class(self.test_stream)
-        if not of_class or k < 1:
+        classes = [
+            getattr(e, "classes_in_this_experience", []) for e in self.test_stream
+        ]
+        of_class = {c: s for s, group in enumerate(classes) for c in group}
+        # experiences with classes in common are not served by one head
+        if not of_class or len(of_class) < sum(map(len, classes)) or k < 1:
             return
         seen = [batch for batch in self._evaluated if batch[0] <= k]
         outputs, targets = (torch.cat([batch[i] for batch in seen]) for i in (1, 2))
@@ -166,10 +169,10 @@ class SnapshotPlugin(Plugin):
         parts = inference(outputs, targets, owners)
         for name in INFERENCE:
             self._add("inference", name, getattr(parts, name))
-        classes = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
-        new = [place for place, c in enumerate(classes) if owners[c] == k]
+        known = [c for c, owner in enumerate(owners) if 0 <= owner <= k]
+        new = [place for place, c in enumerate(known) if owners[c] == k]
         old = torch.cat([outputs for s, outputs, _ in seen if s < k])
-        self._add("inference", "recency_bias", recency_bias(old[:, classes], new))
+        self._add("inference", "recency_bias", recency_bias(old[:, known], new))
 
     @contextmanager
     def _looking(self, strategy: Any) -> Iterator[torch.nn.Module]:
@@ -187,13 +190,6 @@ class SnapshotPlugin(Plugin):
 
 def _copy(model: torch.nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-
-
-def _experience_of_class(stream: Iterable[Any]) -> Mapping[int, int]:
-    """Empty where experiences have classes in common: one head does not serve all."""
-    classes = [getattr(e, "classes_in_this_experience", []) for e in stream]
-    of_class = {c: k for k, group in enumerate(classes) for c in group}
-    return of_class if len(of_class) == sum(map(len, classes)) else {}
 
 
 class LocalityMetrics(PluginMetric[dict[str, float]]):
@@ -220,8 +216,8 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         stream = list(test_stream)
         name = stream[0].origin_stream.name
         self._recorder = RecorderPlugin(len(stream), matrix_stream=name)
-        options = samples_per_experience, families
-        self._plugins = self._recorder, SnapshotPlugin(self._recorder, stream, *options)
+        observed = self._recorder, stream, samples_per_experience, families
+        self._plugins = self._recorder, SnapshotPlugin(*observed)
         self._n_told = 0
 
     def reset(self) -> None:
