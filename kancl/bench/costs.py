@@ -185,9 +185,8 @@ def measure(model: str, strategy: str, iterations: int, folder: Path) -> dict[st
     benchmark = split_mnist(train_samples=max(2 * 128, 2000), test_samples=10)
     info = benchmark.info
     torch.manual_seed(0)
-    network = with_head(
-        MODELS[model](info.in_features, info.n_outputs), "single", info.n_outputs
-    )
+    network = MODELS[model](info.in_features, info.n_outputs)
+    network = with_head(network, "single", info.n_outputs)
     recorder = RecorderPlugin(info.n_experiences)
     adam = torch.optim.Adam(network.parameters(), fused=True)
     setup = TrainingSetup(network, adam, iterations=iterations, plugins=[recorder])

@@ -31,9 +31,7 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 
-def main(
-    bench: Callable[..., Iterable[Rows]], argv: Sequence[str] | None = None
-) -> int:
+def main(bench: Callable[..., Iterable[Rows]], argv: list[str] | None = None) -> int:
     """Show the tables that a benchmark yields; 1 if a verdict is FAIL.
 
     Its keyword-only arguments are the command's options, its docstring is the help.

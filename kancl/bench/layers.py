@@ -119,14 +119,12 @@ def training_step(
     network: nn.Module, x: Tensor, y: Tensor, capturable: bool = False
 ) -> Step:
     """Forward, cross-entropy, backward and fused Adam on fixed samples."""
-    optimizer = torch.optim.Adam(
-        network.parameters(), fused=True, capturable=capturable
-    )
+    adam = torch.optim.Adam(network.parameters(), fused=True, capturable=capturable)
 
     def step() -> None:
-        optimizer.zero_grad()
+        adam.zero_grad()
         nn.functional.cross_entropy(network(x), y).backward()
-        optimizer.step()
+        adam.step()
 
     return step
 

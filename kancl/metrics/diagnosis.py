@@ -129,9 +129,8 @@ class Samples:
         self._first: dict[int, tuple[Tensor, Usage]] = {}
 
     def to(self, device: torch.device) -> None:
-        self.parts = [
-            (x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts
-        ]
+        parts = [(x.to(device), y.to(device), t.to(device)) for x, y, t in self.parts]
+        self.parts = parts
 
     def score(self, model: nn.Module, k: int, score: Score) -> float:
         """How the network does on experience k."""
@@ -165,13 +164,11 @@ class Samples:
             usages[name] = usage(layers[name][0], joined)
         return usages, gradients
 
-    def _first_usage(
-        self, k: int, n_batches: int, layer: nn.Module, x: Tensor
-    ) -> Usage:
+    def _first_usage(self, k: int, n: int, layer: nn.Module, x: Tensor) -> Usage:
         grid = getattr(layer, "grid", torch.empty(0))
         if k in self._first and torch.equal(self._first[k][0], grid):
             return self._first[k][1]
-        if k and n_batches == 1:
+        if k and n == 1:
             # The last bit of sums depends on the order: that of its first comparison.
             x = torch.cat([x[rest::BATCHES] for rest in range(BATCHES)])
         self._first[k] = grid.clone(), _usage(layer, x)
@@ -208,7 +205,7 @@ def shared_with_new(
         return
     usages, gradients = samples.look(model, new, BATCHES, loss)
     for old in range(new):
-        usages_before, gradients_before = samples.look(model, old, loss=loss)
+        usages_before, before = samples.look(model, old, loss=loss)
         for layer, usage in usages_before.items():
             views = cosines = None
             with suppress(UndefinedMetric):
@@ -216,9 +213,7 @@ def shared_with_new(
                 ratio = locality.kernel_ratio([usage.mean], [usages[layer].mean])
                 views = replace(views, kernel_ratio=ratio)
             if loss is not None:
-                cosines = locality.gradient_cosines(
-                    gradients_before[layer], gradients[layer]
-                )
+                cosines = locality.gradient_cosines(before[layer], gradients[layer])
             yield Shared(layer, old, new, views, cosines)
 
 
@@ -291,9 +286,7 @@ def reviews(
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of every layer that is one (several heads have none in common)."""
     layers = inspect.named_layers(model).items()
-    return {
-        name: inspect.layer_weights(one) for name, (one, *more) in layers if not more
-    }
+    return {n: inspect.layer_weights(one) for n, (one, *more) in layers if not more}
 
 
 def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:

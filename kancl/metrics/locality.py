@@ -128,9 +128,8 @@ def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
         raise ValueError(f"both sides must be of the same layers, got {shapes}")
 
     def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-        return torch.stack(
-            [(x.double() * y.double()).sum() for x, y in zip(a, b)]
-        ).sum()
+        products = [(x.double() * y.double()).sum() for x, y in zip(a, b)]
+        return torch.stack(products).sum()
 
     own = (inner(old, old) * inner(new, new)).sqrt()
     if not bool(own > 0):
@@ -223,9 +222,7 @@ def inference(
     other = of_class.unsqueeze(0) != experience.unsqueeze(1)  # (n, n_classes)
     oracle = outputs.masked_fill(other, float("-inf")).argmax(1)
     hits = winner == targets
-    return Inference(
-        _rate(inferred), _rate(hits[inferred]), _rate(oracle == targets), _rate(hits)
-    )
+    return Inference(*map(_rate, (inferred, hits[inferred], oracle == targets, hits)))
 
 
 def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:

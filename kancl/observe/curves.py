@@ -217,8 +217,8 @@ class LearnedFunctionPlugin(Plugin):
     """Keep the network's function, of one or two inputs, after each experience.
 
     Args:
-        truth: what is to be learned, ``(n, dimensions)`` -> ``(n,)``.
-    Raises: ValueError for more than two dimensions.
+        truth: what is to be learned, ``(n, n_inputs)`` -> ``(n,)``.
+    Raises: ValueError for more than two inputs.
     """
 
     stage = Stage.OBSERVE
@@ -229,19 +229,17 @@ class LearnedFunctionPlugin(Plugin):
         self,
         recorder: RecorderPlugin,
         truth: Callable[[Tensor], Tensor],
-        dimensions: int,
+        n_inputs: int,
         input_range: tuple[float, float],
     ) -> None:
         super().__init__()
-        if dimensions not in FINENESS:
-            raise ValueError(
-                f"functions of 1 or 2 inputs can be drawn, not {dimensions}"
-            )
+        if n_inputs not in FINENESS:
+            raise ValueError(f"functions of 1 or 2 inputs can be drawn, not {n_inputs}")
         self.recorder = recorder
-        axis = torch.linspace(*input_range, FINENESS[dimensions])
-        grid = torch.cartesian_prod(*[axis] * dimensions)
-        self.points = grid.view(-1, dimensions)
-        """``(n, dimensions)``, the last one running fastest."""
+        axis = torch.linspace(*input_range, FINENESS[n_inputs])
+        grid = torch.cartesian_prod(*[axis] * n_inputs)
+        self.points = grid.view(-1, n_inputs)
+        """``(n, n_inputs)``, the last one running fastest."""
         self.target = truth(self.points)
         self.functions: list[Tensor] = []
         """After each experience, ``(n,)``."""

@@ -156,12 +156,10 @@ class SnapshotPlugin(Plugin):
                 self._add("forecast", name, each.correlation)
 
     def _infer(self, k: int) -> None:
-        classes = [
-            getattr(e, "classes_in_this_experience", []) for e in self.test_stream
-        ]
-        of_class = {c: s for s, group in enumerate(classes) for c in group}
+        owned = [getattr(e, "classes_in_this_experience", []) for e in self.test_stream]
+        of_class = {c: s for s, group in enumerate(owned) for c in group}
         # experiences with classes in common are not served by one head
-        if not of_class or len(of_class) < sum(map(len, classes)) or k < 1:
+        if not of_class or len(of_class) < sum(map(len, owned)) or k < 1:
             return
         seen = [batch for batch in self._evaluated if batch[0] <= k]
         outputs, targets = (torch.cat([batch[i] for batch in seen]) for i in (1, 2))

@@ -74,9 +74,7 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
                     Estimate.of_difference(apart[k]) if k in apart else ""
                     for k in columns
                 ]
-                below.append(
-                    [*words, pair_title(a, b), a.strategy, str(n_pairs), *cells]
-                )
+                below.append([*words, pair_title(a, b), a.strategy, n_pairs, *cells])
     names = ["scenario"][: len(scenarios) - 1] + ["model", "strategy", "runs"]
     heads = [Column(name) for name in names]
     notes = [*_notes(summaries, pair_counts, twice)]
@@ -130,16 +128,14 @@ class Epochs(NamedTuple):
     validation_accuracy: tuple[float, ...]
 
     @classmethod
-    def from_measurements(
-        cls, measurements: Iterable[Measurement], model: str
-    ) -> Epochs:
+    def from_measurements(cls, rows: Iterable[Measurement], model: str) -> Epochs:
         """The validation stream is taken if there is one, else the test stream.
 
         Raises: ValueError if training data and the other stream were not evaluated
             after every epoch.
         """
         series: dict[str, dict[int, float]] = defaultdict(dict)
-        for m in measurements:
+        for m in rows:
             if m.iteration:
                 series[m.name][m.iteration] = m.value
         held_out = "validation" if "validation_loss" in series else "test"
@@ -151,9 +147,7 @@ class Epochs(NamedTuple):
                 f"run {model!r} was not evaluated after every epoch; "
                 "evaluation.each_epoch=true does it"
             )
-        return cls(
-            model, iterations, *(tuple(v[it] for it in iterations) for v in each)
-        )
+        return cls(model, iterations, *(tuple(v[i] for i in iterations) for v in each))
 
     def epochs_to(self, accuracy: float) -> int | None:
         """First epoch (from 1) whose validation accuracy is at least this, or None."""

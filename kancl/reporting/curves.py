@@ -40,11 +40,9 @@ class Curves:
     score: Score = ACCURACY
 
     @classmethod
-    def from_measurements(
-        cls, measurements: Iterable[Measurement], label: str
-    ) -> Curves:
+    def from_measurements(cls, rows: Iterable[Measurement], label: str) -> Curves:
         """Raises: ValueError if no curve was measured."""
-        measurements = list(measurements)
+        measurements = list(rows)
         score = score_of(measurements)
         points = series_of(measurements, f"curve_{score.name}")
         if not points:

@@ -236,9 +236,7 @@ def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-def rollback_bars(
-    regained: Sequence[Mapping[str, float]], score: str = "accuracy"
-) -> Figure:
+def rollback_bars(regained: Sequence[Mapping[str, float]], score: str) -> Figure:
     """What putting back each group of parameters brings, experience by experience.
 
     For each old experience the score by group, in the order drawn, between ``nothing``

@@ -6,6 +6,7 @@ from contextlib import suppress
 from torch import Tensor
 
 from kancl.metrics import score_matrix as scores
+from kancl.metrics.score_matrix import Score
 from kancl.reporting import table
 from kancl.reporting.table import Column, count, percent, rounded
 
@@ -75,9 +76,7 @@ SO_FAR: dict[str, dict[str, tuple[str, Callable[[Tensor], float]]]] = {
 """What is told after each experience, by score: TensorBoard tag, words, metric."""
 
 
-def so_far(
-    matrix: Tensor, n: int, score: scores.Score
-) -> Iterator[tuple[str, str, float]]:
+def so_far(matrix: Tensor, n: int, score: Score) -> Iterator[tuple[str, str, float]]:
     """Tag, words and value of each metric that is defined after ``n`` experiences."""
     for tag, (words, metric) in SO_FAR[score.name].items():
         with suppress(scores.UndefinedMetric):  # the run's summary says why

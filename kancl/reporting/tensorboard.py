@@ -192,7 +192,7 @@ class TensorBoardPlugin(SupervisedPlugin):
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder, label = self._recorder, self.label
-        n, score, measured = (
+        n, score, rows = (
             recorder.n_experiences_done,
             recorder.score,
             recorder.measurements,
@@ -203,13 +203,11 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._scalar(tag, value)
 
         def curves() -> Figure:
-            return figures.forgetting_curves(
-                [Curves.from_measurements(measured, label)]
-            )
+            return figures.forgetting_curves([Curves.from_measurements(rows, label)])
 
         matrix = partial(figures.score_matrix, recorder.matrix, label, score=score)
         pictures: dict[str, Callable[[], Figure]] = {f"{score.name}_matrix": matrix}
-        if any(m.name == f"curve_{score.name}" for m in measured):
+        if any(m.name == f"curve_{score.name}" for m in rows):
             pictures["forgetting_curves"] = curves
         self._draw(pictures)
         self.flush()

@@ -250,11 +250,9 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
                 chosen = {k: _as_shown(text) for k, text in record["chosen"].items()}
                 n, at_edge = int(record["trials"]), record["at_edge"]
                 tunings.append(Tuning(cell, n, seeds, chosen, at_edge))
-        except Exception as error:  # whatever YAML stumbles over
-            reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            raise ValueError(
-                f"{file} was not written by kancl tune: {reason}"
-            ) from error
+        except Exception as why:  # whatever YAML stumbles over
+            reason = f"{type(why).__name__}: {why}".split("\n")[0]
+            raise ValueError(f"{file} was not written by kancl tune: {reason}") from why
     return tunings
 
 

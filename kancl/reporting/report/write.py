@@ -76,9 +76,7 @@ def write_report(
     return Report(folder / "report.html", over_seeds, runs, compared)
 
 
-def page(
-    runs: Sequence[Run], compared: Compared, tunings: Sequence[Tuning] = ()
-) -> str:
+def page(runs: Sequence[Run], judged: Compared, tunings: Sequence[Tuning] = ()) -> str:
     """The whole page. Every word that comes from a file is escaped."""
     strict = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     files = resources.files("kancl.reporting.report")
@@ -86,9 +84,9 @@ def page(
     counts = Counter(run.status for run in runs)
     return template.render(
         style=Markup((files / "style.css").read_text()),
-        compared=compared,
+        compared=judged,
         tunings=tunings,
-        strategies={v.strategy for b, _ in compared for v in b.variants},
+        strategies={v.strategy for b, _ in judged for v in b.variants},
         counts=[f"{counts[status]} {status}" for status in STATUSES if counts[status]],
         lost=[run for run in runs if not run.completed],
         all_runs=runs,
