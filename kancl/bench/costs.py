@@ -191,8 +191,7 @@ def measure(model: str, strategy: str, iterations: int, folder: Path) -> dict[st
     adam = torch.optim.Adam(network.parameters(), fused=True)
     setup = TrainingSetup(network, adam, iterations=iterations, plugins=[recorder])
     learner = build(strategy, setup)
-    every = max(iterations // 4, 1)
-    options = Checkpoint(every_seconds=None, every_iterations=every)
+    options = Checkpoint(every_seconds=None, every_iterations=max(iterations // 4, 1))
     plugin = CheckpointPlugin(CheckpointFolder(folder, {}), options)
     plugin.attach(learner, benchmark, recorder)
     writes: list[float] = []

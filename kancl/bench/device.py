@@ -56,8 +56,7 @@ def bench_device(
         except ModuleNotFoundError as error:
             yield [_row(check, f"not run: {error.name} is not installed")]
         except Exception as error:  # whatever a device comes up with
-            result = f"{type(error).__name__}: {error}"
-            yield [_row(check, result, "no error", "FAIL")]
+            yield [_row(check, f"{type(error).__name__}: {error}", "no error", "FAIL")]
 
 
 def _row(what: str, result: str, target: str = "", verdict: str = "") -> Row:
@@ -206,8 +205,7 @@ def samples(device: str, sizes: Sequence[int], *seeds: int) -> tuple[Tensor, Ten
     """Inputs and labels, ``(*seeds, batch, in)`` and ``(*seeds, batch)``."""
     torch.manual_seed(0)
     x = torch.rand(*seeds, BATCH, sizes[0])
-    y = torch.randint(sizes[-1], (*seeds, BATCH))
-    return x.to(device), y.to(device)
+    return x.to(device), torch.randint(sizes[-1], (*seeds, BATCH)).to(device)
 
 
 def graphed(model: nn.Module, x: Tensor, y: Tensor) -> Step:

@@ -173,8 +173,7 @@ def bench_runs(
     def prepare(name: str, model: str, n: int | None, data: Path) -> Prepare:
         if name != "kancl":
             return lambda turn: partial(_stock_run, makes[name], batch_size, data, turn)
-        own = words(model, n)
-        return lambda turn: partial(finished_run, [*own, f"seed={turn}"])
+        return lambda turn: partial(finished_run, [*words(model, n), f"seed={turn}"])
 
     for turns, n in ((1, 20), (repeats, samples)):
         with torchvision_folder(n) as data:

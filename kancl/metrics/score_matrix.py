@@ -183,8 +183,7 @@ RMSE_METRICS = by_name(
 
 def summarise(matrix: Tensor, score: Score = ACCURACY) -> dict[str, Any]:
     """Every metric of such scores, see ``evaluate_metrics``."""
-    metrics = METRICS if score.higher_is_better else RMSE_METRICS
-    return evaluate_metrics(metrics, matrix)
+    return evaluate_metrics(METRICS if score.higher_is_better else RMSE_METRICS, matrix)
 
 
 def evaluate_metrics(

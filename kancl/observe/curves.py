@@ -144,8 +144,8 @@ class ForgettingCurvePlugin(Plugin):
         if not each:
             return {}
         means = torch.stack([samples.float().mean() for samples in each.values()])
-        values = score.reduce(means).tolist()  # the one wait for the device
-        return dict(zip(each, values))
+        # the one wait for the device
+        return dict(zip(each, score.reduce(means).tolist()))
 
     def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
         each = {}
@@ -237,8 +237,7 @@ class LearnedFunctionPlugin(Plugin):
             raise ValueError(f"functions of 1 or 2 inputs can be drawn, not {n_inputs}")
         self.recorder = recorder
         axis = torch.linspace(*input_range, FINENESS[n_inputs])
-        grid = torch.cartesian_prod(*[axis] * n_inputs)
-        self.points = grid.view(-1, n_inputs)
+        self.points = torch.cartesian_prod(*[axis] * n_inputs).view(-1, n_inputs)
         """``(n, n_inputs)``, the last one running fastest."""
         self.target = truth(self.points)
         self.functions: list[Tensor] = []

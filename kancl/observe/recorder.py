@@ -172,11 +172,10 @@ class RecorderPlugin(Plugin):
     def _write_batches(self, strategy: Any) -> None:
         if not self._losses:
             return
-        losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
-        means = [losses.double().mean()]
+        # (1,) each
+        means = [torch.cat([loss.flatten() for loss in self._losses]).double().mean()]
         if self._scores:
-            mean = torch.cat(self._scores).double().mean()
-            means.append(self.score.reduce(mean))
+            means.append(self.score.reduce(torch.cat(self._scores).double().mean()))
         self._losses, self._scores = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)

@@ -101,8 +101,7 @@ def mean_curves(runs: Sequence[Curves], label: str) -> Curves:
     if not runs:
         raise ValueError("no runs to average")
     first = runs[0]
-    kinds = {(r.n_experiences, len(r.boundaries), r.trains_jointly) for r in runs}
-    if len(kinds) > 1:
+    if len({(r.n_experiences, len(r.boundaries), r.trains_jointly) for r in runs}) > 1:
         raise ValueError(f"{label}: the runs have unlike numbers of experiences")
 
     def mean(lines: Sequence[Line]) -> tuple[Line, Band]:

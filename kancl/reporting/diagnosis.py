@@ -185,8 +185,7 @@ def overlap_matrices(occupancies: Mapping[str, Sequence[Occupancy]]) -> Figure:
     page = np.asarray(shown.get_array().filled(np.nan))
     for y, x in np.argwhere(~np.isnan(page)):
         ink = "white" if page[y, x] > 0.6 else CELL_INK
-        number = f"{100 * page[y, x]:.0f}"
-        axes.text(x, y, number, color=ink, fontsize=6.5, **CENTRED)
+        axes.text(x, y, f"{100 * page[y, x]:.0f}", color=ink, fontsize=6.5, **CENTRED)
     return figure
 
 
@@ -244,8 +243,7 @@ def rollback_bars(regained: Sequence[Mapping[str, float]], score: str) -> Figure
     """
     groups = list(dict.fromkeys(group for values in regained for group in values))
     experiences = range(len(regained))
-    inches = 2.6 + 0.16 * (len(groups) + 1) * len(regained)
-    figure, ((axes,),) = new_figure(inches, 2.8)
+    figure, ((axes,),) = new_figure(2.6 + 0.16 * (len(groups) + 1) * len(regained), 2.8)
     width = 0.86 / len(groups)
     ends = {"nothing": FAINT, "all": INK}
     for place, group in enumerate(groups):

@@ -177,8 +177,7 @@ def _in_cell(value: float, score: Score) -> str:
     if score.higher_is_better:
         return f"{100 * value:.0f}"
     # as few letters as tell the value
-    small = 0 < value < 0.0995
-    return f"{value:.0e}".replace("e-0", "e-") if small else f"{value:.2g}"
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 0.0995 else f"{value:.2g}"
 
 
 def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:

@@ -54,8 +54,7 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
         way = f"← {name}{verb} {ends[0]}  |  {ends[1]} →"
         unit = "points" if METRICS[metric].unit == "%" else "RMSE"
         figures.label_axes(axes, f"{unit}\n{way}", size=8)
-        title = METRICS[metric].words
-        axes.set_title(title, fontsize=10, fontweight="bold", color=INK)
+        axes.set_title(METRICS[metric].words, fontsize=10, fontweight="bold", color=INK)
         reach = max(*map(abs, axes.get_xlim()), 0.0 if metric in ERRORS else 1.0)
         axes.set(xlim=(-reach, reach), ylim=(n - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
