@@ -4,8 +4,7 @@
 # s samples has a standard error of up to 0.5 / sqrt(s) per point; the lowest of many such
 # points lies below the lowest accuracy by about two of them.
 # Source: De Lange, van de Ven, Tuytelaars 2023, arXiv:2205.13452, section 3 (min-ACC,
-# WC-ACC, windowed forgetting and plasticity). The stability gap is theirs as a thing seen;
-# its depth and the time of recovery are made numbers here.
+# WC-ACC, windowed forgetting and plasticity); the other numbers are ours.
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -54,8 +53,7 @@ def stability_gap(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
 def recovery_iterations(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     """Iterations from a boundary until 95 % of the accuracy at it is back.
 
-    Mean over the falls below that which came back by the next boundary, see
-    ``recovered_share``. Undefined if nothing came back.
+    Mean over the falls that came back by the next boundary; undefined if none did.
     """
     recoveries = _recoveries(curves, boundaries)
     back = [iterations for iterations in recoveries if iterations is not None]

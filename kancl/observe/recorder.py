@@ -24,21 +24,18 @@ class RecorderPlugin(Plugin):
     Rows in ``measurements`` (of a regression, with ``rmse`` for ``accuracy``):
 
     - ``batch_loss``, ``batch_accuracy``: mean over the training batches since the last
-      such row, one row per ``every_iterations`` and one at the end of an experience
-      (the loss holds the strategy's penalties).
+      such row, per ``every_iterations`` and at the end of an experience (the loss holds
+      the strategy's penalties).
     - ``<stream>_accuracy``, ``<stream>_loss`` for each experience of a stream
-      evaluated by ``strategy.eval(stream)``: ``test_accuracy``, ``valid_loss`` ...
-    - whatever others ``add``.
+      evaluated by ``strategy.eval(stream)``; and whatever others ``add``.
 
     ``matrix`` (row r: after r experiences) is filled by evaluations of
-    ``matrix_stream`` outside of training. Sums stay on the device between rows, so a
-    GPU is waited for once per row, not once per iteration.
+    ``matrix_stream`` outside of training. A GPU is waited for once per row.
 
     Args:
         n_experiences: columns of the matrix.
         every_iterations: training iterations per ``batch_*`` row.
-        trains_jointly: the strategy trains once, on all experiences together, so that
-            the row after training is the last one.
+        trains_jointly: the strategy trains once, on all experiences together.
         matrix_stream: name of the stream that fills the matrix.
         score: what the matrix holds.
     Raises: Diverged in training, at most ``every_iterations`` after the loss became
@@ -172,7 +169,7 @@ class RecorderPlugin(Plugin):
     def _write_batches(self, strategy: Any) -> None:
         if not self._losses:
             return
-        # (1,) each
+        # losses are (1,) each
         means = [torch.cat([loss.flatten() for loss in self._losses]).double().mean()]
         if self._scores:
             means.append(self.score.reduce(torch.cat(self._scores).double().mean()))

@@ -29,13 +29,11 @@ INFERENCE = ("experience_inference", "within_experience_accuracy", "oracle_accur
 class SnapshotPlugin(Plugin):
     """Keep the network's states between experiences, and record what they tell.
 
-    Before an experience t is trained, for every earlier s and each layer: five views of
-    their overlap and the cosines of their gradients. After it: occupancies, what
-    class-incremental accuracy is made of (from evaluations that are run anyway). At the
-    end: drift, rollback attribution, and how well overlap forecast what was lost.
-
-    Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
-    (t from 1, the row's experience being s).
+    Before an experience t is trained, for every earlier s and each layer: views of their
+    overlap, cosines of their gradients, as ``locality_<view>_<layer>_before_<t>`` (t from
+    1, the row's experience being s). After it: occupancies, what class-incremental
+    accuracy is made of (from evaluations that are run anyway). At the end: drift, rollback
+    attribution, and how well overlap forecast what was lost.
 
     Args:
         samples_per_experience: test images, spread evenly over each experience's rows.
@@ -193,10 +191,8 @@ def _copy(model: torch.nn.Module) -> dict[str, Tensor]:
 class LocalityMetrics(PluginMetric[dict[str, float]]):
     """What ``SnapshotPlugin`` records, as values of a stock ``EvaluationPlugin``.
 
-    Named ``Locality/<what>``, with ``/Exp<s>`` where it is about one experience; pairs are
-    ``Locality/<view>_<layer>_before_<t>/Exp<s>``, t from 1 as there. Forecasts and what
-    accuracy is made of need ``strategy.eval(test_stream)`` after each experience.
-
+    Named ``Locality/<what>``, with ``/Exp<s>`` where it is about one experience. Forecasts
+    and what accuracy is made of need ``strategy.eval(test_stream)`` after each experience.
     Args: see ``SnapshotPlugin``.
 
     Example::

@@ -86,8 +86,7 @@ class Protocol:
         return (TARGETS if accuracies else BOUNDS) + ("seeds", "verdict")
 
     def chosen(self, names: Sequence[str]) -> list[Row]:
-        """The rows of these names (``lwf``, or ``lwf/task`` for one of them) with those
-        they compare; all rows if no name is given.
+        """The rows of these names (``lwf``, ``lwf/task``; none: all) with those they compare.
 
         Raises: ConfigError for a name that no row has.
         """
@@ -162,10 +161,9 @@ class Judgement:
 
     @property
     def tolerance(self) -> float | None:
-        """None where there is no error.
+        """None where there is no error; one that the paper does not give counts as 0.
 
-        An error that the paper does not give counts as 0. A single seed shows no spread:
-        the paper's, ``SEM_paper sqrt(paper_seeds)``, stands in.
+        A single seed shows no spread: the paper's, ``SEM_paper sqrt(paper_seeds)``, does.
         """
         error, published = self.sem, self.row.sem
         if len(self.values) == 1 and published is not None and self.paper_seeds:

@@ -89,9 +89,7 @@ def _percents(shares: Mapping[str, float]) -> str:
 
 
 def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
-    """Whether overlap, known before, ranks what each training took: by the median over
-    views and layers, not by the luckiest of them.
-    """
+    """Whether overlap ranks what each training took: the median over views and layers."""
     known = {f: f.correlation for f in judged if f.correlation is not None}
     runs = "one run" if n_runs == 1 else f"{n_runs} runs"
     if not judged:
@@ -154,11 +152,10 @@ def locality_figures(
 
 
 def occupancy_maps(means: Tensor, image_shape: tuple[int, ...]) -> Figure:
-    """How much each experience uses each basis of each pixel: pictures in rows.
+    """How much each experience uses each basis of each pixel, on one scale.
 
-    A row per experience, a column per basis from the low end of the grid to the high
-    one (some of many, evenly chosen), of the first layer's means ``(n_experiences,
-    in_features, n_basis)``; one scale for all.
+    A row per experience, a column per basis from the low end of the grid (some of many),
+    of the first layer's means ``(n_experiences, in_features, n_basis)``.
     """
     rows = _some(len(means), MOST_ROWS)
     columns = _some(means[0].shape[1], MOST_COLUMNS)
@@ -196,9 +193,7 @@ def _page(
     names: tuple[Sequence[str], Sequence[str]],
     **style: Any,
 ) -> tuple[Figure, Any, Any]:
-    """Rows of pictures, each so many inches wide, in one panel (drawing 40 panels took 3
-    seconds), with empty strips between them and the names of rows and columns.
-    """
+    """Rows of pictures with strips between, in one panel: 40 panels took 3 seconds."""
     sides: Any = {"pad_width": ((0, gap), (0, gap)), "constant_values": np.nan}
     padded = [[np.pad(tile, **sides) for tile in row] for row in tiles]
     n_rows, n_columns = len(tiles), len(tiles[0])
@@ -236,11 +231,7 @@ def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
 
 
 def rollback_bars(regained: Sequence[Mapping[str, float]], score: str) -> Figure:
-    """What putting back each group of parameters brings, experience by experience.
-
-    For each old experience the score by group, in the order drawn, between ``nothing``
-    and ``all``.
-    """
+    """What putting back each group of parameters brings, by old experience and group."""
     groups = list(dict.fromkeys(group for values in regained for group in values))
     experiences = range(len(regained))
     figure, ((axes,),) = new_figure(2.6 + 0.16 * (len(groups) + 1) * len(regained), 2.8)

@@ -31,9 +31,7 @@ def new_figure(
     frame: bool = True,
     **options: Any,
 ) -> tuple[Figure, Any]:
-    """A figure of so many inches and its panels, ``(n_rows, n_columns)``, without the
-    ink that says nothing.
-    """
+    """A figure in inches and its panels ``(n_rows, n_columns)``, with little ink."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, **options)
     for axes in panels.flat:
@@ -138,8 +136,7 @@ def score_matrix(
     """The matrix of accuracies (in percent) or RMSEs as a heat map with its numbers, and
     their standard deviations over seeds below them.
 
-    Rows: after how many experiences, row 0 before training; columns: the experience
-    tested. A frame marks each experience just after its training; blank: not measured.
+    A frame marks each experience just after its training; blank: not measured.
     """
     n_rows, n = matrix.shape
     title = "accuracy, %" if score.higher_is_better else score.title
@@ -181,10 +178,9 @@ def _in_cell(value: float, score: Score) -> str:
 
 
 def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
-    """The learned functions on the strongest edges of the first spline layer: those with
-    the largest norm of spline coefficients, at most one per output, so that one strong
-    output does not fill the page. Each tile (of one panel, as 18 panels took 2 seconds)
-    spans its edge's grid; the scale, written below, is one for all.
+    """The learned functions on the edges of the first spline layer with the largest norm
+    of coefficients, one per output at most. Each tile (of one panel, as 18 panels took 2
+    seconds) spans its edge's grid; the scale, written below, is one for all.
     """
     layer = network.layers[0]
     x, y = (values.detach().cpu() for values in layer.edge_functions(101))

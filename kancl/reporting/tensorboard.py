@@ -59,8 +59,8 @@ def write_picture(
 
 class TensorBoardPlugin(SupervisedPlugin):
     """Write a run's events into ``folder`` while it is trained, each experience's curve as
-    a sub-run of its own: TensorBoard gives colours to runs. Put it behind the recorder,
-    the curve and the off-grid plugin, and ``close`` it in the end, whatever happened.
+    a sub-run with a colour of its own. Put it behind the recorder, the curve and the
+    off-grid plugin, and ``close`` it in the end, whatever happened.
 
     Args:
         label: ``"<model>-<strategy>"``; runs of the same label share a chart.
@@ -240,9 +240,7 @@ def tensorboard_command(log_dir: Path | str) -> str:
 def dashboard_url(
     labels: Sequence[str], address: str = DEFAULT_ADDRESS, score: str = "accuracy"
 ) -> str:
-    """The address that shows the forgetting curves first: pinned, unsmoothed, each
-    experience in one colour whatever the model.
-    """
+    """The forgetting curves first: pinned, unsmoothed, experiences alike in all runs."""
     curves = CURVES.format(score)
     pins = [f'{{"plugin":"scalars","tag":"{curves}/{label}"}}' for label in labels]
     query = {
@@ -255,8 +253,7 @@ def dashboard_url(
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
     """Avalanche's own accuracy, loss and forgetting under their own tags, in the same
-    TensorBoard run. It draws a chart per experience and makes the GPU wait at every
-    iteration.
+    TensorBoard run; the GPU waits for it at every iteration.
     """
     when: Any = dict.fromkeys(["minibatch", "epoch", "experience", "stream"], True)
     return EvaluationPlugin(

@@ -172,9 +172,7 @@ def plain(text: str, longest: int = 48) -> str:
 
 
 def svg(figure: Figure, description: str) -> Markup:
-    """The figure as an ``<svg>`` element that stands in a page, which a screen reader
-    describes. ``INK`` becomes the page's text colour; letters stay text, in its font.
-    """
+    """An ``<svg>`` element, described for screen readers; ``INK`` is the page's colour."""
     buffer = io.StringIO()
     nobody = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):

@@ -62,10 +62,9 @@ class Comparison:
         }
 
     def finding(self, metric: str) -> str:
-        """``lower`` or ``higher`` if Student's paired test, corrected by Holm for all rows
-        of the benchmark's table, gives p < 0.05, and the exact permutation test agrees
-        wherever it could: with 6 pairs or more. Of fewer than 5 nothing is concluded: all
-        of 4 signs agree by chance in one case of eight.
+        """``lower`` or ``higher`` if Student's paired test, after Holm over all rows of the
+        benchmark's table, gives p < 0.05, and the exact permutation test agrees where it
+        could: with 6 pairs or more. Of 4 pairs, all signs agree by chance in one of eight.
         """
         difference = self.differences[metric]
         if difference is None:
@@ -91,9 +90,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the compared model forgets less; and where it is shown to learn less,
-        that too, which leaves less to forget.
-        """
+        """Whether the compared model forgets less, and what it is shown to learn."""
         finding = self.finding(self.lost)
         if not self.is_shown(self.lost):
             return {
@@ -162,9 +159,7 @@ class Comparison:
 
 
 def compare(benchmark: Benchmark) -> list[Comparison]:
-    """Every model with the references of its strategy whose training is most alike, and
-    Holm's correction over all of them, metric by metric.
-    """
+    """Every model with those references of its strategy whose training is most alike."""
     metrics = COMPARED[benchmark.score.name]
     comparisons = []
     for a, b in pairs(

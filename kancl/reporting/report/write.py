@@ -44,8 +44,7 @@ class Report(NamedTuple):
 def write_report(
     runs: Sequence[Run], folder: Path | str, tunings: Sequence[Tuning] = ()
 ) -> Report:
-    """Write into a folder ``report.html``, which needs nothing else (no network, no
-    script), its tables and TensorBoard runs over seeds.
+    """Write ``report.html``, which needs nothing else, its tables and TensorBoard runs.
 
     Raises: ValueError without any run.
     """
@@ -135,9 +134,8 @@ def write_over_seeds(
     with their bands, which TensorBoard does not make itself.
 
     The custom-scalars tab shows a chart per benchmark, model and strategy, a band per
-    experience, and one chart with the mean over the experiences seen of every variant.
-    TensorBoard colours by run and selects no more than 40 of itself, so experience k of
-    a benchmark is one run, with the curves of all variants.
+    experience, and one with the mean over the experiences seen of every variant. Experience
+    k of a benchmark is one run: TensorBoard colours by run and selects 40 at most.
 
     Returns: the benchmarks' folders.
     """
