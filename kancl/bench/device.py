@@ -104,8 +104,7 @@ def _steps(device: str, small: bool) -> Iterator[Row]:
 
 def _graphs(device: str, small: bool) -> Iterator[Row]:
     """The small network's whole step as one CUDA graph, beside the eager step."""
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes)
+    x, y = samples(device, sizes := layer_sizes(small))
     mlp = equal_mlp(KAN(sizes), sizes).to(device)
     others = {"graph": graphed(mlp, x, y), "eager step": training_step(mlp, x, y)}
     for name, (kind, other) in product(implementations(device), others.items()):
@@ -115,8 +114,7 @@ def _graphs(device: str, small: bool) -> Iterator[Row]:
 
 
 def _compiled(device: str, small: bool) -> Iterator[Row]:
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes)
+    x, y = samples(device, sizes := layer_sizes(small))
     plain, dense = (seeded_kan(device, sizes, "dense") for _ in range(2))
     compiled = training_step(cast(nn.Module, torch.compile(dense)), x, y)
     what = "torch.compile of the dense step: time / eager's"
@@ -124,8 +122,7 @@ def _compiled(device: str, small: bool) -> Iterator[Row]:
 
 
 def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes, N_SEEDS)
+    x, y = samples(device, sizes := layer_sizes(small), N_SEEDS)
     together, _ = stacked_step(seeded_kans(device, sizes, "dense"), x, y)
     one = training_step(seeded_kan(device, sizes, "dense"), x[0], y[0])
     what = f"{N_SEEDS} seeds by vmap: time / one's"
@@ -134,8 +131,7 @@ def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
 
 def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
     """Each seed's step is recorded once and replayed on a stream of its own."""
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes, N_SEEDS)
+    x, y = samples(device, sizes := layer_sizes(small), N_SEEDS)
     for name in implementations(device):
         graphs = [graphed(*one) for one in zip(seeded_kans(device, sizes, name), x, y)]
         what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"

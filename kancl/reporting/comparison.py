@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from kancl.metrics.statistics import paired_difference
 from kancl.reporting.measures import COSTS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
@@ -67,14 +66,10 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
             n_pairs = len(set(a.seeds) & set(b.seeds))
             if n_pairs and columns.keys() & METRICS.keys():
                 pair_counts.add(n_pairs)
-                apart = {
-                    k: paired_difference(a.by_seed(k), b.by_seed(k)) for k in METRICS
-                }
-                cells = [
-                    Estimate.of_difference(apart[k]) if k in apart else ""
-                    for k in columns
-                ]
-                below.append([*words, pair_title(a, b), a.strategy, n_pairs, *cells])
+                apart = {k: Estimate.of_difference(a.minus(b, k)) for k in METRICS}
+                cells = [apart.get(k, "") for k in columns]
+                title = pair_title(a, b)
+                below.append([*words, title, a.strategy, n_pairs, *cells])
     names = ["scenario"][: len(scenarios) - 1] + ["model", "strategy", "runs"]
     heads = [Column(name) for name in names]
     notes = [*_notes(summaries, pair_counts, twice)]

@@ -253,11 +253,9 @@ def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figur
     n_phases = max(len(row.functions) for row in rows)
     names = [] if flat else ["target"]
     names += [f"after phase {k + 1}" for k in range(n_phases)]
-    inches, grid = (1.3 + 1.9 * len(names), 0.7 + 1.6 * len(rows)), (
-        len(names),
-        len(rows),
-    )
-    figure, panels = new_figure(*inches, *grid, sharey=True)
+    n, n_rows = len(names), len(rows)
+    size = 1.3 + 1.9 * n, 0.7 + 1.6 * n_rows, n, n_rows
+    figure, panels = new_figure(*size, sharey=True)
     draw = _curve if flat else _picture
     for row, line in zip(rows, panels):
         shown = row.functions if flat else [row.target, *row.functions]

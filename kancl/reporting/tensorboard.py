@@ -192,22 +192,19 @@ class TensorBoardPlugin(SupervisedPlugin):
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder, label = self._recorder, self.label
-        n, score, rows = (
-            recorder.n_experiences_done,
-            recorder.score,
-            recorder.measurements,
-        )
+        n, score = recorder.n_experiences_done, recorder.score
         if recorder.in_training or recorder.matrix[n].isnan().all():
             return
         for tag, _, value in so_far(recorder.matrix, n, score) if n else ():
             self._scalar(tag, value)
 
         def curves() -> Figure:
-            return figures.forgetting_curves([Curves.from_measurements(rows, label)])
+            measured = Curves.from_measurements(recorder.measurements, label)
+            return figures.forgetting_curves([measured])
 
         matrix = partial(figures.score_matrix, recorder.matrix, label, score=score)
         pictures: dict[str, Callable[[], Figure]] = {f"{score.name}_matrix": matrix}
-        if any(m.name == f"curve_{score.name}" for m in rows):
+        if any(m.name == f"curve_{score.name}" for m in recorder.measurements):
             pictures["forgetting_curves"] = curves
         self._draw(pictures)
         self.flush()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kancl.config.schema import NOT_HASHED
 from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
+from kancl.metrics.statistics import Difference, paired_difference
 from kancl.reporting.curves import Curves, mean_curves
 from kancl.reporting.pairing import role
 from kancl.runs.reader import STATUSES, Run
@@ -61,6 +62,10 @@ class Variant:
     def by_seed(self, metric: str) -> dict[int, float]:
         values = ((run.seed, run.metric(metric)) for run in self.completed)
         return {seed: value for seed, value in values if value is not None}
+
+    def minus(self, other: "Variant", metric: str) -> Difference | None:
+        """The difference paired over seeds; None where none is shared or defined."""
+        return paired_difference(self.by_seed(metric), other.by_seed(metric))
 
     def numbers(self, key: str) -> list[float]:
         """What the completed runs recorded under a key of their summaries."""

@@ -167,10 +167,8 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
         lambda variant: variant.strategy,
         lambda a, b: len(training_differences(a, b)),
     ):
-        paired = {
-            m: statistics.paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics
-        }
-        comparisons.append(Comparison(a, b, *metrics[:2], paired))
+        differences = {metric: a.minus(b, metric) for metric in metrics}
+        comparisons.append(Comparison(a, b, *metrics[:2], differences))
     for metric in metrics:
         tests = [(c, d) for c in comparisons if (d := c.differences[metric])]
         # without spread there is no t; the exact test needs none
