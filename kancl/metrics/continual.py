@@ -12,12 +12,8 @@ from operator import sub
 from statistics import fmean
 from typing import Any
 
-from kancl.metrics.score_matrix import (
-    UndefinedMetric,
-    by_name,
-    evaluate_metrics,
-    need_several,
-)
+from kancl.metrics import score_matrix
+from kancl.metrics.score_matrix import UndefinedMetric
 
 Curve = Sequence[tuple[int, float]]
 """Iterations, ascending, and the accuracy on one experience at them."""
@@ -85,7 +81,7 @@ def windowed_plasticity(curves: Sequence[Curve], boundaries: Sequence[int]) -> f
     return fmean(map(_largest_rise, curves))
 
 
-CONTINUAL_METRICS = by_name(
+CONTINUAL_METRICS = score_matrix.by_name(
     *(minimum_accuracy, worst_case_accuracy, stability_gap, recovery_iterations),
     *(recovered_share, windowed_forgetting, windowed_plasticity),
 )
@@ -96,7 +92,7 @@ def summarise_curves(
 ) -> dict[str, Any]:
     """Every metric of the curves, see ``evaluate_metrics``."""
     if not trains_jointly:
-        return evaluate_metrics(CONTINUAL_METRICS, curves, boundaries)
+        return score_matrix.evaluate_metrics(CONTINUAL_METRICS, curves, boundaries)
     reason = "the run was trained on all experiences at once"
     undefined = dict.fromkeys(CONTINUAL_METRICS, reason)
     return {**dict.fromkeys(undefined), "undefined": undefined}
@@ -105,7 +101,7 @@ def summarise_curves(
 def _check(curves: Sequence[Curve], boundaries: Sequence[int]) -> None:
     if not curves:
         raise UndefinedMetric("no forgetting curve was measured (evaluation.samples=0)")
-    need_several(len(curves))
+    score_matrix.need_several(len(curves))
     if len(boundaries) != len(curves):
         raise UndefinedMetric(
             f"{len(boundaries)} of {len(curves)} experiences were trained to their end"
