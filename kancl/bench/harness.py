@@ -99,7 +99,7 @@ def show(rows: Rows) -> None:
     for title in rows[0]:
         numbers = any(isinstance(row[title], (int, float)) for row in rows)
         columns.append(Column(title, _number if numbers else None, absent=""))
-    Table("", columns, [list(row.values()) for row in rows]).show()
+    Table("", columns, [[*row.values()] for row in rows]).show()
 
 
 def _number(value: float) -> str:

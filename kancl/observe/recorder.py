@@ -59,9 +59,9 @@ class RecorderPlugin(Plugin):
         score: Score = ACCURACY,
     ) -> None:
         super().__init__()
-        every = every_iterations
-        if every < 1:
-            raise ValueError(f"every_iterations must be at least 1, got {every}")
+        if every_iterations < 1:
+            got = f"got {every_iterations}"
+            raise ValueError(f"every_iterations must be at least 1, {got}")
         self.matrix = empty_matrix(n_experiences)
         self.measurements: list[Measurement] = []
         self.listeners: list[Callable[[Measurement], None]] = []
@@ -76,7 +76,7 @@ class RecorderPlugin(Plugin):
         self.trains_jointly = trains_jointly
         self.score = score
         self._matrix_stream = matrix_stream
-        self._every = every
+        self._every = every_iterations
         self.in_training = False
         """Whether ``strategy.train`` is under way, also while it evaluates."""
         self._since = time.perf_counter()

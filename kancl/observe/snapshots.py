@@ -212,7 +212,6 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         self._recorder = RecorderPlugin(len(stream), matrix_stream=name)
         observed = self._recorder, stream, samples_per_experience, families
         self._plugins = self._recorder, SnapshotPlugin(*observed)
-        self._n_told = 0
 
     def reset(self) -> None:
         """Nothing is averaged, so nothing starts anew."""
@@ -230,11 +229,10 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         return values
 
     def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
+        since = len(self._recorder.measurements)
         for plugin in self._plugins:
             getattr(plugin, hook)(strategy)
-        values = self._values(self._n_told)
-        self._n_told = len(self._recorder.measurements)
-        return values
+        return self._values(since)
 
     def __str__(self) -> str:
         return "Locality"

@@ -215,10 +215,9 @@ def judge_fall(
 ) -> Judgement:
     """Judge whether the values of other rows fall, seed by seed: the smallest step."""
     others = [judged[name] for name in row.falls]
-    n_lost = sum(other.n_lost for other in others)
     seeds = zip(*(other.measured for other in others))
     steps = [min(a - b for a, b in zip(v, v[1:])) for v in seeds]
-    return Judgement(row, steps, n_lost, altered=altered)
+    return Judgement(row, steps, sum(o.n_lost for o in others), altered=altered)
 
 
 def _with_error(value: float | None, sem: float | None) -> str:

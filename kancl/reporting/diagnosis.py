@@ -55,8 +55,7 @@ def _carriers(diagnosis: Diagnosis, show: Show) -> Table:
         [str(k), *back.values.values()] for k, back in enumerate(backs, start=1)
     ]
     notes = ["Nothing was forgotten: no group of parameters has to answer."]
-    lost = [back for back in backs if abs(back.forgotten) >= 0.005]
-    if lost:
+    if lost := [back for back in backs if abs(back.forgotten) >= 0.005]:
         total = sum(back.forgotten for back in lost)
         shares = {
             group: sum(back.regained[group] - back.now for back in lost) / total
@@ -145,8 +144,7 @@ def locality_figures(
         figures["overlap"] = overlap_matrices(each)
     if "drift" in kinds:
         figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
-    backs = [review.rollback.values for review in reviews if review.rollback]
-    if backs:
+    if backs := [review.rollback.values for review in reviews if review.rollback]:
         figures["rollback"] = rollback_bars(backs, score)
     return figures
 

@@ -188,8 +188,7 @@ class ProgressPlugin(SupervisedPlugin):
         if recorder.trains_jointly or recorder.n_experiences == 1:
             rate = f" lr {self._learning_rate:.1e}" if self._wide else ""
             return f"{text} loss {self._loss:.3f}{rate}"
-        falls = [abs(self._best[k] - self._scores[k]) for k in range(n_seen - 1)]
-        if falls:
+        if falls := [abs(self._best[k] - self._scores[k]) for k in range(n_seen - 1)]:
             text += f" forgetting {_number(sum(falls) / len(falls), score)}"
         return text
 

@@ -221,11 +221,9 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._drawing_seconds += time.perf_counter() - start
 
 
-def write_comparison(
-    folder: Path | str, runs: Sequence[Curves], title: str = ""
-) -> None:
+def write_comparison(folder: Path | str, runs: Sequence[Curves]) -> None:
     with SummaryWriter(str(folder)) as writer:
-        figure = figures.forgetting_curves(runs, title)
+        figure = figures.forgetting_curves(runs)
         write_picture(writer, "picture/forgetting_curves", figure)
 
 

@@ -197,12 +197,10 @@ def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
 def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The runs, completed ones once per seed; and the further ones of a seed."""
     ordered = sorted(runs, key=lambda run: (run.seed, run.folder))
-    completed = {run.seed: run for run in reversed(ordered) if run.completed}
-
-    def again(run: Run) -> bool:
-        return run.completed and run is not completed[run.seed]
-
-    return tuple(r for r in ordered if not again(r)), tuple(filter(again, ordered))
+    first = {run.seed: run for run in reversed(ordered) if run.completed}
+    kept = (r for r in ordered if not r.completed or r is first[r.seed])
+    again = (r for r in ordered if r.completed and r is not first[r.seed])
+    return tuple(kept), tuple(again)
 
 
 def _name(run: Run) -> tuple[str, str]:

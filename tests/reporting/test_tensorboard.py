@@ -310,7 +310,7 @@ def test_writing_events_changes_no_parameter(tmp_path):
 
 def test_a_comparison_is_one_picture_of_several_runs(tmp_path, recorder):
     curves = Curves.from_measurements(recorder.measurements, "kan-naive")
-    write_comparison(tmp_path, [curves, curves], "twice")
+    write_comparison(tmp_path, [curves, curves])
     (event,) = read(tmp_path).Images("picture/forgetting_curves")
     with Image.open(io.BytesIO(event.encoded_image_string)) as image:
         assert image.width > 2 * image.height

@@ -54,8 +54,7 @@ def confounds(
 
 def _runs(benchmark: Benchmark) -> Iterator[Confound]:
     variants = benchmark.variants
-    lost = [f"{v.label}: {v.lost} of {len(v.runs)}." for v in variants if v.lost]
-    if lost:
+    if lost := [f"{v.label}: {v.lost} of {len(v.runs)}." for v in variants if v.lost]:
         lost.append("They are in no mean: what is left may be the lucky.")
         yield Confound("Runs without a result", " ".join(lost))
     for variant in variants:
