@@ -111,14 +111,11 @@ def bench_data(
 
     variants = {name: partial(prepare, each) for name, each in trainings.items()}
     timings = take_turns(variants, repeats)
-    yield [
-        {
-            "variant": name,
-            "accuracy": _accuracy(timing.results[-1], test),
-            **timing.cells(timings["bare PyTorch loop"]),
-        }
-        for name, timing in timings.items()
-    ]
+    rows = []
+    for name, timing in timings.items():
+        row = {"variant": name, "accuracy": _accuracy(timing.results[-1], test)}
+        rows.append(row | timing.cells(timings["bare PyTorch loop"]))
+    yield rows
 
 
 def bench_runs(

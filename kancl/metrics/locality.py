@@ -117,9 +117,8 @@ def overlap(old: Occupancy, new: Occupancy) -> Overlap:
 def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
     """How far a step on a new sample moves an old one's output, of what it moves its own.
 
-    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``
-    of each layer's mean features over an experience's samples. For one layer trained by
-    gradient descent, later forgetting is proportional to it.
+    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)`` of
+    mean features. Of one layer under gradient descent, forgetting is proportional to it.
 
     Raises: ValueError for unlike layers; UndefinedMetric if one side has no features.
     """

@@ -71,8 +71,7 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
                 title = pair_title(a, b)
                 below.append([*words, title, a.strategy, n_pairs, *cells])
     names = ["scenario"][: len(scenarios) - 1] + ["model", "strategy", "runs"]
-    heads = [Column(name) for name in names]
-    notes = [*_notes(summaries, pair_counts, twice)]
+    heads, notes = map(Column, names), [*_notes(summaries, pair_counts, twice)]
     return Table("", [*heads, *columns.values()], rows, below, notes)
 
 

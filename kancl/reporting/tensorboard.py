@@ -105,7 +105,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         final = {
             f"final/{key}": float(value)
             for key, value in summary.items()
-            if type(value) in (int, float) and math.isfinite(value)
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            if math.isfinite(value)
         }
         for tag, value in final.items():
             self._scalar(tag, value)
