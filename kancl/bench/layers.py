@@ -198,12 +198,11 @@ def draw(rows: Rows, path: Path) -> None:
         for axis, column in zip(line, columns):
             for variant in dict.fromkeys(row["variant"] for row in rows):
                 name, style = (*column, variant), styles.get(variant, {})
-                points = [
-                    (row["G"], row[measure])
-                    for row in rows
-                    if (row["network"], row["batch"], row["variant"]) == name
+                of = [
+                    r for r in rows if (r["network"], r["batch"], r["variant"]) == name
                 ]
-                axis.plot(*zip(*points), markersize=4.5, label=variant, **style)
+                x, y = ([row[key] for row in of] for key in ("G", measure))
+                axis.plot(x, y, markersize=4.5, label=variant, **style)
             axis.set(xscale="log", yscale="log")
             axis.grid(color="#DDDDDD", linewidth=0.6)
         line[0].set_ylabel(label, fontsize=9)
