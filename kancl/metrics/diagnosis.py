@@ -322,7 +322,10 @@ def first_layer_leak(
     before, after = inspect.layer_weights(old), inspect.layer_weights(new)
     if before.shape != after.shape:
         return None
-    return locality.leak(locality.visited_at_all(old, x.flatten(1)), before, after)
+    parts = x.flatten(1).split(locality.AT_ONCE)
+    each = (locality.Occupancy.of(inspect.layer_bases(old, part)) for part in parts)
+    visited = torch.stack([occupancy.visited(threshold=0) for occupancy in each])
+    return locality.leak(visited.any(0), before, after)
 
 
 def rollback(

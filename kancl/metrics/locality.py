@@ -9,10 +9,9 @@ from dataclasses import dataclass, fields
 
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import Tensor
 
 from kancl.metrics.score_matrix import UndefinedMetric
-from kancl.models.inspect import layer_bases
 
 AT_ONCE = 500  # samples; bounds the memory of their bases
 VISITED = 1e-3  # what some sample has to give a basis for its coefficient to count
@@ -169,13 +168,6 @@ def output_drift(before: Tensor, after: Tensor) -> Tensor:
 def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
     """Largest move of a coefficient that no sample visited: 0 if training is local."""
     return float((after - before).abs().masked_fill(visited.unsqueeze(-1), 0).max())
-
-
-@torch.no_grad()
-def visited_at_all(layer: nn.Module, x: Tensor) -> Tensor:
-    """The coefficients of a layer that any sample touches, ``(in_features, n_basis)``."""
-    parts = [Occupancy.of(layer_bases(layer, part)) for part in x.split(AT_ONCE)]
-    return torch.stack([part.visited(threshold=0) for part in parts]).any(0)
 
 
 def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ def continual(benchmark: Benchmark) -> Table | None:
     rows: list[list[Cell] | None] = []
     for v in benchmark.variants:
         cells: list[Cell] = []
-        for key in CONTINUAL:
-            n, n_runs = len(values := [*v.by_seed(key).values()]), len(v.completed)
+        for values in ([*v.by_seed(key).values()] for key in CONTINUAL):
+            n, n_runs = len(values), len(v.completed)
             note = f"({n} of {n_runs} runs)" if n < n_runs else ""
             cells.append(Estimate.of(values, note))
         rows.append(cells if v.by_seed("minimum_accuracy") else None)
