@@ -163,7 +163,7 @@ class Judgement:
     def tolerance(self) -> float | None:
         """None where there is no error; one that the paper does not give counts as 0.
 
-        A single seed shows no spread: the paper's, ``SEM_paper sqrt(paper_seeds)``, does.
+        A single seed shows no spread: ``SEM_paper sqrt(paper_seeds)`` stands in.
         """
         error, published = self.sem, self.row.sem
         if len(self.values) == 1 and published is not None and self.paper_seeds:

@@ -186,8 +186,7 @@ def convergence_table(runs: Sequence[Epochs]) -> Table:
 
 def convergence_answers(compared: Epochs, reference: Epochs) -> list[str]:
     """The three questions of the joint scenario, each answered in one sentence."""
-    a, b = compared, reference
-    target = _target([a, b])
+    a, b, target = compared, reference, _target([compared, reference])
     epochs_a, epochs_b = a.epochs_to(target), b.epochs_to(target)
     assert epochs_a is not None and epochs_b is not None  # below both bests
     faster = "Yes" if epochs_a < epochs_b else "No"

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,8 +53,7 @@ class Variant:
 
     @property
     def score(self) -> Score:
-        errors = any("average_rmse" in run.metrics for run in self.runs)
-        return RMSE if errors else ACCURACY
+        return RMSE if any("average_rmse" in r.metrics for r in self.runs) else ACCURACY
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -81,12 +81,12 @@ class Variant:
     @cached_property
     def curves(self) -> Curves | None:
         """The mean forgetting curves, None if none were measured alike."""
-        runs = [run.measurements for run in self.completed]
-        try:
-            curves = [Curves.from_measurements(run, self.label) for run in runs]
-            return mean_curves(curves, self.label)
-        except ValueError:
-            return None
+        label, runs = self.label, [run.measurements for run in self.completed]
+        with suppress(ValueError):
+            return mean_curves(
+                [Curves.from_measurements(r, label) for r in runs], label
+            )
+        return None
 
     @cached_property
     def matrices(self) -> Tensor | None:
@@ -260,7 +260,6 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
 
 
 def _as_shown(text: str) -> str:
-    try:
+    with suppress(ValueError):
         return shown(float(text)) if any(c in text for c in ".e") else text
-    except ValueError:
-        return text
+    return text
