@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -25,21 +24,18 @@ class RecorderPlugin(Plugin):
     Rows in ``measurements`` (of a regression, with ``rmse`` for ``accuracy``):
 
     - ``batch_loss``, ``batch_accuracy``: mean over the training batches since the last
-      such row, one row per ``every_iterations`` and one at the end of an experience
-      (the loss holds the strategy's penalties).
+      such row, per ``every_iterations`` and at the end of an experience (the loss holds
+      the strategy's penalties).
     - ``<stream>_accuracy``, ``<stream>_loss`` for each experience of a stream
-      evaluated by ``strategy.eval(stream)``: ``test_accuracy``, ``valid_loss`` ...
-    - whatever others ``add``.
+      evaluated by ``strategy.eval(stream)``; and whatever others ``add``.
 
     ``matrix`` (row r: after r experiences) is filled by evaluations of
-    ``matrix_stream`` outside of training. Sums stay on the device between rows, so a
-    GPU is waited for once per row, not once per iteration.
+    ``matrix_stream`` outside of training. A GPU is waited for once per row.
 
     Args:
         n_experiences: columns of the matrix.
         every_iterations: training iterations per ``batch_*`` row.
-        trains_jointly: the strategy trains once, on all experiences together, so that
-            the row after training is the last one.
+        trains_jointly: the strategy trains once, on all experiences together.
         matrix_stream: name of the stream that fills the matrix.
         score: what the matrix holds.
     Raises: Diverged in training, at most ``every_iterations`` after the loss became
@@ -47,20 +43,9 @@ class RecorderPlugin(Plugin):
     """
 
     stage = Stage.RECORD
-    state = (
-        "matrix",
-        "measurements",
-        "boundaries",
-        "iteration",
-        "n_experiences_done",
-        "train_seconds",
-        "eval_seconds",
-        "in_training",
-        "_losses",
-        "_scores",
-        "_evaluated",
-        "_eval_sums",
-        "_n_evaluated",
+    state = tuple(
+        "matrix measurements boundaries iteration n_experiences_done train_seconds "
+        "eval_seconds in_training _losses _scores _evaluated _eval_sums _n_evaluated".split()
     )
     transient = ("listeners", "_matrix_stream", "_every", "_since")
 
@@ -75,9 +60,8 @@ class RecorderPlugin(Plugin):
     ) -> None:
         super().__init__()
         if every_iterations < 1:
-            raise ValueError(
-                f"every_iterations must be at least 1, got {every_iterations}"
-            )
+            got = f"got {every_iterations}"
+            raise ValueError(f"every_iterations must be at least 1, {got}")
         self.matrix = empty_matrix(n_experiences)
         self.measurements: list[Measurement] = []
         self.listeners: list[Callable[[Measurement], None]] = []
@@ -119,25 +103,22 @@ class RecorderPlugin(Plugin):
 
     def add(self, name: str, value: float, experience: int | None = None) -> None:
         """Append a measurement at the current iteration and tell the listeners."""
-        self.measurements.append(
-            Measurement(self.iteration, experience, name, float(value))
-        )
+        row = Measurement(self.iteration, experience, name, float(value))
+        self.measurements.append(row)
         for listener in self.listeners:
-            listener(self.measurements[-1])
+            listener(row)
 
     def series(
         self, name: str, experience: int | None = None
     ) -> tuple[list[int], list[float]]:
         """Iterations and values of one name (and experience)."""
-        of_both = (name, experience)
-        rows = [m for m in self.measurements if (m.name, m.experience) == of_both]
+        what = name, experience
+        rows = [m for m in self.measurements if (m.name, m.experience) == what]
         return [m.iteration for m in rows], [m.value for m in rows]
 
     def latest(self) -> list[Measurement]:
         """What was measured at the current iteration."""
-        newest_first = reversed(self.measurements)
-        rows = takewhile(lambda m: m.iteration == self.iteration, newest_first)
-        return list(rows)[::-1]
+        return [m for m in self.measurements if m.iteration == self.iteration]
 
     @contextmanager
     def evaluating(self, device: torch.device) -> Iterator[None]:
@@ -158,9 +139,8 @@ class RecorderPlugin(Plugin):
         """Seconds since the last lap, the device's queue emptied first."""
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        return seconds
+        before, self._since = self._since, time.perf_counter()
+        return self._since - before
 
     # training
 
@@ -189,11 +169,10 @@ class RecorderPlugin(Plugin):
     def _write_batches(self, strategy: Any) -> None:
         if not self._losses:
             return
-        losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
-        means = [losses.double().mean()]
+        # losses are (1,) each
+        means = [torch.cat([loss.flatten() for loss in self._losses]).double().mean()]
         if self._scores:
-            scores = torch.cat(self._scores).double()
-            means.append(self.score.reduce(scores.mean()))
+            means.append(self.score.reduce(torch.cat(self._scores).double().mean()))
         self._losses, self._scores = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
@@ -219,10 +198,8 @@ class RecorderPlugin(Plugin):
         self._n_evaluated += n
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
-        stream = strategy.experience.origin_stream.name
-        experience = _index(strategy.experience)
-        row = (stream, experience, self._eval_sums, self._n_evaluated)
-        self._evaluated.append(row)
+        stream, k = strategy.experience.origin_stream.name, _index(strategy.experience)
+        self._evaluated.append((stream, k, self._eval_sums, self._n_evaluated))
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         evaluated = [e for e in self._evaluated if e[3]]

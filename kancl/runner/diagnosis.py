@@ -12,7 +12,7 @@ from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis
-from kancl.observe.learned_function import LearnedFunctionPlugin
+from kancl.observe.curves import LearnedFunctionPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin

@@ -20,8 +20,11 @@ from kancl.config.typed import hashed
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import summarise
 from kancl.models import cost
-from kancl.observe.curves import EpochEvaluationPlugin, ForgettingCurvePlugin
-from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.curves import (
+    EpochEvaluationPlugin,
+    ForgettingCurvePlugin,
+    OffGridPlugin,
+)
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
