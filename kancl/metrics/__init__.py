@@ -1,5 +1,6 @@
 """What a run is judged by: metrics of the score matrix, and Avalanche adapters."""
 
+from kancl.metrics.mac import SplineMAC, mac_metrics
 from kancl.metrics.score_matrix import (
     METRICS,
     UndefinedMetric,
