@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+from avalanche.evaluation.metrics.mac import MACPluginMetric
 from avalanche.logging import BaseLogger
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.plugins import (
+    CoPEPlugin,
+    CWRStarPlugin,
+    LFLPlugin,
+    SupervisedPlugin,
+)
 from avalanche.training.templates import SupervisedTemplate
 
 from kancl.config import Group, Part
-from kancl.models.heads import GrowingHead, MultiHead
+from kancl.metrics import SplineMAC
+from kancl.models.heads import GrowingHead, LinearClassifier, MultiHead
 from kancl.models.inspect import kan_layers
 from kancl.plugins import loop
 from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
@@ -133,6 +140,7 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
     plugins = [*setup.plugins, *(p for p in own if p not in twins)]
     setup.plugins = plugins = sorted(plugins, key=stage)
     _check_needs(name, setup, loops[0], own)
+    _check_stock(name, setup)
     for plugin in plugins:
         if isinstance(plugin, Plugin):
             try:
@@ -163,6 +171,25 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
     strategy.state = loops[0].state
     DirectHooks(strategy)
     return strategy
+
+
+def _check_stock(name: str, setup: TrainingSetup) -> None:
+    """Raises: ValueError for parts of Avalanche that would misread the model."""
+    for plugin in setup.plugins:
+        needs_linear = isinstance(plugin, (CoPEPlugin, CWRStarPlugin, LFLPlugin))
+        if needs_linear and not isinstance(setup.model, LinearClassifier):
+            raise ValueError(
+                f"strategy={name}: {type(plugin).__name__} looks for a last nn.Linear; put "
+                "the network into kancl.models.heads.LinearClassifier instead"
+            )
+    for metric in getattr(setup.evaluator, "metrics", []):
+        counts_linear = isinstance(metric, MACPluginMetric)
+        if counts_linear and not isinstance(metric._mac, SplineMAC):
+            if kan_layers(setup.model):
+                raise ValueError(
+                    f"{type(metric).__name__} of Avalanche takes KAN layers for free; use "
+                    "kancl.metrics.mac_metrics instead"
+                )
 
 
 def stage(plugin: SupervisedPlugin) -> Stage:

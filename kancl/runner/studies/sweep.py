@@ -10,6 +10,7 @@ from rich.console import Console
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig
 from kancl.reporting.report import benchmarks, write_over_seeds
+from kancl.reporting.table import Table
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
@@ -127,7 +128,7 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
     }
 
 
-def _write_comparison(made: Made, table: reporting.Table) -> Path:
+def _write_comparison(made: Made, table: Table) -> Path:
     """The table as Markdown and, of the first seed, the forgetting curves."""
     folders = [run_folder(config) for config, _ in made]
     names = sorted(folder.name + str(folder.parent) for folder in folders)
