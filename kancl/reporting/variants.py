@@ -117,12 +117,28 @@ class Benchmark:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Every key that decides what a run is, but scenario and seed."""
+    """Everything that decides what a run is, but scenario and seed."""
     return {
         key: value
-        for key, value in flattened(run.config).items()
+        for key, value in _identity(run).items()
         if not key.startswith("scenario.") and key not in (*NOT_HASHED, "seed")
     }
+
+
+def _scenario(run: Run) -> dict[str, Any]:
+    pairs = ((key.partition("."), value) for key, value in _identity(run).items())
+    return {key: value for (group, _, key), value in pairs if group == "scenario"}
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """A run's keys, with what its data files hold, and its code of one's own."""
+    flat = flattened(run.config)
+    for name, digest in run.own.items():
+        if name in flat:
+            flat[name] = f"{Path(str(flat[name])).name} {digest}"
+        else:
+            flat[f"code {Path(name).stem}"] = digest
+    return flat
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,8 +168,8 @@ def shown(value: Any) -> str:
 
 
 def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    groups = _grouped((r for r in runs if r.config), lambda r: r.config["scenario"])
-    scenarios = [dict(group[0].config["scenario"]) for group in groups]
+    groups = _grouped((r for r in runs if r.config), _scenario)
+    scenarios = [_scenario(group[0]) for group in groups]
     result = []
     for options, group in zip(scenarios, groups):
         title = _title(options)

@@ -122,7 +122,7 @@ def made_of(config: RunConfig) -> dict[str, Any]:
     """What ``env.json`` says of code and data of one's own; nothing without any."""
     ingredients = own(config)
     settings = fingerprint(config, dict.fromkeys(ingredients, ""))
-    return {"settings": settings, "own": ingredients} if ingredients else {}
+    return {names.SETTINGS: settings, names.OWN: ingredients} if ingredients else {}
 
 
 def changed_since(path: Path, config: RunConfig) -> str:
@@ -135,10 +135,10 @@ def changed_since(path: Path, config: RunConfig) -> str:
     others = path.parent.glob(f"seed{config.seed}-*") if ours else []
     for other in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True):
         theirs = try_json(other / names.ENVIRONMENT) or {}
-        if other != path and theirs.get("settings") == ours["settings"]:
-            before = theirs.get("own")
+        if other != path and theirs.get(names.SETTINGS) == ours[names.SETTINGS]:
+            before = theirs.get(names.OWN)
             if isinstance(before, dict):
-                both = {*before.items()} ^ {*ours["own"].items()}
+                both = {*before.items()} ^ {*ours[names.OWN].items()}
                 changed = ", ".join(sorted({name for name, _ in both}))
                 return f"{changed} changed since {other.name}: trained anew"
     return ""

@@ -52,7 +52,10 @@ TEST_RMSE = "test_rmse"
 ENDINGS = ("completed", "diverged", "failed")
 """``status`` in summary.json."""
 RESUMED = "resumed_at_iterations"
-"""Key of env.json."""
+OWN, SETTINGS = "own", "settings"
+"""Keys of env.json: digests of code and data of one's own, and of all else that decides
+what the run is.
+"""
 IDENTITY = frozenset(
     "scenario n_experiences model strategy optimizer seed head match n_parameters "
     "n_active_parameters flops n_iterations".split()

@@ -66,6 +66,13 @@ class Run:
     def seed(self) -> int:
         return int(self.config["seed"])
 
+    @property
+    def own(self) -> dict[str, str]:
+        """Digests of code and data of one's own, by file and by key."""
+        found = self.environment.get(names.OWN)
+        pairs = found.items() if isinstance(found, Mapping) else ()
+        return {str(name): str(digest)[:8] for name, digest in pairs}
+
     def name_of(self, group: str) -> str:
         return str(self.config[group]["name"])
 
@@ -122,10 +129,11 @@ def read_run(folder: Path) -> Run:
 def read_completed(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that completed and whose files are there, or None."""
     summary = try_json(folder / names.SUMMARY) or {}
-    is_said = summary.get("status") == "completed" and summary.keys() >= names.IDENTITY
+    if summary.get("status") != "completed" or not summary.keys() >= names.IDENTITY:
+        return None
     is_there = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
     is_there += [any((folder / names.matrix_file(s)).is_file() for s in names.SCORES)]
-    return summary if is_said and all(is_there) else None
+    return summary if all(is_there) else None
 
 
 def read_measurements(folder: Path) -> list[Measurement]:

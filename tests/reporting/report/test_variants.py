@@ -1,5 +1,7 @@
 """What belongs together: benchmarks, variants, seeds."""
 
+import json
+
 import pytest
 import torch
 
@@ -48,6 +50,29 @@ def test_settings_that_an_older_version_lacks_are_no_part_of_a_name(plant, tmp_p
         ("kan-naive", [1]),
         ("kan-naive (settings of another version 1)", [0]),
     ]
+
+
+def test_edited_code_and_data_make_other_runs(plant, tmp_path):
+    first, second, third = plant("seed=0,1,2", outcome=outcome)
+    for folder, code, data in (
+        (first, "a", "x"),
+        (second, "b", "x"),
+        (third, "b", "y"),
+    ):
+        file = folder / "env.json"
+        own = {"mine.py": code * 16, "scenario.pad": data * 16}
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"own": own}))
+    titles = {
+        benchmark.title: [(v.label, v.seeds) for v in benchmark.variants]
+        for benchmark in benchmarks(find_runs([tmp_path]))
+    }
+    assert titles == {
+        "Split MNIST, class-incremental (pad=0 xxxxxxxx)": [
+            ("kan-naive (code mine=aaaaaaaa)", [0]),
+            ("kan-naive (code mine=bbbbbbbb)", [1]),
+        ],
+        "Split MNIST, class-incremental (pad=0 yyyyyyyy)": [("kan-naive", [2])],
+    }
 
 
 def test_where_and_how_a_run_was_made_makes_no_side(plant, tmp_path):
