@@ -78,7 +78,7 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
 def _variants(summaries: Iterable[Summary]) -> list[Variant]:
     runs: dict[tuple[str, str], list[Run]] = {}
     for s in summaries:
-        run = Run(Path(), {"seed": s["seed"]}, {}, s, s["status"], metrics=s)
+        run = Run(Path(), {"seed": s["seed"]}, {}, s, s["status"], recomputed=s)
         runs.setdefault((s["model"], s["strategy"]), []).append(run)
     return [Variant(*names, "", tuple(group)) for names, group in runs.items()]
 

@@ -53,7 +53,9 @@ class Variant:
 
     @property
     def score(self) -> Score:
-        return RMSE if any("average_rmse" in r.metrics for r in self.runs) else ACCURACY
+        return (
+            RMSE if any("average_rmse" in r.recomputed for r in self.runs) else ACCURACY
+        )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class Variant:
     @cached_property
     def curves(self) -> Curves | None:
         """The mean forgetting curves, None if none were measured alike."""
-        label, runs = self.label, [run.measurements for run in self.completed]
+        label, runs = self.label, [run.metrics for run in self.completed]
         with suppress(ValueError):
             return mean_curves(
                 [Curves.from_measurements(r, label) for r in runs], label

@@ -7,10 +7,11 @@ from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
 from kancl.runner.build import Parts, build, build_benchmark, build_strategy
 from kancl.runner.diagnosis import check_diagnosis
-from kancl.runner.machine import refusing, resolve_device
+from kancl.runner.machine import refusing, resolve_device, taking_turns
 from kancl.runner.seeding import stream_seeds
 
 
+@taking_turns()
 def check(configs: Sequence[RunConfig]) -> Parts | None:
     """Build every unlike combination once.
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,6 +26,9 @@ from kancl.runner.identity import run_folder
 from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
+
+_HYDRA = threading.RLock()
+"""Hydra has one configuration per process, whatever the thread."""
 
 Make = Callable[[RunConfig], object]
 """Makes one run and notes what goes wrong; importable where runs are made."""
@@ -66,7 +70,8 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
     """
     before = [_marks(config) for config in configs]
     try:
-        return _launch(configs, overrides, make)
+        with _HYDRA:
+            return _launch(configs, overrides, make)
     except ConfigError:
         raise
     except Exception as error:

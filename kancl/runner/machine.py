@@ -1,6 +1,8 @@
 """The machine under a run: its device, its memory, and numbers too small for it."""
 
 import os
+import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +13,30 @@ from kancl.config import ConfigError, RunConfig
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
+
+_TURN = threading.RLock()
+
+
+@contextmanager
+def taking_turns() -> Iterator[None]:
+    """Inside, no other thread of the process makes a run: they share the generators of
+    random numbers, which torch, NumPy and Python leave as they were found, as are torch's
+    threads and its choice of algorithms.
+    """
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _TURN, torch.random.fork_rng(devices=gpus):
+        numbers = random.getstate(), np.random.get_state()
+        settings = (
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+        try:
+            yield
+        finally:
+            random.setstate(numbers[0])
+            np.random.set_state(numbers[1])
+            torch.set_num_threads(settings[0])
+            torch.use_deterministic_algorithms(settings[1])
 
 
 def resolve_device(name: str) -> torch.device:

@@ -48,6 +48,7 @@ STATE_BYTES = "strategy_state_bytes"
 """Name of the measurements of what a strategy keeps, after each experience."""
 
 
+@machine.taking_turns()
 def run(
     config: RunConfig,
     *,

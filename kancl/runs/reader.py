@@ -37,10 +37,11 @@ class Run:
     Args:
         status: one of ``STATUSES``: ``unfinished`` has no summary (still running, or
             killed), ``unreadable`` says why in ``problems``.
-        measurements: the raw series.
+        metrics: the raw series, as ``metrics.csv`` has them and ``pandas.DataFrame``
+            takes them.
         matrix: recomputed from them, ``(N + 1, N)``; None if the run did not complete.
-        metrics: of that matrix and of the curves; None where undefined, reasons under
-            ``"undefined"``.
+        recomputed: metrics of that matrix and of the curves; None where undefined,
+            reasons under ``"undefined"``.
         problems: contradictions in the folder, or the error that ended the run.
     """
 
@@ -49,9 +50,9 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     status: str = "unreadable"
-    measurements: Sequence[Measurement] = ()
+    metrics: Sequence[Measurement] = ()
     matrix: Tensor | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    recomputed: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     @property
@@ -82,7 +83,7 @@ class Run:
 
     def metric(self, key: str) -> float | None:
         """A recomputed metric, None if it is undefined for the run."""
-        return finite(self.metrics.get(key))
+        return finite(self.recomputed.get(key))
 
 
 def find_runs(paths: Sequence[Path | str]) -> list[Run]:
@@ -118,8 +119,8 @@ def read_run(folder: Path) -> Run:
             return replace(run, problems=reason)
         rows = read_measurements(folder)
         matrix, score = _recomputed(rows, summary), series.score_of(rows)
-        metrics = series.all_metrics(matrix, rows, score)
-        run = replace(run, measurements=rows, matrix=matrix, metrics=metrics)
+        recomputed = series.all_metrics(matrix, rows, score)
+        run = replace(run, metrics=rows, matrix=matrix, recomputed=recomputed)
         return replace(run, problems=tuple(_contradictions(run, matrix, score.name)))
     except Exception as error:  # a forged or torn file can raise any
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -60,7 +60,7 @@ def _runs(benchmark: Benchmark) -> Iterator[Confound]:
     for variant in variants:
         for run in variant.repeated:
             (first,) = [r for r in variant.completed if r.seed == run.seed]
-            same = all(run.metric(key) == first.metric(key) for key in first.metrics)
+            same = all(run.metric(key) == first.metric(key) for key in first.recomputed)
             numbers, level = ("the same", "note") if same else ("OTHER", "warning")
             text = f"{variant.label} seed {run.seed}: with {numbers} numbers. "
             text += "The first folder is used."

@@ -154,7 +154,7 @@ class Comparison:
         if not self.n_pairs:
             return "no seed was run with both"
         runs = [*self.compared.completed, *self.reference.completed]
-        reasons = [run.metrics.get("undefined", {}).get(self.lost) for run in runs]
+        reasons = [run.recomputed.get("undefined", {}).get(self.lost) for run in runs]
         return ": ".join([f"{name} is undefined", *filter(None, reasons)][:2])
 
 
