@@ -145,6 +145,8 @@ def build_strategy(
     training, device = config.training, resolve_device(config.device)
     seeds = stream_seeds(config)
     plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds=seeds), *observers]
+    if training.early_stopping or training.restore_best:
+        plugins.append(_best_epoch(config, parts.benchmark, record))
     if training.lr_gamma is not None:
         plugins.append(loop.EpochDecayPlugin(gamma=training.lr_gamma))
     if config.schedule == "linear":
@@ -171,6 +173,30 @@ def build_strategy(
         record=record,
     )
     return strategies.build(config.strategy.builder, setup, **config.strategy.options)
+
+
+def _best_epoch(
+    config: RunConfig, benchmark: Benchmark, record: Record
+) -> loop.BestEpochPlugin:
+    """Raises: ConfigError without validation data, or epochs after which to look."""
+    training = config.training
+    key = "early_stopping" if training.early_stopping else "restore_best"
+    if training.iterations is not None:
+        raise ConfigError(
+            f"training.{key} looks after each epoch, and training.iterations="
+            f"{training.iterations} has none: set training.epochs instead"
+        )
+    if "validation" not in benchmark.streams:
+        raise ConfigError(
+            f"training.{key} needs data that decide, and test data never do: hold some "
+            "out with scenario.validation=0.1"
+        )
+    return loop.BestEpochPlugin(
+        stream=benchmark.streams["validation"],
+        patience=training.early_stopping,
+        restore=training.restore_best,
+        record=record,
+    )
 
 
 def _fit_input_grid(model: nn.Module, benchmark: Benchmark) -> None:
