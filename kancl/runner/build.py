@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from avalanche.benchmarks import CLScenario
 from avalanche.models.utils import avalanche_model_adaptation
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
@@ -56,14 +57,16 @@ class Parts:
     reference: Size | None
 
 
-def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
-    """Make benchmark (if none of the same scenario is given) and network.
+def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
+    """Make benchmark (if none is given) and network.
 
+    Args:
+        benchmark: of the same scenario, or any stock Avalanche benchmark.
     Raises: ConfigError for values or pairs that cannot work.
     """
     device = resolve_device(config.device)
     with refusing(config):
-        benchmark = benchmark or build_benchmark(config, device)
+        benchmark = from_avalanche(benchmark or build_benchmark(config, device))
         head = head_kind(config, benchmark)
         networks, model, reference = _Networks(benchmark, head), config.model, None
         if config.is_matched:
@@ -90,9 +93,7 @@ def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
         seed=stream_seed(stream_seeds(config).order, "benchmark"),
         device=device,
     )
-    if not hasattr(made, "info"):  # a stock Avalanche benchmark of one's own
-        made = from_avalanche(made, name=config.scenario.name)
-    return made
+    return from_avalanche(made, name=config.scenario.name)
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
