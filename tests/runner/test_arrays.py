@@ -64,6 +64,14 @@ def test_a_killed_run_ends_in_the_same_bytes(make_run: MakeRun, tmp_path: Path) 
     check_bytes(make_run, tmp_path, words, 10, 21)
 
 
+def test_held_out_data_do_not_say_everything_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", *WORDS, "scenario.validation=0.2", "tensorboard=none"]) == 0
+    out = capsys.readouterr().out
+    assert [out.count(f"after experience {k} of 3") for k in (1, 2, 3)] == [1, 1, 1]
+
+
 def stock(*, wide: int = 1, data_dir: Any, seed: int, device: Any) -> Any:
     """Stock Avalanche: a class per experience."""
     x = torch.randn(35, 6, generator=torch.Generator().manual_seed(seed % 2**31))
