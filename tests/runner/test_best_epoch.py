@@ -4,11 +4,13 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 from kancl.cli import main
 from kancl.config import ConfigError
 from kancl.runner import read_request
 from kancl.runner.check import check
+from kancl.runs.reader import read_matrix
 from tests.runner.conftest import MakeRun
 
 WORDS = ["scenario.n_experiences=2", "scenario.validation=0.02", "model=mlp"]
@@ -32,11 +34,8 @@ def test_a_run_stops_and_ends_with_its_best_epochs(make_run: MakeRun) -> None:
     # the first experience's run to its best epoch alone ends with the same network
     short = [*WORDS, f"training.epochs={int(best[0])}"]
     _, alone = make_run(*short)
-    first, same = (
-        [r for r in csv.reader((f / "validation_matrix.csv").open())][2]
-        for f in (folder, alone)
-    )
-    assert first == same
+    first, same = (read_matrix(f, "validation")[1] for f in (folder, alone))
+    assert torch.equal(first, same)
 
 
 @pytest.mark.parametrize("key", ["early_stopping=3", "restore_best=true"])
