@@ -169,6 +169,8 @@ def from_avalanche(
 ) -> Any:
     """Any stock Avalanche benchmark of labelled samples, described for kancl's runs.
 
+    One that is described already is returned as it is.
+
     Streams, experiences and data stay as they are; ``benchmark.info`` is added.
 
     Args:
@@ -182,6 +184,8 @@ def from_avalanche(
         these in a new one.
     Raises: ValueError for streams or samples that a network of kancl cannot take.
     """
+    if hasattr(benchmark, "info"):
+        return benchmark
     lacking = {"train", "test"} - benchmark.streams.keys()
     if lacking:
         raise ValueError(f"the benchmark has no {min(lacking)} stream")

@@ -43,6 +43,11 @@ class Training:
             null: 256 on a CPU, whose cache such a batch fits, 1000 on a GPU.
         lr_gamma: the learning rate is multiplied by this after every epoch, starting
             anew with each experience. null: it is constant.
+        early_stopping: after so many epochs in a row without a better accuracy on the
+            experience's validation data (``scenario.validation``) its training ends;
+            test data decide nothing. null: all epochs are trained.
+        restore_best: go on from the weights of the experience's best epoch, by its
+            validation data, instead of those of the last.
         experience_gamma: the learning rate is multiplied by this after every experience.
     """
 
@@ -51,6 +56,8 @@ class Training:
     batch_size: Count = 128
     eval_batch_size: Count | None = None
     lr_gamma: Positive | None = None
+    early_stopping: Count | None = None
+    restore_best: bool = False
     experience_gamma: Annotated[float, Bounds(0, 1, is_open=True)] | None = None
 
 

@@ -56,6 +56,8 @@ class ForgettingCurvePlugin(Plugin):
         early_iterations: after the start of an experience, to measure at as well.
         batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
             an MLP's caches hold, everything at once on a GPU.
+        replaced_weights: those at the end of an epoch may give way to the best epoch's:
+            no point is measured there then, but for the end of the experience.
     """
 
     stage = Stage.OBSERVE
@@ -71,6 +73,7 @@ class ForgettingCurvePlugin(Plugin):
         *,
         early_iterations: Sequence[int] = (2, 5, 10, 20),
         batch_size: int | None = None,
+        replaced_weights: bool = False,
     ) -> None:
         super().__init__()
         for name, value in {
@@ -83,6 +86,7 @@ class ForgettingCurvePlugin(Plugin):
         self.every_iterations = every_iterations
         self.early_iterations = frozenset(early_iterations)
         self.batch_size = batch_size
+        self.replaced_weights = replaced_weights
         parts = Samples(test_stream, samples_per_experience).parts
         if not parts:
             raise ValueError("test_stream holds no experience to measure")
@@ -104,6 +108,9 @@ class ForgettingCurvePlugin(Plugin):
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self._in_experience += 1
+        n_batches = len(strategy.dataloader) if self.replaced_weights else 0
+        if strategy.clock.train_epoch_iterations + 1 == n_batches:
+            return
         points, rest = divmod(self._in_experience, self.every_iterations)
         if rest == 0 and points % UNSEEN_EVERY == 0:
             self._measure(strategy)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 from avalanche.training.plugins import AGEMPlugin
+from avalanche.training.supervised import Cumulative, JointTraining
 from torch import Tensor
 
 from kancl.config.values import Bounds, Positive
@@ -202,7 +203,7 @@ class BestEpochPlugin(Plugin):
     """End an experience's training when validation no longer gains; keep the best epoch.
 
     After each epoch the accuracy on the held-out samples of the experience in training
-    is measured (of all experiences, where the strategy trains on them at once). The best
+    is measured (Cumulative: of all experiences so far; JointTraining: of all). The best
     weights are put back before anything else happens at the end of the experience; the
     optimizer's moments stay those of the last step. Test data decide nothing.
 
@@ -211,7 +212,6 @@ class BestEpochPlugin(Plugin):
         patience: so many epochs in a row without a better accuracy end the training.
             None: all epochs are trained.
         restore: put the best epoch's weights back; False keeps the last ones.
-        jointly: all experiences are trained at once.
         record: takes ``epochs_trained`` and ``best_epoch`` of each experience.
     Raises: ValueError if ``patience`` is below 1.
     Source: Prechelt 1998, "Early stopping - but when?", section 2.
@@ -227,13 +227,12 @@ class BestEpochPlugin(Plugin):
         stream: Iterable[Any],
         patience: int | None = None,
         restore: bool = True,
-        jointly: bool = False,
         record: Record = lambda name, value: None,
     ) -> None:
         super().__init__()
         if patience is not None and patience < 1:
             raise ValueError(f"patience={patience} must be at least 1")
-        self.patience, self.restore, self.jointly = patience, restore, jointly
+        self.patience, self.restore = patience, restore
         self._stream, self._record = list(stream), record
         self._data: tuple[Tensor, Tensor, Tensor]
         self._weights: dict[str, Tensor] = {}
@@ -241,8 +240,9 @@ class BestEpochPlugin(Plugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         parts = self._stream
-        if not self.jointly:
-            parts = [parts[strategy.experience.current_experience]]
+        if not isinstance(strategy, JointTraining):
+            k = strategy.experience.current_experience
+            parts = parts[0 if isinstance(strategy, Cumulative) else k : k + 1]
         each = [as_tensors(part.dataset) for part in parts]
         x, y, task_labels = (torch.cat(columns) for columns in zip(*each))
         self._data = x, y, task_labels

@@ -125,7 +125,8 @@ class ProgressPlugin(SupervisedPlugin):
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder, n = self._recorder, self._recorder.n_experiences_done
-        if recorder.in_training or not n:
+        is_held_out = strategy.experience.origin_stream.name == "validation"
+        if recorder.in_training or not n or is_held_out:
             return
         where = f"after experience {n} of {recorder.n_experiences}"
         if recorder.trains_jointly:

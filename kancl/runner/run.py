@@ -181,7 +181,10 @@ class _Run:
             every = math.ceil(max(self.iterations) / evaluation.points_per_experience)
             points = evaluation.every_iterations or every, evaluation.samples
             curves = ForgettingCurvePlugin(
-                self.recorder, benchmark.test_stream, *points
+                self.recorder,
+                benchmark.test_stream,
+                *points,
+                replaced_weights=config.training.restore_best,
             )
             self.plugins.append(curves)
         self.plugins += [self.off_grid, *self.observers.plugins, *self.board]

@@ -10,6 +10,7 @@ from avalanche.logging import BaseLogger
 from avalanche.training.plugins import (
     CoPEPlugin,
     CWRStarPlugin,
+    EarlyStoppingPlugin,
     LFLPlugin,
     SupervisedPlugin,
 )
@@ -174,8 +175,19 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
 
 
 def _check_stock(name: str, setup: TrainingSetup) -> None:
-    """Raises: ValueError for parts of Avalanche that would misread the model."""
+    """Raises: ValueError for parts of Avalanche that would misread the model, or wait in
+    vain for evaluations while an experience is trained.
+    """
     for plugin in setup.plugins:
+        waits = isinstance(plugin, EarlyStoppingPlugin)
+        if waits or getattr(plugin, "metric", None) == "val_loss":
+            better = "training.early_stopping (kancl.plugins.loop.BestEpochPlugin)"
+            if not waits:
+                better = "metric='train_loss', or a schedule that needs no metric,"
+            raise ValueError(
+                f"strategy={name}: {type(plugin).__name__} waits for evaluations while an "
+                f"experience is trained, and there are none: use {better} instead"
+            )
         needs_linear = isinstance(plugin, (CoPEPlugin, CWRStarPlugin, LFLPlugin))
         if needs_linear and not isinstance(setup.model, LinearClassifier):
             raise ValueError(

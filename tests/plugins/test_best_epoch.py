@@ -4,7 +4,9 @@ from copy import deepcopy
 
 import pytest
 import torch
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.supervised import Cumulative, JointTraining, Naive
 from torch import nn
 
 from kancl.data.rows import as_tensors
@@ -75,12 +77,30 @@ def test_it_stops_and_keeps_what_the_spy_says(
         assert min(measured["epochs_trained"]) < N_EPOCHS
 
 
-def test_jointly_all_validation_data_decide(points_benchmark, naive):
+@pytest.mark.parametrize("template", [Naive, Cumulative, JointTraining])
+def test_validation_data_of_all_that_is_trained_decide(points_benchmark, template):
     benchmark = points_benchmark()
-    plugin = BestEpochPlugin(stream=benchmark.test_stream, jointly=True)
-    plugin.before_training_exp(None)
-    x, y, _ = plugin._data
-    assert len(x) == 72 and y.unique().tolist() == list(range(6))
+    plugin = BestEpochPlugin(stream=benchmark.test_stream)
+    model = nn.Linear(6, 6)
+    strategy = template(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        criterion=nn.CrossEntropyLoss(),
+        plugins=[plugin],
+        evaluator=EvaluationPlugin(loggers=[BaseLogger()]),
+    )
+    seen, train = [], benchmark.train_stream
+    for part in [train] if template is JointTraining else train:
+        strategy.train(part)
+        seen.append(plugin._data[1].unique().tolist())
+    assert (
+        seen
+        == {
+            Naive: [[0, 1], [2, 3], [4, 5]],
+            Cumulative: [[0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]],
+            JointTraining: [[0, 1, 2, 3, 4, 5]],
+        }[template]
+    )
 
 
 def test_no_patience_at_all_is_refused():

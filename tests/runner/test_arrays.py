@@ -4,13 +4,21 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from avalanche.benchmarks import nc_benchmark
+from rich.console import Console
 
+from kancl.benchmarks import SCENARIOS
 from kancl.cli import main
+from kancl.runner import read_request, run, run_folder
+from kancl.runs.reader import read_matrix
+from tests.benchmarks.test_own_data import Pairs
 from tests.runner.checkpoint.test_resume import check_bytes, few
-from tests.runner.conftest import MakeRun
+from tests.runner.conftest import SMALL, MakeRun
 
 WORDS = ["scenario=arrays", "scenario.file=mine.npz", "training.batch_size=16"]
 WORDS += ["scenario.classes=[[0,1,2],[3,4],[5,6]]", "evaluation.samples=10"]
@@ -54,6 +62,35 @@ def test_a_killed_run_ends_in_the_same_bytes(make_run: MakeRun, tmp_path: Path) 
     words += ["scenario.classes=[[0,1,2],[3,4]]", "training.epochs=3"]
     words += ["scenario.n_experiences=null", "scenario.class_order=[6,5,4,3,2]"]
     check_bytes(make_run, tmp_path, words, 10, 21)
+
+
+def test_held_out_data_do_not_say_everything_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", *WORDS, "scenario.validation=0.2", "tensorboard=none"]) == 0
+    out = capsys.readouterr().out
+    assert [out.count(f"after experience {k} of 3") for k in (1, 2, 3)] == [1, 1, 1]
+
+
+def stock(*, wide: int = 1, data_dir: Any, seed: int, device: Any) -> Any:
+    """Stock Avalanche: a class per experience."""
+    x = torch.randn(35, 6, generator=torch.Generator().manual_seed(seed % 2**31))
+    y = torch.arange(35) % 7
+    data = Pairs(x + y[:, None], y)
+    return nc_benchmark(data, data, n_experiences=7, task_labels=False, shuffle=False)
+
+
+@pytest.mark.parametrize("strategy", ["naive", "replay", "ewc"])
+def test_a_registered_stock_benchmark_runs(
+    monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setitem(SCENARIOS, "stock", stock)
+    words = [*SMALL[2:], "scenario=stock", f"strategy={strategy}", "model=mlp"]
+    (config,) = read_request(words, sweep=False).configs
+    summary = run(config, console=Console(quiet=True))
+    assert summary["status"] == "completed"
+    assert (summary["scenario"], summary["n_experiences"]) == ("stock-class", 7)
+    assert len(read_matrix(run_folder(config))) == 8
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ class CheckpointPlugin(Plugin):
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         self._interruption.can_wait = False
 
+    after_training_exp = after_training_epoch  # of one that was stopped early
+
     # states
 
     def _state(self, *, inside: bool) -> dict[str, Any] | None:
