@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.metrics.score_matrix import ACCURACY, Score, empty_matrix
+from kancl.metrics.score_matrix import ACCURACY, Score, empty_matrix, summarise
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.runs.measurements import Measurement
 
@@ -32,8 +32,12 @@ class RecorderPlugin(Plugin):
     ``matrix`` (row r: after r experiences) is filled by evaluations of
     ``matrix_stream`` outside of training. A GPU is waited for once per row.
 
+    ``last_evaluation``: means over the experiences evaluated last, each of them
+    (``test_accuracy/experience_0``) and, of the matrix so far, the metrics that are
+    defined: what ``strategy.eval`` returns.
+
     Args:
-        n_experiences: columns of the matrix.
+        n_experiences: columns of the matrix; a longer stream adds to them.
         every_iterations: training iterations per ``batch_*`` row.
         trains_jointly: the strategy trains once, on all experiences together.
         matrix_stream: name of the stream that fills the matrix.
@@ -47,11 +51,11 @@ class RecorderPlugin(Plugin):
         "matrix measurements boundaries iteration n_experiences_done train_seconds "
         "eval_seconds in_training _losses _scores _evaluated _eval_sums _n_evaluated".split()
     )
-    transient = ("listeners", "_matrix_stream", "_every", "_since")
+    transient = ("listeners", "last_evaluation", "_matrix_stream", "_every", "_since")
 
     def __init__(
         self,
-        n_experiences: int,
+        n_experiences: int = 1,
         every_iterations: int = 50,
         *,
         trains_jointly: bool = False,
@@ -66,6 +70,7 @@ class RecorderPlugin(Plugin):
         self.measurements: list[Measurement] = []
         self.listeners: list[Callable[[Measurement], None]] = []
         """Other parts subscribe by appending to it."""
+        self.last_evaluation: dict[str, float] = {}
         self.boundaries: list[int] = []
         """Iterations at which each experience trained so far ended."""
         self.iteration = 0
@@ -148,6 +153,15 @@ class RecorderPlugin(Plugin):
         self.in_training = True
         self._lap(strategy.device)
 
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._make_room(strategy.experience)
+
+    def _make_room(self, experience: Any) -> None:
+        n, before = len(experience.origin_stream), self.matrix
+        if n > self.n_experiences:
+            self.matrix = empty_matrix(n)
+            self.matrix[: before.shape[0], : before.shape[1]] = before
+
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         self.train_seconds += self._lap(strategy.device)
         self.in_training = False
@@ -188,6 +202,7 @@ class RecorderPlugin(Plugin):
         self._evaluated = []
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._make_room(strategy.experience)
         self._eval_sums = torch.zeros(2, dtype=torch.float64, device=strategy.device)
         self._n_evaluated = 0
 
@@ -209,12 +224,23 @@ class RecorderPlugin(Plugin):
             means[:, 0] = self.score.reduce(means[:, 0])
             values = means.tolist()
         self.eval_seconds += self._lap(strategy.device)
+        each: dict[str, dict[str, float]] = {}
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):
+            for name, value in ((self.score.name, score), ("loss", loss)):
+                of_name = each.setdefault(f"{stream}_{name}", {})
+                of_name[f"{stream}_{name}/experience_{experience}"] = value
             if stream == self._matrix_stream and not self.in_training:
                 self.matrix[self.n_experiences_done, experience] = score
             self.add(f"{stream}_{self.score.name}", score, experience)
             self.add(f"{stream}_loss", loss, experience)
             _check_finite(loss, f"{stream} loss on experience {experience + 1}")
+        self.last_evaluation = {k: sum(v.values()) / len(v) for k, v in each.items()}
+        for of_name in each.values():
+            self.last_evaluation |= of_name
+        if (n := self.n_experiences_done) and not self.in_training:
+            metrics = summarise(self.matrix[: n + 1, :n], self.score)
+            numbers = {k: v for k, v in metrics.items() if isinstance(v, float)}
+            self.last_evaluation |= numbers
 
 
 def _index(experience: Any) -> int:

@@ -18,8 +18,10 @@ from avalanche.training.templates import SupervisedTemplate
 
 from kancl.config import Group, Part
 from kancl.metrics import SplineMAC
+from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.models.heads import GrowingHead, LinearClassifier, MultiHead
 from kancl.models.inspect import kan_layers
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins import loop
 from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
 from kancl.plugins.outputs import lwf, present_classes, readout
@@ -119,6 +121,8 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
         name: from ``STRATEGIES``, a preset, or a sum such as ``"ewc+replay"``.
         setup: model, optimizer, loop settings and the user's plugins.
         options: the strategy's keys; one that two names share is ``"lwf.alpha"``.
+    Returns: a strategy whose ``eval`` gives the recorder's ``last_evaluation``, beside the
+        metrics of an evaluator of one's own.
     Raises: ValueError for what can't work, saying what to use instead.
     """
     members = [
@@ -135,6 +139,15 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
             f"strategy={name} asks for the training loops of {names} at once: use one of "
             "them alone instead"
         )
+    recorders = [p for p in setup.plugins if isinstance(p, RecorderPlugin)]
+    if not recorders and setup.evaluator is None:
+        jointly = any(getattr(m, "trains_jointly", False) for m in members)
+        score = RMSE if setup.learns_values else ACCURACY
+        recorders = [RecorderPlugin(trains_jointly=jointly, score=score)]
+        setup.plugins = [*setup.plugins, *recorders]
+    evaluator = setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()])
+    if recorders and isinstance(evaluator, LazyEvaluationPlugin):
+        evaluator.measured = lambda: recorders[0].last_evaluation
     there = {type(plugin) for plugin in setup.plugins}
     # Without keys it is the same plugin twice: the lazy steps that a model asks for.
     twins = [p for p in own if type(p) in there and not signature(type(p)).parameters]
@@ -166,7 +179,7 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
             ],
             key=stage,
         ),
-        evaluator=setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()]),
+        evaluator=evaluator,
     )
     strategy.plugins += [p for p in plugins if stage(p) > Stage.LOADER]
     strategy.state = loops[0].state
