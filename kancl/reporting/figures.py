@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,14 @@ CENTRED: Any = {"ha": "center", "va": "center"}
 DASHED: Any = {"linewidth": 1.1, "linestyle": (0, (4, 2))}
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, whether pyplot is imported there or not."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(file := io.BytesIO(), format="png", dpi=100)
+        return file.getvalue()
+
+
 def new_figure(
     width: float,
     height: float,
@@ -32,7 +41,7 @@ def new_figure(
     **options: Any,
 ) -> tuple[Figure, Any]:
     """A figure in inches and its panels ``(n_rows, n_columns)``, with little ink."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    figure = NotebookFigure(figsize=(width, height), layout="constrained", dpi=150)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, **options)
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)

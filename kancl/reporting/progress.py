@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from importlib.util import find_spec
 from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
@@ -26,7 +27,8 @@ class ProgressPlugin(SupervisedPlugin):
     """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting (or,
     where nothing can be forgotten, loss and learning rate).
 
-    In a terminal: one line, redrawn, with scores of the forgetting curve's samples.
+    In a terminal, or a notebook with ipywidgets: one line, redrawn, with scores of the
+    forgetting curve's samples.
     Everywhere: a line per experience, with those of the whole test sets, and per epoch
     where they are evaluated. Use it behind the recorder::
 
@@ -63,7 +65,8 @@ class ProgressPlugin(SupervisedPlugin):
             console=self._console,
             auto_refresh=False,
             transient=True,
-            disable=quiet or not self._console.is_terminal,
+            disable=quiet
+            or not (self._console.is_terminal or _has_widgets(self._console)),
         )
         if not self._wide and len(title) > SHORT_TITLE:
             title = f"{title[: SHORT_TITLE - 1]}…"
@@ -192,6 +195,11 @@ class ProgressPlugin(SupervisedPlugin):
         if falls := [abs(self._best[k] - self._scores[k]) for k in range(n_seen - 1)]:
             text += f" forgetting {_number(sum(falls) / len(falls), score)}"
         return text
+
+
+def _has_widgets(console: Console) -> bool:
+    """Whether rich can redraw in a notebook; it warns at each attempt if not."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 def _number(value: float, score: Score) -> str:
