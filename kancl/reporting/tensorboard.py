@@ -1,6 +1,5 @@
 """A run in TensorBoard, the forgetting curves first."""
 
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
+from kancl.reporting.loggers import numbers
 from kancl.reporting.measures import so_far
 from kancl.runs.measurements import Measurement
 
@@ -102,12 +102,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         ``status`` as the session's success, and close the files.
         """
         self._finish_curve_point()
-        final = {
-            f"final/{key}": float(value)
-            for key, value in summary.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-            if math.isfinite(value)
-        }
+        final = {f"final/{key}": value for key, value in numbers(summary).items()}
         for tag, value in final.items():
             self._scalar(tag, value)
         simple = (bool, int, float, str)

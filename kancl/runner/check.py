@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
+from kancl.reporting.loggers import check_loggers
 from kancl.runner.build import Parts, build, build_benchmark, build_strategy
 from kancl.runner.diagnosis import check_diagnosis
 from kancl.runner.machine import refusing, resolve_device, taking_turns
@@ -61,6 +62,7 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
                 "training.lr_gamma lowers the learning rate after each epoch, anew in "
                 f"each experience: it doesn't go with {key}; set one of them only"
             )
+    check_loggers(config.loggers)
     check_diagnosis(config, benchmark)
     with refusing(config):
         build_strategy(config, build(config, benchmark))

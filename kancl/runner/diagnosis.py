@@ -84,7 +84,7 @@ class Observers:
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
         rows = zip(*(column.tolist() for column in columns))
         folder.write_table(names.LEARNED_FUNCTION, [*inputs, "target", *phases], rows)
-        if self._config.tensorboard != "all":
+        if self._config.events != "all":
             return {}
         facts = plugin.points, plugin.target, plugin.functions
         figure = learned_functions([LearnedFunction(self._config.label, *facts)])
@@ -106,7 +106,7 @@ class Observers:
         }
         folder.write_arrays(names.LOCALITY_ARRAYS, arrays)
         seconds = PICTURE_SHARE * (recorder.train_seconds + recorder.eval_seconds)
-        if self._config.tensorboard != "all" or PICTURES_SECONDS > seconds:
+        if self._config.events != "all" or PICTURES_SECONDS > seconds:
             return {}
         return locality_figures(plugin.reviews, info.image_shape, info.score.title)
 

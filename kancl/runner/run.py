@@ -28,6 +28,7 @@ from kancl.observe.curves import (
 from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
+from kancl.reporting.loggers import LOGGERS
 from kancl.runner import machine
 from kancl.runner.build import Parts, build, build_strategy, iterations_planned
 from kancl.runner.checkpoint import CheckpointPlugin
@@ -123,7 +124,7 @@ def _missing(config: RunConfig, path: Path) -> str:
     missing = []
     if config.keep_model and not (path / names.MODEL).is_file():
         missing.append(names.MODEL)
-    if config.tensorboard != "none" and not any(path.glob(names.EVENTS)):
+    if config.events != "none" and not any(path.glob(names.EVENTS)):
         missing.append("TensorBoard's files")
     return f": it has no {' and '.join(missing)}" if missing else ""
 
@@ -163,18 +164,28 @@ class _Run:
         self.observers = Observers(config, parts, self.recorder)
         self.off_grid = OffGridPlugin(self.recorder, benchmark.test_stream)
         self.board: list[TensorBoardPlugin] = []
-        if config.tensorboard != "none":
+        if config.events != "none":
             rows = [f"| {k} | {v} |" for k, v in self.summary.items() if k != "status"]
             board = TensorBoardPlugin(
                 folder.path,
                 self.recorder,
                 label=config.label,
                 card="\n".join(["| run | |", "|---|---|", *rows]),
-                figures=config.tensorboard == "all",
+                figures=config.events == "all",
                 picture_share=0.05,
                 resumed_at=checkpointing.resumed_at,
             )
             self.board.append(board)
+        self.loggers = [
+            LOGGERS[name](
+                folder.path,
+                hashed(config),
+                resumed=checkpointing.resumed_at is not None,
+            )
+            for name in dict.fromkeys(config.loggers)
+            if name in LOGGERS
+        ]
+        self.recorder.listeners += [logger.listen for logger in self.loggers]
         self.iterations = iterations_planned(config, benchmark)
         self.plugins: list[SupervisedPlugin] = [self.recorder]
         if evaluation.samples:
@@ -288,7 +299,7 @@ class _Run:
         if config.keep_model:
             state = {k: v.cpu() for k, v in self.parts.model.state_dict().items()}
             folder.write_tensors(names.MODEL, state)
-        for writer in self.board:
+        for writer in (*self.board, *self.loggers):
             writer.close(hashed(config), self.summary)
         folder.write_json(names.SUMMARY, self.summary)
 

@@ -13,6 +13,8 @@ EVENTS, PARTS = "events.out.*", ".*.part"
 CHECKPOINTS, CHECKPOINT = "checkpoint", "*.ckpt"
 BOUNDARY, INSIDE = "experience-*.ckpt", "iteration-*.ckpt"
 """Folder and files of checkpoints: at an experience boundary, inside an experience."""
+WANDB = "wandb"
+"""Folder of Weights & Biases, whose files are no run's own."""
 SCORES = ("accuracy", "rmse")
 
 
@@ -40,6 +42,8 @@ FILES = (
 
 SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
 """Lists of the runs of each sweep; runs that chose settings; tables and figures."""
+MLFLOW = "mlruns"
+"""MLflow's files."""
 
 # columns and keys
 

@@ -96,8 +96,9 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
         if not path.exists():
             raise ValueError(f"there is no {path}; kancl run writes runs below logs")
         files = [*path.rglob(names.CONFIG), *path.rglob(names.SUMMARY)]
-        trials = {f for f in files if names.TRIALS in f.relative_to(path).parts}
-        here = {file.parent.resolve() for file in files if file not in trials}
+        others = {names.TRIALS, names.WANDB}
+        ours = [f for f in files if others.isdisjoint(f.relative_to(path).parts)]
+        here = {file.parent.resolve() for file in ours}
         if not here:
             holds = "a run folder holds config.yaml, metrics.csv and summary.json"
             raise ValueError(f"no run folder in {path}: {holds}")

@@ -163,9 +163,9 @@ def _write_comparison(made: Made, table: Table) -> Path:
     if curves:
         delete(folder, EVENTS)
         reporting.write_comparison(folder, curves)
-        if first.tensorboard != "none":
+        if first.events != "none":
             over_seeds = benchmarks(list(map(read_run, folders)))
-            pictures = first.tensorboard == "all"
+            pictures = first.events == "all"
             write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
         reporting.forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
     return folder
