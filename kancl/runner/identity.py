@@ -15,9 +15,12 @@ from secrets import token_hex
 from typing import Any, get_args
 
 import torch
+from psutil import virtual_memory
 
 import kancl
 from kancl.config import ConfigError, RunConfig, fingerprint
+from kancl.config.schema import CHOICES
+from kancl.config.typed import group_of
 from kancl.config.values import Content
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
@@ -105,15 +108,15 @@ def own(config: RunConfig) -> dict[str, str]:
     Raises: ConfigError for a data file that cannot be read.
     """
     found: dict[str, str] = {}
-    for key, group in GROUPS.items():
-        choice = getattr(config, key)
+    for key in CHOICES:
+        choice, group = getattr(config, key), group_of(GROUPS, key)
         for part in group.parts(choice.builder):
             builder = getattr(part.builder, "func", part.builder)  # a partial's own
             if builder.__module__.partition(".")[0] != "kancl":
                 found |= _code_behind(builder)
         for name, option in group.options(choice.builder).items():
             if Content in map(type, get_args(option.annotation)):
-                if path := choice.options[name]:
+                if path := choice.options.get(name):
                     found[f"{key}.{name}"] = _checksum(Path(path).expanduser())
     return found
 
@@ -200,6 +203,8 @@ def _checksum(path: Path) -> str:
         status = path.stat()
         if not path.is_file():
             raise FileNotFoundError
+        if status.st_size > virtual_memory().total:
+            raise ConfigError(f"{path} is larger than this machine's memory")
         return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
