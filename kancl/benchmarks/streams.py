@@ -86,8 +86,10 @@ def assemble(
     for experience in itertools.chain(*scenario.streams.values()):
         for classes in _CLASS_LISTS:
             setattr(experience, classes, sorted(getattr(experience, classes)))
-    n_train = len(arrays.train_labels)
-    low, high = (end.item() for end in store.values[:n_train].aminmax())
+    if arrays.is_bytes:
+        low, high = scale.byte_range
+    else:
+        low, high = (v.item() for v in store.values[: len(arrays.train_x)].aminmax())
     widest = max(len(plan.classes) for plan in plans)
     last_class = max(max(plan.class_ids) for plan in plans)
     info = BenchmarkInfo(
@@ -98,7 +100,7 @@ def assemble(
         n_outputs=last_class + 1 if options.incremental == "class" else widest,
         in_features=store.values.shape[1],
         image_shape=shape,
-        input_range=scale.byte_range if arrays.is_bytes else (low, high),
+        input_range=(low, high),
         head="multi" if by_task else "single",
         experience_classes=tuple(tuple(plans[k].classes) for k in of_test),
         class_names=arrays.class_names,
