@@ -22,6 +22,7 @@ from kancl.config import ConfigError, RunConfig, fingerprint
 from kancl.config.schema import CHOICES
 from kancl.config.typed import group_of
 from kancl.config.values import Content
+from kancl.data.images import SOURCES, unchecked_files
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
 from kancl.runs import names
@@ -102,8 +103,9 @@ def own(config: RunConfig) -> dict[str, str]:
     """Digests of the code and data of one's own that a run depends on.
 
     By the name of each source file with something that a user has registered, or that
-    such a file imports from others that are not installed; and by the key of each data
-    file (``kancl.config.DataFile``). Empty for what comes with kancl.
+    such a file imports from others that are not installed; by the key of each data file
+    (``kancl.config.DataFile``); and by the name of each file of a data set that nobody
+    publishes a checksum of. Empty for what comes with kancl.
 
     Raises: ConfigError for a data file that cannot be read.
     """
@@ -118,6 +120,10 @@ def own(config: RunConfig) -> dict[str, str]:
             if Content in map(type, get_args(option.annotation)):
                 if path := choice.options.get(name):
                     found[f"{key}.{name}"] = _checksum(Path(path).expanduser())
+    dataset = config.scenario.options.get("dataset")
+    if config.data_dir is not None and dataset in SOURCES:
+        for path in unchecked_files(dataset, config.data_dir):
+            found[path.name] = _checksum(path)
     return found
 
 
