@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -103,17 +103,25 @@ class FileOptions(StreamOptions):
 
     @cached_property
     def arrays(self) -> Arrays:
-        arrays, class_names = read_npz(self.file)
-        return checked_arrays(
-            **arrays,
-            channels=self.channels,
-            class_names=class_names,
-            name=Path(self.file).stem,
-        )
+        path = Path(self.file).expanduser()
+        try:
+            status = path.stat()
+        except OSError:
+            raise ValueError(f"there is no file {path}") from None
+        return _read(path, self.channels, status.st_mtime_ns, status.st_size)
 
     @property
     def n_classes(self) -> int:
         return len(self.arrays.class_names)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, channels: Channels | None, *status: int) -> Arrays:
+    """The runs of a sweep read and check a file once, as long as time and size stay."""
+    arrays, class_names = read_npz(path)
+    return checked_arrays(
+        **arrays, channels=channels, class_names=class_names, name=path.stem
+    )
 
 
 def scenario(

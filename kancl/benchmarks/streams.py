@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import psutil
 import torch
 from avalanche.benchmarks import (
     benchmark_from_datasets,
@@ -22,6 +21,7 @@ from kancl.benchmarks.plans import (
     turned,
 )
 from kancl.data.arrays import Arrays
+from kancl.data.checks import check_memory
 from kancl.data.images import pad_images
 from kancl.data.rows import Store, StoredSamples, rows_dataset
 from kancl.data.scaling import scaling
@@ -51,7 +51,11 @@ def assemble(
     Raises: ValueError for a plan or option that these data cannot follow.
     """
     _check_plans(plans, len(arrays.class_names), options.incremental)
-    _check_memory(arrays, pad)
+    if pad:
+        channels, *sides = arrays.shape
+        n_samples = len(arrays.train_x) + len(arrays.test_x)
+        n_pixels = math.prod(side + 2 * pad for side in sides)
+        check_memory(f"pad={pad}", n_samples * channels * n_pixels)
     streams = blurred(choose(arrays, plans, options), options)
     x = pad_images(torch.cat([arrays.train_x, arrays.test_x]), pad)
     if any(plan.degrees for plan in plans):
@@ -86,8 +90,10 @@ def assemble(
     for experience in itertools.chain(*scenario.streams.values()):
         for classes in _CLASS_LISTS:
             setattr(experience, classes, sorted(getattr(experience, classes)))
-    n_train = len(arrays.train_labels)
-    low, high = (end.item() for end in store.values[:n_train].aminmax())
+    if arrays.is_bytes:
+        low, high = scale.byte_range
+    else:
+        low, high = (v.item() for v in store.values[: len(arrays.train_x)].aminmax())
     widest = max(len(plan.classes) for plan in plans)
     last_class = max(max(plan.class_ids) for plan in plans)
     info = BenchmarkInfo(
@@ -98,7 +104,7 @@ def assemble(
         n_outputs=last_class + 1 if options.incremental == "class" else widest,
         in_features=store.values.shape[1],
         image_shape=shape,
-        input_range=scale.byte_range if arrays.is_bytes else (low, high),
+        input_range=(low, high),
         head="multi" if by_task else "single",
         experience_classes=tuple(tuple(plans[k].classes) for k in of_test),
         class_names=arrays.class_names,
@@ -129,17 +135,3 @@ def _check_plans(
                     f"output {position} in experience {k}, which incremental=domain "
                     "cannot tell apart: keep its place, or use incremental=class or task"
                 )
-
-
-def _check_memory(arrays: Arrays, pad: int) -> None:
-    if not pad:
-        return
-    channels, *sides = arrays.shape
-    n = len(arrays.train_x) + len(arrays.test_x)
-    needed = n * channels * math.prod(side + 2 * pad for side in sides)
-    there = psutil.virtual_memory().total
-    if needed > there:
-        raise ValueError(
-            f"pad={pad} makes {n:,} images of {needed / 2**30:,.1f} GiB, more than this "
-            f"machine's {there / 2**30:,.1f} GiB of memory: pad less"
-        )

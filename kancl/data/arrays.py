@@ -157,7 +157,10 @@ def _inputs(x: Any, key: str, channels: Channels | None) -> Tensor:
 def _labels(y: Any, key: str, n: int) -> Tensor:
     array = _array(y, key)
     if array.ndim != 1:
-        hint = "; of one-hot rows take argmax(1)" if array.ndim == 2 else ""
+        hint = ""
+        if array.ndim == 2:
+            is_column = array.shape[1] == 1
+            hint = "; take y[:, 0]" if is_column else "; of one-hot rows take argmax(1)"
         raise ValueError(
             f"{key} has shape {array.shape}; expected (n,), a class per sample{hint}"
         )

@@ -149,6 +149,16 @@ def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> A
     return _read(dataset, folder, "delete it, and it will be downloaded again")
 
 
+def unchecked_files(dataset: str, data_dir: str | Path) -> list[Path]:
+    """Those of a data set in a folder that no published md5 can be compared with."""
+    source, root = SOURCES[dataset], Path(data_dir).expanduser()
+    raw = root / source.torchvision_name / "raw"
+    if dataset == "emnist":
+        return sorted(raw.glob("emnist-balanced-*-ubyte"))
+    files = [f for name in _FILES for f in _candidates(raw, name)[:1]]
+    return [f for f in files if source.md5_of_gz and f.suffix != ".gz"]
+
+
 @functools.cache
 def _shipped_mnist() -> Arrays:
     folder = Path(__file__).parent / "mnist"

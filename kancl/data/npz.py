@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+
+from kancl.data.checks import check_memory
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -32,11 +33,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], list[str] | None]:
                 )
             keys = [*KEYS, *({"class_names"} & there)]
             sizes = [_size(archive, key, path) for key in keys]
-        if sum(sizes) > (memory := psutil.virtual_memory().total):
-            raise ValueError(
-                f"{path} unpacks to {sum(sizes) / 2**30:,.1f} GiB, more than this "
-                f"machine's {memory / 2**30:,.1f} GiB of memory"
-            )
+        check_memory(f"{path}, unpacked,", sum(sizes))
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in keys}
         names = arrays.pop("class_names", None)

@@ -212,10 +212,12 @@ class BestEpochPlugin(Plugin):
         patience: so many epochs in a row without a better accuracy end the training.
             None: all epochs are trained.
         restore: put the best epoch's weights back; False keeps the last ones.
-        record: takes ``epochs_trained`` and ``best_epoch`` of each experience.
+        record: takes the numbers ``MEASURED`` of each experience.
     Raises: ValueError if ``patience`` is below 1.
     Source: Prechelt 1998, "Early stopping - but when?", section 2.
     """
+
+    MEASURED = ("epochs_trained", "best_epoch")
 
     stage = Stage.SELECT
     state = ("_best", "_best_epoch", "_epoch", "_weights")
@@ -266,8 +268,8 @@ class BestEpochPlugin(Plugin):
             if name in self._weights:
                 tensor.copy_(self._weights[name])
         self._weights = {}
-        self._record("epochs_trained", self._epoch)
-        self._record("best_epoch", self._best_epoch)
+        for name, value in zip(self.MEASURED, (self._epoch, self._best_epoch)):
+            self._record(name, value)
 
     @torch.no_grad()
     def _accuracy(self, strategy: Any) -> float:

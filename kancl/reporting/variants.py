@@ -133,13 +133,13 @@ def _scenario(run: Run) -> dict[str, Any]:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    """A run's keys, with what its data files hold, and its code of one's own."""
+    """A run's keys, with what files of one's own hold, code and data."""
     flat = flattened(run.config)
     for name, digest in run.own.items():
         if name in flat:
             flat[name] = f"{Path(str(flat[name])).name} {digest}"
         else:
-            flat[f"code {Path(name).stem}"] = digest
+            flat[f"file {Path(name).stem}"] = digest
     return flat
 
 

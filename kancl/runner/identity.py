@@ -15,10 +15,14 @@ from secrets import token_hex
 from typing import Any, get_args
 
 import torch
+from psutil import virtual_memory
 
 import kancl
 from kancl.config import ConfigError, RunConfig, fingerprint
+from kancl.config.schema import CHOICES
+from kancl.config.typed import group_of
 from kancl.config.values import Content
+from kancl.data.images import SOURCES, unchecked_files
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
 from kancl.runs import names
@@ -99,22 +103,27 @@ def own(config: RunConfig) -> dict[str, str]:
     """Digests of the code and data of one's own that a run depends on.
 
     By the name of each source file with something that a user has registered, or that
-    such a file imports from others that are not installed; and by the key of each data
-    file (``kancl.config.DataFile``). Empty for what comes with kancl.
+    such a file imports from others that are not installed; by the key of each data file
+    (``kancl.config.DataFile``); and by the name of each file of a data set that nobody
+    publishes a checksum of. Empty for what comes with kancl.
 
     Raises: ConfigError for a data file that cannot be read.
     """
     found: dict[str, str] = {}
-    for key, group in GROUPS.items():
-        choice = getattr(config, key)
+    for key in CHOICES:
+        choice, group = getattr(config, key), group_of(GROUPS, key)
         for part in group.parts(choice.builder):
             builder = getattr(part.builder, "func", part.builder)  # a partial's own
             if builder.__module__.partition(".")[0] != "kancl":
                 found |= _code_behind(builder)
         for name, option in group.options(choice.builder).items():
             if Content in map(type, get_args(option.annotation)):
-                if path := choice.options[name]:
+                if path := choice.options.get(name):
                     found[f"{key}.{name}"] = _checksum(Path(path).expanduser())
+    dataset = config.scenario.options.get("dataset")
+    if config.data_dir is not None and dataset in SOURCES:
+        for path in unchecked_files(dataset, config.data_dir):
+            found[path.name] = _checksum(path)
     return found
 
 
@@ -200,6 +209,8 @@ def _checksum(path: Path) -> str:
         status = path.stat()
         if not path.is_file():
             raise FileNotFoundError
+        if status.st_size > virtual_memory().total:
+            raise ConfigError(f"{path} is larger than this machine's memory")
         return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None

@@ -26,6 +26,7 @@ from kancl.observe.curves import (
     OffGridPlugin,
 )
 from kancl.observe.recorder import Diverged, RecorderPlugin
+from kancl.plugins.loop import BestEpochPlugin
 from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.reporting.loggers import LOGGERS
@@ -351,6 +352,9 @@ def results(
         found["iterations_per_second"] = n_iterations / seconds
     if (device := machine.resolve_device(config.device)).type == "cuda":
         found["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    for name in BestEpochPlugin.MEASURED:
+        if each := recorder.series(name)[1]:
+            found[name] = [int(value) for value in each]
     if state_bytes := recorder.series(STATE_BYTES)[1]:
         found[STATE_BYTES] = int(state_bytes[-1])
     return found

@@ -83,6 +83,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"x": 0 * FLAT}, "x_train holds a single value"),
     ({"y": LABELS[:-1]}, "y_train has 29 labels for 30 samples of x_train"),
     ({"y": np.eye(3)[LABELS]}, r"y_train has shape \(30, 3\).*argmax"),
+    ({"y": LABELS[:, None]}, r"y_train has shape \(30, 1\).*take y\[:, 0\]"),
     ({"y": LABELS / 1}, "y_train holds float64; expected whole numbers"),
     ({"y": LABELS.astype(str)}, "y_train holds <U.*np.unique"),
     ({"y": LABELS + 1}, "y_train has the classes 1, 2, 3; number them 0 to 2"),

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from kancl.benchmarks import SCENARIOS
 from kancl.cli import main
+from kancl.reporting.diagnosis import occupancy_maps
 from kancl.runner import read_request, run, run_folder
 from kancl.runs.reader import read_matrix
 from tests.benchmarks.test_own_data import Pairs
@@ -62,6 +63,25 @@ def test_a_killed_run_ends_in_the_same_bytes(make_run: MakeRun, tmp_path: Path) 
     words += ["scenario.classes=[[0,1,2],[3,4]]", "training.epochs=3"]
     words += ["scenario.n_experiences=null", "scenario.class_order=[6,5,4,3,2]"]
     check_bytes(make_run, tmp_path, words, 10, 21)
+
+
+def test_a_diagnosis_of_colour_images(make_run: MakeRun, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
+    y = np.arange(40) % 4
+    np.savez(tmp_path / "colour.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    words = ["scenario=arrays", f"scenario.file={tmp_path}/colour.npz", "model=kan"]
+    words += ["scenario.channels=last", "scenario.n_experiences=2"]
+    summary, _ = make_run(*words, "evaluation.locality=true", "tensorboard=all")
+    assert summary["status"] == "completed", summary
+
+
+def test_pictures_of_colour_images_are_means_over_channels() -> None:
+    means = torch.rand(2, 3 * 6 * 5, 4)
+    page = occupancy_maps(means, (3, 6, 5))
+    drawn = [image for axes in page.axes for image in axes.images]
+    expected = means[0, :, 0].view(3, 6, 5).mean(0)
+    assert torch.equal(torch.as_tensor(drawn[0].get_array()[:6, :5]), expected)
 
 
 def test_held_out_data_do_not_say_everything_twice(

@@ -28,6 +28,7 @@ def test_a_run_stops_and_ends_with_its_best_epochs(make_run: MakeRun) -> None:
     assert summary["status"] == "completed"
     epochs, best = rows(folder, "epochs_trained"), rows(folder, "best_epoch")
     assert len(epochs) == len(best) == 2
+    assert (summary["epochs_trained"], summary["best_epoch"]) == (epochs, best)
     assert all(b <= n and (n == 12 or n == b + 2) for n, b in zip(epochs, best))
     assert min(epochs) < 12
     assert summary["n_iterations"] == 3 * sum(epochs)

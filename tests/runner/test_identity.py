@@ -16,7 +16,7 @@ import pytest
 from kancl.cli import main
 from kancl.models import MODELS
 from kancl.runner import read_request
-from kancl.runner.identity import _code_behind, provenance
+from kancl.runner.identity import _code_behind, own, provenance
 from kancl.strategies import STRATEGIES
 
 
@@ -110,6 +110,26 @@ def test_code_without_a_file_is_known_by_its_source_or_to_nobody_else() -> None:
     assert first == other and list(first) == ["mine"]
     exec("def again(n, m): return MLP([n, 4, m])", space)
     assert _code_behind(space["again"])["again"] != first["mine"]
+
+
+def test_images_that_nobody_publishes_a_checksum_of_count(tmp_path: Path) -> None:
+    words = ["scenario.dataset=emnist", f"data_dir='{tmp_path}'"]
+    (config,) = read_request(words, sweep=False).configs
+    assert own(config) == {}
+    raw = tmp_path / "EMNIST" / "raw"
+    raw.mkdir(parents=True)
+    names = [
+        f"emnist-balanced-{split}-{kind}-ubyte"
+        for split in ("test", "train")
+        for kind in ("images-idx3", "labels-idx1")
+    ]
+    for name in names:
+        (raw / name).write_bytes(b"1")
+    before = own(config)
+    assert [*before] == names
+    (raw / names[0]).write_bytes(b"23")
+    changed = {name for name in names if own(config)[name] != before[name]}
+    assert changed == {names[0]}
 
 
 def npz(path: Path, shift: float) -> None:

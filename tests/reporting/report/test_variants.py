@@ -68,8 +68,8 @@ def test_edited_code_and_data_make_other_runs(plant, tmp_path):
     }
     assert titles == {
         "Split MNIST, class-incremental (pad=0 xxxxxxxx)": [
-            ("kan-naive (code mine=aaaaaaaa)", [0]),
-            ("kan-naive (code mine=bbbbbbbb)", [1]),
+            ("kan-naive (file mine=aaaaaaaa)", [0]),
+            ("kan-naive (file mine=bbbbbbbb)", [1]),
         ],
         "Split MNIST, class-incremental (pad=0 yyyyyyyy)": [("kan-naive", [2])],
     }
