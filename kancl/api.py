@@ -1,7 +1,9 @@
 """The front door for Python: make a run, compare, read a run back."""
 
+import hashlib
 import re
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from avalanche.benchmarks import CLScenario
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor, nn
 
 from kancl import reporting, runs
-from kancl.benchmarks import Benchmark
+from kancl.benchmarks import SCENARIOS, Benchmark, from_avalanche
 from kancl.config import ConfigError, RunConfig, typed
 from kancl.config.values import shown
 from kancl.data.rows import as_tensors
@@ -35,6 +38,9 @@ from kancl.runner.studies.sweep import make_runs
 from kancl.runs import names
 
 LOG_DIR = "logs"
+
+_HELD: weakref.WeakValueDictionary[str, CLScenario] = weakref.WeakValueDictionary()
+"""Benchmarks that were given as scenarios, by the name they got."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -242,6 +248,7 @@ def run(
         quiet: show no progress.
         keys: the same as values of Python: ``scenario="split_mnist"``, ``model="kan"``,
             ``strategy="ewc"``, ``seed=3``, ``**{"model.hidden": [64]}``; they come last.
+            A scenario may be a benchmark, of ``kancl.benchmarks`` or stock Avalanche.
     Raises: ValueError, before anything is trained, naming a key or value that can't be.
         A run that fails or diverges has it in ``status``.
 
@@ -295,6 +302,38 @@ def load(folder: str | Path) -> Run:
     return read
 
 
+def _given(benchmark: Any) -> str:
+    """Make a benchmark a scenario by name, for as long as somebody holds it.
+
+    Returns: the name, which ends in a digest of the data: other data are another run.
+    Raises: ValueError for anything else.
+    """
+    if not isinstance(benchmark, CLScenario):
+        raise ConfigError(
+            f"scenario takes a name or a benchmark, not {type(benchmark).__name__}; make "
+            "one with kancl.benchmarks.from_arrays or from_datasets"
+        )
+    if not hasattr(benchmark, "info"):
+        benchmark = from_avalanche(benchmark)
+    digest = hashlib.sha256(repr(benchmark.info).encode())
+    with torch.random.fork_rng(devices=[]):  # a stock transform may draw
+        for stream in benchmark.streams.values():
+            for part in (part for e in stream for part in as_tensors(e.dataset)):
+                digest.update(np.ascontiguousarray(part.cpu().numpy()).data)
+    word = re.sub(r"\W+", "_", benchmark.info.name)
+    name = f"{word}_{digest.hexdigest()[:8]}"
+    _HELD[name] = benchmark
+
+    def build(**supplied: Any) -> Any:
+        """A benchmark given in Python."""
+        if name not in _HELD:
+            raise ValueError(f"the benchmark of scenario={name} is gone: hold on to it")
+        return _HELD[name]
+
+    SCENARIOS[name] = build
+    return name
+
+
 def _made(request: Request, quiet: bool, keep: bool) -> list[Run]:
     """The runs of a request, made where they are missing.
 
@@ -312,6 +351,8 @@ def _made(request: Request, quiet: bool, keep: bool) -> list[Run]:
             weights = found._read_weights() if kept else None
             folder = found.folder.relative_to(config.log_dir)
             found = replace(found, weights=weights, folder=folder)
+        if config.scenario.name in _HELD:
+            vars(found)["benchmark"] = _HELD[config.scenario.name]
         made.append(found)
     return made
 
@@ -329,6 +370,11 @@ def _words(keys: Mapping[str, Any], sweep: bool = False) -> list[str]:
     """Overrides of Python's values."""
     words = []
     for key, value in keys.items():
+        if key == "scenario" and not isinstance(value, str):
+            several = sweep and isinstance(value, (list, tuple))
+            each = value if several else [value]
+            value = [v if isinstance(v, str) else _given(v) for v in each]
+            value = value if several else value[0]
         swept = sweep and key in (*GROUPS, "seed") and not isinstance(value, (str, int))
         each = [_word(v) for v in value] if swept else [_word(value)]
         words.append(f"{key}={','.join(each)}")

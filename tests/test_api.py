@@ -12,7 +12,9 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from avalanche.benchmarks import nc_benchmark
 from matplotlib.figure import Figure
+from torch.utils.data import TensorDataset
 
 import kancl
 from kancl.benchmarks import Benchmark
@@ -223,3 +225,38 @@ def test_strategies_by_hand_give_the_metrics_of_a_run() -> None:
         x, y, _ = as_tensors(benchmark.test_stream[1].dataset)
         hits = (model.eval()(x).argmax(1) == y).double().mean().item()
         assert each[1] == pytest.approx(hits)
+
+
+def test_a_benchmark_in_memory_is_a_scenario(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).random((70, 5), np.float32), np.arange(70) % 7
+    words = ["training.batch_size=16", "tensorboard=none", "device=cpu"]
+
+    def made(values: Any, **keys: Any) -> kancl.Run:
+        parts = [[0, 1, 2], [3, 4], [5, 6]]
+        benchmark = kancl.benchmarks.from_arrays(
+            values, y, values, y, experiences=parts
+        )
+        keys |= {"log_dir": tmp_path, "quiet": True}
+        return kancl.run(*words, scenario=benchmark, **keys)
+
+    first = made(x, strategy="replay")
+    assert first.accuracy_matrix.shape == (4, 3)
+    confused = first.confusion_matrix()
+    assert confused.sum(1).tolist() == [10] * 7
+    hits = (first.predict(x).numpy() == y).sum()
+    assert confused.diagonal().sum().item() == hits
+    # the same data are the same run, others are another
+    assert made(x.copy(), strategy="replay").summary == first.summary
+    assert made(x + 1, strategy="replay").folder != first.folder
+    assert len([*tmp_path.glob("*/kan-replay/*")]) == 2
+    stock = nc_benchmark(
+        *(TensorDataset(torch.from_numpy(x), torch.from_numpy(y)) for _ in range(2)),
+        n_experiences=7,
+        task_labels=False,
+        class_ids_from_zero_in_each_exp=False,
+        shuffle=False,
+    )
+    keys = {"log_dir": None, "quiet": True, "scenario": stock}
+    assert kancl.run(*words, **keys).accuracy_matrix.shape == (8, 7)
+    with pytest.raises(ValueError, match="from_arrays"):
+        kancl.run(scenario=x, log_dir=None)
