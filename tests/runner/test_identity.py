@@ -7,6 +7,7 @@ import importlib.util
 import json
 import linecache
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,9 @@ def test_changed_data_are_never_answered_with_old_numbers(
     assert len(numbers) == len({*numbers}) == 2
 
 
-def test_a_class_of_a_notebook_is_known_by_what_it_says() -> None:
+def test_a_class_of_a_notebook_is_known_by_what_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Functions of a cell have their source in linecache; classes have none."""
 
     def cell(number: int, base: int, factor: int) -> Any:
@@ -192,9 +195,10 @@ def test_a_class_of_a_notebook_is_known_by_what_it_says() -> None:
         )
         name = f"<cell {number}>"
         linecache.cache[name] = len(text), None, text.splitlines(True), name
-        space: dict[str, Any] = {"__name__": "__notebook__"}
-        exec(compile(text, name, "exec"), space)
-        return dict(_code_behind(space["Mine"]))
+        notebook = types.ModuleType("__notebook__")
+        monkeypatch.setitem(sys.modules, "__notebook__", notebook)
+        exec(compile(text, name, "exec"), vars(notebook))
+        return dict(_code_behind(vars(notebook)["Mine"]))
 
     first, again, other_base, other_hook = (
         cell(0, 1, 1),
