@@ -161,13 +161,13 @@ def _code_behind(builder: Any) -> Mapping[str, str]:
     Code that has no file (a notebook's) goes by its source; where that is not to be had
     either, by a digest that no other process will find.
     """
-    files: dict[str, set[Path]] = {}
-    top = builder.__module__.partition(".")[0]
-    waiting, seen = [builder.__module__], set[str]()
-    with suppress(TypeError):
+    own_module, files = builder.__module__, dict[str, set[Path]]()
+    with suppress(OSError, TypeError):
         file = Path(inspect.getsourcefile(builder) or "")
         if file.is_file():
             files[file.name] = {file.resolve()}
+    digests = {} if files else {builder.__name__: _source(builder)}
+    waiting, seen = [own_module], set[str]()
     while waiting:
         name = waiting.pop()
         module = sys.modules.get(name)
@@ -175,25 +175,48 @@ def _code_behind(builder: Any) -> Mapping[str, str]:
             continue
         seen.add(name)
         file = Path(getattr(module, "__file__", None) or "").resolve()
-        is_near = name.partition(".")[0] == top or not _is_installed(file)
-        if file.suffix == ".py" and is_near and PACKAGE not in file.parents:
+        is_kin = name.partition(".")[0] == own_module.partition(".")[0]
+        if PACKAGE in file.parents or not is_kin and _is_installed(file):
+            continue
+        if file.suffix == ".py":
             files.setdefault(file.name, set()).add(file)
-            for value in [*vars(module).values()]:
-                is_module = inspect.ismodule(value)
-                imported = value.__name__ if is_module else _module_of(value)
-                waiting += [imported] if imported else []
-    if files:
-        return {name: _hash(paths) for name, paths in files.items()}
+        for value in [*vars(module).values()]:
+            is_module = inspect.ismodule(value)
+            waiting.append(value.__name__ if is_module else _module_of(value))
+    return digests | {name: _hash(paths) for name, paths in files.items()}
+
+
+def _source(builder: Any) -> str:
+    """A digest of a function's source, or a class's with that of its base classes."""
+    kin = inspect.getmro(builder) if inspect.isclass(builder) else (builder,)
     try:
-        text = inspect.getsource(builder)
+        own = [b for b in kin if b.__module__ == builder.__module__]
+        text = "".join(map(_text, own))
     except (OSError, TypeError):
         text = token_hex()
-    return {builder.__name__: hashlib.sha256(text.encode()).hexdigest()[:16]}
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _module_of(value: Any) -> str | None:
+def _text(thing: Any) -> str:
+    """Raises: OSError where no source is known."""
+    with suppress(OSError, TypeError):
+        return inspect.getsource(thing)
+    if not inspect.isclass(thing):
+        raise OSError(f"nobody knows the source of {thing}")
+    parts = []  # a notebook knows those of functions only
+    for name, value in vars(thing).items():
+        if inspect.isfunction(value):
+            written = inspect.unwrap(value).__code__.co_filename != "<string>"
+            if written:  # not one that a dataclass makes
+                parts.append(inspect.getsource(value))
+        elif name == "__annotations__" or not name.startswith(("__", "_abc")):
+            parts.append(f"{name} = {value!r}")
+    return "\n".join(parts)
+
+
+def _module_of(value: Any) -> str:
     is_code = inspect.isclass(value) or inspect.isfunction(value)
-    return value.__module__ if is_code else None
+    return str(value.__module__) if is_code else ""
 
 
 def _is_installed(file: Path) -> bool:

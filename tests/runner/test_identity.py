@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import linecache
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,3 +175,36 @@ def test_changed_data_are_never_answered_with_old_numbers(
         if p.is_dir()
     ]
     assert len(numbers) == len({*numbers}) == 2
+
+
+def test_a_class_of_a_notebook_is_known_by_what_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Functions of a cell have their source in linecache; classes have none."""
+
+    def cell(number: int, base: int, factor: int) -> Any:
+        text = (
+            "from dataclasses import dataclass\n"
+            "from kancl.plugins import Plugin\n"
+            f"class Base(Plugin):\n    x = {base}\n"
+            "@dataclass(kw_only=True, eq=False)\n"
+            "class Mine(Base):\n"
+            "    rate: float = 0.5\n"
+            "    def before_backward(self, strategy, **kwargs):\n"
+            f"        strategy.loss *= {factor}\n"
+        )
+        name = f"<cell {number}>"
+        linecache.cache[name] = len(text), None, text.splitlines(True), name
+        notebook = types.ModuleType("__notebook__")
+        monkeypatch.setitem(sys.modules, "__notebook__", notebook)
+        exec(compile(text, name, "exec"), vars(notebook))
+        return dict(_code_behind(vars(notebook)["Mine"]))
+
+    first, again, other_base, other_hook = (
+        cell(0, 1, 1),
+        cell(1, 1, 1),
+        cell(2, 2, 1),
+        cell(3, 1, 2),
+    )
+    assert first == again and list(first) == ["Mine"]
+    assert first != other_base != other_hook != first
