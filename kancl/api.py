@@ -1,9 +1,6 @@
 """The front door for Python: make a run, compare, read a run back."""
 
-import hashlib
-import re
 import tempfile
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from avalanche.benchmarks import CLScenario
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor, nn
 
 from kancl import reporting, runs
-from kancl.benchmarks import SCENARIOS, Benchmark, from_avalanche
+from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig, typed
-from kancl.config.values import shown
 from kancl.data.rows import as_tensors
+from kancl.interruption import Interrupted
 from kancl.models.inspect import evaluate_in_chunks
 from kancl.reporting.report import benchmarks
 from kancl.reporting.report import compare as judge
@@ -34,13 +30,11 @@ from kancl.runner.identity import run_folder
 from kancl.runner.machine import taking_turns
 from kancl.runner.registry import GROUPS
 from kancl.runner.request.compose import Request, read_request
+from kancl.runner.request.values import HELD, overrides_of
 from kancl.runner.studies.sweep import make_runs
 from kancl.runs import names
 
 LOG_DIR = "logs"
-
-_HELD: weakref.WeakValueDictionary[str, CLScenario] = weakref.WeakValueDictionary()
-"""Benchmarks that were given as scenarios, by the name they got."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -250,12 +244,17 @@ def run(
             ``strategy="ewc"``, ``seed=3``, ``**{"model.hidden": [64]}``; they come last.
             A scenario may be a benchmark, of ``kancl.benchmarks`` or stock Avalanche.
     Raises: ValueError, before anything is trained, naming a key or value that can't be.
-        A run that fails or diverges has it in ``status``.
+        KeyboardInterrupt for Ctrl-C or SIGTERM, once a checkpoint is written. A run that
+        fails or diverges has it in ``status``.
 
     >>> kancl.run("strategy=ewc", "training.epochs=2", model="kan", seed=3).summary
     """
     with _place(log_dir) as place:
-        words = ["keep_model=true", *overrides, *_words({**keys, "log_dir": place})]
+        words = [
+            "keep_model=true",
+            *overrides,
+            *overrides_of({**keys, "log_dir": place}),
+        ]
         (made,) = _made(read_request(words, sweep=False), quiet, log_dir is not None)
     return made
 
@@ -280,7 +279,7 @@ def compare(
     """
     with _place(log_dir) as place:
         words = ["model=kan,mlp", "match=params", *overrides]
-        words += _words({**keys, "log_dir": place}, sweep=True)
+        words += overrides_of({**keys, "log_dir": place}, sweep=True)
         made = _made(read_request(words, sweep=True), quiet, log_dir is not None)
     verdicts = [v for benchmark in benchmarks(made) for v in judge(benchmark)]
     return Comparison(made, verdicts)
@@ -302,45 +301,19 @@ def load(folder: str | Path) -> Run:
     return read
 
 
-def _given(benchmark: Any) -> str:
-    """Make a benchmark a scenario by name, for as long as somebody holds it.
-
-    Returns: the name, which ends in a digest of the data: other data are another run.
-    Raises: ValueError for anything else.
-    """
-    if not isinstance(benchmark, CLScenario):
-        raise ConfigError(
-            f"scenario takes a name or a benchmark, not {type(benchmark).__name__}; make "
-            "one with kancl.benchmarks.from_arrays or from_datasets"
-        )
-    if not hasattr(benchmark, "info"):
-        benchmark = from_avalanche(benchmark)
-    digest = hashlib.sha256(repr(benchmark.info).encode())
-    with torch.random.fork_rng(devices=[]):  # a stock transform may draw
-        for stream in benchmark.streams.values():
-            for part in (part for e in stream for part in as_tensors(e.dataset)):
-                digest.update(np.ascontiguousarray(part.cpu().numpy()).data)
-    word = re.sub(r"\W+", "_", benchmark.info.name)
-    name = f"{word}_{digest.hexdigest()[:8]}"
-    _HELD[name] = benchmark
-
-    def build(**supplied: Any) -> Any:
-        """A benchmark given in Python."""
-        if name not in _HELD:
-            raise ValueError(f"the benchmark of scenario={name} is gone: hold on to it")
-        return _HELD[name]
-
-    SCENARIOS[name] = build
-    return name
-
-
 def _made(request: Request, quiet: bool, keep: bool) -> list[Run]:
     """The runs of a request, made where they are missing.
 
     Args:
         keep: their folders stay; else their networks are read while they are there.
     """
-    summaries = make_runs(request, console=Console(), quiet=quiet)
+    try:
+        summaries = make_runs(request, console=Console(), quiet=quiet)
+    except Interrupted as stopped:
+        after = (
+            "the same call goes on with what is missing" if keep else "nothing is kept"
+        )
+        raise KeyboardInterrupt(f"{stopped}; {after}") from stopped
     made = []
     for config, summary in zip(request.configs, summaries):
         if summary["status"] == "running":
@@ -351,8 +324,8 @@ def _made(request: Request, quiet: bool, keep: bool) -> list[Run]:
             weights = found._read_weights() if kept else None
             folder = found.folder.relative_to(config.log_dir)
             found = replace(found, weights=weights, folder=folder)
-        if config.scenario.name in _HELD:
-            vars(found)["benchmark"] = _HELD[config.scenario.name]
+        if config.scenario.name in HELD:
+            vars(found)["benchmark"] = HELD[config.scenario.name]
         made.append(found)
     return made
 
@@ -364,27 +337,3 @@ def _place(log_dir: str | Path | None) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="kancl-") as folder:
         yield folder
-
-
-def _words(keys: Mapping[str, Any], sweep: bool = False) -> list[str]:
-    """Overrides of Python's values."""
-    words = []
-    for key, value in keys.items():
-        if key == "scenario" and not isinstance(value, str):
-            several = sweep and isinstance(value, (list, tuple))
-            each = value if several else [value]
-            value = [v if isinstance(v, str) else _given(v) for v in each]
-            value = value if several else value[0]
-        swept = sweep and key in (*GROUPS, "seed") and not isinstance(value, (str, int))
-        each = [_word(v) for v in value] if swept else [_word(value)]
-        words.append(f"{key}={','.join(each)}")
-    return words
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, (list, tuple, range)):
-        return f"[{','.join(map(_word, value))}]"
-    text = shown(value)
-    if not isinstance(value, (str, Path)) or re.fullmatch(r"[\w./+-]+", text):
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -260,3 +260,35 @@ def test_a_benchmark_in_memory_is_a_scenario(tmp_path: Path) -> None:
     assert kancl.run(*words, **keys).accuracy_matrix.shape == (8, 7)
     with pytest.raises(ValueError, match="from_arrays"):
         kancl.run(scenario=x, log_dir=None)
+
+
+STOPPED = """
+import os, signal, sys
+import kancl
+from kancl.plugins import Plugin
+
+class StopPlugin(Plugin):
+    def after_training_iteration(self, strategy, **kwargs):
+        if not os.path.exists("stopped"):
+            open("stopped", "w").close()
+            os.kill(os.getpid(), signal.SIGINT)
+
+kancl.strategies.STRATEGIES["stop"] = [StopPlugin]
+words = dict(strategy="stop", quiet=True)
+try:
+    kancl.run(*sys.argv[1:], **words)
+except KeyboardInterrupt as error:
+    print(error)
+run = kancl.run(*sys.argv[1:], **words)
+print(run.status, run.environment["resumed_at_iterations"])
+"""
+
+
+@pytest.mark.proof
+def test_a_stopped_call_goes_on(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED)
+    words = [sys.executable, script.name, *SMALL, "model.hidden=[4]"]
+    told = subprocess.check_output(words, text=True, cwd=tmp_path).splitlines()
+    assert told[0].startswith("stopped by SIGINT; the same call goes on")
+    assert told[-1] == "completed [1]"
