@@ -23,6 +23,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl doctor                   whether all is well here, and what to do if not
   kancl tune [key=value ...]     settings chosen on held-out training images
   kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
+  kancl export [PATH ...] --to FILE  a row per run, as .csv or .parquet
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [NAME ...]          what can be chosen and set, its default and meaning
@@ -158,6 +159,28 @@ def _report(arguments: list[str]) -> int:
     print(f"{len(runs)} runs, {lost} without a result\nreport: {report.page}")
     if report.tensorboard:
         print(tensorboard_command(report.page.parent / "tensorboard"))
+    return 0
+
+
+def _export(arguments: list[str]) -> int:
+    """Write a row per run in and below each PATH (default: logs): keys, metrics, costs.
+
+    pandas.read_csv and pandas.read_parquet take the file as it is.
+    """
+    parser = _parser(_export)
+    parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
+    parser.add_argument("--to", required=True, type=Path, help="FILE.csv or .parquet")
+    options = parser.parse_intermixed_args(arguments)
+    from kancl.reporting.export import check_target, write_runs
+    from kancl.runs import find_runs
+
+    check_target(options.to)
+    try:
+        runs = find_runs(options.paths)
+        write_runs(runs, options.to)
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    print(f"{len(runs)} runs: {options.to}")
     return 0
 
 
@@ -318,6 +341,6 @@ def _check_positive(option: str, value: int | None) -> None:
 
 COMMANDS = {
     command.__name__.strip("_"): command
-    for command in (_run, _compare, _report, _reproduce, _tune, _list)
+    for command in (_run, _compare, _report, _export, _reproduce, _tune, _list)
     + (_bench, _locality, _status, _doctor)
 }

@@ -5,6 +5,7 @@ import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,12 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 CUT = ["scenario.train_samples=40", "scenario.test_samples=20", "evaluation.samples=10"]
 
 
+def param(example: str) -> Any:
+    """An example; those that make whole runs take a minute."""
+    marks = [pytest.mark.proof] if "kancl.run(" in example else []
+    return pytest.param(example, marks=marks)
+
+
 @pytest.fixture
 def restored() -> Iterator[None]:
     """What examples add to the dicts of builders is gone again after the test."""
@@ -32,7 +39,9 @@ def restored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restored")
-@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+@pytest.mark.parametrize(
+    "example", list(map(param, EXAMPLES)), ids=range(len(EXAMPLES))
+)
 def test_example_runs(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

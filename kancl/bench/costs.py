@@ -18,15 +18,7 @@ from typing import Any, Literal
 import torch
 from joblib import cpu_count
 
-from kancl.bench.harness import (
-    Prepare,
-    Row,
-    Rows,
-    Timing,
-    finished_run,
-    take_turns,
-    verdict,
-)
+from kancl.bench.harness import Prepare, Rows, finished_run, take_turns, verdict
 from kancl.benchmarks import split_mnist
 from kancl.config import ConfigError
 from kancl.config.schema import Checkpoint
@@ -58,25 +50,22 @@ def bench_evaluation(
 ) -> Iterator[Rows]:
     """What looking costs: whole runs with continual evaluation, with the diagnosis, without.
 
-    ``curve``: every ``--every`` iterations the accuracy on ``--samples`` test images of
-    every experience seen so far is measured, of those to come every fifth time
-    (``evaluation.every_iterations``, ``evaluation.samples``).
-    ``locality``: what ``kancl locality`` needs (``evaluation.locality``), beside the usual
-    forgetting curves. All take turns in one process, on data and weights of the same
-    seed, after a short run of each that is not counted; TensorBoard writes its numbers.
-    The cost is the median over the turns of the ratio within a turn, in CPU seconds,
-    which leave out what a run waited for others. A point on s images has a standard error
-    of at most 0.5 / sqrt(s); the smaller the sample, the cheaper and the coarser.
+    ``curve``: ``evaluation.every_iterations`` and ``evaluation.samples`` as given, beside
+    no curve; ``locality``: ``evaluation.locality``, beside the usual forgetting curves.
+    All take turns in one process, on data and weights of the same seed, after a short run
+    of each that is not counted; TensorBoard writes its numbers. The cost is the median
+    over the turns of the ratio within a turn, in CPU seconds. A point on s images has a
+    standard error of at most 0.5 / sqrt(s).
 
     Args:
         every: iterations between two points of the curve.
         samples: test images of each experience for a point.
         images: of each experience, to train and to test on; all if left out.
     """
-    each = [f"evaluation.every_iterations={every}", f"evaluation.samples={samples}"]
+    often = [f"evaluation.every_iterations={every}", f"evaluation.samples={samples}"]
     looks = {
         ("curve", False): ["evaluation.samples=0"],
-        ("curve", True): each,
+        ("curve", True): often,
         ("locality", False): [],
         ("locality", True): ["evaluation.locality=true"],
     }
@@ -88,29 +77,30 @@ def bench_evaluation(
         words += [f"training.batch_size={batch_size}", f"model={model}", *own]
         return lambda turn: partial(finished_run, [*words, f"seed={turn}"])
 
-    timings: dict[tuple[str, str, bool], Timing] = {}
     for turns, n in ((1, 64), (repeats, images)):
-        variants: dict[tuple[str, str, bool], Prepare] = {
+        variants = {
             (model, *look): prepare(model, own, n)
             for model, (look, own) in product(models, looks.items())
         }
         timings = take_turns(variants, turns)
-    rows: list[Row] = []
+    rows = []
     for model, (look, most) in product(models, LOOKS.items()):
         without, with_it = timings[model, look, False], timings[model, look, True]
-        cost, is_curve = with_it.cpu_times(without) - 1, look == "curve"
-        n_points = with_it.results[-1]["n_iterations"] // every
+        cost = with_it.cpu_times(without) - 1
         row = {
             "model": model,
             "look": look,
             "CPU s without": median(without.cpu_seconds),
             "with": median(with_it.cpu_seconds),
-            "points": n_points if is_curve else None,
-            "largest standard error": 0.5 / math.sqrt(samples) if is_curve else None,
+            "points": None,
+            "largest standard error": None,
             "cost %": 100 * cost,
             "target %": 100 * most,
             "verdict": verdict(cost < most),
         }
+        if look == "curve":
+            row["points"] = with_it.results[-1]["n_iterations"] // every
+            row["largest standard error"] = 0.5 / math.sqrt(samples)
         rows.append(row)
     yield rows
 
@@ -121,9 +111,8 @@ def bench_sweep(
     """How much sooner a sweep is done by a process per core (Joblib) than by one process.
 
     The same runs, in fresh folders, by whole processes in turns, start-up and imports
-    included: one process that makes one run after another on one core, as a sweep without
-    a launcher does, and ``hydra/launcher=joblib``. The longer the runs, the less start-up
-    counts.
+    included: one after another on one core, and ``hydra/launcher=joblib``. The longer the
+    runs, the less start-up counts.
 
     Args:
         settings: of the runs: training.epochs=2.
@@ -137,17 +126,22 @@ def bench_sweep(
     def prepare(*own: str) -> Prepare:
         return lambda turn: partial(sweep, [*settings, "threads=1", *own], runs)
 
-    variants = {"one process": [], "joblib": ["hydra/launcher=joblib"]}
-    timings = take_turns({k: prepare(*own) for k, own in variants.items()}, repeats)
+    variants = {"one process": prepare(), "joblib": prepare("hydra/launcher=joblib")}
+    timings = take_turns(variants, repeats)
     one, target = timings["one process"], JOBLIB * cores
-    rows = []
-    for name, timing in timings.items():
-        row = {"variant": name, "seconds": timing.median}
-        row |= {"times as fast": one.times(timing), "runs": runs, "cores": cores}
-        rows.append(row | {"target": None, "verdict": ""})
-    held = verdict(one.times(timings["joblib"]) >= target)
-    rows[1] |= {"target": target, "verdict": held}
-    yield rows
+    passed = verdict(one.times(timings["joblib"]) >= target)
+    yield [
+        {
+            "variant": name,
+            "seconds": timing.median,
+            "times as fast": one.times(timing),
+            "runs": runs,
+            "cores": cores,
+            "target": None if timing is one else target,
+            "verdict": "" if timing is one else passed,
+        }
+        for name, timing in timings.items()
+    ]
 
 
 def sweep(words: Sequence[str], n_runs: int) -> None:
@@ -173,10 +167,9 @@ def sweep(words: Sequence[str], n_runs: int) -> None:
 def bench_checkpoints(*, iterations: int = 60) -> Iterator[Rows]:
     """What checkpoints cost: per iteration, per experience, and each time one is written.
 
-    A network of the usual size is trained on two experiences of Split MNIST (so that
-    there are importances, exemplars and moments to keep), with a checkpoint every few
-    iterations. What an iteration pays when none is due is timed by itself: the plugin's
-    question whether one is due, and the counting of batches.
+    A network of the usual size is trained on two experiences of Split MNIST, with a
+    checkpoint every few iterations. What an iteration pays when none is due, the question
+    whether one is and the counting of batches, is timed by itself.
 
     Args:
         iterations: on each of the two experiences.
@@ -198,8 +191,7 @@ def measure(model: str, strategy: str, iterations: int, folder: Path) -> dict[st
     adam = torch.optim.Adam(network.parameters(), fused=True)
     setup = TrainingSetup(network, adam, iterations=iterations, plugins=[recorder])
     learner = build(strategy, setup)
-    every = max(iterations // 4, 1)
-    options = Checkpoint(every_seconds=None, every_iterations=every)
+    options = Checkpoint(every_seconds=None, every_iterations=max(iterations // 4, 1))
     plugin = CheckpointPlugin(CheckpointFolder(folder, {}), options)
     plugin.attach(learner, benchmark, recorder)
     writes: list[float] = []

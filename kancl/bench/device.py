@@ -33,10 +33,9 @@ def bench_device(
 ) -> Iterator[Rows]:
     """How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
 
-    A KAN's step is held to that of the MLP with as many parameters; what needs CUDA is
-    left out elsewhere, and a target counts on a GPU only. An error is a failed row, and
-    the rest follows. Whether a device computes right is a matter of tests:
-    ``pytest -m cuda``.
+    A KAN's step is held to that of the MLP with as many parameters; a target counts on a
+    GPU only. An error is a failed row, and the rest follows. Whether a device computes
+    right is a matter of tests: ``pytest -m cuda``.
 
     Args:
         device: cuda, if there is one, unless said otherwise.
@@ -57,8 +56,7 @@ def bench_device(
         except ModuleNotFoundError as error:
             yield [_row(check, f"not run: {error.name} is not installed")]
         except Exception as error:  # whatever a device comes up with
-            result = f"{type(error).__name__}: {error}"
-            yield [_row(check, result, "no error", "FAIL")]
+            yield [_row(check, f"{type(error).__name__}: {error}", "no error", "FAIL")]
 
 
 def _row(what: str, result: str, target: str = "", verdict: str = "") -> Row:
@@ -67,10 +65,9 @@ def _row(what: str, result: str, target: str = "", verdict: str = "") -> Row:
 
 def _at_most(device: str, what: str, value: float, most: float, shown: str = "") -> Row:
     """A figure with its target (inf: none), which counts on a GPU only."""
-    shown = shown or f"{value:.2f}"
-    if most == inf or not _is_cuda(device):
-        return _row(what, shown, f"<= {most:g}" * (most < inf))
-    return _row(what, shown, f"<= {most:g}", verdict(value <= most))
+    target = f"<= {most:g}" if most < inf else ""
+    judged = verdict(value <= most) if target and _is_cuda(device) else ""
+    return _row(what, shown or f"{value:.2f}", target, judged)
 
 
 def _ratio(
@@ -107,8 +104,7 @@ def _steps(device: str, small: bool) -> Iterator[Row]:
 
 def _graphs(device: str, small: bool) -> Iterator[Row]:
     """The small network's whole step as one CUDA graph, beside the eager step."""
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes)
+    x, y = samples(device, sizes := layer_sizes(small))
     mlp = equal_mlp(KAN(sizes), sizes).to(device)
     others = {"graph": graphed(mlp, x, y), "eager step": training_step(mlp, x, y)}
     for name, (kind, other) in product(implementations(device), others.items()):
@@ -118,8 +114,7 @@ def _graphs(device: str, small: bool) -> Iterator[Row]:
 
 
 def _compiled(device: str, small: bool) -> Iterator[Row]:
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes)
+    x, y = samples(device, sizes := layer_sizes(small))
     plain, dense = (seeded_kan(device, sizes, "dense") for _ in range(2))
     compiled = training_step(cast(nn.Module, torch.compile(dense)), x, y)
     what = "torch.compile of the dense step: time / eager's"
@@ -127,8 +122,7 @@ def _compiled(device: str, small: bool) -> Iterator[Row]:
 
 
 def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes, N_SEEDS)
+    x, y = samples(device, sizes := layer_sizes(small), N_SEEDS)
     together, _ = stacked_step(seeded_kans(device, sizes, "dense"), x, y)
     one = training_step(seeded_kan(device, sizes, "dense"), x[0], y[0])
     what = f"{N_SEEDS} seeds by vmap: time / one's"
@@ -137,8 +131,7 @@ def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
 
 def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
     """Each seed's step is recorded once and replayed on a stream of its own."""
-    sizes = layer_sizes(small)
-    x, y = samples(device, sizes, N_SEEDS)
+    x, y = samples(device, sizes := layer_sizes(small), N_SEEDS)
     for name in implementations(device):
         graphs = [graphed(*one) for one in zip(seeded_kans(device, sizes, name), x, y)]
         what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
@@ -147,16 +140,15 @@ def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
 
 def _runs(device: str, small: bool) -> Iterator[Row]:
     """Whole Split MNIST runs; the first of each starts the device up."""
-    kans = [("kan", ["model.implementation=" + n]) for n in implementations(device)]
-    variants = product([("mlp", ["match=params"]), ("kan", []), *kans], (64, 256))
-    cut = ["scenario.train_samples=100", "scenario.test_samples=50"]
-    for (model, own), batch in [(("kan", cut), 64)] if small else variants:
-        words = [f"model={model}", *own, f"training.batch_size={batch}"]
-        where = f"device={device}"
-        _, last = (finished_run([*words, where, f"seed={k}"]) for k in (0, 1))
+    kans = [f"model=kan model.implementation={n}" for n in implementations(device)]
+    variants = product(["model=mlp match=params", "model=kan", *kans], (64, 256))
+    cut = "model=kan scenario.train_samples=100 scenario.test_samples=50"
+    for variant, batch in [(cut, 64)] if small else variants:
+        words = f"{variant} training.batch_size={batch}"
+        own = [*words.split(), f"device={device}"]
+        _, last = (finished_run([*own, f"seed={k}"]) for k in (0, 1))
         seconds = last["train_seconds"] + last["eval_seconds"]
-        what = f"Split MNIST, {' '.join(words)}: seconds"
-        yield _at_most(device, what, seconds, LONGEST_RUN)
+        yield _at_most(device, f"Split MNIST, {words}: seconds", seconds, LONGEST_RUN)
 
 
 MEASUREMENTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {
@@ -209,8 +201,7 @@ def samples(device: str, sizes: Sequence[int], *seeds: int) -> tuple[Tensor, Ten
     """Inputs and labels, ``(*seeds, batch, in)`` and ``(*seeds, batch)``."""
     torch.manual_seed(0)
     x = torch.rand(*seeds, BATCH, sizes[0])
-    y = torch.randint(sizes[-1], (*seeds, BATCH))
-    return x.to(device), y.to(device)
+    return x.to(device), torch.randint(sizes[-1], (*seeds, BATCH)).to(device)
 
 
 def graphed(model: nn.Module, x: Tensor, y: Tensor) -> Step:

@@ -31,9 +31,7 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 
-def main(
-    bench: Callable[..., Iterable[Rows]], argv: Sequence[str] | None = None
-) -> int:
+def main(bench: Callable[..., Iterable[Rows]], argv: list[str] | None = None) -> int:
     """Show the tables that a benchmark yields; 1 if a verdict is FAIL.
 
     Its keyword-only arguments are the command's options, its docstring is the help.
@@ -58,9 +56,8 @@ def main(
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([rows[0], *(row.values() for row in rows)])
     return int(any(row.get("verdict") == "FAIL" for row in rows))
 
 
@@ -102,7 +99,7 @@ def show(rows: Rows) -> None:
     for title in rows[0]:
         numbers = any(isinstance(row[title], (int, float)) for row in rows)
         columns.append(Column(title, _number if numbers else None, absent=""))
-    Table("", columns, [list(row.values()) for row in rows]).show()
+    Table("", columns, [[*row.values()] for row in rows]).show()
 
 
 def _number(value: float) -> str:
@@ -177,17 +174,16 @@ def time_steps(
 
     A step before each turn is not counted: it brings its own data back into the caches.
     """
-    timers = {name: timeit.Timer(step, timer=now) for name, step in steps.items()}
-    timings = {name: Timing() for name in steps}
-    counts: dict[K, int] = {}
-    for name, timer in timers.items():
+    timings, timed = {name: Timing() for name in steps}, []
+    for name, step in steps.items():
+        timer = timeit.Timer(step, timer=now)
         timer.timeit(1)  # compiles, allocates, makes the optimizer's state
-        counts[name] = max(1, int(turn_seconds / timer.timeit(1)))
+        n = max(1, int(turn_seconds / timer.timeit(1)))
+        timed.append((timer, n, timings[name].seconds))
     for _ in range(turns):
-        for name, timer in timers.items():
+        for timer, n, seconds in timed:
             timer.timeit(1)
-            n = counts[name]
-            timings[name].seconds.append(timer.timeit(n) / n)
+            seconds.append(timer.timeit(n) / n)
     return timings
 
 

@@ -51,8 +51,7 @@ def bench_layers(
     What is timed is a training step: forward, cross-entropy, backward and the same fused
     Adam for all. All variants of a network, batch size and grid size take turns in one
     process; a ratio is the median over the turns of the ratios within a turn. Memory is
-    what a step holds at its peak: parameters, gradients, Adam's moments and everything in
-    between. ``pip install 'kancl[bench]'`` brings inkan, which is timed as well.
+    what a step holds at its peak. ``pip install 'kancl[bench]'`` adds inkan.
 
     Args:
         layers: networks, as 784,64,10.
@@ -108,29 +107,24 @@ def time_cell(
         networks[MATCHED] = equal_mlp(networks[OURS], sizes)
     for name, other in others.items():
         networks[name] = other(sizes, grid_size=grid_size, spline_order=degree)
-    steps = {
-        variant: training_step(network.to(device), x, target)
-        for variant, network in networks.items()
-    }
-    timings, speeds = time_steps(steps, rounds), []
-    for variant, network in networks.items():
-        peak = peak_bytes(network, steps[variant], device)
-        speeds.append(Speed(variant, n_parameters(network), timings[variant], peak))
-    return speeds
+    steps = {k: training_step(net.to(device), x, target) for k, net in networks.items()}
+    timings = time_steps(steps, rounds)
+    return [
+        Speed(k, n_parameters(net), timings[k], peak_bytes(net, steps[k], device))
+        for k, net in networks.items()
+    ]
 
 
 def training_step(
     network: nn.Module, x: Tensor, y: Tensor, capturable: bool = False
 ) -> Step:
     """Forward, cross-entropy, backward and fused Adam on fixed samples."""
-    optimizer = torch.optim.Adam(
-        network.parameters(), fused=True, capturable=capturable
-    )
+    adam = torch.optim.Adam(network.parameters(), fused=True, capturable=capturable)
 
     def step() -> None:
-        optimizer.zero_grad()
+        adam.zero_grad()
         nn.functional.cross_entropy(network(x), y).backward()
-        optimizer.step()
+        adam.step()
 
     return step
 
@@ -141,8 +135,7 @@ def equal_mlp(network: nn.Module, sizes: Sequence[int]) -> MLP:
     def build(widths: Sequence[int]) -> MLP:
         return MLP([sizes[0], *widths, sizes[-1]])
 
-    target = n_parameters(network)
-    return build(match_hidden(build, len(sizes) - 2, target, "params"))
+    return build(match_hidden(build, len(sizes) - 2, n_parameters(network), "params"))
 
 
 def peak_bytes(network: nn.Module, step: Step, device: str) -> int:
@@ -204,14 +197,12 @@ def draw(rows: Rows, path: Path) -> None:
     for line, (measure, label) in zip(axes, measures.items()):
         for axis, column in zip(line, columns):
             for variant in dict.fromkeys(row["variant"] for row in rows):
-                name = (*column, variant)
+                name, style = (*column, variant), styles.get(variant, {})
                 of = [
                     r for r in rows if (r["network"], r["batch"], r["variant"]) == name
                 ]
                 x, y = ([row[key] for row in of] for key in ("G", measure))
-                axis.plot(
-                    x, y, markersize=4.5, label=variant, **styles.get(variant, {})
-                )
+                axis.plot(x, y, markersize=4.5, label=variant, **style)
             axis.set(xscale="log", yscale="log")
             axis.grid(color="#DDDDDD", linewidth=0.6)
         line[0].set_ylabel(label, fontsize=9)

@@ -17,7 +17,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
-from kancl.bench.harness import Prepare, Rows, Step, Timing, finished_run, take_turns
+from kancl.bench.harness import Prepare, Rows, Step, finished_run, take_turns
 from kancl.bench.layers import load_efficient_kan
 from kancl.benchmarks import split_mnist
 from kancl.data.images import load_images
@@ -45,13 +45,11 @@ def bench_data(
 ) -> Iterator[Rows]:
     """What a run costs beyond its arithmetic: a bare PyTorch loop, kancl, stock Avalanche.
 
-    One epoch of Split MNIST, class-incremental and naive, every test experience evaluated
-    after each of the five. The variants take turns in one process; each is divided by the
-    bare loop of its own turn, and the median of these ratios counts.
-
-    All train the same network on as many batches with the same optimizer, and evaluate as
-    often, loss and accuracy. The bare loop reads nothing off while it trains; kancl keeps
-    loss and accuracy of every batch and reads them every 50 iterations.
+    One epoch of Split MNIST, class-incremental and naive, loss and accuracy of every test
+    experience evaluated after each of the five, with the same network and optimizer. The
+    variants take turns in one process; each is divided by the bare loop of its own turn,
+    and the median of these ratios counts. The bare loop reads nothing off while it trains;
+    kancl reads loss and accuracy of every batch off every 50 iterations.
 
     Args:
         model: mlp (784-512-10) or kan (784-64-10).
@@ -74,14 +72,8 @@ def bench_data(
         return EvaluationPlugin(*parts, loggers=[BaseLogger()])
 
     def kancl(network: nn.Module, **options: Any) -> None:
-        setup = TrainingSetup(
-            network,
-            _sgd(network),
-            batch_size=batch_size,
-            eval_batch_size=DATA_EVAL_BATCH,
-            device=device,
-            **options,
-        )
+        options |= {"batch_size": batch_size, "eval_batch_size": DATA_EVAL_BATCH}
+        setup = TrainingSetup(network, _sgd(network), device=device, **options)
         train_and_evaluate(build("naive", setup), benchmark)
 
     def stock(network: nn.Module) -> None:
@@ -119,14 +111,11 @@ def bench_data(
 
     variants = {name: partial(prepare, each) for name, each in trainings.items()}
     timings = take_turns(variants, repeats)
-    yield [
-        {
-            "variant": name,
-            "accuracy": _accuracy(timing.results[-1], test),
-            **timing.cells(timings["bare PyTorch loop"]),
-        }
-        for name, timing in timings.items()
-    ]
+    rows = []
+    for name, timing in timings.items():
+        row = {"variant": name, "accuracy": _accuracy(timing.results[-1], test)}
+        rows.append(row | timing.cells(timings["bare PyTorch loop"]))
+    yield rows
 
 
 def bench_runs(
@@ -141,20 +130,16 @@ def bench_runs(
 
     A run is Split MNIST, class-incremental and naive: five experiences, one epoch each,
     every test experience evaluated after each, TensorBoard on, Adam, standardised pixels.
-    kancl's variant is ``kancl run`` as it comes, with its forgetting curves and pictures;
-    the other is Avalanche's own benchmark, strategy, accuracy metrics and TensorBoard
-    logger, around efficient-kan's KAN with its defaults (a factor per edge more than
-    kancl's), or an MLP as large as kancl's. All take turns in one process, on the CPU; a
-    short run of each, not counted, goes before, so that nobody is charged for imports.
-    "Times" says how many of kancl's runs fit into one.
+    kancl's is ``kancl run`` as it comes; the other is Avalanche's own benchmark, strategy,
+    metrics and logger, around efficient-kan's KAN with its defaults (a factor per edge
+    more than kancl's), or an MLP as large as kancl's. All take turns in one process, on the
+    CPU, after a short run of each that is not counted. "Times": kancl's runs per run.
 
     Args:
         efficient_kan: a checkout of it; without, there is no stock run of a KAN.
         samples: train and test on so many images of each class, for a quick look.
         models: kan: [784, 64, 10], G=5, cubic; mlp: with as many parameters.
     """
-    sizes: dict[tuple[str, str], int] = {}
-    makes: dict[str, Callable[[], nn.Module]] = {}
 
     def words(model: str, n: int | None) -> list[str]:
         n_samples = "null" if n is None else 2 * n  # an experience has two classes
@@ -166,6 +151,8 @@ def bench_runs(
             *("device=cpu", f"model={model}", *["match=params"] * (model == "mlp")),
         ]
 
+    sizes: dict[tuple[str, str], int] = {}
+    makes: dict[str, Callable[[], nn.Module]] = {}
     for model in models:
         (config,) = read_request(words(model, 1), sweep=False).configs
         size = build_run(config).size
@@ -181,13 +168,10 @@ def bench_runs(
         sizes[name, model] = n_parameters(makes[name]())
 
     def prepare(name: str, model: str, n: int | None, data: Path) -> Prepare:
-        if name == "kancl":
-            return lambda turn: partial(
-                finished_run, [*words(model, n), f"seed={turn}"]
-            )
-        return lambda turn: partial(_stock_run, makes[name], batch_size, data, turn)
+        if name != "kancl":
+            return lambda turn: partial(_stock_run, makes[name], batch_size, data, turn)
+        return lambda turn: partial(finished_run, [*words(model, n), f"seed={turn}"])
 
-    timings: dict[tuple[str, str], Timing] = {}
     for turns, n in ((1, 20), (repeats, samples)):
         with torchvision_folder(n) as data:
             variants = {variant: prepare(*variant, n, data) for variant in sizes}
@@ -210,14 +194,10 @@ def _sgd(network: nn.Module) -> torch.optim.Optimizer:
 
 
 def _bare(
-    network: nn.Module,
-    train: Sequence[Images],
-    test: Sequence[Images],
-    batch_size: int,
+    network: nn.Module, train: Sequence[Images], test: Sequence[Images], batch_size: int
 ) -> None:
     """The least that this training can be written as, images in memory as floats."""
-    optimizer = _sgd(network)
-    loss_of = nn.CrossEntropyLoss()
+    optimizer, loss_of = _sgd(network), nn.CrossEntropyLoss()
     for x, y in train:
         network.train()
         for index in torch.randperm(len(x)).to(x.device).split(batch_size):
@@ -231,14 +211,13 @@ def _bare(
 def _accuracy(network: nn.Module, test: Sequence[Images]) -> float:
     network.eval()
     loss_of = nn.CrossEntropyLoss()
-    n_correct, n_images, loss = 0, 0, 0.0
+    n_correct, loss = 0, 0.0
     for x, y in test:
         for part, targets in zip(x.split(DATA_EVAL_BATCH), y.split(DATA_EVAL_BATCH)):
             scores = network(part)
             loss += loss_of(scores, targets).item() * len(part)
             n_correct += int((scores.argmax(1) == targets).sum())
-        n_images += len(x)
-    return n_correct / n_images
+    return n_correct / sum(len(x) for x, _ in test)
 
 
 def _stock_run(
@@ -295,8 +274,8 @@ def torchvision_folder(samples: int | None = None) -> Iterator[Path]:
     """
     mnist = load_images()
     files = {
-        "train": (mnist.train_images, mnist.train_labels),
-        "t10k": (mnist.test_images, mnist.test_labels),
+        "train": (mnist.train_x.squeeze(1), mnist.train_labels),
+        "t10k": (mnist.test_x.squeeze(1), mnist.test_labels),
     }
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder, "MNIST", "raw")

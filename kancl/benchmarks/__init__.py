@@ -1,13 +1,9 @@
-"""Scenarios: genuine Avalanche benchmarks over images or points held in memory."""
+"""Scenarios: genuine Avalanche benchmarks over images, arrays or points in memory."""
 
+from kancl.benchmarks.benchmark import Benchmark, BenchmarkInfo
 from kancl.benchmarks.gaussian_peaks import gaussian_peaks
-from kancl.benchmarks.image_benchmark import (
-    Benchmark,
-    BenchmarkInfo,
-    ExperiencePlan,
-    ImageOptions,
-    assemble,
-)
+from kancl.benchmarks.own_data import from_arrays, from_avalanche, from_datasets
+from kancl.benchmarks.plans import ExperiencePlan, StreamOptions
 from kancl.benchmarks.scenarios import (
     SCENARIOS,
     joint_mnist,
@@ -15,3 +11,4 @@ from kancl.benchmarks.scenarios import (
     rotated_mnist,
     split_mnist,
 )
+from kancl.benchmarks.streams import assemble

@@ -6,9 +6,9 @@ import torch
 from avalanche.benchmarks import benchmark_from_datasets, with_task_labels
 from torch import Tensor
 
-from kancl.benchmarks.image_benchmark import Benchmark, BenchmarkInfo
+from kancl.benchmarks.benchmark import Benchmark, BenchmarkInfo
 from kancl.data.checks import check_count
-from kancl.data.rows import Store, rows_dataset
+from kancl.data.rows import Store, StoredSamples, rows_dataset
 
 CENTRES = {
     1: torch.tensor([[-0.8], [-0.4], [0.0], [0.4], [0.8]]),
@@ -69,7 +69,9 @@ def gaussian_peaks(
     store = Store(points.to(device), (dimensions,))
     targets = peaks(points).split(n_points)
     rows = torch.arange(len(store.values)).split(n_points)
-    datasets = [rows_dataset(store, r, y) for r, y in zip(rows, targets)]
+    datasets = [
+        rows_dataset([StoredSamples(store, *each)]) for each in zip(rows, targets)
+    ]
     scenario = with_task_labels(benchmark_from_datasets(train=datasets, test=datasets))
     info = BenchmarkInfo(
         name="gaussian_peaks",
@@ -81,7 +83,6 @@ def gaussian_peaks(
         image_shape=store.shape,
         input_range=(-1.0, 1.0),
         head="single",
-        classes_per_experience=0,
         experience_classes=((),) * len(targets),
         class_names=(),
         function=peaks,

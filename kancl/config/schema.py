@@ -4,7 +4,7 @@ The four groups ``scenario``, ``model``, ``strategy`` and ``optimizer`` name a b
 each; what else they take is read off the builder's signature (`kancl.config.groups`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -38,6 +38,11 @@ class Training:
             null: 256 on a CPU, whose cache such a batch fits, 1000 on a GPU.
         lr_gamma: the learning rate is multiplied by this after every epoch, starting
             anew with each experience. null: it is constant.
+        early_stopping: after so many epochs in a row without a better accuracy on the
+            experience's validation data (``scenario.validation``) its training ends;
+            test data decide nothing. null: all epochs are trained.
+        restore_best: go on from the weights of the experience's best epoch, by its
+            validation data, instead of those of the last.
         experience_gamma: the learning rate is multiplied by this after every experience.
     """
 
@@ -46,6 +51,8 @@ class Training:
     batch_size: Count = 128
     eval_batch_size: Count | None = None
     lr_gamma: Positive | None = None
+    early_stopping: Count | None = None
+    restore_best: bool = False
     experience_gamma: Annotated[float, Bounds(0, 1, is_open=True)] | None = None
 
 
@@ -133,6 +140,8 @@ class RunConfig:
         log_dir: where run folders go.
         overwrite: repeat a run that is completed.
         tensorboard: what events to write: all, only numbers (no pictures), or none.
+        loggers: who is told the measurements: tensorboard; wandb and mlflow with the
+            extras of these names.
         keep_model: write the trained weights as ``model.pt`` into the run folder.
     """
 
@@ -157,11 +166,17 @@ class RunConfig:
     log_dir: str = "logs"
     overwrite: bool = False
     tensorboard: Literal["all", "numbers", "none"] = "all"
+    loggers: Sequence[Literal["tensorboard", "wandb", "mlflow"]] = ("tensorboard",)
     keep_model: bool = False
 
     @property
     def label(self) -> str:
         return f"{self.model.name}-{self.strategy.name}"
+
+    @property
+    def events(self) -> Literal["all", "numbers", "none"]:
+        """What events TensorBoard is given."""
+        return self.tensorboard if "tensorboard" in self.loggers else "none"
 
     @property
     def is_matched(self) -> bool:
@@ -198,7 +213,7 @@ TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
 """Keys of the outermost level."""
 
 NOT_HASHED = (
-    *"device threads deterministic data_dir log_dir overwrite tensorboard".split(),
+    *"device threads deterministic data_dir log_dir overwrite tensorboard loggers".split(),
     *"keep_model training.eval_batch_size checkpoint.every_seconds".split(),
     *"checkpoint.every_iterations checkpoint.keep".split(),
 )

@@ -96,9 +96,13 @@ def hashed(config: RunConfig) -> dict[str, Any]:
     return {k: v for k, v in flat(plain(config)).items() if k not in NOT_HASHED}
 
 
-def fingerprint(config: RunConfig) -> str:
-    """8 hex digits of what is ``hashed``."""
-    text = json.dumps(hashed(config), sort_keys=True)
+def fingerprint(config: RunConfig, own: Mapping[str, str] = {}) -> str:
+    """8 hex digits of what is ``hashed``.
+
+    Args:
+        own: digests of code and data of one's own; that of a key's file by the key.
+    """
+    text = json.dumps({**hashed(config), **own}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -51,6 +51,20 @@ class Bounds:
         return low + (f" and <= {self.most}" if self.most else "")
 
 
+class Content:
+    """Marks the path of a file, as the second argument of ``Annotated``.
+
+    What the file holds is part of a run's identity, not how it is called.
+    """
+
+    def checked(self, value: str) -> str:
+        return value
+
+    def __str__(self) -> str:
+        return "(a file)"
+
+
+DataFile = Annotated[str, Content()]
 Natural = Annotated[int, Bounds(0)]
 Count = Annotated[int, Bounds(1)]
 NonNegative = Annotated[float, Bounds(0)]
@@ -66,7 +80,8 @@ def describe(annotation: Any) -> str:
     if origin is Annotated:
         return f"{describe(arguments[0])} {arguments[1]}"
     if origin is Literal:
-        return "|".join(map(str, arguments))
+        text = "|".join(map(str, arguments))
+        return text if len(text) < 40 else text.replace("|", " | ")  # lines break there
     if origin in (Union, types.UnionType):
         return " or ".join(map(describe, arguments))
     if origin is tuple and Ellipsis not in arguments:

@@ -1,3 +1,4 @@
-"""Images in memory and the loaders that take batches from them by index."""
+"""Data sets in memory and the loaders that take batches from them by index."""
 
-from kancl.data.images import Images, load_images
+from kancl.data.arrays import Arrays, checked_arrays
+from kancl.data.images import load_images

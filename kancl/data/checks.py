@@ -1,8 +1,10 @@
-"""Refusals of values that are no choice or no count."""
+"""Refusals of values that are no choice or no count, or would not fit into memory."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
+
+from psutil import virtual_memory
 
 
 def check_choice(option: str, value: Any, choices: Iterable[str]) -> None:
@@ -20,3 +22,13 @@ def check_count(option: str, value: Any, least: int) -> None:
     """Raises: ValueError for what is not a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{option}={value!r} must be a whole number, {least} or more")
+
+
+def check_memory(what: str, n_bytes: int) -> None:
+    """Raises: ValueError for data of which two copies don't fit into free memory."""
+    free = virtual_memory().available
+    if 2 * n_bytes > free:
+        raise ValueError(
+            f"{what} takes {n_bytes / 2**30:,.1f} GiB, twice while it is prepared, and "
+            f"this machine has {free / 2**30:,.1f} GiB of free memory"
+        )

@@ -1,13 +1,10 @@
-"""MNIST from the package, Fashion-MNIST or KMNIST from a folder: read, scaled, turned."""
+"""MNIST from the package, other sets of images from a folder: read, padded, turned."""
 
-import contextlib
 import functools
 import gzip
 import hashlib
-import http.client
-import io
 import zlib
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kancl.data.arrays import Arrays, Channels, checked_arrays
 from kancl.data.checks import check_choice
+from kancl.data.torchvision_sets import downloading, read_torchvision
 
 _FILES = {  # sizes of the arrays, the first is the number of images
     "train-images-idx3-ubyte": (60_000, 28, 28),
@@ -28,23 +27,38 @@ _ROTATE_AT_ONCE = 4096  # images; bounds the memory that a rotation takes
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from and what its files must be."""
+    """Where a data set comes from and what its files must be.
+
+    Args:
+        torchvision_name: of its class.
+        shape: of one image, (channels, height, width).
+        channels: where they stand in torchvision's arrays; None: nowhere.
+        mean, std: of the training pixels scaled to [0, 1]; None: computed.
+        md5: of the four IDX files, in the order of _FILES; () for a set that torchvision
+            reads.
+        md5_of_gz: the md5 are of the .gz files, not of the uncompressed ones.
+    """
 
     title: str
-    torchvision_name: str  # of its class, and of its folder in data_dir
-    mean: float  # of the training pixels scaled to [0, 1]
-    std: float
+    torchvision_name: str
+    mean: float | None = None
+    std: float | None = None
+    _: KW_ONLY
     class_names: tuple[str, ...]
-    md5: tuple[str, ...]  # of the four files, in the order of _FILES
-    md5_of_gz: bool = False  # of the .gz files, not of the uncompressed ones
+    shape: tuple[int, int, int] = (1, 28, 28)
+    channels: Channels | None = None
+    md5: tuple[str, ...] = ()
+    md5_of_gz: bool = False
 
 
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+_OBJECTS = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
+_DIGITS = tuple("0123456789")
 
 SOURCES = {
     "mnist": Source(
         *("MNIST", "MNIST", 0.1307, 0.3081),
-        class_names=tuple("0123456789"),
+        class_names=_DIGITS,
         md5=(
             "6bbc9ace898e44ae57da46a324031adb",
             "a25bea736e30d166cdddb491f175f624",
@@ -73,66 +87,103 @@ SOURCES = {
         ),
         md5_of_gz=True,
     ),
+    "emnist": Source(
+        *("EMNIST (balanced)", "EMNIST"),
+        class_names=tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"),
+    ),
+    "usps": Source("USPS", "USPS", class_names=_DIGITS, shape=(1, 16, 16)),
+    "cifar10": Source(
+        *("CIFAR-10", "CIFAR10"),
+        class_names=tuple(_OBJECTS.split(",")),
+        shape=(3, 32, 32),
+        channels="last",
+    ),
+    "cifar100": Source(
+        *("CIFAR-100", "CIFAR100"),
+        class_names=tuple(map(str, range(100))),
+        shape=(3, 32, 32),
+        channels="last",
+    ),
+    "svhn": Source(
+        *("SVHN", "SVHN"), class_names=_DIGITS, shape=(3, 32, 32), channels="first"
+    ),
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """A whole data set: images ``(n, 28, 28)`` uint8, labels ``(n,)`` int64."""
+def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> Arrays:
+    """Read, check and return a data set of images.
 
-    name: str
-    source: Source
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-
-
-def load_images(dataset: str = "mnist", data_dir: str | Path | None = None) -> Images:
-    """Read, check and return a data set.
-
-    The bytes are compared with the published md5 of the uncompressed files. Nobody
-    publishes these for KMNIST: there the md5 of a ``.gz`` file is compared, and a file
-    that lies there uncompressed only is checked for its header and length.
+    Of MNIST, Fashion-MNIST and KMNIST the bytes are compared with the published md5 of the
+    uncompressed files. Nobody publishes these for KMNIST: there the md5 of a ``.gz`` file
+    is compared, and a file that lies there uncompressed only is checked for its header and
+    length. The others are read and checked by torchvision.
 
     Args:
-        dataset: ``"mnist"``, ``"fashion_mnist"`` or ``"kmnist"``.
-        data_dir: has ``FashionMNIST/raw/train-images-idx3-ubyte[.gz]``..., filled by
-            torchvision's download if not; None: the MNIST files in this package.
+        dataset: a name in ``SOURCES``.
+        data_dir: as torchvision's ``root``: has ``FashionMNIST/raw/...[.gz]`` and so on,
+            filled by torchvision's download if not; None: the MNIST files in this package.
     Raises: ValueError for an unknown name, a damaged file, or data not to be had.
     """
     check_choice("dataset", dataset, SOURCES)
     source = SOURCES[dataset]
-    if data_dir is not None:
-        folder = Path(data_dir).expanduser() / source.torchvision_name / "raw"
-        missing = [name for name in _FILES if not _candidates(folder, name)]
-        if missing:
-            _download(source, folder, missing)
-        return _read(dataset, folder, "delete it, and it will be downloaded again")
-    if dataset == "mnist":
-        return _shipped_mnist()
-    raise ValueError(
-        f"{source.title} does not come with kancl: give data_dir=FOLDER, with its files "
-        f"in FOLDER/{source.torchvision_name}/raw, or an empty folder to download them "
-        "into."
-    )
+    if data_dir is None:
+        if dataset == "mnist":
+            return _shipped_mnist()
+        where = f"FOLDER/{source.torchvision_name}/raw" if source.md5 else "FOLDER"
+        raise ValueError(
+            f"{source.title} does not come with kancl: give data_dir=FOLDER, with its "
+            f"files in {where}, or an empty folder to download them into."
+        )
+    root = Path(data_dir).expanduser()
+    if not source.md5:
+        return checked_arrays(
+            *read_torchvision(source.torchvision_name, source.title, root),
+            channels=source.channels,
+            class_names=source.class_names,
+            name=dataset,
+        )
+    folder = root / source.torchvision_name / "raw"
+    missing = [name for name in _FILES if not _candidates(folder, name)]
+    if missing:
+        _download(source, folder, missing)
+    return _read(dataset, folder, "delete it, and it will be downloaded again")
+
+
+def unchecked_files(dataset: str, data_dir: str | Path) -> list[Path]:
+    """Those of a data set in a folder that no published md5 can be compared with."""
+    source, root = SOURCES[dataset], Path(data_dir).expanduser()
+    raw = root / source.torchvision_name / "raw"
+    if dataset == "emnist":
+        return sorted(raw.glob("emnist-balanced-*-ubyte"))
+    files = [f for name in _FILES for f in _candidates(raw, name)[:1]]
+    return [f for f in files if source.md5_of_gz and f.suffix != ".gz"]
 
 
 @functools.cache
-def _shipped_mnist() -> Images:
+def _shipped_mnist() -> Arrays:
     folder = Path(__file__).parent / "mnist"
     return _read("mnist", folder, "install kancl again to restore it")
 
 
-def _read(dataset: str, folder: Path, remedy: str) -> Images:
+def _read(dataset: str, folder: Path, remedy: str) -> Arrays:
     source = SOURCES[dataset]
     tensors = []
     for (name, shape), md5 in zip(_FILES.items(), source.md5):
         path = _candidates(folder, name)[0]
         array = _read_idx(path, shape, md5, source, remedy)
         tensor = torch.from_numpy(array)
-        tensors.append(tensor.long() if tensor.ndim == 1 else tensor)
-    return Images(dataset, source, *tensors)
+        tensors.append(tensor.long() if tensor.ndim == 1 else tensor.unsqueeze(1))
+    train_x, train_labels, test_x, test_labels = tensors
+    return Arrays(
+        name=dataset,
+        train_x=train_x,
+        train_labels=train_labels,
+        test_x=test_x,
+        test_labels=test_labels,
+        class_names=source.class_names,
+        mean=source.mean,
+        std=source.std,
+    )
 
 
 def _candidates(folder: Path, name: str) -> list[Path]:
@@ -176,55 +227,18 @@ def _read_idx(
 def _download(source: Source, folder: Path, missing: list[str]) -> None:
     from torchvision import datasets
 
-    made = [f for f in (folder, *folder.parents) if not f.exists()]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # one line per failed mirror
-            getattr(datasets, source.torchvision_name)(folder.parents[1], download=True)
-    except (OSError, RuntimeError, http.client.HTTPException):
-        for empty in made:  # torchvision makes them first
-            with contextlib.suppress(OSError):
-                empty.rmdir()
-        raise ValueError(
-            f"{source.title} is not in {folder} and could not be downloaded "
-            f"({', '.join(missing)} missing): connect to the internet, or put the four "
-            "files there."
-        ) from None
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """``(byte / 255 - shift) / divisor``: torchvision's transforms, to the bit."""
-
-    shift: float
-    divisor: float
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        x = pixels.to(torch.float32).div_(255)
-        if self.shift != 0 or self.divisor != 1:
-            x.sub_(self.shift).div_(self.divisor)
-        return x
-
-    @property
-    def input_range(self) -> tuple[float, float]:
-        """The values that byte 0 and byte 255 become."""
-        low, high = self(torch.tensor([0, 255], dtype=torch.uint8)).tolist()
-        return low, high
-
-
-def scaling(normalize: str, source: Source) -> Scaling:
-    """``none``: [0, 1]; ``unit``: [-1, 1]; ``standard``: by the data set's mean and std."""
-    standard = source.mean, source.std
-    each = {"none": (0.0, 1.0), "unit": (0.5, 0.5), "standard": standard}
-    return Scaling(*each[normalize])
+    said = f"{source.title} is not in {folder} and could not be downloaded"
+    with downloading(folder, said, f"{', '.join(missing)} missing"):
+        getattr(datasets, source.torchvision_name)(folder.parents[1], download=True)
 
 
 def pad_images(images: Tensor, pad: int) -> Tensor:
-    """Add ``pad`` black pixels on each side of ``(n, height, width)`` images."""
+    """Add ``pad`` black pixels on each side of ``(n, channels, height, width)`` bytes."""
     return F.pad(images, (pad, pad, pad, pad)) if pad else images
 
 
 def rotate_images(images: Tensor, degrees: float) -> Tensor:
-    """Turn ``(n, height, width)`` uint8 images counter-clockwise about their centre.
+    """Turn ``(n, channels, height, width)`` bytes counter-clockwise about their centre.
 
     Bilinear; rounded to bytes, as PIL does; what turns in from outside is black.
     """
@@ -232,7 +246,7 @@ def rotate_images(images: Tensor, degrees: float) -> Tensor:
     from torchvision.transforms.functional import rotate
 
     turned = [
-        rotate(part.unsqueeze(1), degrees, InterpolationMode.BILINEAR).squeeze(1)
+        rotate(part, degrees, InterpolationMode.BILINEAR)
         for part in images.split(_ROTATE_AT_ONCE)
     ]
     return torch.cat(turned)

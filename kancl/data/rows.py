@@ -1,4 +1,4 @@
-"""Avalanche data sets over one tensor of images, from which batches come by index."""
+"""Avalanche data sets over one tensor of inputs, from which batches come by index."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from avalanche.benchmarks.utils.flat_data import ConstantSequence, FlatData
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from kancl.data.images import Scaling
+from kancl.data.scaling import Scaling
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
     """All inputs of a benchmark, held once, on the device."""
 
-    values: Tensor  # bytes (n, height * width), or points of a regression, float32
-    shape: tuple[int, ...]  # of one input, (1, height, width)
+    values: Tensor  # (n, in_features), bytes, or float32 as they are fed
+    shape: tuple[int, ...]  # of one input, such as (channels, height, width)
     scaling: Scaling | None = None  # of bytes; None: values are fed as they are
-    pixel_orders: Tensor | None = None  # (n_orders, height * width), of permuted images
+    pixel_orders: Tensor | None = None  # (n_orders, in_features), of permuted inputs
 
     def inputs(self, rows: Tensor, orders: Tensor | int) -> Tensor:
         """The inputs at ``rows``, ``(n, *shape)`` float32, in one pixel order or each."""
@@ -48,9 +48,13 @@ class StoredSamples(Dataset):
     """Rows of a store with their targets: the leaf of Avalanche's data set trees."""
 
     store: Store
-    rows: Tensor  # (n,), on the store's device
-    targets: Tensor  # (n,), int64 classes or float32 values, on the same device
-    order: int = 0  # pixel order of these images, if the store has any
+    rows: Tensor  # (n,), moved to the store's device
+    targets: Tensor  # (n,), int64 classes or float32 values, moved there too
+    order: int = 0  # pixel order of these inputs, if the store has any
+
+    def __post_init__(self) -> None:
+        device = self.store.values.device
+        self.rows, self.targets = self.rows.to(device), self.targets.to(device)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -231,14 +235,11 @@ class _Targets(DataAttribute):
         return self._classes
 
 
-def rows_dataset(
-    store: Store, rows: Tensor, targets: Tensor, *, order: int = 0, task_label: int = 0
-) -> RowsDataset:
-    """A data set of ``rows`` of ``store``, all of one task."""
-    device = store.values.device
-    leaf = StoredSamples(store, rows.to(device), targets.to(device), order)
-    labels = TaskLabels(ConstantSequence(task_label, len(rows)))
-    return RowsDataset([leaf], data_attributes=[_Targets(targets), labels])
+def rows_dataset(leaves: Sequence[StoredSamples], task_label: int = 0) -> RowsDataset:
+    """A data set of rows of stores, one leaf after the other, all of one task."""
+    targets = torch.cat([leaf.targets for leaf in leaves]).cpu()
+    labels = TaskLabels(ConstantSequence(task_label, len(targets)))
+    return RowsDataset(leaves, data_attributes=[_Targets(targets), labels])
 
 
 class _Foreign(Exception):

@@ -4,8 +4,7 @@
 # s samples has a standard error of up to 0.5 / sqrt(s) per point; the lowest of many such
 # points lies below the lowest accuracy by about two of them.
 # Source: De Lange, van de Ven, Tuytelaars 2023, arXiv:2205.13452, section 3 (min-ACC,
-# WC-ACC, windowed forgetting and plasticity). The stability gap is theirs as a thing seen;
-# its depth and the time of recovery are made numbers here.
+# WC-ACC, windowed forgetting and plasticity); the other numbers are ours.
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -13,7 +12,8 @@ from operator import sub
 from statistics import fmean
 from typing import Any
 
-from kancl.metrics.score_matrix import UndefinedMetric, by_name, evaluate_metrics
+from kancl.metrics import score_matrix
+from kancl.metrics.score_matrix import UndefinedMetric
 
 Curve = Sequence[tuple[int, float]]
 """Iterations, ascending, and the accuracy on one experience at them."""
@@ -49,8 +49,7 @@ def stability_gap(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
 def recovery_iterations(curves: Sequence[Curve], boundaries: Sequence[int]) -> float:
     """Iterations from a boundary until 95 % of the accuracy at it is back.
 
-    Mean over the falls below that which came back by the next boundary, see
-    ``recovered_share``. Undefined if nothing came back.
+    Mean over the falls that came back by the next boundary; undefined if none did.
     """
     recoveries = _recoveries(curves, boundaries)
     back = [iterations for iterations in recoveries if iterations is not None]
@@ -82,7 +81,7 @@ def windowed_plasticity(curves: Sequence[Curve], boundaries: Sequence[int]) -> f
     return fmean(map(_largest_rise, curves))
 
 
-CONTINUAL_METRICS = by_name(
+CONTINUAL_METRICS = score_matrix.by_name(
     *(minimum_accuracy, worst_case_accuracy, stability_gap, recovery_iterations),
     *(recovered_share, windowed_forgetting, windowed_plasticity),
 )
@@ -93,7 +92,7 @@ def summarise_curves(
 ) -> dict[str, Any]:
     """Every metric of the curves, see ``evaluate_metrics``."""
     if not trains_jointly:
-        return evaluate_metrics(CONTINUAL_METRICS, curves, boundaries)
+        return score_matrix.evaluate_metrics(CONTINUAL_METRICS, curves, boundaries)
     reason = "the run was trained on all experiences at once"
     undefined = dict.fromkeys(CONTINUAL_METRICS, reason)
     return {**dict.fromkeys(undefined), "undefined": undefined}
@@ -102,17 +101,13 @@ def summarise_curves(
 def _check(curves: Sequence[Curve], boundaries: Sequence[int]) -> None:
     if not curves:
         raise UndefinedMetric("no forgetting curve was measured (evaluation.samples=0)")
-    if len(curves) == 1:
-        raise UndefinedMetric(
-            "there is a single experience: nothing is older, nothing newer than it"
-        )
+    score_matrix.need_several(len(curves))
     if len(boundaries) != len(curves):
         raise UndefinedMetric(
             f"{len(boundaries)} of {len(curves)} experiences were trained to their end"
         )
     for k, curve in enumerate(curves):
-        missing = set(boundaries[k:]) - {at for at, _ in curve}
-        if missing:
+        if missing := set(boundaries[k:]) - {at for at, _ in curve}:
             raise UndefinedMetric(
                 f"experience {k} was not measured at the boundary {min(missing)}"
             )

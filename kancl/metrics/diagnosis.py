@@ -16,15 +16,8 @@ from torch import Tensor, nn
 from kancl.data.rows import as_tensors
 from kancl.metrics import locality
 from kancl.metrics.score_matrix import Score, UndefinedMetric
+from kancl.models import inspect
 from kancl.models.heads import GrowingHead
-from kancl.models.inspect import (
-    evaluate_in_chunks,
-    layer_bases,
-    layer_inputs,
-    layer_weights,
-    named_layers,
-    state_groups,
-)
 from kancl.models.kan_linear import KANLinear
 
 SAMPLES = 64  # of each experience's test samples, to look at
@@ -123,7 +116,13 @@ class Diagnosis:
 class Samples:
     """Test samples of each experience (None: all), spread evenly over its rows."""
 
-    def __init__(self, stream: Iterable[Any], per_experience: int | None) -> None:
+    def __init__(
+        self, stream: Iterable[Any], per_experience: int | None, least: int = 1
+    ) -> None:
+        if per_experience is not None and per_experience < least:
+            raise ValueError(
+                f"samples_per_experience must be at least {least}, got {per_experience}"
+            )
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
             self.parts = [as_tensors(e.dataset, per_experience) for e in stream]
         # the first layer's grid and usages: what enters it stays the same
@@ -136,7 +135,9 @@ class Samples:
     def score(self, model: nn.Module, k: int, score: Score) -> float:
         """How the network does on experience k."""
         x, y, task_labels = self.parts[k]
-        chunks = evaluate_in_chunks(model, x, task_labels, chunk=locality.AT_ONCE)
+        chunks = inspect.evaluate_in_chunks(
+            model, x, task_labels, chunk=locality.AT_ONCE
+        )
         each = [score.per_sample(outputs, y[rows]) for rows, outputs in chunks]
         return float(score.reduce(torch.cat(each).double().mean()))
 
@@ -145,19 +146,17 @@ class Samples:
     ) -> tuple[dict[str, Usage], dict[str, Tensor]]:
         """By layer, how experience k uses it; with a loss, a row of gradients per batch."""
         x, y, task_labels = self.parts[k]
-        layers = named_layers(model)
+        layers = inspect.named_layers(model)
         entered, rows = [], []
         for rest in range(n_batches):
             batch = slice(rest, None, n_batches)
             forward = partial(avalanche_forward, model, x[batch], task_labels[batch])
             with torch.set_grad_enabled(loss is not None):
-                inputs, outputs = layer_inputs(model, forward)
+                inputs, outputs = inspect.layer_inputs(model, forward)
                 entered.append(inputs)
                 if loss is not None:
                     rows.append(_gradients(layers, loss(outputs, y[batch])))
-        gradients = {
-            name: torch.stack([r[name] for r in rows]) for r in rows[:1] for name in r
-        }
+        gradients = {n: torch.stack([r[n] for r in rows]) for r in rows[:1] for n in r}
         usages: dict[str, Usage] = {}
         for name in entered[0]:
             joined = torch.cat([inputs[name] for inputs in entered])
@@ -165,13 +164,11 @@ class Samples:
             usages[name] = usage(layers[name][0], joined)
         return usages, gradients
 
-    def _first_usage(
-        self, k: int, n_batches: int, layer: nn.Module, x: Tensor
-    ) -> Usage:
+    def _first_usage(self, k: int, n: int, layer: nn.Module, x: Tensor) -> Usage:
         grid = getattr(layer, "grid", torch.empty(0))
         if k in self._first and torch.equal(self._first[k][0], grid):
             return self._first[k][1]
-        if k and n_batches == 1:
+        if k and n == 1:
             # The last bit of sums depends on the order: that of its first comparison.
             x = torch.cat([x[rest::BATCHES] for rest in range(BATCHES)])
         self._first[k] = grid.clone(), _usage(layer, x)
@@ -180,7 +177,7 @@ class Samples:
 
 @torch.no_grad()
 def _usage(layer: nn.Module, x: Tensor) -> Usage:
-    bases = layer_bases(layer, x)
+    bases = inspect.layer_bases(layer, x)
     off_grid = layer.off_grid_share(x) if isinstance(layer, KANLinear) else None
     return Usage(locality.Occupancy.of(bases), bases.mean(0), off_grid)
 
@@ -208,7 +205,7 @@ def shared_with_new(
         return
     usages, gradients = samples.look(model, new, BATCHES, loss)
     for old in range(new):
-        usages_before, gradients_before = samples.look(model, old, loss=loss)
+        usages_before, before = samples.look(model, old, loss=loss)
         for layer, usage in usages_before.items():
             views = cosines = None
             with suppress(UndefinedMetric):
@@ -216,9 +213,7 @@ def shared_with_new(
                 ratio = locality.kernel_ratio([usage.mean], [usages[layer].mean])
                 views = replace(views, kernel_ratio=ratio)
             if loss is not None:
-                cosines = locality.gradient_cosines(
-                    gradients_before[layer], gradients[layer]
-                )
+                cosines = locality.gradient_cosines(before[layer], gradients[layer])
             yield Shared(layer, old, new, views, cosines)
 
 
@@ -290,8 +285,8 @@ def reviews(
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of every layer that is one (several heads have none in common)."""
-    layers = named_layers(model).items()
-    return {name: layer_weights(one) for name, (one, *more) in layers if not more}
+    layers = inspect.named_layers(model).items()
+    return {n: inspect.layer_weights(one) for n, (one, *more) in layers if not more}
 
 
 def by_layer(reviews: Sequence[Review]) -> dict[str, dict[str, Tensor]]:
@@ -322,14 +317,15 @@ def first_layer_leak(
 
     None if its grid has grown: no coefficient is what it was.
     """
-    old, new = (
-        next(iter(named_layers(rolled_back(model, state)).values()))[0]
-        for state in states
-    )
-    before, after = layer_weights(old), layer_weights(new)
+    models = (rolled_back(model, state) for state in states)
+    old, new = (next(iter(inspect.named_layers(m).values()))[0] for m in models)
+    before, after = inspect.layer_weights(old), inspect.layer_weights(new)
     if before.shape != after.shape:
         return None
-    return locality.leak(locality.visited_at_all(old, x.flatten(1)), before, after)
+    parts = x.flatten(1).split(locality.AT_ONCE)
+    each = (locality.Occupancy.of(inspect.layer_bases(old, part)) for part in parts)
+    visited = torch.stack([occupancy.visited(threshold=0) for occupancy in each])
+    return locality.leak(visited.any(0), before, after)
 
 
 def rollback(
@@ -337,7 +333,7 @@ def rollback(
 ) -> Rollback:
     """Evaluate with each group of ``state_groups`` alone as it was ``then``."""
     regained = {}
-    for name, keys in state_groups(model).items():
+    for name, keys in inspect.state_groups(model).items():
         with put_back(model, then, keys) as earlier:
             regained[name] = evaluate(earlier)
     return Rollback(evaluate(model), regained)

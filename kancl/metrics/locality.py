@@ -9,10 +9,9 @@ from dataclasses import dataclass, fields
 
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import Tensor
 
 from kancl.metrics.score_matrix import UndefinedMetric
-from kancl.models.inspect import layer_bases
 
 AT_ONCE = 500  # samples; bounds the memory of their bases
 VISITED = 1e-3  # what some sample has to give a basis for its coefficient to count
@@ -117,9 +116,8 @@ def overlap(old: Occupancy, new: Occupancy) -> Overlap:
 def kernel_ratio(old: Sequence[Tensor], new: Sequence[Tensor]) -> float:
     """How far a step on a new sample moves an old one's output, of what it moves its own.
 
-    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)``
-    of each layer's mean features over an experience's samples. For one layer trained by
-    gradient descent, later forgetting is proportional to it.
+    ``rho_st = K_st / sqrt(K_ss K_tt)``, ``K_st = sum_layers mean_s(phi) . mean_t(phi)`` of
+    mean features. Of one layer under gradient descent, forgetting is proportional to it.
 
     Raises: ValueError for unlike layers; UndefinedMetric if one side has no features.
     """
@@ -172,13 +170,6 @@ def leak(visited: Tensor, before: Tensor, after: Tensor) -> float:
     return float((after - before).abs().masked_fill(visited.unsqueeze(-1), 0).max())
 
 
-@torch.no_grad()
-def visited_at_all(layer: nn.Module, x: Tensor) -> Tensor:
-    """The coefficients of a layer that any sample touches, ``(in_features, n_basis)``."""
-    parts = [Occupancy.of(layer_bases(layer, part)) for part in x.split(AT_ONCE)]
-    return torch.stack([part.visited(threshold=0) for part in parts]).any(0)
-
-
 def gradient_cosines(old: Tensor, new: Tensor) -> Tensor:
     """Cosines between gradients: ``(n, p)``, ``(m, p)`` -> ``(n, m)``; 0 for a zero one."""
     lengths = torch.outer(old.norm(dim=1), new.norm(dim=1))
@@ -198,9 +189,7 @@ def _rate(hits: Tensor) -> float:
 class Inference:
     """What class-incremental accuracy is made of: the product of the first two."""
 
-    experience_inference: (
-        float  # how often the winning class is of the right experience
-    )
+    experience_inference: float  # how often the winner is of the right experience
     within_experience_accuracy: float  # how often it is then the sample's class
     oracle_accuracy: float  # accuracy if the experience were known
     accuracy: float
@@ -224,9 +213,7 @@ def inference(
     other = of_class.unsqueeze(0) != experience.unsqueeze(1)  # (n, n_classes)
     oracle = outputs.masked_fill(other, float("-inf")).argmax(1)
     hits = winner == targets
-    return Inference(
-        _rate(inferred), _rate(hits[inferred]), _rate(oracle == targets), _rate(hits)
-    )
+    return Inference(*map(_rate, (inferred, hits[inferred], oracle == targets, hits)))
 
 
 def recency_bias(outputs: Tensor, new_classes: Sequence[int]) -> float:
@@ -268,8 +255,7 @@ def forecast_quality(forecast: Sequence[float], forgetting: Sequence[float]) -> 
     """
     if len(forecast) != len(forgetting):
         raise ValueError(
-            f"expected a forecast for each of {len(forgetting)} pairs, got "
-            f"{len(forecast)}"
+            f"expected a forecast for each of {len(forgetting)} pairs, got {len(forecast)}"
         )
     if len(forecast) < 3:
         raise UndefinedMetric(f"a rank correlation needs 3 pairs, got {len(forecast)}")

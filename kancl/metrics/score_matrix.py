@@ -183,22 +183,27 @@ RMSE_METRICS = by_name(
 
 def summarise(matrix: Tensor, score: Score = ACCURACY) -> dict[str, Any]:
     """Every metric of such scores, see ``evaluate_metrics``."""
-    metrics = METRICS if score.higher_is_better else RMSE_METRICS
-    return evaluate_metrics(metrics, matrix)
+    return evaluate_metrics(METRICS if score.higher_is_better else RMSE_METRICS, matrix)
 
 
 def evaluate_metrics(
     metrics: Mapping[str, Callable[..., Any]], *arguments: Any
 ) -> dict[str, Any]:
     """Every metric; None if undefined, for the reason under ``undefined`` by its name."""
-    summary: dict[str, Any] = dict.fromkeys(metrics)
-    undefined = {}
+    summary, undefined = dict[str, Any].fromkeys(metrics), {}
     for name, metric in metrics.items():
         try:
             summary[name] = metric(*arguments)
         except UndefinedMetric as reason:
             undefined[name] = str(reason)
     return {**summary, "undefined": undefined}
+
+
+def need_several(n_experiences: int) -> None:
+    if n_experiences == 1:
+        raise UndefinedMetric(
+            "there is a single experience: nothing is older, nothing newer than it"
+        )
 
 
 _LAST, _TRAINED = slice(-1, None), slice(1, None)
@@ -209,12 +214,9 @@ def _measured(
 ) -> Tensor:
     """The matrix, if these rows are there (and, ``several``, more than one experience)."""
     r = _checked(matrix, score)
-    if several and r.shape[1] == 1:
-        raise UndefinedMetric(
-            "there is a single experience: nothing is older, nothing newer than it"
-        )
-    between = r[1:-1]
-    on_the_way = rows != _LAST and len(between) > 0
+    if several:
+        need_several(r.shape[1])
+    between, on_the_way = r[1:-1], rows != _LAST and len(r) > 2
     if on_the_way and between.isnan().all() and not r[-1].isnan().any():
         raise UndefinedMetric(
             "the run was trained on all experiences at once (jointly), so "

@@ -52,8 +52,7 @@ class SeenExperiencesAccuracy(PluginMetric[float]):
             self._counts[experience] = (correct + hits, n + len(strategy.mb_y))
 
     def after_eval(self, strategy: Any) -> list[MetricValue] | None:
-        value = self.result()
-        if value is None:
+        if (value := self.result()) is None:
             return None
         stream = list(strategy.current_eval_stream)[0].origin_stream.name
         name = f"{self}/eval_phase/{stream}_stream"

@@ -79,9 +79,8 @@ def t_test(differences: Sequence[float]) -> float | None:
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     """Two-sided p of the paired permutation test, exact up to 20 pairs.
 
-    The share of all ``2^n`` choices of signs whose mean is at least as far from 0 as the
-    one observed; beyond, of 99,999 random ones and the observed. (SciPy's takes 100 times
-    as long for 20 pairs.)
+    The share of all ``2^n`` signs whose mean is at least as far from 0 as the observed;
+    beyond, of 99,999 random ones and it. (SciPy's takes 100 times as long for 20 pairs.)
     """
     n = _count(differences)
     d = np.asarray(differences, dtype=float)

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 
 from kancl.models.kan_linear import KANLinear
+from kancl.models.layer_features import SplineFeatures
 from kancl.models.spline_activation import SplineActivation
 
 LARGEST_WIDTH = 2**20
@@ -32,6 +33,11 @@ def n_active_parameters(model: nn.Module) -> int:
     return n_parameters(model) - idle
 
 
+def has_splines(layer: nn.Module) -> bool:
+    """Whether ``forward_flops`` counts bases in this very module."""
+    return type(layer) in (KANLinear, SplineFeatures, SplineActivation)
+
+
 def forward_flops(model: nn.Module) -> int:
     """Floating-point operations of one sample's forward pass.
 
@@ -47,6 +53,8 @@ def forward_flops(model: nn.Module) -> int:
             per_edge = 2 * (layer.grid_size + degree + base)
             flops += layer.in_features * layer.out_features * per_edge
             flops += 3 * (degree + 1) ** 2 * layer.in_features
+        elif type(layer) is SplineFeatures:
+            flops += 3 * (layer.degree + 1) ** 2 * layer.in_features
         elif type(layer) is SplineActivation:
             n_basis, degree = layer.grid_size + layer.DEGREE, layer.DEGREE
             flops += layer.features * (2 * n_basis + 3 * (degree + 1) ** 2)

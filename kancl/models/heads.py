@@ -9,7 +9,11 @@ from typing import Any, Literal, get_args
 
 import torch
 from avalanche.models import DynamicModule, MultiTaskModule
+from avalanche.models.base_model import BaseModel
 from torch import Tensor, nn
+
+from kancl.models.kan_linear import KANLinear
+from kancl.models.layer_features import linear_twin
 
 HeadKind = Literal["single", "growing", "multi"]
 
@@ -66,6 +70,58 @@ class SingleHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x.flatten(1))
+
+
+class LinearClassifier(nn.Module, BaseModel):
+    """A network for Avalanche's methods that look for a last ``nn.Linear``.
+
+    CWR*, CoPE, LFL and feature replay work with it, and iCaRL with its two parts,
+    ``feature_extractor`` and ``classifier``. The last layer of a KAN becomes an
+    ``nn.Linear`` behind its bases, the same function to rounding; its grid stays from
+    then on. An MLP's last layer is taken as it is.
+
+    Args:
+        network: a ``KAN`` or ``MLP`` with its last layer, not behind a head.
+    Shape: ``(batch, ...)`` -> ``(batch, outputs)``; inputs are flattened.
+    Raises: ValueError for a model that is behind a head, or has none.
+
+    >>> model = LinearClassifier(KAN([784, 64, 10]))
+    >>> strategy = CWRStar(model=model, cwr_layer_name="classifier", ...)
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        head = getattr(network, "head", None)
+        if not isinstance(head, (KANLinear, nn.Linear)):
+            raise ValueError(
+                "LinearClassifier takes a network with its last layer, a KAN or an MLP as "
+                f"kancl.models makes them, got {type(network).__name__}"
+            )
+        parts: list[nn.Module] = [nn.Flatten(), _Features(network)]
+        if isinstance(head, KANLinear):
+            bases, head = linear_twin(head)
+            parts.append(bases)
+        self.feature_extractor = nn.Sequential(*parts)
+        network.remove_head()
+        self.classifier = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.feature_extractor(x))
+
+    def get_features(self, x: Tensor) -> Tensor:
+        """What enters the last ``nn.Linear``: ``(batch, n_features)``."""
+        return self.feature_extractor(x)
+
+
+class _Features(nn.Module):
+    """Everything of a network before its last layer."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.features(x)
 
 
 class GrowingHead(DynamicModule):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kancl.models.efficient_kan import for_efficient_kan
 from kancl.models.hidden_control import HiddenControl, check_hidden_control, controlled
+from kancl.models.inputs import flat
 from kancl.models.kan_linear import KANLinear
 from kancl.splines import Implementation, Outside
 
@@ -32,7 +33,8 @@ class KAN(nn.Module):
         top_k: only so many hidden values of a layer, the largest, are not set to 0.
         lazy: see ``kan``; the runner adds the plugin.
         layer_options: further ones of every layer, ``base`` and so on.
-    Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``.
+    Shape: ``(..., layers_hidden[0])`` -> ``(..., layers_hidden[-1])``; images,
+        ``(batch, ...)`` of as many values each, are flattened.
     Raises: ValueError for fewer than two sizes, and as ``KANLinear`` does.
     Source: Liu et al. 2024, arXiv:2404.19756.
 
@@ -113,6 +115,7 @@ class KAN(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
+        x = flat(x, self.in_features)
         for layer in self.layers[: self._n_hidden]:
             x = controlled(layer(x), self.hidden_control, self.top_k)
         return x
@@ -146,6 +149,7 @@ class KAN(nn.Module):
 
     def forward(self, x: Tensor, update_grid: bool = False) -> Tensor:
         """Apply all layers, and with ``update_grid`` move their grids to their inputs."""
+        x = flat(x, self.in_features)
         for number, layer in enumerate(self.layers):
             if number > 0:
                 x = controlled(x, self.hidden_control, self.top_k)
@@ -167,7 +171,7 @@ class KAN(nn.Module):
     @torch.no_grad()
     def off_grid_share(self, x: Tensor) -> list[float]:
         """For every layer, the share of its input values that lie off its grid."""
-        shares = []
+        shares, x = [], flat(x, self.in_features)
         for number, layer in enumerate(self.layers):
             if number > 0:
                 x = controlled(x, self.hidden_control, self.top_k)

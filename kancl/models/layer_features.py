@@ -7,6 +7,55 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.kan_linear import KANLinear
+from kancl.splines import GridReader
+
+
+class SplineFeatures(nn.Module):
+    """The bases of a KAN layer and its base activations, without weights.
+
+    Has the layer's grids as they are now; nothing in it is trained.
+
+    Shape: ``(batch, in_features)`` -> ``(batch, n_features)``, those of
+        ``layer_features``.
+    """
+
+    grid: Tensor
+    anchor: Tensor | None
+    warp: Tensor | None
+
+    def __init__(self, layer: KANLinear) -> None:
+        super().__init__()
+        self.in_features, self.degree = layer.in_features, layer.spline_order
+        self.outside = layer.outside
+        for name in ("grid", "anchor", "warp"):
+            tensor = getattr(layer, name)
+            self.register_buffer(name, None if tensor is None else tensor.clone())
+        has_base = layer.base_weight is not None
+        self.base_activation = layer.base_activation if has_base else None
+        self._reader = GridReader()
+
+    def forward(self, x: Tensor) -> Tensor:
+        options = self.degree, self.outside, self.anchor, self.warp
+        basis = self._reader.read(self.grid, *options).basis(x)
+        features = basis.to(x.dtype).flatten(1)
+        if self.base_activation is None:
+            return features
+        return torch.cat([features, self.base_activation(x)], 1)
+
+
+def linear_twin(layer: KANLinear) -> nn.Sequential:
+    """``SplineFeatures`` and an ``nn.Linear`` behind them that compute what a layer does.
+
+    The factors per edge, if any, are multiplied into the weights.
+    """
+    weights = layer.scaled_coefficients.detach().flatten(0, 1)
+    if layer.base_weight is not None:
+        weights = torch.cat([weights, layer.base_weight.detach().T])
+    n_features, n_outputs = weights.shape
+    linear = nn.Linear(n_features, n_outputs, bias=False).to(weights)
+    with torch.no_grad():
+        linear.weight.copy_(weights.T)
+    return nn.Sequential(SplineFeatures(layer), linear)
 
 
 def has_features(module: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from kancl.models.hidden_control import (
     controlled,
     gated,
 )
+from kancl.models.inputs import flat
 from kancl.models.memory import keep_freed_memory
 from kancl.models.spline_activation import SplineActivation
 
@@ -26,7 +27,8 @@ class MLP(nn.Module):
         hidden_control: bounds the values before the ReLU, as in ``KAN``.
         top_k: so many hidden values of a layer are not 0; None: all.
         activation: ``relu``, or ``spline``: a learned function per hidden unit.
-    Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``.
+    Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``; images, ``(batch, ...)`` of as
+        many values each, are flattened.
     Raises: ValueError for fewer than two sizes, a size below 1, a ``dropout`` outside
         [0, 1), or another ``activation``.
     Source: the baselines of van de Ven, Tuytelaars, Tolias 2022, Nature Machine
@@ -72,6 +74,7 @@ class MLP(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Everything before the last layer: ``(..., in)`` -> ``(..., feature_dim)``."""
+        x = flat(x, self.in_features)
         for layer, activation in zip(self.layers, self.activations):
             x = activation(controlled(layer(x), self.hidden_control))
             x = self.dropout(gated(x, self.top_k))

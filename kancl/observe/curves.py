@@ -1,6 +1,6 @@
-"""Curves: accuracy on every experience while others are learned, or epoch by epoch."""
+"""Plugins that measure while a network learns: curves, off-grid shares, its function."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from kancl.metrics.diagnosis import Samples
-from kancl.models.inspect import eval_mode
+from kancl.models.inspect import eval_mode, off_grid_shares, spline_network
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.plugin import Plugin, Stage
 
@@ -42,12 +42,10 @@ class ForgettingCurvePlugin(Plugin):
     """Measure the accuracy (RMSE) on EVERY experience while others are trained.
 
     At iteration 0, every ``every_iterations`` after an experience boundary, at the
-    ``early_iterations`` (where forgetting happens) and at the end of each experience.
-    Not yet trained experiences have nothing to forget: they are measured at iteration
-    0, at the ends and at every fifth regular point. Each point is a ``curve_accuracy``
-    (``curve_rmse``) measurement; its time counts as evaluation.
-
-    The trained parameters are the same to the bit with and without the plugin. A class
+    ``early_iterations`` (where forgetting happens) and at the end of each experience;
+    those not yet trained at iteration 0, at the ends and at every fifth regular point.
+    Each point is a ``curve_accuracy`` (``curve_rmse``) measurement; its time counts as
+    evaluation. Trained parameters are the same to the bit without the plugin. A class
     that a growing head does not know yet scores 0; an experience whose own head does
     not exist yet is left out.
 
@@ -58,6 +56,8 @@ class ForgettingCurvePlugin(Plugin):
         early_iterations: after the start of an experience, to measure at as well.
         batch_size: most samples in one forward pass; None: 256 on a CPU, the most that
             an MLP's caches hold, everything at once on a GPU.
+        replaced_weights: those at the end of an epoch may give way to the best epoch's:
+            no point is measured there then, but for the end of the experience.
     """
 
     stage = Stage.OBSERVE
@@ -73,20 +73,20 @@ class ForgettingCurvePlugin(Plugin):
         *,
         early_iterations: Sequence[int] = (2, 5, 10, 20),
         batch_size: int | None = None,
+        replaced_weights: bool = False,
     ) -> None:
         super().__init__()
-        sizes = {
+        for name, value in {
             "every_iterations": every_iterations,
-            "samples_per_experience": samples_per_experience,
             "batch_size": batch_size,
-        }
-        for name, value in sizes.items():
+        }.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.recorder = recorder
         self.every_iterations = every_iterations
         self.early_iterations = frozenset(early_iterations)
         self.batch_size = batch_size
+        self.replaced_weights = replaced_weights
         parts = Samples(test_stream, samples_per_experience).parts
         if not parts:
             raise ValueError("test_stream holds no experience to measure")
@@ -108,6 +108,9 @@ class ForgettingCurvePlugin(Plugin):
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self._in_experience += 1
+        n_batches = len(strategy.dataloader) if self.replaced_weights else 0
+        if strategy.clock.train_epoch_iterations + 1 == n_batches:
+            return
         points, rest = divmod(self._in_experience, self.every_iterations)
         if rest == 0 and points % UNSEEN_EVERY == 0:
             self._measure(strategy)
@@ -148,8 +151,8 @@ class ForgettingCurvePlugin(Plugin):
         if not each:
             return {}
         means = torch.stack([samples.float().mean() for samples in each.values()])
-        values = score.reduce(means).tolist()  # the one wait for the device
-        return dict(zip(each, values))
+        # the one wait for the device
+        return dict(zip(each, score.reduce(means).tolist()))
 
     def _by_head(self, model: MultiTaskModule, experiences: range) -> dict[int, Tensor]:
         each = {}
@@ -162,3 +165,93 @@ class ForgettingCurvePlugin(Plugin):
                 if k < self.recorder.n_seen():
                     raise
         return each
+
+
+OFF_GRID = "off_grid_share_layer_"
+"""Begin of the measurements' names; layers count from 1."""
+
+
+class OffGridPlugin(Plugin):
+    """Record, per layer, the share of input values that lie outside the layer's grid.
+
+    There a plain spline is 0 and learns nothing. Several heads count as one layer, the
+    last. Measured before training and after each experience, on samples of all
+    experiences; not for an MLP. Put it behind the recorder.
+
+    Args:
+        samples_per_experience: spread evenly over each experience's rows.
+    """
+
+    stage = Stage.OBSERVE
+    state = ("shares",)
+    transient = ("_x", "_recorder")
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        test_stream: Iterable[Any],
+        samples_per_experience: int = 50,
+    ) -> None:
+        super().__init__()
+        self.shares: list[float] = []
+        """The latest, one per layer."""
+        self._recorder = recorder
+        parts = Samples(test_stream, samples_per_experience).parts
+        self._x = torch.cat([x for x, _, _ in parts])
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        if not self.shares:
+            self._measure(strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._measure(strategy)
+
+    def _measure(self, strategy: Any) -> None:
+        if spline_network(strategy.model) is None:
+            return
+        with self._recorder.evaluating(strategy.device):
+            self._x = self._x.to(strategy.device)
+            self.shares = off_grid_shares(strategy.model, self._x.flatten(1))
+        for layer, share in enumerate(self.shares, start=1):
+            self._recorder.add(f"{OFF_GRID}{layer}", share)
+
+
+FINENESS = {1: 401, 2: 81}
+"""By dimensions, points along each of them."""
+
+
+class LearnedFunctionPlugin(Plugin):
+    """Keep the network's function, of one or two inputs, after each experience.
+
+    Args:
+        truth: what is to be learned, ``(n, n_inputs)`` -> ``(n,)``.
+    Raises: ValueError for more than two inputs.
+    """
+
+    stage = Stage.OBSERVE
+    state = ("functions",)
+    transient = ("points", "target")
+
+    def __init__(
+        self,
+        recorder: RecorderPlugin,
+        truth: Callable[[Tensor], Tensor],
+        n_inputs: int,
+        input_range: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        if n_inputs not in FINENESS:
+            raise ValueError(f"functions of 1 or 2 inputs can be drawn, not {n_inputs}")
+        self.recorder = recorder
+        axis = torch.linspace(*input_range, FINENESS[n_inputs])
+        self.points = torch.cartesian_prod(*[axis] * n_inputs).view(-1, n_inputs)
+        """``(n, n_inputs)``, the last one running fastest."""
+        self.target = truth(self.points)
+        self.functions: list[Tensor] = []
+        """After each experience, ``(n,)``."""
+
+    @torch.no_grad()
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        with self.recorder.evaluating(strategy.device):
+            outputs = strategy.model(self.points.to(strategy.device))
+            self.functions.append(outputs.squeeze(1).cpu())

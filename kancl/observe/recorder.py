@@ -4,13 +4,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kancl.metrics.score_matrix import ACCURACY, Score, empty_matrix
+from kancl.metrics.score_matrix import ACCURACY, Score, empty_matrix, summarise
 from kancl.plugins.plugin import Plugin, Stage
 from kancl.runs.measurements import Measurement
 
@@ -25,21 +24,22 @@ class RecorderPlugin(Plugin):
     Rows in ``measurements`` (of a regression, with ``rmse`` for ``accuracy``):
 
     - ``batch_loss``, ``batch_accuracy``: mean over the training batches since the last
-      such row, one row per ``every_iterations`` and one at the end of an experience
-      (the loss holds the strategy's penalties).
+      such row, per ``every_iterations`` and at the end of an experience (the loss holds
+      the strategy's penalties).
     - ``<stream>_accuracy``, ``<stream>_loss`` for each experience of a stream
-      evaluated by ``strategy.eval(stream)``: ``test_accuracy``, ``valid_loss`` ...
-    - whatever others ``add``.
+      evaluated by ``strategy.eval(stream)``; and whatever others ``add``.
 
     ``matrix`` (row r: after r experiences) is filled by evaluations of
-    ``matrix_stream`` outside of training. Sums stay on the device between rows, so a
-    GPU is waited for once per row, not once per iteration.
+    ``matrix_stream`` outside of training. A GPU is waited for once per row.
+
+    ``last_evaluation``: means over the experiences evaluated last, each of them
+    (``test_accuracy/experience_0``) and, of the matrix so far, the metrics that are
+    defined: what ``strategy.eval`` returns.
 
     Args:
-        n_experiences: columns of the matrix.
+        n_experiences: columns of the matrix; a longer stream adds to them.
         every_iterations: training iterations per ``batch_*`` row.
-        trains_jointly: the strategy trains once, on all experiences together, so that
-            the row after training is the last one.
+        trains_jointly: the strategy trains once, on all experiences together.
         matrix_stream: name of the stream that fills the matrix.
         score: what the matrix holds.
     Raises: Diverged in training, at most ``every_iterations`` after the loss became
@@ -47,26 +47,15 @@ class RecorderPlugin(Plugin):
     """
 
     stage = Stage.RECORD
-    state = (
-        "matrix",
-        "measurements",
-        "boundaries",
-        "iteration",
-        "n_experiences_done",
-        "train_seconds",
-        "eval_seconds",
-        "in_training",
-        "_losses",
-        "_scores",
-        "_evaluated",
-        "_eval_sums",
-        "_n_evaluated",
+    state = tuple(
+        "matrix measurements boundaries iteration n_experiences_done train_seconds "
+        "eval_seconds in_training _losses _scores _evaluated _eval_sums _n_evaluated".split()
     )
-    transient = ("listeners", "_matrix_stream", "_every", "_since")
+    transient = ("listeners", "last_evaluation", "_matrix_stream", "_every", "_since")
 
     def __init__(
         self,
-        n_experiences: int,
+        n_experiences: int = 1,
         every_iterations: int = 50,
         *,
         trains_jointly: bool = False,
@@ -75,13 +64,13 @@ class RecorderPlugin(Plugin):
     ) -> None:
         super().__init__()
         if every_iterations < 1:
-            raise ValueError(
-                f"every_iterations must be at least 1, got {every_iterations}"
-            )
+            got = f"got {every_iterations}"
+            raise ValueError(f"every_iterations must be at least 1, {got}")
         self.matrix = empty_matrix(n_experiences)
         self.measurements: list[Measurement] = []
         self.listeners: list[Callable[[Measurement], None]] = []
         """Other parts subscribe by appending to it."""
+        self.last_evaluation: dict[str, float] = {}
         self.boundaries: list[int] = []
         """Iterations at which each experience trained so far ended."""
         self.iteration = 0
@@ -119,25 +108,22 @@ class RecorderPlugin(Plugin):
 
     def add(self, name: str, value: float, experience: int | None = None) -> None:
         """Append a measurement at the current iteration and tell the listeners."""
-        self.measurements.append(
-            Measurement(self.iteration, experience, name, float(value))
-        )
+        row = Measurement(self.iteration, experience, name, float(value))
+        self.measurements.append(row)
         for listener in self.listeners:
-            listener(self.measurements[-1])
+            listener(row)
 
     def series(
         self, name: str, experience: int | None = None
     ) -> tuple[list[int], list[float]]:
         """Iterations and values of one name (and experience)."""
-        of_both = (name, experience)
-        rows = [m for m in self.measurements if (m.name, m.experience) == of_both]
+        what = name, experience
+        rows = [m for m in self.measurements if (m.name, m.experience) == what]
         return [m.iteration for m in rows], [m.value for m in rows]
 
     def latest(self) -> list[Measurement]:
         """What was measured at the current iteration."""
-        newest_first = reversed(self.measurements)
-        rows = takewhile(lambda m: m.iteration == self.iteration, newest_first)
-        return list(rows)[::-1]
+        return [m for m in self.measurements if m.iteration == self.iteration]
 
     @contextmanager
     def evaluating(self, device: torch.device) -> Iterator[None]:
@@ -158,15 +144,23 @@ class RecorderPlugin(Plugin):
         """Seconds since the last lap, the device's queue emptied first."""
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        return seconds
+        before, self._since = self._since, time.perf_counter()
+        return self._since - before
 
     # training
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         self.in_training = True
         self._lap(strategy.device)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._make_room(strategy.experience)
+
+    def _make_room(self, experience: Any) -> None:
+        n, before = len(experience.origin_stream), self.matrix
+        if n > self.n_experiences:
+            self.matrix = empty_matrix(n)
+            self.matrix[: before.shape[0], : before.shape[1]] = before
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         self.train_seconds += self._lap(strategy.device)
@@ -189,11 +183,10 @@ class RecorderPlugin(Plugin):
     def _write_batches(self, strategy: Any) -> None:
         if not self._losses:
             return
-        losses = torch.cat([loss.flatten() for loss in self._losses])  # (1,) each
-        means = [losses.double().mean()]
+        # losses are (1,) each
+        means = [torch.cat([loss.flatten() for loss in self._losses]).double().mean()]
         if self._scores:
-            scores = torch.cat(self._scores).double()
-            means.append(self.score.reduce(scores.mean()))
+            means.append(self.score.reduce(torch.cat(self._scores).double().mean()))
         self._losses, self._scores = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
@@ -209,6 +202,7 @@ class RecorderPlugin(Plugin):
         self._evaluated = []
 
     def before_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._make_room(strategy.experience)
         self._eval_sums = torch.zeros(2, dtype=torch.float64, device=strategy.device)
         self._n_evaluated = 0
 
@@ -219,10 +213,8 @@ class RecorderPlugin(Plugin):
         self._n_evaluated += n
 
     def after_eval_exp(self, strategy: Any, **kwargs: Any) -> None:
-        stream = strategy.experience.origin_stream.name
-        experience = _index(strategy.experience)
-        row = (stream, experience, self._eval_sums, self._n_evaluated)
-        self._evaluated.append(row)
+        stream, k = strategy.experience.origin_stream.name, _index(strategy.experience)
+        self._evaluated.append((stream, k, self._eval_sums, self._n_evaluated))
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         evaluated = [e for e in self._evaluated if e[3]]
@@ -232,12 +224,23 @@ class RecorderPlugin(Plugin):
             means[:, 0] = self.score.reduce(means[:, 0])
             values = means.tolist()
         self.eval_seconds += self._lap(strategy.device)
+        each: dict[str, dict[str, float]] = {}
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):
+            for name, value in ((self.score.name, score), ("loss", loss)):
+                of_name = each.setdefault(f"{stream}_{name}", {})
+                of_name[f"{stream}_{name}/experience_{experience}"] = value
             if stream == self._matrix_stream and not self.in_training:
                 self.matrix[self.n_experiences_done, experience] = score
             self.add(f"{stream}_{self.score.name}", score, experience)
             self.add(f"{stream}_loss", loss, experience)
             _check_finite(loss, f"{stream} loss on experience {experience + 1}")
+        self.last_evaluation = {k: sum(v.values()) / len(v) for k, v in each.items()}
+        for of_name in each.values():
+            self.last_evaluation |= of_name
+        if (n := self.n_experiences_done) and not self.in_training:
+            metrics = summarise(self.matrix[: n + 1, :n], self.score)
+            numbers = {k: v for k, v in metrics.items() if isinstance(v, float)}
+            self.last_evaluation |= numbers
 
 
 def _index(experience: Any) -> int:

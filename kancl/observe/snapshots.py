@@ -1,6 +1,6 @@
 """What a run forgets, and why: states between experiences, diagnosed while it learns."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partialmethod
@@ -29,13 +29,11 @@ INFERENCE = ("experience_inference", "within_experience_accuracy", "oracle_accur
 class SnapshotPlugin(Plugin):
     """Keep the network's states between experiences, and record what they tell.
 
-    Before an experience t is trained, for every earlier s and each layer: five views of
-    their overlap and the cosines of their gradients. After it: occupancies, what
-    class-incremental accuracy is made of (from evaluations that are run anyway). At the
-    end: drift, rollback attribution, and how well overlap forecast what was lost.
-
-    Measurements are named ``locality_...``; pairs ``locality_<view>_<layer>_before_<t>``
-    (t from 1, the row's experience being s).
+    Before an experience t is trained, for every earlier s and each layer: views of their
+    overlap, cosines of their gradients, as ``locality_<view>_<layer>_before_<t>`` (t from
+    1, the row's experience being s). After it: occupancies, what class-incremental
+    accuracy is made of (from evaluations that are run anyway). At the end: drift, rollback
+    attribution, and how well overlap forecast what was lost.
 
     Args:
         samples_per_experience: test images, spread evenly over each experience's rows.
@@ -58,22 +56,17 @@ class SnapshotPlugin(Plugin):
     ) -> None:
         super().__init__()
         n, least = samples_per_experience, diagnosis.BATCHES
-        if n < least:
-            raise ValueError(
-                f"samples_per_experience must be at least {least}, got {n}"
-            )
         self.families = frozenset(families)
         for name in self.families.difference(FAMILIES):
             raise ValueError(f"families are some of {[*FAMILIES]}, got {name!r}")
         self.recorder, self.test_stream = recorder, list(test_stream)
-        self.samples = diagnosis.Samples(self.test_stream, samples_per_experience)
+        self.samples = diagnosis.Samples(self.test_stream, n, least)
         self.snapshots: list[dict[str, Tensor]] = []
         """The model's state before training and after each experience."""
         self.pairs: list[diagnosis.Shared] = []
         self.reviews: list[diagnosis.Review] = []
         self._evaluating: int | None = None
-        self._evaluated: list[tuple[Any, ...]] = []
-        """Experience, outputs and targets of each batch of an evaluation under way."""
+        self._evaluated: list[tuple[Any, ...]] = []  # experience, outputs, targets
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         t = self.recorder.n_experiences_done
@@ -161,8 +154,10 @@ class SnapshotPlugin(Plugin):
                 self._add("forecast", name, each.correlation)
 
     def _infer(self, k: int) -> None:
-        of_class = _experience_of_class(self.test_stream)
-        if not of_class or k < 1:
+        owned = [getattr(e, "classes_in_this_experience", []) for e in self.test_stream]
+        of_class = {c: s for s, group in enumerate(owned) for c in group}
+        # experiences with classes in common are not served by one head
+        if not of_class or len(of_class) < sum(map(len, owned)) or k < 1:
             return
         seen = [batch for batch in self._evaluated if batch[0] <= k]
         outputs, targets = (torch.cat([batch[i] for batch in seen]) for i in (1, 2))
@@ -170,10 +165,10 @@ class SnapshotPlugin(Plugin):
         parts = inference(outputs, targets, owners)
         for name in INFERENCE:
             self._add("inference", name, getattr(parts, name))
-        classes = [c for c in range(outputs.shape[1]) if 0 <= owners[c] <= k]
-        new = [place for place, c in enumerate(classes) if owners[c] == k]
+        known = [c for c, owner in enumerate(owners) if 0 <= owner <= k]
+        new = [place for place, c in enumerate(known) if owners[c] == k]
         old = torch.cat([outputs for s, outputs, _ in seen if s < k])
-        self._add("inference", "recency_bias", recency_bias(old[:, classes], new))
+        self._add("inference", "recency_bias", recency_bias(old[:, known], new))
 
     @contextmanager
     def _looking(self, strategy: Any) -> Iterator[torch.nn.Module]:
@@ -193,20 +188,11 @@ def _copy(model: torch.nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
 
 
-def _experience_of_class(stream: Iterable[Any]) -> Mapping[int, int]:
-    """Empty where experiences have classes in common: one head does not serve all."""
-    classes = [getattr(e, "classes_in_this_experience", []) for e in stream]
-    of_class = {c: k for k, group in enumerate(classes) for c in group}
-    return of_class if len(of_class) == sum(map(len, classes)) else {}
-
-
 class LocalityMetrics(PluginMetric[dict[str, float]]):
     """What ``SnapshotPlugin`` records, as values of a stock ``EvaluationPlugin``.
 
-    Named ``Locality/<what>``, with ``/Exp<s>`` where it is about one experience; pairs are
-    ``Locality/<view>_<layer>_before_<t>/Exp<s>``, t from 1 as there. Forecasts and what
-    accuracy is made of need ``strategy.eval(test_stream)`` after each experience.
-
+    Named ``Locality/<what>``, with ``/Exp<s>`` where it is about one experience. Forecasts
+    and what accuracy is made of need ``strategy.eval(test_stream)`` after each experience.
     Args: see ``SnapshotPlugin``.
 
     Example::
@@ -224,9 +210,8 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         stream = list(test_stream)
         name = stream[0].origin_stream.name
         self._recorder = RecorderPlugin(len(stream), matrix_stream=name)
-        options = samples_per_experience, families
-        self._plugins = self._recorder, SnapshotPlugin(self._recorder, stream, *options)
-        self._n_told = 0
+        observed = self._recorder, stream, samples_per_experience, families
+        self._plugins = self._recorder, SnapshotPlugin(*observed)
 
     def reset(self) -> None:
         """Nothing is averaged, so nothing starts anew."""
@@ -244,11 +229,10 @@ class LocalityMetrics(PluginMetric[dict[str, float]]):
         return values
 
     def _at(self, hook: str, strategy: Any) -> list[MetricValue]:
+        since = len(self._recorder.measurements)
         for plugin in self._plugins:
             getattr(plugin, hook)(strategy)
-        values = self._values(self._n_told)
-        self._n_told = len(self._recorder.measurements)
-        return values
+        return self._values(since)
 
     def __str__(self) -> str:
         return "Locality"

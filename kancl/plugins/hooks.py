@@ -27,7 +27,12 @@ class LazyEvaluationPlugin(EvaluationPlugin):
     Python, at all eight hooks of an iteration: 5 % of an MLP's time. Metrics and
     loggers, those added while training too, are called as Avalanche calls them, and
     values published by hand are logged at the next hook.
+
+    Attributes:
+        measured: what ``train`` and ``eval`` return beside the metrics' values.
     """
+
+    measured: Callable[[], Mapping[str, Any]] = dict
 
     __getattribute__ = object.__getattribute__  # Avalanche's runs Python code each time
 
@@ -41,6 +46,9 @@ class LazyEvaluationPlugin(EvaluationPlugin):
     def _update_metrics_and_loggers(self, strategy: Any, callback: str) -> None:
         if self._metric_values or self.hears(callback):
             super()._update_metrics_and_loggers(strategy, callback)
+
+    def get_last_metrics(self) -> dict[str, Any]:
+        return {**super().get_last_metrics(), **self.measured()}
 
     def state_dict(self) -> dict[str, Any]:
         """Raises: Unresumable if there are metrics: theirs is no state of a run."""

@@ -1,17 +1,21 @@
-"""The training loop itself: batches, optimizer, evaluation, learning rate, first weights."""
+"""The training loop itself: batches, optimizer, evaluation, rate, first and best weights."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated, Any
 
 import torch
 from avalanche.training.plugins import AGEMPlugin
+from avalanche.training.supervised import Cumulative, JointTraining
 from torch import Tensor
 
 from kancl.config.values import Bounds, Positive
 from kancl.data.loading import whole_batches
-from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.data.rows import as_tensors
+from kancl.models.inspect import evaluate_in_chunks
+from kancl.plugins.plugin import Needs, Plugin, Record, Stage
 
 
 class QuietEvaluationPlugin(Plugin):
@@ -193,3 +197,84 @@ class ExperienceDecayPlugin(Plugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for group in strategy.optimizer.param_groups:
             group["lr"] *= self.gamma
+
+
+class BestEpochPlugin(Plugin):
+    """End an experience's training when validation no longer gains; keep the best epoch.
+
+    After each epoch the accuracy on the held-out samples of the experience in training
+    is measured (Cumulative: of all experiences so far; JointTraining: of all). The best
+    weights are put back before anything else happens at the end of the experience; the
+    optimizer's moments stay those of the last step. Test data decide nothing.
+
+    Args:
+        stream: validation experiences, one for each training experience.
+        patience: so many epochs in a row without a better accuracy end the training.
+            None: all epochs are trained.
+        restore: put the best epoch's weights back; False keeps the last ones.
+        record: takes the numbers ``MEASURED`` of each experience.
+    Raises: ValueError if ``patience`` is below 1.
+    Source: Prechelt 1998, "Early stopping - but when?", section 2.
+    """
+
+    MEASURED = ("epochs_trained", "best_epoch")
+
+    stage = Stage.SELECT
+    state = ("_best", "_best_epoch", "_epoch", "_weights")
+    transient = ("_stream", "_data", "_record")
+
+    def __init__(
+        self,
+        *,
+        stream: Iterable[Any],
+        patience: int | None = None,
+        restore: bool = True,
+        record: Record = lambda name, value: None,
+    ) -> None:
+        super().__init__()
+        if patience is not None and patience < 1:
+            raise ValueError(f"patience={patience} must be at least 1")
+        self.patience, self.restore = patience, restore
+        self._stream, self._record = list(stream), record
+        self._data: tuple[Tensor, Tensor, Tensor]
+        self._weights: dict[str, Tensor] = {}
+        self._best, self._best_epoch, self._epoch = -1.0, 0, 0
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        parts = self._stream
+        if not isinstance(strategy, JointTraining):
+            k = strategy.experience.current_experience
+            parts = parts[0 if isinstance(strategy, Cumulative) else k : k + 1]
+        each = [as_tensors(part.dataset) for part in parts]
+        x, y, task_labels = (torch.cat(columns) for columns in zip(*each))
+        self._data = x, y, task_labels
+        self._weights = {}
+        self._best, self._best_epoch, self._epoch = -1.0, 0, 0
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        self._epoch += 1
+        accuracy = self._accuracy(strategy)
+        if accuracy > self._best:
+            self._best, self._best_epoch = accuracy, self._epoch
+            if self.restore:
+                state = strategy.model.state_dict()
+                self._weights = {k: v.detach().clone() for k, v in state.items()}
+        elif self.patience and self._epoch - self._best_epoch >= self.patience:
+            strategy.stop_training()
+
+    @torch.no_grad()
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        for name, tensor in strategy.model.state_dict().items():
+            if name in self._weights:
+                tensor.copy_(self._weights[name])
+        self._weights = {}
+        for name, value in zip(self.MEASURED, (self._epoch, self._best_epoch)):
+            self._record(name, value)
+
+    @torch.no_grad()
+    def _accuracy(self, strategy: Any) -> float:
+        x, y, labels = self._data
+        device, n_right = strategy.device, 0
+        for rows, out in evaluate_in_chunks(strategy.model, x, labels, device=device):
+            n_right += int((out.argmax(1).to(y.device) == y[rows.to(y.device)]).sum())
+        return n_right / len(y)

@@ -26,6 +26,7 @@ class Stage(IntEnum):
 
     EVALUATION_GUARD = auto()  # keeps training as if nothing had been evaluated
     SEED = auto()  # sets the random streams
+    SELECT = auto()  # chooses the epoch whose weights stay
     RECORD = auto()  # collects the measurements
     OBSERVE = auto()  # only looks
     SCHEDULE = auto()  # sets the learning rate

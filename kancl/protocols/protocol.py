@@ -49,11 +49,10 @@ class Row:
     falls: Sequence[str] = ()
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> list[str]:
         """What the row can be asked for by."""
-        if self.incremental is None:
-            return (self.name,)
-        return self.name, f"{self.name}/{self.incremental}"
+        longer = f"{self.name}/{self.incremental}"
+        return [self.name, longer] if self.incremental else [self.name]
 
     @property
     def demand(self) -> str:
@@ -87,16 +86,13 @@ class Protocol:
         return (TARGETS if accuracies else BOUNDS) + ("seeds", "verdict")
 
     def chosen(self, names: Sequence[str]) -> list[Row]:
-        """The rows of these names (``lwf``, or ``lwf/task`` for one of them) with those
-        they compare; all rows if no name is given.
+        """The rows of these names (``lwf``, ``lwf/task``; none: all) with those they compare.
 
         Raises: ConfigError for a name that no row has.
         """
         known = [name for row in self.rows for name in row.names]
-        for name in names:
-            if name not in known:
-                hint = nearest(name, known)
-                raise ConfigError(f"{self.name} has no row {name}; {hint}")
+        for name in [name for name in names if name not in known]:
+            raise ConfigError(f"{self.name} has no row {name}; {nearest(name, known)}")
         asked = set(names)
         for row in self.rows:
             if asked & {*row.names}:
@@ -110,9 +106,8 @@ def protocol_names() -> list[str]:
 
 def read_protocol(name: str) -> Protocol:
     """Raises: ConfigError with the nearest name if there is no such protocol."""
-    if name not in protocol_names():
-        hint = nearest(name, protocol_names())
-        raise ConfigError(f"there is no protocol {name}; {hint}")
+    if name not in (known := protocol_names()):
+        raise ConfigError(f"there is no protocol {name}; {nearest(name, known)}")
     content = read_mapping(FOLDER / f"{name}.yaml")
     measure = {"measure": content.get("measure", ACCURACY)}
     rows = [Row(row.pop("row"), **measure | row) for row in content["rows"]]
@@ -166,10 +161,9 @@ class Judgement:
 
     @property
     def tolerance(self) -> float | None:
-        """None where there is no error.
+        """None where there is no error; one that the paper does not give counts as 0.
 
-        An error that the paper does not give counts as 0. A single seed shows no spread:
-        the paper's, ``SEM_paper sqrt(paper_seeds)``, stands in.
+        A single seed shows no spread: ``SEM_paper sqrt(paper_seeds)`` stands in.
         """
         error, published = self.sem, self.row.sem
         if len(self.values) == 1 and published is not None and self.paper_seeds:
@@ -198,8 +192,7 @@ class Judgement:
     @property
     def cells(self) -> dict[str, str]:
         """What the table says under each title."""
-        row = self.row
-        lost = f" ({self.n_lost} lost)" if self.n_lost else ""
+        row, lost = self.row, f" ({self.n_lost} lost)" if self.n_lost else ""
         ends = dict.fromkeys(f"{f(self.values):.2g}" for f in (min, max) if self.values)
         return {
             "row": row.name,
@@ -222,10 +215,9 @@ def judge_fall(
 ) -> Judgement:
     """Judge whether the values of other rows fall, seed by seed: the smallest step."""
     others = [judged[name] for name in row.falls]
-    n_lost = sum(other.n_lost for other in others)
     seeds = zip(*(other.measured for other in others))
     steps = [min(a - b for a, b in zip(v, v[1:])) for v in seeds]
-    return Judgement(row, steps, n_lost, altered=altered)
+    return Judgement(row, steps, sum(o.n_lost for o in others), altered=altered)
 
 
 def _with_error(value: float | None, sem: float | None) -> str:

@@ -8,12 +8,10 @@ from kancl.reporting.comparison import (
     run_table,
 )
 from kancl.reporting.curves import Curves
-from kancl.reporting.figures import edge_functions, forgetting_curves, score_matrix
+from kancl.reporting.figures import forgetting_curves
 from kancl.reporting.pairing import pairs
 from kancl.reporting.progress import ProgressPlugin
-from kancl.reporting.table import Column, Estimate, Table, wide_console
 from kancl.reporting.tensorboard import (
-    TAGS,
     TensorBoardPlugin,
     dashboard_url,
     stock_evaluator,

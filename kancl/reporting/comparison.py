@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from kancl.metrics.statistics import paired_difference
 from kancl.reporting.measures import COSTS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
@@ -65,27 +66,21 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
             n_pairs = len(set(a.seeds) & set(b.seeds))
             if n_pairs and columns.keys() & METRICS.keys():
                 pair_counts.add(n_pairs)
-                cells = [_difference(a, b, key) for key in columns]
+                apart = {k: Estimate.of_difference(a.minus(b, k)) for k in METRICS}
+                cells = [apart.get(k, "") for k in columns]
                 title = pair_title(a, b)
-                below.append([*words, title, a.strategy, str(n_pairs), *cells])
+                below.append([*words, title, a.strategy, n_pairs, *cells])
     names = ["scenario"][: len(scenarios) - 1] + ["model", "strategy", "runs"]
-    heads = [Column(name) for name in names]
-    notes = [*_notes(summaries, pair_counts, twice)]
+    heads, notes = map(Column, names), [*_notes(summaries, pair_counts, twice)]
     return Table("", [*heads, *columns.values()], rows, below, notes)
 
 
 def _variants(summaries: Iterable[Summary]) -> list[Variant]:
     runs: dict[tuple[str, str], list[Run]] = {}
     for s in summaries:
-        run = Run(Path(), {"seed": s["seed"]}, {}, s, s["status"], metrics=s)
+        run = Run(Path(), {"seed": s["seed"]}, {}, s, s["status"], recomputed=s)
         runs.setdefault((s["model"], s["strategy"]), []).append(run)
     return [Variant(*names, "", tuple(group)) for names, group in runs.items()]
-
-
-def _difference(a: Variant, b: Variant, key: str) -> Cell:
-    if key not in METRICS:
-        return ""
-    return Estimate.of_difference(paired_difference(a.by_seed(key), b.by_seed(key)))
 
 
 def _notes(
@@ -94,15 +89,12 @@ def _notes(
     if pair_counts - {1}:
         yield "±: 95 % t-interval of the difference, paired over seeds."
     if 1 in pair_counts:
-        yield (
-            "A difference of one seed has no error bar: it may be chance. Several "
-            "seeds: -m seed=range(10)."
-        )
+        text = "A difference of one seed has no error bar: it may be chance."
+        yield f"{text} Several seeds: -m seed=range(10)."
     for label in twice:
         yield f"{label}: several runs of one seed, so not paired."
     for status in ["diverged", "failed"]:
-        lost = [s for s in summaries if s["status"] == status]
-        if lost:
+        if lost := [s for s in summaries if s["status"] == status]:
             names = [f"{s['model']}-{s['strategy']} seed {s['seed']}" for s in lost]
             yield f"{len(lost)} {status}, not in the means: {', '.join(names)}."
     # why metrics of completed runs are undefined, each reason once
@@ -119,8 +111,7 @@ MARGIN = 0.005
 """Converged: within this fraction of the lower of the best validation accuracies."""
 
 
-@dataclass(frozen=True)
-class Epochs:
+class Epochs(NamedTuple):
     """What was measured after every epoch of one run."""
 
     model: str
@@ -131,30 +122,26 @@ class Epochs:
     validation_accuracy: tuple[float, ...]
 
     @classmethod
-    def from_measurements(
-        cls, measurements: Iterable[Measurement], model: str
-    ) -> Epochs:
+    def from_measurements(cls, rows: Iterable[Measurement], model: str) -> Epochs:
         """The validation stream is taken if there is one, else the test stream.
 
         Raises: ValueError if training data and the other stream were not evaluated
             after every epoch.
         """
-        series: dict[str, dict[int, float]] = {}
-        for m in measurements:
+        series: dict[str, dict[int, float]] = defaultdict(dict)
+        for m in rows:
             if m.iteration:
-                series.setdefault(m.name, {})[m.iteration] = m.value
+                series[m.name][m.iteration] = m.value
         held_out = "validation" if "validation_loss" in series else "test"
-        names = ["train_loss", "train_accuracy"]
-        names += [f"{held_out}_loss", f"{held_out}_accuracy"]
-        measured = [series.get(name, {}).keys() for name in names]
-        iterations = tuple(sorted(measured[0]))
-        if not iterations or any(not set(iterations) <= keys for keys in measured):
+        streams = product(("train", held_out), ("loss", "accuracy"))
+        each = [series[f"{stream}_{what}"] for stream, what in streams]
+        iterations = tuple(sorted(each[0]))
+        if not iterations or any(each[0].keys() - values for values in each):
             raise ValueError(
                 f"run {model!r} was not evaluated after every epoch; "
                 "evaluation.each_epoch=true does it"
             )
-        values = (tuple(series[name][it] for it in iterations) for name in names)
-        return cls(model, iterations, *values)
+        return cls(model, iterations, *(tuple(v[i] for i in iterations) for v in each))
 
     def epochs_to(self, accuracy: float) -> int | None:
         """First epoch (from 1) whose validation accuracy is at least this, or None."""
@@ -191,16 +178,15 @@ def convergence_table(runs: Sequence[Epochs]) -> Table:
     for run in runs:
         reached = run.validation_accuracy
         best = f"{percent(max(reached))} ({run.epochs_to(max(reached))})"
-        row: list[Cell] = [run.model, str(run.epochs_to(target)), reached[-1], best]
-        row += [run.train_accuracy[-1], f"{100 * run.gap:+.2f}"]
-        rows.append([*row, run.validation_loss[-1], run.loss_rise])
+        words = run.model, str(run.epochs_to(target)), reached[-1], best
+        loss, gap = run.validation_loss[-1], f"{100 * run.gap:+.2f}"
+        rows.append([*words, run.train_accuracy[-1], gap, loss, run.loss_rise])
     return Table("", columns, rows)
 
 
 def convergence_answers(compared: Epochs, reference: Epochs) -> list[str]:
     """The three questions of the joint scenario, each answered in one sentence."""
-    a, b = compared, reference
-    target = _target([a, b])
+    a, b, target = compared, reference, _target([compared, reference])
     epochs_a, epochs_b = a.epochs_to(target), b.epochs_to(target)
     assert epochs_a is not None and epochs_b is not None  # below both bests
     faster = "Yes" if epochs_a < epochs_b else "No"

@@ -40,11 +40,9 @@ class Curves:
     score: Score = ACCURACY
 
     @classmethod
-    def from_measurements(
-        cls, measurements: Iterable[Measurement], label: str
-    ) -> Curves:
+    def from_measurements(cls, rows: Iterable[Measurement], label: str) -> Curves:
         """Raises: ValueError if no curve was measured."""
-        measurements = list(measurements)
+        measurements = list(rows)
         score = score_of(measurements)
         points = series_of(measurements, f"curve_{score.name}")
         if not points:
@@ -103,8 +101,7 @@ def mean_curves(runs: Sequence[Curves], label: str) -> Curves:
     if not runs:
         raise ValueError("no runs to average")
     first = runs[0]
-    kinds = {(r.n_experiences, len(r.boundaries), r.trains_jointly) for r in runs}
-    if len(kinds) > 1:
+    if len({(r.n_experiences, len(r.boundaries), r.trains_jointly) for r in runs}) > 1:
         raise ValueError(f"{label}: the runs have unlike numbers of experiences")
 
     def mean(lines: Sequence[Line]) -> tuple[Line, Band]:
@@ -117,10 +114,8 @@ def mean_curves(runs: Sequence[Curves], label: str) -> Curves:
         for iteration, values in zip(at, np.transpose(columns).tolist()):
             interval = t_interval(values)
             if interval is not None:  # cut to the values that the score can have
-                low, high = max(interval.low, 0.0), min(
-                    interval.high, first.score.largest
-                )
-                band.append((iteration, low, high))
+                high = min(interval.high, first.score.largest)
+                band.append((iteration, max(interval.low, 0.0), high))
         return tuple(zip(at, np.mean(columns, axis=0).tolist())), tuple(band)
 
     points, bands = zip(*map(mean, zip(*(run.points for run in runs))))

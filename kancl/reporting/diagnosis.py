@@ -1,6 +1,6 @@
 """What a run forgot, by what, foreseen or not: tables, sentences and figures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from statistics import fmean, median
 from typing import Any
@@ -14,7 +14,7 @@ from kancl.metrics.diagnosis import Diagnosis, Forecast, Review, by_layer, forec
 from kancl.metrics.locality import Occupancy, overlap_matrix
 from kancl.reporting.colours import CELL_INK, FAINT, INK, experience_colour
 from kancl.reporting.figures import CENTRED, label_axes, new_figure
-from kancl.reporting.table import Cell, Column, Table, rounded
+from kancl.reporting.table import Cell, Column, Show, Table, rounded
 
 WORTHLESS = 0.3
 """A rank correlation below this foretells next to nothing: its square is under 0.1."""
@@ -22,7 +22,9 @@ ROUNDING = 1e-6
 
 
 def diagnosis_tables(diagnosis: Diagnosis) -> list[Table]:
-    return [_forgotten(diagnosis), _carriers(diagnosis), pooled_table([diagnosis])]
+    show = "{:.1%}".format if diagnosis.score.higher_is_better else rounded
+    forecast = pooled_table([diagnosis])
+    return [_forgotten(diagnosis, show), _carriers(diagnosis, show), forecast]
 
 
 def pooled_table(diagnoses: Sequence[Diagnosis]) -> Table:
@@ -30,12 +32,8 @@ def pooled_table(diagnoses: Sequence[Diagnosis]) -> Table:
     return forecast_table(judged, len(diagnoses))
 
 
-def _shown(diagnosis: Diagnosis) -> Callable[[float], str]:
-    return "{:.1%}".format if diagnosis.score.higher_is_better else rounded
-
-
-def _forgotten(diagnosis: Diagnosis) -> Table:
-    matrix, show = diagnosis.matrix, _shown(diagnosis)
+def _forgotten(diagnosis: Diagnosis, show: Show) -> Table:
+    matrix = diagnosis.matrix
     sign = 1 if diagnosis.score.higher_is_better else -1
     rows: list[list[Cell]] = []
     both = zip(matrix[1:].diag().tolist(), matrix[-1].tolist())
@@ -44,21 +42,20 @@ def _forgotten(diagnosis: Diagnosis) -> Table:
         worst, t = max(taken, key=lambda pair: pair[0], default=(0.0, s))
         most = f"experience {t + 1} ({show(worst)})" if worst > 0 else ""
         rows.append([str(s + 1), then, now, sign * (then - now), most])
-    titles = ("just trained", "at the end", "lost")
-    numbers = [Column(title, show) for title in titles]
+    numbers = [Column(title, show) for title in ("just trained", "at the end", "lost")]
     columns = [Column("experience", str), *numbers, Column("most to")]
     return Table(f"What {diagnosis.title} forgot", columns, rows)
 
 
-def _carriers(diagnosis: Diagnosis) -> Table:
+def _carriers(diagnosis: Diagnosis, show: Show) -> Table:
     backs = [review.rollback for review in diagnosis.reviews if review.rollback]
     groups = list(backs[0].values)
-    columns = [Column(in_words(group), _shown(diagnosis)) for group in groups]
-    rows: list[list[Cell]] = []
-    rows += [[str(k), *back.values.values()] for k, back in enumerate(backs, start=1)]
+    columns = [Column(in_words(group), show) for group in groups]
+    rows: list[list[Cell]] = [
+        [str(k), *back.values.values()] for k, back in enumerate(backs, start=1)
+    ]
     notes = ["Nothing was forgotten: no group of parameters has to answer."]
-    lost = [back for back in backs if abs(back.forgotten) >= 0.005]
-    if lost:
+    if lost := [back for back in backs if abs(back.forgotten) >= 0.005]:
         total = sum(back.forgotten for back in lost)
         shares = {
             group: sum(back.regained[group] - back.now for back in lost) / total
@@ -76,10 +73,8 @@ def _carriers(diagnosis: Diagnosis) -> Table:
         before = zip(backs, diagnosis.matrix[1:].diag().tolist())
         apart = max(abs(back.then - then) for back, then in before)
         if apart <= ROUNDING:
-            how = "to rounding" if apart else "exactly"
-            notes.append(
-                f"All put back: {how} the values of then, for every experience."
-            )
+            how = "All put back: to rounding" if apart else "All put back: exactly"
+            notes.append(f"{how} the values of then, for every experience.")
         moved = "no coefficient moved"
         if diagnosis.leak:
             moved = f"coefficients moved by up to {diagnosis.leak:.2g}"
@@ -93,9 +88,7 @@ def _percents(shares: Mapping[str, float]) -> str:
 
 
 def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
-    """Whether overlap, known before, ranks what each training took: by the median over
-    views and layers, not by the luckiest of them.
-    """
+    """Whether overlap ranks what each training took: the median over views and layers."""
     known = {f: f.correlation for f in judged if f.correlation is not None}
     runs = "one run" if n_runs == 1 else f"{n_runs} runs"
     if not judged:
@@ -105,12 +98,13 @@ def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
     else:
         middle = median(known.values())
         best = max(known, key=lambda forecast: known[forecast])
-        verdict = "foretold the contrary: where it was larger, less was lost"
+        verdict = (
+            "did not foretell who would lose most: its rank correlations are near 0"
+        )
         if middle >= WORTHLESS:
             verdict = "foretold some of it"
-        elif abs(middle) < WORTHLESS:
-            verdict = "did not foretell who would lose most: its rank correlations are "
-            verdict += "near 0"
+        elif middle <= -WORTHLESS:
+            verdict = "foretold the contrary: where it was larger, less was lost"
         notes = [
             f"Overlap, known before each training, {verdict}.",
             f"Median of {len(known)} rank correlations with what that training took: "
@@ -150,27 +144,26 @@ def locality_figures(
         figures["overlap"] = overlap_matrices(each)
     if "drift" in kinds:
         figures["drift_per_knot"] = drift_of_knots(kinds["drift"])
-    backs = [review.rollback.values for review in reviews if review.rollback]
-    if backs:
+    if backs := [review.rollback.values for review in reviews if review.rollback]:
         figures["rollback"] = rollback_bars(backs, score)
     return figures
 
 
 def occupancy_maps(means: Tensor, image_shape: tuple[int, ...]) -> Figure:
-    """How much each experience uses each basis of each pixel: pictures in rows.
+    """How much each experience uses each basis of each pixel, on one scale.
 
-    A row per experience, a column per basis from the low end of the grid to the high
-    one (some of many, evenly chosen), of the first layer's means ``(n_experiences,
-    in_features, n_basis)``; one scale for all.
+    A row per experience, a column per basis from the low end of the grid (some of many),
+    of the first layer's means ``(n_experiences, in_features, n_basis)``;
+    mean over channels.
     """
     rows = _some(len(means), MOST_ROWS)
     columns = _some(means[0].shape[1], MOST_COLUMNS)
-    tiles = [[means[k][:, g].view(image_shape[-2:]) for g in columns] for k in rows]
+    tiles = [[means[k][:, g].view(image_shape).mean(0) for g in columns] for k in rows]
     names = [f"experience {k + 1}" for k in rows], [f"basis {g + 1}" for g in columns]
     figure, axes, shown = _page(tiles, 2, 0.95, names, cmap="magma", vmin=0)
-    bar = figure.colorbar(shown, ax=axes, fraction=0.03)
-    bar.ax.tick_params(labelsize=7, colors=INK)
-    bar.ax.set_title("mean\nactivation", fontsize=7, color=INK)
+    bar = figure.colorbar(shown, ax=axes, fraction=0.03).ax
+    bar.tick_params(labelsize=7, colors=INK)
+    bar.set_title("mean\nactivation", fontsize=7, color=INK)
     return figure
 
 
@@ -188,8 +181,7 @@ def overlap_matrices(occupancies: Mapping[str, Sequence[Occupancy]]) -> Figure:
     page = np.asarray(shown.get_array().filled(np.nan))
     for y, x in np.argwhere(~np.isnan(page)):
         ink = "white" if page[y, x] > 0.6 else CELL_INK
-        number = f"{100 * page[y, x]:.0f}"
-        axes.text(x, y, number, color=ink, fontsize=6.5, **CENTRED)
+        axes.text(x, y, f"{100 * page[y, x]:.0f}", color=ink, fontsize=6.5, **CENTRED)
     return figure
 
 
@@ -200,9 +192,7 @@ def _page(
     names: tuple[Sequence[str], Sequence[str]],
     **style: Any,
 ) -> tuple[Figure, Any, Any]:
-    """Rows of pictures, each so many inches wide, in one panel (drawing 40 panels took 3
-    seconds), with empty strips between them and the names of rows and columns.
-    """
+    """Rows of pictures with strips between, in one panel: 40 panels took 3 seconds."""
     sides: Any = {"pad_width": ((0, gap), (0, gap)), "constant_values": np.nan}
     padded = [[np.pad(tile, **sides) for tile in row] for row in tiles]
     n_rows, n_columns = len(tiles), len(tiles[0])
@@ -229,9 +219,9 @@ def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
     for axes, (layer, since) in zip(panels, drifts.items()):
         for k, drift in enumerate(since[:-1]):  # since the last one, nothing moved
             values = drift.square().mean(0).sqrt().numpy()
-            x, colour = np.arange(1, len(values) + 1), experience_colour(k)
-            (line,) = axes.plot(x, values, "o-", color=colour, ms=3, linewidth=1.4)
-            line.set_label(f"since experience {k + 1}")
+            x, label = np.arange(1, len(values) + 1), f"since experience {k + 1}"
+            style: Any = {"color": experience_colour(k), "ms": 3, "linewidth": 1.4}
+            axes.plot(x, values, "o-", label=label, **style)
         y = "" if axes is not panels[0] else "drift, root mean square"
         label_axes(axes, "coefficient, along the grid", y, in_words(layer), size=8)
         axes.set_ylim(bottom=0)
@@ -239,18 +229,11 @@ def drift_of_knots(drifts: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-def rollback_bars(
-    regained: Sequence[Mapping[str, float]], score: str = "accuracy"
-) -> Figure:
-    """What putting back each group of parameters brings, experience by experience.
-
-    For each old experience the score by group, in the order drawn, between ``nothing``
-    and ``all``.
-    """
+def rollback_bars(regained: Sequence[Mapping[str, float]], score: str) -> Figure:
+    """What putting back each group of parameters brings, by old experience and group."""
     groups = list(dict.fromkeys(group for values in regained for group in values))
     experiences = range(len(regained))
-    inches = 2.6 + 0.16 * (len(groups) + 1) * len(regained)
-    figure, ((axes,),) = new_figure(inches, 2.8)
+    figure, ((axes,),) = new_figure(2.6 + 0.16 * (len(groups) + 1) * len(regained), 2.8)
     width = 0.86 / len(groups)
     ends = {"nothing": FAINT, "all": INK}
     for place, group in enumerate(groups):

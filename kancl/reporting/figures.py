@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,14 @@ CENTRED: Any = {"ha": "center", "va": "center"}
 DASHED: Any = {"linewidth": 1.1, "linestyle": (0, (4, 2))}
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, whether pyplot is imported there or not."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(file := io.BytesIO(), format="png", dpi=100)
+        return file.getvalue()
+
+
 def new_figure(
     width: float,
     height: float,
@@ -31,10 +40,8 @@ def new_figure(
     frame: bool = True,
     **options: Any,
 ) -> tuple[Figure, Any]:
-    """A figure of so many inches and its panels, ``(n_rows, n_columns)``, without the
-    ink that says nothing.
-    """
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    """A figure in inches and its panels ``(n_rows, n_columns)``, with little ink."""
+    figure = NotebookFigure(figsize=(width, height), layout="constrained", dpi=150)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, **options)
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
@@ -138,8 +145,7 @@ def score_matrix(
     """The matrix of accuracies (in percent) or RMSEs as a heat map with its numbers, and
     their standard deviations over seeds below them.
 
-    Rows: after how many experiences, row 0 before training; columns: the experience
-    tested. A frame marks each experience just after its training; blank: not measured.
+    A frame marks each experience just after its training; blank: not measured.
     """
     n_rows, n = matrix.shape
     title = "accuracy, %" if score.higher_is_better else score.title
@@ -149,9 +155,8 @@ def score_matrix(
     width, height = 1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6)
     figure, ((axes,),) = new_figure(width, height, frame=False)
     edges = np.arange(n_rows + 1) - 0.5  # cells are centred on whole numbers
-    cells = axes.pcolormesh(
-        edges[: n + 1], edges, matrix.numpy(), cmap="Blues", vmin=0, vmax=top
-    )
+    scale: Any = {"cmap": "Blues", "vmin": 0, "vmax": top}
+    cells = axes.pcolormesh(edges[: n + 1], edges, matrix.numpy(), **scale)
     cells.set(edgecolor="face", linewidth=0.4)
     axes.set_aspect("equal")
     axes.invert_yaxis()
@@ -159,16 +164,14 @@ def score_matrix(
         value = matrix[i, j].item()
         style = {**CENTRED, "color": "white" if value > 0.6 * top else CELL_INK}
         weight = "bold" if i == j + 1 else "normal"
-        lift = 0 if spread is None else 0.14
-        number = _in_cell(value, score)
-        axes.text(j, i - lift, number, fontsize=8, fontweight=weight, **style)
+        y, number = i if spread is None else i - 0.14, _in_cell(value, score)
+        axes.text(j, y, number, fontsize=8, fontweight=weight, **style)
         if spread is not None:
             number = f"± {_in_cell(spread[i, j].item(), score)}"
             axes.text(j, i + 0.24, number, fontsize=5.5, **style)
     for k in range(n):
         frame = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) + (k - 0.5, k + 0.5)
-        colour = experience_colour(k)
-        axes.plot(*frame.T, color=colour, linewidth=1.6, clip_on=False)
+        axes.plot(*frame.T, color=experience_colour(k), linewidth=1.6, clip_on=False)
     axes.set_xticks(range(n), [str(k + 1) for k in range(n)])
     axes.set_yticks(range(n_rows), ["before", *(str(k + 1) for k in range(n))])
     label_axes(axes, "tested on experience", "trained on experiences up to", size=9)
@@ -179,16 +182,14 @@ def score_matrix(
 def _in_cell(value: float, score: Score) -> str:
     if score.higher_is_better:
         return f"{100 * value:.0f}"
-    if value >= 0.0995 or value == 0:
-        return f"{value:.2g}"
-    return f"{value:.0e}".replace("e-0", "e-")  # as few letters as tell the value
+    # as few letters as tell the value
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 0.0995 else f"{value:.2g}"
 
 
 def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
-    """The learned functions on the strongest edges of the first spline layer: those with
-    the largest norm of spline coefficients, at most one per output, so that one strong
-    output does not fill the page. Each tile (of one panel, as 18 panels took 2 seconds)
-    spans its edge's grid; the scale, written below, is one for all.
+    """The learned functions on the edges of the first spline layer with the largest norm
+    of coefficients, one per output at most. Each tile (of one panel, as 18 panels took 2
+    seconds) spans its edge's grid; the scale, written below, is one for all.
     """
     layer = network.layers[0]
     x, y = (values.detach().cpu() for values in layer.edge_functions(101))
@@ -259,12 +260,11 @@ def learned_functions(rows: Sequence[LearnedFunction], title: str = "") -> Figur
         raise ValueError("no function to draw")
     flat = rows[0].points.shape[1] == 1
     n_phases = max(len(row.functions) for row in rows)
-    names = [f"after phase {k + 1}" for k in range(n_phases)]
-    names = names if flat else ["target", *names]
+    names = [] if flat else ["target"]
+    names += [f"after phase {k + 1}" for k in range(n_phases)]
     n, n_rows = len(names), len(rows)
-    figure, panels = new_figure(
-        1.3 + 1.9 * n, 0.7 + 1.6 * n_rows, n, n_rows, sharey=True
-    )
+    size = 1.3 + 1.9 * n, 0.7 + 1.6 * n_rows, n, n_rows
+    figure, panels = new_figure(*size, sharey=True)
     draw = _curve if flat else _picture
     for row, line in zip(rows, panels):
         shown = row.functions if flat else [row.target, *row.functions]

@@ -1,27 +1,14 @@
 """What runs are judged by and what they cost: what each number is called and how shown."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from torch import Tensor
 
-from kancl.metrics.score_matrix import (
-    Score,
-    UndefinedMetric,
-    average_rmse,
-    average_seen_accuracy,
-    forgetting,
-    largest_rmse_increase,
-    learning_accuracy,
-)
-from kancl.reporting.table import (
-    Column,
-    count,
-    percent,
-    prefixed,
-    rounded,
-    seconds,
-    size,
-)
+from kancl.metrics import score_matrix as scores
+from kancl.metrics.score_matrix import Score
+from kancl.reporting import table
+from kancl.reporting.table import Column, count, percent, rounded
 
 NOT_RECORDED = "not recorded"
 
@@ -56,30 +43,33 @@ CONTINUAL = {
 """Metrics of the curves between experience boundaries."""
 
 COSTS = {
-    "n_parameters": Column("parameters", count, absent=NOT_RECORDED),
-    "n_active_parameters": Column("active\nper sample", count, absent=NOT_RECORDED),
-    "flops": Column("FLOPs per\nsample", count, absent=NOT_RECORDED),
-    "training_flops": Column("training\nFLOPs", prefixed, absent=NOT_RECORDED),
-    "n_iterations": Column("iterations", count, absent=NOT_RECORDED),
-    "train_seconds": Column("training\nseconds", seconds, absent=NOT_RECORDED),
-    "eval_seconds": Column("evaluation\nseconds", seconds, absent=NOT_RECORDED),
-    "iterations_per_second": Column("iterations\n/ second", count, absent=NOT_RECORDED),
-    "peak_memory_bytes": Column("peak\nmemory", size, absent=NOT_RECORDED),
-    "strategy_state_bytes": Column("strategy\nmemory", size, absent=NOT_RECORDED),
+    key: Column(title, show, absent=NOT_RECORDED)
+    for key, title, show in (
+        ("n_parameters", "parameters", count),
+        ("n_active_parameters", "active\nper sample", count),
+        ("flops", "FLOPs per\nsample", count),
+        ("training_flops", "training\nFLOPs", table.prefixed),
+        ("n_iterations", "iterations", count),
+        ("train_seconds", "training\nseconds", table.seconds),
+        ("eval_seconds", "evaluation\nseconds", table.seconds),
+        ("iterations_per_second", "iterations\n/ second", count),
+        ("peak_memory_bytes", "peak\nmemory", table.size),
+        ("strategy_state_bytes", "strategy\nmemory", table.size),
+    )
 }
 """What a run took, under the keys of its summary."""
 
 SO_FAR: dict[str, dict[str, tuple[str, Callable[[Tensor], float]]]] = {
     "accuracy": {
-        "accuracy_on_seen/test": ("accuracy", average_seen_accuracy),
-        "forgetting/learning_accuracy": ("learning accuracy", learning_accuracy),
-        "forgetting/forgetting": ("forgetting", forgetting),
+        "accuracy_on_seen/test": ("accuracy", scores.average_seen_accuracy),
+        "forgetting/learning_accuracy": ("learning accuracy", scores.learning_accuracy),
+        "forgetting/forgetting": ("forgetting", scores.forgetting),
     },
     "rmse": {
-        "rmse_on_seen/test": ("RMSE", average_rmse),
+        "rmse_on_seen/test": ("RMSE", scores.average_rmse),
         "forgetting/largest_rmse_increase": (
             "largest increase of an old one",
-            largest_rmse_increase,
+            scores.largest_rmse_increase,
         ),
     },
 }
@@ -89,7 +79,5 @@ SO_FAR: dict[str, dict[str, tuple[str, Callable[[Tensor], float]]]] = {
 def so_far(matrix: Tensor, n: int, score: Score) -> Iterator[tuple[str, str, float]]:
     """Tag, words and value of each metric that is defined after ``n`` experiences."""
     for tag, (words, metric) in SO_FAR[score.name].items():
-        try:
+        with suppress(scores.UndefinedMetric):  # the run's summary says why
             yield tag, words, metric(matrix[: n + 1, :n])
-        except UndefinedMetric:
-            pass  # the run's summary says why

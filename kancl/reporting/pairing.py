@@ -1,16 +1,10 @@
 """Who is compared with whom: a model with its reference, by their roles."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
-
-class Entrant(Protocol):
-
-    @property
-    def model(self) -> str: ...
-
-
-T = TypeVar("T", bound=Entrant)
+T = TypeVar("T", bound=Any)
+"""Has a ``model``, by its name."""
 
 
 def role(model: str) -> int:
@@ -44,6 +38,6 @@ def model_title(model: str) -> str:
     return {"kan": "KAN", "mlp": "MLP"}.get(model, model)
 
 
-def pair_title(compared: Entrant, reference: Entrant) -> str:
+def pair_title(compared: Any, reference: Any) -> str:
     """``KAN - MLP``."""
     return f"{model_title(compared.model)} - {model_title(reference.model)}"

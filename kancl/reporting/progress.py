@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from importlib.util import find_spec
 from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
@@ -26,9 +27,10 @@ class ProgressPlugin(SupervisedPlugin):
     """Show where a run is: experience, epoch, speed, time left, accuracy, forgetting (or,
     where nothing can be forgotten, loss and learning rate).
 
-    In a terminal: one line that is redrawn a few times per second, with scores of the
-    forgetting curve's samples. Everywhere: one line per experience, with those of the
-    whole test sets, and per epoch where they are evaluated. Use it behind the recorder::
+    In a terminal, or a notebook with ipywidgets: one line, redrawn, with scores of the
+    forgetting curve's samples.
+    Everywhere: a line per experience, with those of the whole test sets, and per epoch
+    where they are evaluated. Use it behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained
@@ -63,7 +65,8 @@ class ProgressPlugin(SupervisedPlugin):
             console=self._console,
             auto_refresh=False,
             transient=True,
-            disable=quiet or not self._console.is_terminal,
+            disable=quiet
+            or not (self._console.is_terminal or _has_widgets(self._console)),
         )
         if not self._wide and len(title) > SHORT_TITLE:
             title = f"{title[: SHORT_TITLE - 1]}…"
@@ -89,12 +92,11 @@ class ProgressPlugin(SupervisedPlugin):
         score = self._recorder.score
         if m.name == "batch_loss":
             self._loss = m.value
-        elif m.name == f"curve_{score.name}" and m.experience is not None:
-            self._scores[m.experience] = m.value
-            if m.experience < self._recorder.n_seen(m.iteration):
-                best = self._best.get(m.experience, m.value)
+        elif m.name == f"curve_{score.name}" and (k := m.experience) is not None:
+            self._scores[k] = m.value
+            if k < self._recorder.n_seen(m.iteration):
                 better = max if score.higher_is_better else min
-                self._best[m.experience] = better(best, m.value)
+                self._best[k] = better(self._best.get(k, m.value), m.value)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._epoch = 0
@@ -126,7 +128,8 @@ class ProgressPlugin(SupervisedPlugin):
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder, n = self._recorder, self._recorder.n_experiences_done
-        if recorder.in_training or not n:
+        is_held_out = strategy.experience.origin_stream.name == "validation"
+        if recorder.in_training or not n or is_held_out:
             return
         where = f"after experience {n} of {recorder.n_experiences}"
         if recorder.trains_jointly:
@@ -174,10 +177,10 @@ class ProgressPlugin(SupervisedPlugin):
         if not done or not task.elapsed:
             return ""
         speed = f"{done / task.elapsed:.0f} it/s"
-        if task.total is None:
-            return speed
-        left = duration(max(task.total - done, 0) * task.elapsed / done)
-        return f"{speed}, {left}{' left' if self._wide else ''}"
+        if task.total is not None:
+            left = duration(max(task.total - done, 0) * task.elapsed / done)
+            speed += f", {left}{' left' if self._wide else ''}"
+        return speed
 
     def _score(self) -> str:
         recorder, score = self._recorder, self._recorder.score
@@ -189,10 +192,14 @@ class ProgressPlugin(SupervisedPlugin):
         if recorder.trains_jointly or recorder.n_experiences == 1:
             rate = f" lr {self._learning_rate:.1e}" if self._wide else ""
             return f"{text} loss {self._loss:.3f}{rate}"
-        falls = [abs(self._best[k] - self._scores[k]) for k in range(n_seen - 1)]
-        if falls:
+        if falls := [abs(self._best[k] - self._scores[k]) for k in range(n_seen - 1)]:
             text += f" forgetting {_number(sum(falls) / len(falls), score)}"
         return text
+
+
+def _has_widgets(console: Console) -> bool:
+    """Whether rich can redraw in a notebook; it warns at each attempt if not."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 def _number(value: float, score: Score) -> str:

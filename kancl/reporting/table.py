@@ -249,8 +249,7 @@ def size(n_bytes: float) -> str:
 
 def _markdown(text: str) -> str:
     """The words without any markup; an HTML tag is shown, not obeyed."""
-    escaped = re.sub(r"([\\|*`]|<(?=[A-Za-z/!?]))", r"\\\1", text)
-    return " ".join(escaped.split())
+    return " ".join(re.sub(r"([\\|*`]|<(?=[A-Za-z/!?]))", r"\\\1", text).split())
 
 
 SYMBOLS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}

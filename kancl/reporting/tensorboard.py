@@ -1,9 +1,9 @@
 """A run in TensorBoard, the forgetting curves first."""
 
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from kancl.metrics import SeenExperiencesAccuracy
 from kancl.models import KANLinear
 from kancl.models.inspect import named_layers, spline_network
-from kancl.observe.off_grid import OFF_GRID
+from kancl.observe.curves import OFF_GRID
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
+from kancl.reporting.loggers import numbers
 from kancl.reporting.measures import so_far
 from kancl.runs.measurements import Measurement
 
@@ -58,8 +59,8 @@ def write_picture(
 
 class TensorBoardPlugin(SupervisedPlugin):
     """Write a run's events into ``folder`` while it is trained, each experience's curve as
-    a sub-run of its own: TensorBoard gives colours to runs. Put it behind the recorder,
-    the curve and the off-grid plugin, and ``close`` it in the end, whatever happened.
+    a sub-run with a colour of its own. Put it behind the recorder, the curve and the
+    off-grid plugin, and ``close`` it in the end, whatever happened.
 
     Args:
         label: ``"<model>-<strategy>"``; runs of the same label share a chart.
@@ -101,12 +102,7 @@ class TensorBoardPlugin(SupervisedPlugin):
         ``status`` as the session's success, and close the files.
         """
         self._finish_curve_point()
-        final = {
-            f"final/{key}": float(value)
-            for key, value in summary.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-            if math.isfinite(value)
-        }
+        final = {f"final/{key}": value for key, value in numbers(summary).items()}
         for tag, value in final.items():
             self._scalar(tag, value)
         simple = (bool, int, float, str)
@@ -185,29 +181,25 @@ class TensorBoardPlugin(SupervisedPlugin):
                 groups: Any = named_layers(strategy.model).values()
                 layers = [group for group in groups if isinstance(group[0], KANLinear)]
                 for k, parts in enumerate(layers, start=1):
-                    coefficients = [part.scaled_coefficients.detach() for part in parts]
-                    values = [each.flatten() for each in coefficients]
+                    values = [p.scaled_coefficients.detach().flatten() for p in parts]
                     tag, at = f"coefficients/layer_{k}", self._recorder.iteration
                     self._writer().add_histogram(tag, torch.cat(values), at)
                 self._draw({"edge_functions": lambda: figures.edge_functions(network)})
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
-        recorder = self._recorder
+        recorder, label = self._recorder, self.label
         n, score = recorder.n_experiences_done, recorder.score
         if recorder.in_training or recorder.matrix[n].isnan().all():
             return
-        if n:
-            for tag, _, value in so_far(recorder.matrix, n, score):
-                self._scalar(tag, value)
-
-        def matrix() -> Figure:
-            return figures.score_matrix(recorder.matrix, self.label, score=score)
+        for tag, _, value in so_far(recorder.matrix, n, score) if n else ():
+            self._scalar(tag, value)
 
         def curves() -> Figure:
-            measured = Curves.from_measurements(recorder.measurements, self.label)
+            measured = Curves.from_measurements(recorder.measurements, label)
             return figures.forgetting_curves([measured])
 
-        pictures = {f"{score.name}_matrix": matrix}
+        matrix = partial(figures.score_matrix, recorder.matrix, label, score=score)
+        pictures: dict[str, Callable[[], Figure]] = {f"{score.name}_matrix": matrix}
         if any(m.name == f"curve_{score.name}" for m in recorder.measurements):
             pictures["forgetting_curves"] = curves
         self._draw(pictures)
@@ -225,11 +217,9 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._drawing_seconds += time.perf_counter() - start
 
 
-def write_comparison(
-    folder: Path | str, runs: Sequence[Curves], title: str = ""
-) -> None:
+def write_comparison(folder: Path | str, runs: Sequence[Curves]) -> None:
     with SummaryWriter(str(folder)) as writer:
-        figure = figures.forgetting_curves(runs, title)
+        figure = figures.forgetting_curves(runs)
         write_picture(writer, "picture/forgetting_curves", figure)
 
 
@@ -241,9 +231,7 @@ def tensorboard_command(log_dir: Path | str) -> str:
 def dashboard_url(
     labels: Sequence[str], address: str = DEFAULT_ADDRESS, score: str = "accuracy"
 ) -> str:
-    """The address that shows the forgetting curves first: pinned, unsmoothed, each
-    experience in one colour whatever the model.
-    """
+    """The forgetting curves first: pinned, unsmoothed, experiences alike in all runs."""
     curves = CURVES.format(score)
     pins = [f'{{"plugin":"scalars","tag":"{curves}/{label}"}}' for label in labels]
     query = {
@@ -256,8 +244,7 @@ def dashboard_url(
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:
     """Avalanche's own accuracy, loss and forgetting under their own tags, in the same
-    TensorBoard run. It draws a chart per experience and makes the GPU wait at every
-    iteration.
+    TensorBoard run; the GPU waits for it at every iteration.
     """
     when: Any = dict.fromkeys(["minibatch", "epoch", "experience", "stream"], True)
     return EvaluationPlugin(

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from kancl.config.schema import NOT_HASHED
 from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
+from kancl.metrics.statistics import Difference, paired_difference
 from kancl.reporting.curves import Curves, mean_curves
 from kancl.reporting.pairing import role
 from kancl.runs.reader import STATUSES, Run
@@ -51,8 +53,9 @@ class Variant:
 
     @property
     def score(self) -> Score:
-        errors = any("average_rmse" in run.metrics for run in self.runs)
-        return RMSE if errors else ACCURACY
+        return (
+            RMSE if any("average_rmse" in r.recomputed for r in self.runs) else ACCURACY
+        )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -62,30 +65,30 @@ class Variant:
         values = ((run.seed, run.metric(metric)) for run in self.completed)
         return {seed: value for seed, value in values if value is not None}
 
+    def minus(self, other: "Variant", metric: str) -> Difference | None:
+        """The difference paired over seeds; None where none is shared or defined."""
+        return paired_difference(self.by_seed(metric), other.by_seed(metric))
+
     def numbers(self, key: str) -> list[float]:
         """What the completed runs recorded under a key of their summaries."""
         values = (run.number(key) for run in self.completed)
         return [value for value in values if value is not None]
 
-    def counts(self) -> dict[str, int]:
-        ends = Counter(run.status for run in self.runs)
-        return {status: ends[status] for status in STATUSES if status in ends}
-
     @property
     def lost(self) -> str:
         """``1 diverged, 2 failed``, empty if every run completed."""
-        lost = [f"{n} {s}" for s, n in self.counts().items() if s != "completed"]
-        return ", ".join(lost)
+        ends = Counter(run.status for run in self.runs if not run.completed)
+        return ", ".join(f"{ends[s]} {s}" for s in STATUSES if s in ends)
 
     @cached_property
     def curves(self) -> Curves | None:
         """The mean forgetting curves, None if none were measured alike."""
-        runs = [run.measurements for run in self.completed]
-        try:
-            curves = [Curves.from_measurements(run, self.label) for run in runs]
-            return mean_curves(curves, self.label)
-        except ValueError:
-            return None
+        label, runs = self.label, [run.metrics for run in self.completed]
+        with suppress(ValueError):
+            return mean_curves(
+                [Curves.from_measurements(r, label) for r in runs], label
+            )
+        return None
 
     @cached_property
     def matrices(self) -> Tensor | None:
@@ -116,21 +119,37 @@ class Benchmark:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Every key that decides what a run is, but scenario and seed."""
+    """Everything that decides what a run is, but scenario and seed."""
     return {
         key: value
-        for key, value in flattened(run.config).items()
+        for key, value in _identity(run).items()
         if not key.startswith("scenario.") and key not in (*NOT_HASHED, "seed")
     }
+
+
+def _scenario(run: Run) -> dict[str, Any]:
+    pairs = ((key.partition("."), value) for key, value in _identity(run).items())
+    return {key: value for (group, _, key), value in pairs if group == "scenario"}
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """A run's keys, with what files of one's own hold, code and data."""
+    flat = flattened(run.config)
+    for name, digest in run.own.items():
+        if name in flat:
+            flat[name] = f"{Path(str(flat[name])).name} {digest}"
+        else:
+            flat[f"file {Path(name).stem}"] = digest
+    return flat
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        inner = value if isinstance(value, Mapping) else None
-        flat |= (
-            {key: value} if inner is None else {f"{key}.{k}": inner[k] for k in inner}
-        )
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{k}": inner for k, inner in value.items()}
+        else:
+            flat[key] = value
     return flat
 
 
@@ -151,15 +170,15 @@ def shown(value: Any) -> str:
 
 
 def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    groups = _grouped((r for r in runs if r.config), lambda r: r.config["scenario"])
-    named = [(_title(group[0].config["scenario"]), group) for group in groups]
+    groups = _grouped((r for r in runs if r.config), _scenario)
+    scenarios = [_scenario(group[0]) for group in groups]
     result = []
-    for title, group in named:
-        same = [g[0].config["scenario"] for name, g in named if name == title]
-        options = dict(group[0].config["scenario"])
-        extra = ", ".join(f"{key}={shown(options.get(key))}" for key in unlike(same))
-        full = f"{title} ({extra})" if extra else title
-        result.append(Benchmark(full, options, _variants(group)))
+    for options, group in zip(scenarios, groups):
+        title = _title(options)
+        keys = unlike(other for other in scenarios if _title(other) == title)
+        extra = ", ".join(f"{key}={shown(options.get(key))}" for key in keys)
+        title += f" ({extra})" if extra else ""
+        result.append(Benchmark(title, options, _variants(group)))
     return sorted(result, key=lambda benchmark: benchmark.title)
 
 
@@ -196,12 +215,10 @@ def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
 def _one_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The runs, completed ones once per seed; and the further ones of a seed."""
     ordered = sorted(runs, key=lambda run: (run.seed, run.folder))
-    completed = {run.seed: run for run in reversed(ordered) if run.completed}
-
-    def again(run: Run) -> bool:
-        return run.completed and run is not completed[run.seed]
-
-    return tuple(r for r in ordered if not again(r)), tuple(filter(again, ordered))
+    first = {run.seed: run for run in reversed(ordered) if run.completed}
+    kept = (r for r in ordered if not r.completed or r is first[r.seed])
+    again = (r for r in ordered if r.completed and r is not first[r.seed])
+    return tuple(kept), tuple(again)
 
 
 def _name(run: Run) -> tuple[str, str]:
@@ -251,20 +268,16 @@ def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
             for record in content["tuning"]:
                 cell = tuple(record[key] for key in CELL)
                 seeds = [int(seed) for seed in record["seeds"]]
-                chosen = {
-                    key: _as_shown(text) for key, text in record["chosen"].items()
-                }
+                chosen = {k: _as_shown(text) for k, text in record["chosen"].items()}
                 n, at_edge = int(record["trials"]), record["at_edge"]
                 tunings.append(Tuning(cell, n, seeds, chosen, at_edge))
-        except Exception as error:  # whatever YAML stumbles over
-            reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            text = f"{file} was not written by kancl tune: {reason}"
-            raise ValueError(text) from error
+        except Exception as why:  # whatever YAML stumbles over
+            reason = f"{type(why).__name__}: {why}".split("\n")[0]
+            raise ValueError(f"{file} was not written by kancl tune: {reason}") from why
     return tunings
 
 
 def _as_shown(text: str) -> str:
-    try:
+    with suppress(ValueError):
         return shown(float(text)) if any(c in text for c in ".e") else text
-    except ValueError:
-        return text
+    return text

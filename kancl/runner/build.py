@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from avalanche.benchmarks import CLScenario
 from avalanche.models.utils import avalanche_model_adaptation
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
@@ -13,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from kancl import strategies
-from kancl.benchmarks import Benchmark
+from kancl.benchmarks import Benchmark, from_avalanche
 from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.models import cost
@@ -49,14 +50,16 @@ class Parts:
     reference: Size | None  # whom its size matches
 
 
-def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
-    """Make benchmark (if none of the same scenario is given) and network.
+def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
+    """Make benchmark (if none is given) and network.
 
+    Args:
+        benchmark: of the same scenario, or any stock Avalanche benchmark.
     Raises: ConfigError for values or pairs that cannot work.
     """
     device = resolve_device(config.device)
     with refusing(config):
-        benchmark = benchmark or build_benchmark(config, device)
+        benchmark = from_avalanche(benchmark or build_benchmark(config, device))
         head = head_kind(config, benchmark)
         networks, model, reference = _Networks(benchmark, head), config.model, None
         if config.is_matched:
@@ -73,11 +76,13 @@ def build(config: RunConfig, benchmark: Benchmark | None = None) -> Parts:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
-    scenario, seed = config.scenario, stream_seed(
-        stream_seeds(config).order, "benchmark"
-    )
+    scenario, options = config.scenario, dict(config.scenario.options)
+    if options.get("batches_per_experience") is not None:
+        options["batch_size"] = config.training.batch_size
+    seed = stream_seed(stream_seeds(config).order, "benchmark")
     supplied = {"data_dir": config.data_dir, "seed": seed, "device": device}
-    return GROUPS["scenario"].build(scenario.builder, **scenario.options, **supplied)
+    made = GROUPS["scenario"].build(scenario.builder, **options, **supplied)
+    return from_avalanche(made, name=scenario.name)
 
 
 def build_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -125,6 +130,8 @@ def build_strategy(
     training, device = config.training, resolve_device(config.device)
     seeds = stream_seeds(config)
     plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds=seeds), *observers]
+    if training.early_stopping or training.restore_best:
+        plugins.append(_best_epoch(config, parts.benchmark, record))
     if training.lr_gamma is not None:
         plugins.append(loop.EpochDecayPlugin(gamma=training.lr_gamma))
     if config.schedule == "linear":
@@ -151,6 +158,30 @@ def build_strategy(
         record=record,
     )
     return strategies.build(config.strategy.builder, setup, **config.strategy.options)
+
+
+def _best_epoch(
+    config: RunConfig, benchmark: Benchmark, record: Record
+) -> loop.BestEpochPlugin:
+    """Raises: ConfigError without validation data, or epochs after which to look."""
+    training = config.training
+    key = "early_stopping" if training.early_stopping else "restore_best"
+    if training.iterations is not None:
+        raise ConfigError(
+            f"training.{key} looks after each epoch, and training.iterations="
+            f"{training.iterations} has none: set training.epochs instead"
+        )
+    if "validation" not in benchmark.streams:
+        raise ConfigError(
+            f"training.{key} needs data that decide, and test data never do: hold some "
+            "out with scenario.validation=0.1"
+        )
+    return loop.BestEpochPlugin(
+        stream=benchmark.streams["validation"],
+        patience=training.early_stopping,
+        restore=training.restore_best,
+        record=record,
+    )
 
 
 def _fit_input_grid(model: nn.Module, benchmark: Benchmark) -> None:

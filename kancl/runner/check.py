@@ -5,12 +5,14 @@ from dataclasses import replace
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
+from kancl.reporting.loggers import check_loggers
 from kancl.runner.build import Parts, build, build_benchmark, build_strategy
 from kancl.runner.diagnosis import check_diagnosis
-from kancl.runner.machine import refusing, resolve_device
+from kancl.runner.machine import refusing, resolve_device, taking_turns
 from kancl.runner.seeding import stream_seeds
 
 
+@taking_turns()
 def check(configs: Sequence[RunConfig]) -> Parts | None:
     """Build every unlike combination once.
 
@@ -30,7 +32,9 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
         if config is not configs[0]:
             config = replace(config, device="cpu")
         order = stream_seeds(config).order
-        scenario = repr((config.scenario, config.data_dir, order, config.device))
+        size = config.training.batch_size
+        facts = config.scenario, config.data_dir, order, config.device, size
+        scenario = repr(facts)
         if scenario not in benchmarks:
             with refusing(config):
                 device = resolve_device(config.device)
@@ -56,6 +60,7 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
                 "training.lr_gamma lowers the learning rate after each epoch, anew in "
                 f"each experience: it doesn't go with {key}; set one of them only"
             )
+    check_loggers(config.loggers)
     check_diagnosis(config, benchmark)
     with refusing(config):
         build_strategy(config, build(config, benchmark))

@@ -12,7 +12,7 @@ from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis
-from kancl.observe.learned_function import LearnedFunctionPlugin
+from kancl.observe.curves import LearnedFunctionPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
@@ -83,7 +83,7 @@ class Observers:
         phases = [f"phase_{k + 1}" for k in range(len(plugin.functions))]
         rows = zip(*(column.tolist() for column in columns))
         folder.write_table(names.LEARNED_FUNCTION, [*inputs, "target", *phases], rows)
-        if self._config.tensorboard != "all":
+        if self._config.events != "all":
             return {}
         facts = plugin.points, plugin.target, plugin.functions
         figure = learned_functions([LearnedFunction(self._config.label, *facts)])
@@ -105,7 +105,7 @@ class Observers:
         }
         folder.write_arrays(names.LOCALITY_ARRAYS, arrays)
         seconds = PICTURE_SHARE * (recorder.train_seconds + recorder.eval_seconds)
-        if self._config.tensorboard != "all" or PICTURES_SECONDS > seconds:
+        if self._config.events != "all" or PICTURES_SECONDS > seconds:
             return {}
         return locality_figures(plugin.reviews, info.image_shape, info.score.title)
 

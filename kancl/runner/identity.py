@@ -4,19 +4,29 @@ import hashlib
 import inspect
 import platform
 import subprocess
-from collections.abc import Iterable
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, get_args
 
 import torch
+from psutil import virtual_memory
 
 import kancl
-from kancl.config import RunConfig, fingerprint
+from kancl.config import ConfigError, RunConfig, fingerprint
+from kancl.config.schema import CHOICES
+from kancl.config.typed import group_of
+from kancl.config.values import Content
+from kancl.data.images import SOURCES, unchecked_files
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
+from kancl.runs import names
+from kancl.runs.files import try_json
 
 PACKAGE = Path(kancl.__file__).resolve().parent
 
@@ -25,7 +35,7 @@ def run_folder(config: RunConfig) -> Path:
     """``log_dir/<scenario>-<incremental>/<model>-<strategy>/seed<k>-<hash>``."""
     scenario, incremental = config.scenario, config.scenario.options.get("incremental")
     kind = scenario.name + (f"-{incremental}" if incremental else "")
-    run = f"seed{config.seed}-{fingerprint(config)}"
+    run = f"seed{config.seed}-{fingerprint(config, own(config))}"
     return Path(config.log_dir) / kind / config.label / run
 
 
@@ -43,11 +53,11 @@ def environment(device: torch.device) -> dict[str, Any]:
 def provenance(config: RunConfig) -> dict[str, Any]:
     """Names and values that two processes must share to compute the same bytes."""
     return {
-        "configuration": fingerprint(config),
+        "configuration": fingerprint(config, own(config)),
         "data_dir": config.data_dir,
         "training.eval_batch_size": config.training.eval_batch_size,
         "code of kancl": _code_of_kancl(),
-        "code of one's own": _own_code(config),
+        "code and data of one's own": own(config),
         "python": ".".join(platform.python_version_tuple()[:2]),
         **_computed_by(resolve_device(config.device)),
     }
@@ -85,15 +95,156 @@ def _code_of_kancl() -> str:
     return _hash(PACKAGE.rglob("*.py"), PACKAGE)
 
 
-def _own_code(config: RunConfig) -> str:
-    """Identify the files with the builders that a user has registered; "" without any."""
-    files = set()
-    for key, group in GROUPS.items():
-        for part in group.parts(getattr(config, key).builder):
+def own(config: RunConfig) -> dict[str, str]:
+    """Digests of the code and data of one's own that a run depends on.
+
+    By the name of each source file with something that a user has registered, or that
+    such a file imports from others that are not installed; by the key of each data file
+    (``kancl.config.DataFile``); and by the name of each file of a data set that nobody
+    publishes a checksum of. Empty for what comes with kancl.
+
+    Raises: ConfigError for a data file that cannot be read.
+    """
+    found: dict[str, str] = {}
+    for key in CHOICES:
+        choice, group = getattr(config, key), group_of(GROUPS, key)
+        for part in group.parts(choice.builder):
             builder = getattr(part.builder, "func", part.builder)  # a partial's own
             if builder.__module__.partition(".")[0] != "kancl":
-                files.add(Path(inspect.getsourcefile(builder) or ""))
-    return _hash(filter(Path.is_file, files)) if files else ""
+                found |= _code_behind(builder)
+        for name, option in group.options(choice.builder).items():
+            if Content in map(type, get_args(option.annotation)):
+                if path := choice.options.get(name):
+                    found[f"{key}.{name}"] = _checksum(Path(path).expanduser())
+    dataset = config.scenario.options.get("dataset")
+    if config.data_dir is not None and dataset in SOURCES:
+        for path in unchecked_files(dataset, config.data_dir):
+            found[path.name] = _checksum(path)
+    return found
+
+
+def made_of(config: RunConfig) -> dict[str, Any]:
+    """What ``env.json`` says of code and data of one's own; nothing without any."""
+    ingredients = own(config)
+    settings = fingerprint(config, dict.fromkeys(ingredients, ""))
+    return {names.SETTINGS: settings, names.OWN: ingredients} if ingredients else {}
+
+
+def changed_since(path: Path, config: RunConfig) -> str:
+    """Say which code or data of one's own an earlier run of these settings had otherwise.
+
+    Args:
+        path: the run's own folder.
+    """
+    ours = made_of(config)
+    others = path.parent.glob(f"seed{config.seed}-*") if ours else []
+    for other in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True):
+        theirs = try_json(other / names.ENVIRONMENT) or {}
+        if other != path and theirs.get(names.SETTINGS) == ours[names.SETTINGS]:
+            before = theirs.get(names.OWN)
+            if isinstance(before, dict):
+                both = {*before.items()} ^ {*ours[names.OWN].items()}
+                changed = ", ".join(sorted({name for name, _ in both}))
+                return f"{changed} changed since {other.name}: trained anew"
+    return ""
+
+
+@cache
+def _code_behind(builder: Any) -> Mapping[str, str]:
+    """Digests by file, of the code as it was when the builder was first asked for.
+
+    A process keeps running the code that it has read, whatever happens to the files.
+    Code that has no file (a notebook's) goes by its source; where that is not to be had
+    either, by a digest that no other process will find.
+    """
+    own_module, files = builder.__module__, dict[str, set[Path]]()
+    with suppress(OSError, TypeError):
+        file = Path(inspect.getsourcefile(builder) or "")
+        if file.is_file():
+            files[file.name] = {file.resolve()}
+    digests = {} if files else {builder.__name__: _source(builder)}
+    waiting, seen = [own_module], set[str]()
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        if name in seen or module is None:
+            continue
+        seen.add(name)
+        file = Path(getattr(module, "__file__", None) or "").resolve()
+        is_kin = name.partition(".")[0] == own_module.partition(".")[0]
+        if PACKAGE in file.parents or not is_kin and _is_installed(file):
+            continue
+        if file.suffix == ".py":
+            files.setdefault(file.name, set()).add(file)
+        for value in [*vars(module).values()]:
+            is_module = inspect.ismodule(value)
+            waiting.append(value.__name__ if is_module else _module_of(value))
+    return digests | {name: _hash(paths) for name, paths in files.items()}
+
+
+def _source(builder: Any) -> str:
+    """A digest of a function's source, or a class's with that of its base classes."""
+    kin = inspect.getmro(builder) if inspect.isclass(builder) else (builder,)
+    try:
+        own = [b for b in kin if b.__module__ == builder.__module__]
+        text = "".join(map(_text, own))
+    except (OSError, TypeError):
+        text = token_hex()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _text(thing: Any) -> str:
+    """Raises: OSError where no source is known."""
+    with suppress(OSError, TypeError):
+        return inspect.getsource(thing)
+    if not inspect.isclass(thing):
+        raise OSError(f"nobody knows the source of {thing}")
+    parts = []  # a notebook knows those of functions only
+    for name, value in vars(thing).items():
+        if inspect.isfunction(value):
+            written = inspect.unwrap(value).__code__.co_filename != "<string>"
+            if written:  # not one that a dataclass makes
+                parts.append(inspect.getsource(value))
+        elif name == "__annotations__" or not name.startswith(("__", "_abc")):
+            parts.append(f"{name} = {value!r}")
+    return "\n".join(parts)
+
+
+def _module_of(value: Any) -> str:
+    is_code = inspect.isclass(value) or inspect.isfunction(value)
+    return str(value.__module__) if is_code else ""
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a module is built in, of Python's own library, or of a package."""
+    libraries = map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
+    places = {Path(place).resolve() for place in libraries}
+    return not file.is_file() or not places.isdisjoint(file.parents)
+
+
+def _checksum(path: Path) -> str:
+    """Raises: ConfigError if there is no such file."""
+    try:
+        status = path.stat()
+        if not path.is_file():
+            raise FileNotFoundError
+        if status.st_size > virtual_memory().total:
+            raise ConfigError(f"{path} is larger than this machine's memory")
+        return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@cache
+def _digest_of(path: Path, *status: int) -> str:
+    """Of the whole content, read once as long as size and times stay."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
 
 
 def _hash(files: Iterable[Path], root: Path | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
+_HYDRA = threading.RLock()  # Hydra has one configuration per process
 Make = Callable[[RunConfig], object]  # makes one run; importable where runs are made
 EXTRAS = {
     "joblib": ("sweep", "hydra_joblib_launcher"),
@@ -65,7 +67,8 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
     """
     before = [_marks(config) for config in configs]
     try:
-        return _launch(configs, overrides, make)
+        with _HYDRA:
+            return _launch(configs, overrides, make)
     except ConfigError:
         raise
     except Exception as error:

@@ -1,6 +1,9 @@
 """The machine under a run: its device, its memory, and numbers too small for it."""
 
+import gc
 import os
+import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +14,44 @@ from kancl.config import ConfigError, RunConfig
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
+
+_TURN = threading.RLock()
+
+
+@contextmanager
+def taking_turns() -> Iterator[None]:
+    """Inside, no other thread of the process makes a run: they share the generators of
+    random numbers. These, torch's threads and its choice of algorithms are left as they
+    were found, and no memory is left behind.
+    """
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _TURN, _collecting(), torch.random.fork_rng(devices=gpus):
+        numbers = random.getstate(), np.random.get_state()
+        n_threads = torch.get_num_threads()
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        try:
+            yield
+        finally:
+            random.setstate(numbers[0])
+            np.random.set_state(numbers[1])
+            torch.set_num_threads(n_threads)
+            torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def _collecting() -> Iterator[None]:
+    """Free what was made inside and is only held by itself, as Avalanche's streams and
+    experiences hold each other; what was there before is not looked through.
+    """
+    is_outermost = gc.get_freeze_count() == 0
+    if is_outermost:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if is_outermost:
+            gc.unfreeze()
 
 
 def resolve_device(name: str) -> torch.device:

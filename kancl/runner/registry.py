@@ -64,7 +64,9 @@ def sgd(
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = dict(adam=adam, adamw=adamw, sgd=sgd)
 
 GROUPS = {
-    "scenario": Group("scenario", SCENARIOS, {"seed", "device", "data_dir"}),
+    "scenario": Group(
+        "scenario", SCENARIOS, {"seed", "device", "data_dir", "batch_size"}
+    ),
     "model": Group("model", MODELS, {"input_range"}),
     "strategy": STRATEGY,
     "optimizer": Group("optimizer", OPTIMIZERS),

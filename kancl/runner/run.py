@@ -15,21 +15,32 @@ from avalanche.training.supervised import Cumulative
 from rich.console import Console
 
 from kancl import strategies
-from kancl.config import RunConfig, plain
+from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.typed import hashed
 from kancl.interruption import Interrupted, Interruption
 from kancl.metrics.score_matrix import summarise
 from kancl.models import cost
-from kancl.observe.curves import EpochEvaluationPlugin, ForgettingCurvePlugin
-from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.curves import (
+    EpochEvaluationPlugin,
+    ForgettingCurvePlugin,
+    OffGridPlugin,
+)
 from kancl.observe.recorder import Diverged, RecorderPlugin
+from kancl.plugins.loop import BestEpochPlugin
 from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
+from kancl.reporting.loggers import LOGGERS
 from kancl.runner import machine
 from kancl.runner.build import Parts, build, build_strategy, iterations_planned
 from kancl.runner.checkpoint import CheckpointPlugin
 from kancl.runner.diagnosis import Observers
-from kancl.runner.identity import environment, provenance, run_folder
+from kancl.runner.identity import (
+    changed_since,
+    environment,
+    made_of,
+    provenance,
+    run_folder,
+)
 from kancl.runner.seeding import stream_seeds
 from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.runs.checkpoints import CheckpointFolder
@@ -38,6 +49,7 @@ from kancl.runs.measurements import all_metrics, matrix_of
 STATE_BYTES = "strategy_state_bytes"  # that a strategy keeps, after each experience
 
 
+@machine.taking_turns()
 def run(
     config: RunConfig,
     *,
@@ -70,17 +82,21 @@ def run(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     machine.be_deterministic(config.deterministic)
-    made_in = environment(machine.resolve_device(config.device))
+    made_in = environment(machine.resolve_device(config.device)) | made_of(config)
     folder, interruption = RunFolder(path), Interruption()
     with run_lock(path), interruption.listening(), machine.flushed_denormals():
         checkpoints = CheckpointFolder(path / names.CHECKPOINTS, provenance(config))
         points = checkpoints.points(say) if done is None else []
         for point in [*points, None]:
             parts = parts or build(config)
+            if run_folder(config) != path:
+                raise ConfigError("a data file changed while it was read: try again")
             if not quiet:
                 say("\n".join([f"{path}", *_sizes(parts)]))
             if point is None:
                 checkpoints.clear()
+                if not quiet and (change := changed_since(path, config)):
+                    say(f"  {change}")
                 folder.start(plain(config), made_in)
             else:
                 say(f"  {path.name} resumes at iteration {point.iteration}")
@@ -108,7 +124,7 @@ def _missing(config: RunConfig, path: Path) -> str:
     missing = []
     if config.keep_model and not (path / names.MODEL).is_file():
         missing.append(names.MODEL)
-    if config.tensorboard != "none" and not any(path.glob(names.EVENTS)):
+    if config.events != "none" and not any(path.glob(names.EVENTS)):
         missing.append("TensorBoard's files")
     return f": it has no {' and '.join(missing)}" if missing else ""
 
@@ -143,25 +159,38 @@ class _Run:
         self.observers = Observers(config, parts, self.recorder)
         self.off_grid = OffGridPlugin(self.recorder, benchmark.test_stream)
         self.board: list[TensorBoardPlugin] = []
-        if config.tensorboard != "none":
+        if config.events != "none":
             rows = [f"| {k} | {v} |" for k, v in self.summary.items() if k != "status"]
             board = TensorBoardPlugin(
                 folder.path,
                 self.recorder,
                 label=config.label,
                 card="\n".join(["| run | |", "|---|---|", *rows]),
-                figures=config.tensorboard == "all",
+                figures=config.events == "all",
                 picture_share=0.05,
                 resumed_at=checkpointing.resumed_at,
             )
             self.board.append(board)
+        self.loggers = [
+            LOGGERS[name](
+                folder.path,
+                hashed(config),
+                resumed=checkpointing.resumed_at is not None,
+            )
+            for name in dict.fromkeys(config.loggers)
+            if name in LOGGERS
+        ]
+        self.recorder.listeners += [logger.listen for logger in self.loggers]
         self.iterations = iterations_planned(config, benchmark)
         self.plugins: list[SupervisedPlugin] = [self.recorder]
         if evaluation.samples:
             every = math.ceil(max(self.iterations) / evaluation.points_per_experience)
             points = evaluation.every_iterations or every, evaluation.samples
             curves = ForgettingCurvePlugin(
-                self.recorder, benchmark.test_stream, *points
+                self.recorder,
+                benchmark.test_stream,
+                *points,
+                replaced_weights=config.training.restore_best,
             )
             self.plugins.append(curves)
         self.plugins += [self.off_grid, *self.observers.plugins, *self.board]
@@ -265,7 +294,7 @@ class _Run:
         if config.keep_model:
             state = {k: v.cpu() for k, v in self.parts.model.state_dict().items()}
             folder.write_tensors(names.MODEL, state)
-        for writer in self.board:
+        for writer in (*self.board, *self.loggers):
             writer.close(hashed(config), self.summary)
         folder.write_json(names.SUMMARY, self.summary)
 
@@ -317,6 +346,9 @@ def results(
         found["iterations_per_second"] = n_iterations / seconds
     if (device := machine.resolve_device(config.device)).type == "cuda":
         found["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    for name in BestEpochPlugin.MEASURED:
+        if each := recorder.series(name)[1]:
+            found[name] = [int(value) for value in each]
     if state_bytes := recorder.series(STATE_BYTES)[1]:
         found[STATE_BYTES] = int(state_bytes[-1])
     return found

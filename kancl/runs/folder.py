@@ -24,7 +24,7 @@ class RunFolder:
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Clear what an earlier run left and write how this one is made."""
         self.path.mkdir(parents=True, exist_ok=True)
-        delete(self.path, *names.FILES, names.PARTS, f"**/{names.EVENTS}")
+        delete(self.path, *names.FILES, names.PARTS, f"**/{names.EVENTS}", names.WANDB)
         self.write_file(names.CONFIG, OmegaConf.to_yaml(dict(config)))
         self.write_json(names.ENVIRONMENT, environment)
 

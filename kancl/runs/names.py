@@ -13,6 +13,8 @@ EVENTS, PARTS = "events.out.*", ".*.part"
 CHECKPOINTS, CHECKPOINT = "checkpoint", "*.ckpt"
 BOUNDARY, INSIDE = "experience-*.ckpt", "iteration-*.ckpt"
 """Folder and files of checkpoints: at an experience boundary, inside an experience."""
+WANDB = "wandb"
+"""Folder of Weights & Biases, whose files are no run's own."""
 SCORES = ("accuracy", "rmse")
 
 
@@ -33,6 +35,8 @@ go and the last to come: it says whether the rest is complete."""
 
 SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
 """Lists of the runs of each sweep; runs that chose settings; tables and figures."""
+MLFLOW = "mlruns"
+"""MLflow's files."""
 
 # columns and keys
 
@@ -43,6 +47,10 @@ TEST_RMSE = "test_rmse"
 
 ENDINGS = ("completed", "diverged", "failed")  # ``status`` in summary.json
 RESUMED = "resumed_at_iterations"  # key of env.json
+OWN, SETTINGS = "own", "settings"
+"""Keys of env.json: digests of code and data of one's own, and of all else that decides
+what the run is.
+"""
 IDENTITY = frozenset(
     "scenario n_experiences model strategy optimizer seed head match n_parameters "
     "n_active_parameters flops n_iterations".split()

@@ -38,9 +38,11 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     status: str = "unreadable"  # one of STATUSES
-    measurements: Sequence[Measurement] = ()  # the raw series
+    metrics: Sequence[Measurement] = ()  # the raw series, rows of a pandas.DataFrame
     matrix: Tensor | None = None  # recomputed from them, (N + 1, N), if completed
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # of matrix and curves
+    recomputed: Mapping[str, Any] = field(default_factory=dict)
+    """Metrics of that matrix and of the curves; None where undefined, reasons under
+    ``"undefined"``."""
     problems: tuple[str, ...] = ()  # contradictions, or the error that ended the run
 
     @property
@@ -55,6 +57,13 @@ class Run:
     def seed(self) -> int:
         return int(self.config["seed"])
 
+    @property
+    def own(self) -> dict[str, str]:
+        """Digests of code and data of one's own, by file and by key."""
+        found = self.environment.get(names.OWN)
+        pairs = found.items() if isinstance(found, Mapping) else ()
+        return {str(name): str(digest)[:8] for name, digest in pairs}
+
     def name_of(self, group: str) -> str:
         return str(self.config[group]["name"])
 
@@ -64,7 +73,7 @@ class Run:
 
     def metric(self, key: str) -> float | None:
         """A recomputed metric, None if it is undefined for the run."""
-        return finite(self.metrics.get(key))
+        return finite(self.recomputed.get(key))
 
 
 def find_runs(paths: Sequence[Path | str]) -> list[Run]:
@@ -77,8 +86,9 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
         if not path.exists():
             raise ValueError(f"there is no {path}; kancl run writes runs below logs")
         files = [*path.rglob(names.CONFIG), *path.rglob(names.SUMMARY)]
-        trials = {f for f in files if names.TRIALS in f.relative_to(path).parts}
-        here = {file.parent.resolve() for file in files if file not in trials}
+        others = {names.TRIALS, names.WANDB}
+        ours = [f for f in files if others.isdisjoint(f.relative_to(path).parts)]
+        here = {file.parent.resolve() for file in ours}
         if not here:
             holds = "a run folder holds config.yaml, metrics.csv and summary.json"
             raise ValueError(f"no run folder in {path}: {holds}")
@@ -100,8 +110,8 @@ def read_run(folder: Path) -> Run:
             return replace(run, problems=reason)
         rows = read_measurements(folder)
         matrix, score = _recomputed(rows, summary), series.score_of(rows)
-        metrics = series.all_metrics(matrix, rows, score)
-        run = replace(run, measurements=rows, matrix=matrix, metrics=metrics)
+        recomputed = series.all_metrics(matrix, rows, score)
+        run = replace(run, metrics=rows, matrix=matrix, recomputed=recomputed)
         return replace(run, problems=tuple(_contradictions(run, matrix, score.name)))
     except Exception as error:  # a forged or torn file can raise any
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -45,7 +45,8 @@ def read_status(log_dir: Path) -> list[Cell]:
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
-    runs = {str(p.parent.relative_to(log_dir)) for p in log_dir.rglob(names.CONFIG)}
+    found = (p.parent.relative_to(log_dir) for p in log_dir.rglob(names.CONFIG))
+    runs = {str(folder) for folder in found if names.WANDB not in folder.parts}
     for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
         runs |= _sweep(path, log_dir)
     if not runs:

@@ -5,13 +5,23 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+from avalanche.evaluation.metrics.mac import MACPluginMetric
 from avalanche.logging import BaseLogger
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.plugins import (
+    CoPEPlugin,
+    CWRStarPlugin,
+    EarlyStoppingPlugin,
+    LFLPlugin,
+    SupervisedPlugin,
+)
 from avalanche.training.templates import SupervisedTemplate
 
 from kancl.config import Group, Part
-from kancl.models.heads import GrowingHead, MultiHead
+from kancl.metrics import SplineMAC
+from kancl.metrics.score_matrix import ACCURACY, RMSE
+from kancl.models.heads import GrowingHead, LinearClassifier, MultiHead
 from kancl.models.inspect import kan_layers
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins import loop
 from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
 from kancl.plugins.outputs import lwf, present_classes, readout
@@ -111,6 +121,8 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
         name: from ``STRATEGIES``, a preset, or a sum such as ``"ewc+replay"``.
         setup: model, optimizer, loop settings and the user's plugins.
         options: the strategy's keys; one that two names share is ``"lwf.alpha"``.
+    Returns: a strategy whose ``eval`` gives the recorder's ``last_evaluation``, beside the
+        metrics of an evaluator of one's own.
     Raises: ValueError for what can't work, saying what to use instead.
     """
     members = [
@@ -127,12 +139,22 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
             f"strategy={name} asks for the training loops of {names} at once: use one of "
             "them alone instead"
         )
+    recorders = [p for p in setup.plugins if isinstance(p, RecorderPlugin)]
+    if not recorders and setup.evaluator is None:
+        jointly = any(getattr(m, "trains_jointly", False) for m in members)
+        score = RMSE if setup.learns_values else ACCURACY
+        recorders = [RecorderPlugin(trains_jointly=jointly, score=score)]
+        setup.plugins = [*setup.plugins, *recorders]
+    evaluator = setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()])
+    if recorders and isinstance(evaluator, LazyEvaluationPlugin):
+        evaluator.measured = lambda: recorders[0].last_evaluation
     there = {type(plugin) for plugin in setup.plugins}
     # Without keys it is the same plugin twice: the lazy steps that a model asks for.
     twins = [p for p in own if type(p) in there and not signature(type(p)).parameters]
     plugins = [*setup.plugins, *(p for p in own if p not in twins)]
     setup.plugins = plugins = sorted(plugins, key=stage)
     _check_needs(name, setup, loops[0], own)
+    _check_stock(name, setup)
     for plugin in plugins:
         if isinstance(plugin, Plugin):
             try:
@@ -157,12 +179,42 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
             ],
             key=stage,
         ),
-        evaluator=setup.evaluator or LazyEvaluationPlugin(loggers=[BaseLogger()]),
+        evaluator=evaluator,
     )
     strategy.plugins += [p for p in plugins if stage(p) > Stage.LOADER]
     strategy.state = loops[0].state
     DirectHooks(strategy)
     return strategy
+
+
+def _check_stock(name: str, setup: TrainingSetup) -> None:
+    """Raises: ValueError for parts of Avalanche that would misread the model, or wait in
+    vain for evaluations while an experience is trained.
+    """
+    for plugin in setup.plugins:
+        waits = isinstance(plugin, EarlyStoppingPlugin)
+        if waits or getattr(plugin, "metric", None) == "val_loss":
+            better = "training.early_stopping (kancl.plugins.loop.BestEpochPlugin)"
+            if not waits:
+                better = "metric='train_loss', or a schedule that needs no metric,"
+            raise ValueError(
+                f"strategy={name}: {type(plugin).__name__} waits for evaluations while an "
+                f"experience is trained, and there are none: use {better} instead"
+            )
+        needs_linear = isinstance(plugin, (CoPEPlugin, CWRStarPlugin, LFLPlugin))
+        if needs_linear and not isinstance(setup.model, LinearClassifier):
+            raise ValueError(
+                f"strategy={name}: {type(plugin).__name__} looks for a last nn.Linear; put "
+                "the network into kancl.models.heads.LinearClassifier instead"
+            )
+    for metric in getattr(setup.evaluator, "metrics", []):
+        counts_linear = isinstance(metric, MACPluginMetric)
+        if counts_linear and not isinstance(metric._mac, SplineMAC):
+            if kan_layers(setup.model):
+                raise ValueError(
+                    f"{type(metric).__name__} of Avalanche takes KAN layers for free; use "
+                    "kancl.metrics.mac_metrics instead"
+                )
 
 
 def stage(plugin: SupervisedPlugin) -> Stage:

@@ -43,7 +43,7 @@ def test_the_stock_benchmark_has_the_images_of_the_package() -> None:
     first = [torch.nonzero(mnist.train_labels == c).flatten()[:3] for c in (2, 3)]
     rows = torch.cat(first).sort().values
     assert sorted(y.tolist()) == [2, 2, 2, 3, 3, 3]
-    expected = mnist.train_images[rows].float() / 255
+    expected = mnist.train_x[rows].float() / 255
     assert {tuple(image.flatten().tolist()) for image in x} == {
         tuple(image.flatten().tolist()) for image in expected
     }

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.functional import rotate
 
 from kancl.benchmarks import joint_mnist, permuted_mnist, rotated_mnist, split_mnist
-from kancl.benchmarks.image_benchmark import pixel_order
+from kancl.benchmarks.plans import pixel_order
 from kancl.data.images import load_images
 from kancl.data.rows import as_tensors, resolve_rows
 
@@ -53,8 +53,8 @@ def test_split_has_every_image_once() -> None:
 def test_split_images_are_the_files_bytes_over_255() -> None:
     experience = split_mnist().train_stream[3]
     x, y, _ = as_tensors(experience.dataset)
-    expected = MNIST.train_images[rows(experience)].float().div(255)
-    assert torch.equal(x, expected.unsqueeze(1))
+    expected = MNIST.train_x[rows(experience)].float().div(255)
+    assert torch.equal(x, expected)
     assert torch.equal(y, MNIST.train_labels[rows(experience)])
     image, target, task_label = experience.dataset[5]
     assert torch.equal(image, x[5])
@@ -119,7 +119,7 @@ def test_random_class_order_follows_the_seed() -> None:
 
 def test_permuted_pixels_equal_direct_indexing() -> None:
     benchmark = permuted_mnist(n_experiences=3, seed=5, **SMALL)
-    flat = torch.cat([MNIST.train_images, MNIST.test_images]).flatten(1).float() / 255
+    flat = torch.cat([MNIST.train_x, MNIST.test_x]).flatten(1).float() / 255
     for stream in benchmark.streams.values():
         for k, experience in enumerate(stream):
             order = torch.arange(784) if k == 0 else pixel_order(5, k, 784)
@@ -132,7 +132,7 @@ def test_permuted_pixels_equal_direct_indexing() -> None:
 
 def test_permuting_the_first_experience_is_an_option() -> None:
     first = permuted_mnist(n_experiences=1, permute_first=True, **SMALL).train_stream[0]
-    flat = MNIST.train_images.flatten(1).float() / 255
+    flat = MNIST.train_x.flatten(1).float() / 255
     expected = flat[rows(first)][:, pixel_order(0, 0, 784)]
     assert torch.equal(as_tensors(first.dataset)[0].flatten(1), expected)
 
@@ -151,7 +151,7 @@ def test_padding_comes_before_permuting() -> None:
     benchmark = permuted_mnist(n_experiences=2, pad=2, permute_first=True, **SMALL)
     experience = benchmark.train_stream[1]
     padded = torch.zeros(len(experience.dataset), 32, 32)
-    padded[:, 2:30, 2:30] = MNIST.train_images[rows(experience)] / 255
+    padded[:, 2:30, 2:30] = MNIST.train_x[rows(experience)].squeeze(1) / 255
     expected = padded.flatten(1)[:, pixel_order(0, 1, 1024)]
     assert torch.equal(as_tensors(experience.dataset)[0].flatten(1), expected)
     assert benchmark.info.in_features == 1024
@@ -163,7 +163,7 @@ def test_targets_of_transformed_images(build: Any) -> None:
     for incremental, n_outputs in (("class", 30), ("domain", 10), ("task", 10)):
         benchmark = build(n_experiences=3, incremental=incremental, **SMALL)
         assert benchmark.info.n_outputs == n_outputs
-        assert benchmark.info.classes_per_experience == 10
+        assert {len(c) for c in benchmark.info.experience_classes} == {10}
         for k, experience in enumerate(benchmark.train_stream):
             y = targets(experience)
             offset = 10 * k if incremental == "class" else 0
@@ -176,7 +176,7 @@ def test_rotated_images_are_those_of_pil() -> None:
     # padded so far that no ink meets the edge, where PIL and torchvision differ
     benchmark = rotated_mnist(n_experiences=3, angles=angles, pad=6, seed=1, **SMALL)
     unturned = permuted_mnist(n_experiences=3, seed=1, **SMALL)  # the same rows
-    padded = torch.nn.functional.pad(MNIST.train_images, (6, 6, 6, 6))
+    padded = torch.nn.functional.pad(MNIST.train_x, (6, 6, 6, 6)).squeeze(1)
     for k, angle in enumerate(angles):
         images = as_tensors(benchmark.train_stream[k].dataset)[0].squeeze(1) * 255
         for image, row in zip(images, rows(unturned.train_stream[k])):
@@ -194,12 +194,12 @@ def test_rotation_is_counter_clockwise_in_equal_steps() -> None:
     benchmark = rotated_mnist(n_experiences=3, max_angle=180, seed=1, **SMALL)
     rows_of = permuted_mnist(n_experiences=3, seed=1, **SMALL)
     for k, turns in enumerate([0, 1, 2]):
-        images = MNIST.test_images[rows(rows_of.test_stream[k]) - 60_000]
+        images = MNIST.test_x[rows(rows_of.test_stream[k]) - 60_000].squeeze(1)
         expected = torch.rot90(images, turns, dims=(1, 2)).float() / 255
         x = as_tensors(benchmark.test_stream[k].dataset)[0].squeeze(1)
         assert torch.allclose(x, expected, atol=1.01 / 255)
-    plain = rotate(MNIST.test_images[:1], 90.0)[0]
-    assert torch.equal(plain, torch.rot90(MNIST.test_images[0]))
+    plain = rotate(MNIST.test_x[:1], 90.0)[0, 0]
+    assert torch.equal(plain, torch.rot90(MNIST.test_x[0, 0]))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,6 @@ def test_info_is_complete() -> None:
         "image_shape": (1, 30, 30),
         "input_range": (0.0, 1.0),
         "head": "multi",
-        "classes_per_experience": 10,
         "experience_classes": (tuple(range(10)), tuple(range(10))),
         "class_names": tuple("0123456789"),
         "function": None,

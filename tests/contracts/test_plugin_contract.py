@@ -20,6 +20,7 @@ from kancl.models.heads import with_head
 from kancl.plugins import Plugin, Stage
 from kancl.plugins.hooks import LazyEvaluationPlugin
 from kancl.plugins.loop import (
+    BestEpochPlugin,
     EpochDecayPlugin,
     ExperienceDecayPlugin,
     FromScratchPlugin,
@@ -49,6 +50,9 @@ from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 
 FACTORIES = {
     "agem": lambda: AGEMPlugin(mem_size=12),
+    "best_epoch": lambda: BestEpochPlugin(
+        stream=split_mnist(train_samples=8, test_samples=8).test_stream
+    ),
     "ewc": lambda: EWCPlugin(ewc_lambda=10.0),
     "ewc_batched": BatchedEWCPlugin,
     "from_scratch": FromScratchPlugin,

@@ -19,8 +19,8 @@ from kancl.benchmarks import SCENARIOS, Benchmark
 from kancl.data.rows import as_tensors
 from kancl.plugins.loop import TensorLoadingPlugin
 
-IMAGES = {name: b for name, b in SCENARIOS.items() if name != "gaussian_peaks"}
-"""A regression has options of its own, see tests/benchmarks/test_gaussian_peaks.py."""
+IMAGES = {k: b for k, b in SCENARIOS.items() if k not in ("gaussian_peaks", "arrays")}
+"""The others have options of their own, see tests/benchmarks."""
 CASES = [
     (name, incremental)
     for name, build in IMAGES.items()
@@ -74,7 +74,7 @@ def test_streams_are_genuine_and_agree_with_info(name: str, incremental: str) ->
             assert y.dtype == task_labels.dtype == torch.int64
             assert y.tolist() == list(experience.dataset.targets)
             assert 0 <= y.min() and y.max() < info.n_outputs
-            assert len(y.unique()) == info.classes_per_experience
+            assert len(y.unique()) == len(info.experience_classes[k])
             assert y.unique().tolist() == experience.classes_in_this_experience
             assert experience.task_label == (k if info.head == "multi" else 0)
             assert task_labels.unique().tolist() == experience.task_labels

@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from kancl.data.images import Scaling
 from kancl.data.rows import (
     RowsDataset,
     Store,
+    StoredSamples,
     as_tensors,
     resolve_rows,
     rows_dataset,
 )
+from kancl.data.scaling import Scaling
 
 SCALING = Scaling(0.5, 0.25)
 
@@ -41,7 +42,8 @@ def store(n_orders: int = 3) -> Store:
 
 def experience(images: Store, k: int) -> RowsDataset:
     rows = torch.arange(k, 40, 3)
-    return rows_dataset(images, rows, rows % 4 + 4 * k, order=k, task_label=k)
+    leaf = StoredSamples(images, rows, rows % 4 + 4 * k, order=k)
+    return rows_dataset([leaf], task_label=k)
 
 
 def one_by_one(dataset: AvalancheDataset) -> list[Tensor]:

@@ -131,7 +131,7 @@ def test_a_fresh_layer_has_the_size_asked_for(in_features: int, degree: int) -> 
 
 def test_the_first_loss_is_that_of_guessing() -> None:
     images = load_images()
-    x = images.train_images[:1000].float().flatten(1) / 255
+    x = images.train_x[:1000].float().flatten(1) / 255
     y = images.train_labels[:1000]
     for seed in range(3):
         torch.manual_seed(seed)

@@ -5,7 +5,7 @@ import torch
 
 from kancl.models import kan
 from kancl.models.heads import with_head
-from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.curves import OffGridPlugin
 from kancl.observe.recorder import RecorderPlugin
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 

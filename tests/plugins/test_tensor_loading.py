@@ -32,7 +32,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from kancl.benchmarks import Benchmark, permuted_mnist, split_mnist
-from kancl.benchmarks.image_benchmark import pixel_order
+from kancl.benchmarks.plans import pixel_order
 from kancl.data.images import load_images
 from kancl.data.rows import as_tensors, resolve_rows
 from kancl.plugins.loop import TensorLoadingPlugin
@@ -67,7 +67,7 @@ class Permute:
 def plain(benchmark: Benchmark, stream: str, experiences: list[int]) -> Dataset:
     """The untouched images of these experiences, in the data set's own order."""
     mnist = load_images()
-    images = torch.cat([mnist.train_images, mnist.test_images])
+    images = torch.cat([mnist.train_x, mnist.test_x]).squeeze(1)
     labels = torch.cat([mnist.train_labels, mnist.test_labels])
     datasets = [benchmark.streams[stream][k].dataset for k in experiences]
     found = resolve_rows(datasets)

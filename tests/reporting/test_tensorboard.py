@@ -20,8 +20,7 @@ from kancl.metrics.score_matrix import (
 )
 from kancl.models import kan
 from kancl.models.heads import with_head
-from kancl.observe.curves import ForgettingCurvePlugin
-from kancl.observe.off_grid import OffGridPlugin
+from kancl.observe.curves import ForgettingCurvePlugin, OffGridPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
 from kancl.reporting.tensorboard import (
@@ -311,7 +310,7 @@ def test_writing_events_changes_no_parameter(tmp_path):
 
 def test_a_comparison_is_one_picture_of_several_runs(tmp_path, recorder):
     curves = Curves.from_measurements(recorder.measurements, "kan-naive")
-    write_comparison(tmp_path, [curves, curves], "twice")
+    write_comparison(tmp_path, [curves, curves])
     (event,) = read(tmp_path).Images("picture/forgetting_curves")
     with Image.open(io.BytesIO(event.encoded_image_string)) as image:
         assert image.width > 2 * image.height

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kancl.runner import execute, read_request, run, run_folder
 from kancl.runner.build import build_benchmark
 from kancl.runner.identity import environment
+from kancl.runner.run import _Run
 from kancl.strategies import GROUP, STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]
@@ -116,15 +117,22 @@ def test_same_seed_same_bytes(
 
 
 def test_deterministic_algorithms_are_asked_for_by_run(
-    make_run: MakeRun, tmp_path: Path
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[bool] = []
+    train = _Run._train
+
+    def watched(run: _Run) -> None:
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        train(run)
+
+    monkeypatch.setattr(_Run, "_train", watched)
     words = ["model=kan_local", "strategy=gram", "keep_model=true"]
     _, plain = make_run(*words, log_dir=tmp_path / "a")
-    assert not torch.are_deterministic_algorithms_enabled()
     _, strict = make_run(*words, "deterministic=true", log_dir=tmp_path / "b")
-    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()  # as it was found
     make_run("overwrite=true", log_dir=tmp_path / "c")
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert asked == [False, True, False]
     assert plain.name == strict.name
     for name in BYTES[:3]:
         assert (plain / name).read_bytes() == (strict / name).read_bytes(), name

@@ -18,9 +18,9 @@ def test_metrics_recomputed_from_the_series_are_those_of_the_run(make_run, strat
     run = read_run(folder)
     assert run.completed and run.problems == ()
     for metric in ["average_accuracy", "learning_accuracy", "forgetting"]:
-        assert run.metrics[metric] == summary[metric]
-    assert run.metrics["undefined"] == summary["undefined"]
-    assert len(series_of(run.measurements, CURVE)) == 2
+        assert run.recomputed[metric] == summary[metric]
+    assert run.recomputed["undefined"] == summary["undefined"]
+    assert len(series_of(run.metrics, CURVE)) == 2
 
 
 def test_metrics_need_neither_matrix_nor_summary_to_be_right(plant):
@@ -30,8 +30,8 @@ def test_metrics_need_neither_matrix_nor_summary_to_be_right(plant):
     (folder / "accuracy_matrix.csv").write_text(text.replace("0.5", "0.6"))
     run = read_run(folder)
     expected = summarise(planted(0.9, 0.5))
-    assert run.metrics.items() >= (expected | {"undefined": ANY}).items()
-    assert run.metrics["minimum_accuracy"] == 0.5 and run.completed
+    assert run.recomputed.items() >= (expected | {"undefined": ANY}).items()
+    assert run.recomputed["minimum_accuracy"] == 0.5 and run.completed
     assert "accuracy_matrix.csv differs" in run.problems[0]
     assert "average_accuracy in summary.json is 0.99" in run.problems[1]
 

@@ -1,6 +1,7 @@
 """What else could explain a difference: only what the run folders tell."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from statistics import fmean
 from typing import NamedTuple
 
@@ -37,37 +38,32 @@ def confounds(
     tunings: Sequence[Tuning] = (),
 ) -> list[Confound]:
     """Every confound of a benchmark, warnings first; texts of one title in a row."""
-    raised = [
-        *_runs(benchmark),
-        *_off_grid(benchmark),
-        *_settings_tried(benchmark),
-        *_tuned(benchmark, comparisons, tunings),
-        *_provenance(benchmark),
-    ]
-    for comparison in comparisons:
-        raised += _unlike_training(comparison)
-    raised += _too_few(comparisons)
+    raised = chain(
+        *(look(benchmark) for look in (_runs, _off_grid, _settings_tried)),
+        _tuned(benchmark, comparisons, tunings),
+        _provenance(benchmark),
+        *map(_unlike_training, comparisons),
+        _too_few(comparisons),
+    )
     texts: dict[tuple[str, str], dict[str, None]] = {}
-    for confound in raised:
-        key = confound.level, confound.title
-        texts.setdefault(key, {})[confound.text] = None
+    for title, text, level in raised:
+        texts.setdefault((level, title), {})[text] = None
     merged = [Confound(t, " ".join(said), level) for (level, t), said in texts.items()]
     return sorted(merged, key=lambda confound: confound.level == "note")
 
 
 def _runs(benchmark: Benchmark) -> Iterator[Confound]:
     variants = benchmark.variants
-    lost = [f"{v.label}: {v.lost} of {len(v.runs)}." for v in variants if v.lost]
-    if lost:
+    if lost := [f"{v.label}: {v.lost} of {len(v.runs)}." for v in variants if v.lost]:
         lost.append("They are in no mean: what is left may be the lucky.")
         yield Confound("Runs without a result", " ".join(lost))
     for variant in variants:
         for run in variant.repeated:
             (first,) = [r for r in variant.completed if r.seed == run.seed]
-            same = all(run.metric(key) == first.metric(key) for key in first.metrics)
+            same = all(run.metric(key) == first.metric(key) for key in first.recomputed)
             numbers, level = ("the same", "note") if same else ("OTHER", "warning")
-            text = f"with {numbers} numbers. The first folder is used."
-            text = f"{variant.label} seed {run.seed}: {text}"
+            text = f"{variant.label} seed {run.seed}: with {numbers} numbers. "
+            text += "The first folder is used."
             yield Confound("A seed stands twice", text, level)
     for run in benchmark.runs:
         if run.completed and run.problems:
@@ -97,7 +93,9 @@ def _settings_tried(benchmark: Benchmark) -> Iterator[Confound]:
     tried: dict[tuple[str, str], list[Variant]] = {}
     for variant in benchmark.variants:
         same = tried.setdefault((variant.strategy, variant.model), [])
-        if not any(_same_but_seeds(variant, other) for other in same):
+        # crossed seeds are no settings that anyone could choose
+        others = (unlike([variant.settings, other.settings]) for other in same)
+        if not any(all(key.startswith("seeds.") for key in keys) for keys in others):
             same.append(variant)
     for strategy in dict.fromkeys(strategy for strategy, _ in tried):
         counts = {m: len(v) for (s, m), v in tried.items() if s == strategy}
@@ -108,11 +106,6 @@ def _settings_tried(benchmark: Benchmark) -> Iterator[Confound]:
         yield from _edge(variants)
 
 
-def _same_but_seeds(a: Variant, b: Variant) -> bool:
-    """Crossed seeds are no settings that anyone could choose."""
-    return all(key.startswith("seeds.") for key in unlike([a.settings, b.settings]))
-
-
 def _edge(variants: Sequence[Variant]) -> Iterator[Confound]:
     """A best value at the end of the values tried, where three or more were."""
     reached = [v.by_seed("average_accuracy").values() for v in variants]
@@ -120,11 +113,9 @@ def _edge(variants: Sequence[Variant]) -> Iterator[Confound]:
     for key in unlike(variant.settings for _, variant in means):
         given = [finite(variant.settings.get(key)) for _, variant in means]
         values = sorted({value for value in given if value is not None})
-        if len(values) < 3 or None in given:
-            continue
         _, best = max(means, key=lambda pair: pair[0])
-        value = finite(best.settings[key])
-        if value in (values[0], values[-1]):
+        value = finite(best.settings.get(key))
+        if len(values) >= 3 and None not in given and value in (values[0], values[-1]):
             which = "smallest" if value == values[0] else "largest"
             name = f"{best.model}-{best.strategy}"
             yield Confound(EDGE, f"{name}: {key}={shown(value)} is the {which}.")
@@ -143,8 +134,7 @@ def _tuned(
         for key in tuning.at_edge:
             text = f"{label}: {key}={tuning.chosen[key]}, chosen by kancl tune."
             yield Confound(EDGE, text)
-        both = sorted(set(tuning.seeds) & set(variant.seeds))
-        if both:
+        if both := sorted(set(tuning.seeds) & set(variant.seeds)):
             text = f"{label}: seeds {', '.join(map(str, both))}."
             yield Confound("Reported on seeds that settings were chosen on", text)
     for c in comparisons:

@@ -54,14 +54,17 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
         way = f"← {name}{verb} {ends[0]}  |  {ends[1]} →"
         unit = "points" if METRICS[metric].unit == "%" else "RMSE"
         figures.label_axes(axes, f"{unit}\n{way}", size=8)
-        title = METRICS[metric].words
-        axes.set_title(title, fontsize=10, fontweight="bold", color=INK)
+        axes.set_title(METRICS[metric].words, fontsize=10, fontweight="bold", color=INK)
         reach = max(*map(abs, axes.get_xlim()), 0.0 if metric in ERRORS else 1.0)
         axes.set(xlim=(-reach, reach), ylim=(n - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    several = len({c.title for c in comparisons}) > 1
-    rows = [_row(c) if several else c.strategy for c in comparisons]
+    rows = [c.strategy for c in comparisons]
+    if len({c.title for c in comparisons}) > 1:
+        for k, c in enumerate(comparisons):
+            words = c.compared.distinction or c.reference.distinction
+            settings = f" ({words[:30]})" if words else ""
+            rows[k] = f"{pair_title(*c.both)}, {c.strategy}{settings}"
     panels[0].set_yticks(range(n), list(map(plain, rows)), fontsize=9, color=INK)
     return figure
 
@@ -84,12 +87,6 @@ def _difference(axes: Any, comparison: Comparison, metric: str, row: int) -> Non
         axes.plot(ends, [row, row], color=colour, linewidth=2.2)
     style: Any = {"mec": colour, "mfc": colour if shown else PAGE, "markersize": 6.5}
     axes.plot([scale * difference.mean], [row], "o", zorder=4, **style)
-
-
-def _row(c: Comparison) -> str:
-    name = f"{pair_title(*c.both)}, {c.strategy}"
-    words = c.compared.distinction or c.reference.distinction
-    return f"{name} ({words[:30]})" if words else name
 
 
 def stability_plasticity(benchmark: Benchmark) -> Figure | None:
@@ -162,10 +159,9 @@ def matrices(benchmark: Benchmark) -> dict[str, Figure]:
 
 
 def mean_matrix(variant: Variant) -> Figure:
-    matrices = variant.matrices
+    matrices, label = variant.matrices, plain(variant.label)
     assert matrices is not None
     spread = matrices.std(0) if len(matrices) > 1 else None
-    label = plain(variant.label)
     return figures.score_matrix(matrices.mean(0), label, spread, variant.score)
 
 
@@ -176,9 +172,7 @@ def plain(text: str, longest: int = 48) -> str:
 
 
 def svg(figure: Figure, description: str) -> Markup:
-    """The figure as an ``<svg>`` element that stands in a page, which a screen reader
-    describes. ``INK`` becomes the page's text colour; letters stay text, in its font.
-    """
+    """An ``<svg>`` element, described for screen readers; ``INK`` is the page's colour."""
     buffer = io.StringIO()
     nobody = dict.fromkeys(["Date", "Creator", "Format", "Type"])
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):

@@ -47,8 +47,8 @@ def continual(benchmark: Benchmark) -> Table | None:
     rows: list[list[Cell] | None] = []
     for v in benchmark.variants:
         cells: list[Cell] = []
-        for key in CONTINUAL:
-            n, n_runs = len(values := [*v.by_seed(key).values()]), len(v.completed)
+        for values in ([*v.by_seed(key).values()] for key in CONTINUAL):
+            n, n_runs = len(values), len(v.completed)
             note = f"({n} of {n_runs} runs)" if n < n_runs else ""
             cells.append(Estimate.of(values, note))
         rows.append(cells if v.by_seed("minimum_accuracy") else None)
@@ -84,19 +84,18 @@ def comparison(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> Table
     shown = {key: title for key, title in TESTS.items() if title}
     rows: list[list[Cell]] = []
     for c in comparisons:
-        tests = _tests(c, c.lost)
-        differences = map(c.estimate, c.differences)
-        words = [c.title, c.strategy, c.verdict]
-        rows.append([*words, c.n_pairs, *differences, *(tests[key] for key in shown)])
+        tests, differences = _tests(c, c.lost), map(c.estimate, c.differences)
+        words = c.title, c.strategy, c.verdict, c.n_pairs
+        rows.append([*words, *differences, *(tests[key] for key in shown)])
     metrics = [METRICS[key] for key in COMPARED[benchmark.score.name]]
     columns = [*_columns("models", "strategy", "verdict"), Column("pairs", str)]
     columns += [Column(column.words, column.show) for column in metrics]
     for key, title in shown.items():
         columns.append(Column(title, _p if key[0] == "p" else "{:+.2f}".format))
-    name = "differences"
-    titles = {c.title for c in comparisons}
-    if len(titles) == 1:
-        name = titles.pop()
+    name, *others = {c.title for c in comparisons}
+    if others:
+        name = "differences"
+    else:
         columns, rows = columns[1:], [row[1:] for row in rows]
     unit = "points " if metrics[0].unit == "%" else ""
     title = (
@@ -122,13 +121,12 @@ def all_results(benchmarks: Sequence[Benchmark]) -> Table:
 def all_comparisons(compared: Compared) -> Table:
     head = "benchmark compared reference metric finding pairs".split()
     rows: list[list[Cell]] = []
-    for benchmark, comparisons in compared:
-        for c in comparisons:
-            for metric, d in c.differences.items():
-                words = [benchmark.title, c.compared.label, c.reference.label, metric]
-                values = () if d is None else d.values
-                numbers = [*_statistics(values), *_tests(c, metric).values()]
-                rows.append([*words, c.finding(metric), len(values), *numbers])
+    for benchmark, c in [(b, c) for b, comparisons in compared for c in comparisons]:
+        for metric, d in c.differences.items():
+            words = [benchmark.title, c.compared.label, c.reference.label, metric]
+            values = () if d is None else d.values
+            numbers = [*_statistics(values), *_tests(c, metric).values()]
+            rows.append([*words, c.finding(metric), len(values), *numbers])
     return Table("", _columns(*head, *STATISTICS, *TESTS), rows)
 
 
@@ -156,8 +154,7 @@ def _columns(*titles: str) -> list[Column]:
 
 
 def _tests(c: Comparison, metric: str) -> dict[str, Cell]:
-    d = c.differences[metric]
-    holm = c.corrected.get(metric)
+    d, holm = c.differences[metric], c.corrected.get(metric)
     return {k: holm if k == "p_t_holm" else getattr(d, k, None) for k in TESTS}
 
 

@@ -3,13 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kancl.metrics.statistics import (
-    ALPHA,
-    Difference,
-    holm,
-    paired_difference,
-    pairs_needed,
-)
+from kancl.metrics import statistics
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
 from kancl.reporting.table import Estimate
@@ -35,7 +29,7 @@ class Comparison:
     reference: Variant
     lost: str
     learned: str
-    differences: dict[str, Difference | None]
+    differences: dict[str, statistics.Difference | None]
     corrected: dict[str, float] = field(default_factory=dict)
     n_tests: dict[str, int] = field(default_factory=dict)
 
@@ -68,18 +62,18 @@ class Comparison:
         }
 
     def finding(self, metric: str) -> str:
-        """``lower`` or ``higher`` if Student's paired test, corrected by Holm for all rows
-        of the benchmark's table, gives p < 0.05, and the exact permutation test agrees
-        wherever it could: with 6 pairs or more. Of fewer than 5 nothing is concluded: all
-        of 4 signs agree by chance in one case of eight.
+        """``lower`` or ``higher`` if Student's paired test, after Holm over all rows of the
+        benchmark's table, gives p < 0.05, and the exact permutation test agrees where it
+        could: with 6 pairs or more. Of 4 pairs, all signs agree by chance in one of eight.
         """
         difference = self.differences[metric]
         if difference is None:
             return "not comparable"
         if difference.n_pairs < FEWEST_PAIRS:
             return "too few seeds"
-        exact = difference.p_permutation if difference.n_pairs >= pairs_needed() else 0
-        if max(self.corrected[metric], exact) >= ALPHA:
+        enough = difference.n_pairs >= statistics.pairs_needed()
+        exact = difference.p_permutation if enough else 0
+        if max(self.corrected[metric], exact) >= statistics.ALPHA:
             return "not shown"
         return "higher" if difference.mean > 0 else "lower"
 
@@ -96,9 +90,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the compared model forgets less; and where it is shown to learn less,
-        that too, which leaves less to forget.
-        """
+        """Whether the compared model forgets less, and what it is shown to learn."""
         finding = self.finding(self.lost)
         if not self.is_shown(self.lost):
             return {
@@ -113,18 +105,14 @@ class Comparison:
     @property
     def evidence(self) -> str:
         metric, name = self.lost, METRICS[self.lost].words
-        difference = self.differences[metric]
+        difference, finding = self.differences[metric], self.finding(metric)
         if difference is None:
             return self._why_not(name)
         n, interval = difference.n_pairs, difference.interval
         text = f"{name} {self.points(metric)}, n = {n}, {self.sizes}"
-        if self.is_shown(metric) and n < pairs_needed():
+        if self.is_shown(metric) and n < statistics.pairs_needed():
             text += "; by Student's test alone, too few pairs for an exact one"
-        elif (
-            self.finding(metric) == "not shown"
-            and interval
-            and interval.excludes_zero()
-        ):
+        elif finding == "not shown" and interval and interval.excludes_zero():
             holm_of = f"(Holm, {self.n_tests[metric]} comparisons)"
             text += f"; the interval leaves 0 out, the tests do not {holm_of}"
         return text
@@ -166,14 +154,12 @@ class Comparison:
         if not self.n_pairs:
             return "no seed was run with both"
         runs = [*self.compared.completed, *self.reference.completed]
-        reasons = [run.metrics.get("undefined", {}).get(self.lost) for run in runs]
+        reasons = [run.recomputed.get("undefined", {}).get(self.lost) for run in runs]
         return ": ".join([f"{name} is undefined", *filter(None, reasons)][:2])
 
 
 def compare(benchmark: Benchmark) -> list[Comparison]:
-    """Every model with the references of its strategy whose training is most alike, and
-    Holm's correction over all of them, metric by metric.
-    """
+    """Every model with those references of its strategy whose training is most alike."""
     metrics = COMPARED[benchmark.score.name]
     comparisons = []
     for a, b in pairs(
@@ -181,27 +167,26 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
         lambda variant: variant.strategy,
         lambda a, b: len(training_differences(a, b)),
     ):
-        paired = {m: paired_difference(a.by_seed(m), b.by_seed(m)) for m in metrics}
-        comparisons.append(Comparison(a, b, *metrics[:2], paired))
+        differences = {metric: a.minus(b, metric) for metric in metrics}
+        comparisons.append(Comparison(a, b, *metrics[:2], differences))
     for metric in metrics:
         tests = [(c, d) for c in comparisons if (d := c.differences[metric])]
         # without spread there is no t; the exact test needs none
         p_values = [d.p_permutation if d.p_t is None else d.p_t for _, d in tests]
-        for (comparison, _), p in zip(tests, holm(p_values)):
+        for (comparison, _), p in zip(tests, statistics.holm(p_values)):
             comparison.corrected[metric] = p
             comparison.n_tests[metric] = len(tests)
     return comparisons
 
 
 def headline(comparisons: Sequence[Comparison]) -> str:
-    if not comparisons:
-        return "no KAN and MLP with the same strategy to compare"
     if len(comparisons) == 1:
         return f"{comparisons[0].verdict}: {comparisons[0].evidence}"
     strategies: dict[str, dict[str, None]] = {}
     for c in comparisons:
         strategies.setdefault(c.verdict, {})[c.strategy] = None
-    return "; ".join(f"{v} under {', '.join(under)}" for v, under in strategies.items())
+    under = [f"{verdict} under {', '.join(of)}" for verdict, of in strategies.items()]
+    return "; ".join(under) or "no KAN and MLP with the same strategy to compare"
 
 
 def training_differences(a: Variant, b: Variant) -> list[str]:

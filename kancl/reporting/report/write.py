@@ -44,8 +44,7 @@ class Report(NamedTuple):
 def write_report(
     runs: Sequence[Run], folder: Path | str, tunings: Sequence[Tuning] = ()
 ) -> Report:
-    """Write into a folder ``report.html``, which needs nothing else (no network, no
-    script), its tables and TensorBoard runs over seeds.
+    """Write ``report.html``, which needs nothing else, its tables and TensorBoard runs.
 
     Raises: ValueError without any run.
     """
@@ -54,11 +53,11 @@ def write_report(
     folder = Path(folder)
     groups = benchmarks(runs)
     compared = [(benchmark, compare(benchmark)) for benchmark in groups]
-    folder.mkdir(parents=True, exist_ok=True)
     files = {
         "results.csv": tables.all_results(groups).csv(),
         "comparison.csv": tables.all_comparisons(compared).csv(),
         "runs.csv": tables.all_runs(groups).csv(),
+        "report.html": page(runs, compared, tunings),
     }
     for name, made in {
         "results": map(tables.results, groups),
@@ -69,17 +68,14 @@ def write_report(
         if parts := [table for table in made if table is not None]:
             files[f"{name}.md"] = "\n".join(table.markdown() for table in parts)
             files[f"{name}.tex"] = "\n".join(table.latex() for table in parts)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text)
-    written = folder / "report.html"
-    written.write_text(page(runs, compared, tunings))
     over_seeds = write_over_seeds(folder / "tensorboard", groups)
-    return Report(written, over_seeds, runs, compared)
+    return Report(folder / "report.html", over_seeds, runs, compared)
 
 
-def page(
-    runs: Sequence[Run], compared: Compared, tunings: Sequence[Tuning] = ()
-) -> str:
+def page(runs: Sequence[Run], judged: Compared, tunings: Sequence[Tuning] = ()) -> str:
     """The whole page. Every word that comes from a file is escaped."""
     strict = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     files = resources.files("kancl.reporting.report")
@@ -87,9 +83,9 @@ def page(
     counts = Counter(run.status for run in runs)
     return template.render(
         style=Markup((files / "style.css").read_text()),
-        compared=compared,
+        compared=judged,
         tunings=tunings,
-        strategies={v.strategy for b, _ in compared for v in b.variants},
+        strategies={v.strategy for b, _ in judged for v in b.variants},
         counts=[f"{counts[status]} {status}" for status in STATUSES if counts[status]],
         lost=[run for run in runs if not run.completed],
         all_runs=runs,
@@ -118,9 +114,8 @@ def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
         owned = [f"{value} ({', '.join(owners)})" for value, owners in values.items()]
         if not key.endswith(".name"):
             rows.append((key, "; ".join(owned if key in differing else values)))
-    for variant in variants:
-        if hidden := variant.example.summary.get("hidden"):
-            rows.append((f"hidden widths, {variant.label}", shown(hidden)))
+    hidden = {v.label: v.example.summary.get("hidden") for v in variants}
+    rows += [(f"hidden widths, {k}", shown(n)) for k, n in hidden.items() if n]
     seeds = {f"seeds, {v.label}": ", ".join(map(str, v.seeds)) for v in variants}
     if len({*seeds.values()}) == 1:
         seeds = {"seeds": seeds[f"seeds, {variants[0].label}"]}
@@ -139,9 +134,8 @@ def write_over_seeds(
     with their bands, which TensorBoard does not make itself.
 
     The custom-scalars tab shows a chart per benchmark, model and strategy, a band per
-    experience, and one chart with the mean over the experiences seen of every variant.
-    TensorBoard colours by run and selects no more than 40 of itself, so experience k of
-    a benchmark is one run, with the curves of all variants.
+    experience, and one with the mean over the experiences seen of every variant. Experience
+    k of a benchmark is one run: TensorBoard colours by run and selects 40 at most.
 
     Returns: the benchmarks' folders.
     """
@@ -151,8 +145,7 @@ def write_over_seeds(
     written = []
     for benchmark in benchmarks:
         pairs = [(variant, variant.curves) for variant in benchmark.variants]
-        several = [(v, curves) for v, curves in pairs if curves and curves.n_seeds > 1]
-        if several:
+        if several := [(v, c) for v, c in pairs if c and c.n_seeds > 1]:
             written.append(folder / benchmark.slug)
             _write(written[-1], benchmark, several, pictures)
     return written

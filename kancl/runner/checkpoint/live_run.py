@@ -155,12 +155,12 @@ class SampleSources:
 
     def __init__(self, benchmark: Any) -> None:
         self._streams = {name: list(s) for name, s in benchmark.streams.items()}
-        self._leaves: dict[int, tuple[str, int]] = {}
+        self._leaves: dict[int, tuple[str, int, int]] = {}  # and the leaf's first row
         for name, experiences in self._streams.items():
             for k, experience in enumerate(experiences):
                 found = sample_source([experience.dataset])
-                leaves = [] if found is None else found.leaves
-                self._leaves |= {id(leaf): (name, k) for leaf in leaves}
+                for leaf, start in zip(found.leaves, found.starts) if found else ():
+                    self._leaves[id(leaf)] = (name, k, int(start))
 
     def swapped(self, value: Any) -> Any:
         """Put sources in the place of every data set of a state, and the reverse.
@@ -187,10 +187,12 @@ class SampleSources:
             name: torch.stack([values[i] for i in range(len(dataset))])
             for name, values in found.others.items()
         }
+        places = [self._leaves[id(leaf)] for leaf in found.leaves]
+        starts = np.array([start for _, _, start in places])
         return {
-            "parts": [list(self._leaves[id(leaf)]) for leaf in found.leaves],
+            "parts": [[stream, k] for stream, k, _ in places],
             "part": torch.from_numpy(found.leaf).int(),
-            "row": torch.from_numpy(found.position).int(),
+            "row": torch.from_numpy(found.position + starts[found.leaf]).int(),
             "columns": columns,
         }
 

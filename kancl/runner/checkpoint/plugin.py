@@ -158,6 +158,8 @@ class CheckpointPlugin(Plugin):
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         self._interruption.can_wait = False
 
+    after_training_exp = after_training_epoch  # of one that was stopped early
+
     def _state(self, *, inside: bool) -> dict[str, Any] | None:
         """None, after saying why, if something can't be kept."""
         if not self._keeps_boundaries or inside and not self._keeps_iterations:

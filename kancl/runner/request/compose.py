@@ -6,6 +6,7 @@ first one starts.
 
 import itertools
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ from kancl.runner import launchers
 from kancl.runner.identity import run_folder
 from kancl.runner.registry import GROUPS
 from kancl.runner.request.experiments import expanded
+
+_PARSING = threading.Lock()
+"""Hydra's parser keeps what it has learned of its grammar, for all threads."""
 
 
 class Request(NamedTuple):
@@ -151,7 +155,8 @@ def _of_reference(key: str) -> str:
 
 def parsed(text: str) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
+        with _PARSING:
+            return OverridesParser.create().parse_override(text)
     except HydraException as error:
         why = str(error).strip().split("\n")[0]
         hint = "an override looks like training.epochs=2 or model.hidden=[64,64]"

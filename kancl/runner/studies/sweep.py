@@ -10,10 +10,12 @@ from rich.console import Console
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig
 from kancl.reporting.report import benchmarks, write_over_seeds
+from kancl.reporting.table import Table
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
 from kancl.runner.launchers import launch, warn
+from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder
@@ -67,20 +69,36 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     """
     configs = request.configs
     to_do = [c for c in configs if c.overwrite or read_completed(run_folder(c)) is None]
-    parts = check(to_do)
-    if len(configs) > 1:
-        note_sweep(Path(configs[0].log_dir), [run_folder(c) for c in configs])
     if not request.launcher:
-        return [
-            _make(config, console, quiet, parts if config in to_do[:1] else None)
-            for config in configs
-        ]
+        return _make_here(configs, to_do, console, quiet)
+    _check(configs, to_do)
     for config in configs:
         if config not in to_do and not quiet:
             run(config, console=console)  # says that it is skipped
     if to_do:
         launch(to_do, request.launcher, _make)
     return [_summary(config) for config in configs]
+
+
+def _check(configs: Sequence[RunConfig], to_do: Sequence[RunConfig]) -> Parts | None:
+    parts = check(to_do)
+    if len(configs) > 1:
+        note_sweep(Path(configs[0].log_dir), [run_folder(c) for c in configs])
+    return parts
+
+
+@taking_turns()
+def _make_here(
+    configs: Sequence[RunConfig],
+    to_do: Sequence[RunConfig],
+    console: Console,
+    quiet: bool,
+) -> list[Summary]:
+    parts = _check(configs, to_do)
+    return [
+        _make(config, console, quiet, parts if config in to_do[:1] else None)
+        for config in configs
+    ]
 
 
 def _make(
@@ -126,7 +144,7 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
     }
 
 
-def _write_comparison(made: Made, table: reporting.Table) -> Path:
+def _write_comparison(made: Made, table: Table) -> Path:
     """The table as Markdown and, of the first seed, the forgetting curves."""
     folders = [run_folder(config) for config, _ in made]
     names = sorted(folder.name + str(folder.parent) for folder in folders)
@@ -144,9 +162,9 @@ def _write_comparison(made: Made, table: reporting.Table) -> Path:
     if curves:
         delete(folder, EVENTS)
         reporting.write_comparison(folder, curves)
-        if first.tensorboard != "none":
+        if first.events != "none":
             over_seeds = benchmarks(list(map(read_run, folders)))
-            pictures = first.tensorboard == "all"
+            pictures = first.events == "all"
             write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
         reporting.forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
     return folder

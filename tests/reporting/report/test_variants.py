@@ -1,5 +1,7 @@
 """What belongs together: benchmarks, variants, seeds."""
 
+import json
+
 import pytest
 import torch
 
@@ -50,6 +52,29 @@ def test_settings_that_an_older_version_lacks_are_no_part_of_a_name(plant, tmp_p
     ]
 
 
+def test_edited_code_and_data_make_other_runs(plant, tmp_path):
+    first, second, third = plant("seed=0,1,2", outcome=outcome)
+    for folder, code, data in (
+        (first, "a", "x"),
+        (second, "b", "x"),
+        (third, "b", "y"),
+    ):
+        file = folder / "env.json"
+        own = {"mine.py": code * 16, "scenario.pad": data * 16}
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"own": own}))
+    titles = {
+        benchmark.title: [(v.label, v.seeds) for v in benchmark.variants]
+        for benchmark in benchmarks(find_runs([tmp_path]))
+    }
+    assert titles == {
+        "Split MNIST, class-incremental (pad=0 xxxxxxxx)": [
+            ("kan-naive (file mine=aaaaaaaa)", [0]),
+            ("kan-naive (file mine=bbbbbbbb)", [1]),
+        ],
+        "Split MNIST, class-incremental (pad=0 yyyyyyyy)": [("kan-naive", [2])],
+    }
+
+
 def test_where_and_how_a_run_was_made_makes_no_side(plant, tmp_path):
     plant("seed=0", "device=cpu", "threads=1", outcome=outcome)
     plant("seed=1", "threads=2", "tensorboard=none", outcome=outcome)
@@ -70,7 +95,8 @@ def test_a_completed_run_does_not_hide_one_that_failed(plant, tmp_path):
     plant("seed=0", outcome=lambda config: "failed", log_dir=tmp_path / "a")
     plant("seed=0", outcome=outcome, log_dir=tmp_path / "b")
     (benchmark,) = benchmarks(find_runs([tmp_path]))
-    assert benchmark.variants[0].counts() == {"completed": 1, "failed": 1}
+    variant, *_ = benchmark.variants
+    assert (len(variant.completed), variant.lost) == (1, "1 failed")
 
 
 def test_mean_curves_and_matrices_are_over_the_completed_seeds(plant, tmp_path):

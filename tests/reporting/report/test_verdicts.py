@@ -15,7 +15,7 @@ def variant(model, strategy, forgetting, learned=None, **summary):
         metrics = {"forgetting": value, "average_accuracy": 0.5, "undefined": {}}
         metrics["learning_accuracy"] = 0.9 if learned is None else learned[seed]
         config = {"seed": seed, "model": {"name": model}}
-        run = Run(None, config, {}, summary, "completed", metrics=metrics)
+        run = Run(None, config, {}, summary, "completed", recomputed=metrics)
         runs.append(run)
     return Variant(model, strategy, "", tuple(runs))
 

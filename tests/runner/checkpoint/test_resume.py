@@ -117,6 +117,16 @@ MIXTURES = {
         *few("der"),
         "training.epochs=3",
     ],
+    "early stopping, the best epoch's weights": [
+        *few("ewc"),
+        *"training.early_stopping=2 training.restore_best=true model=mlp".split(),
+        *"training.epochs=8 scenario.validation=0.01 optimizer.lr=0.05".split(),
+    ],
+    "blurred boundaries, an online stream, kept samples of both": [
+        *few("replay"),
+        *"scenario.blurry_boundaries=.25 scenario.batches_per_experience=2".split(),
+        *"training.epochs=3 model=mlp".split(),
+    ],
 }
 
 

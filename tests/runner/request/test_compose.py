@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from torch import nn
@@ -38,12 +39,17 @@ def test_the_main_job_of_the_issue_is_understood() -> None:
 
 
 @pytest.mark.parametrize(("group", "name"), NAMES)
-def test_each_name_builds(group: str, name: str) -> None:
+def test_each_name_builds(group: str, name: str, tmp_path: Path) -> None:
     choice = f"{group}={name}"
     small = ["model.hidden=[3]"]
     if name != "gaussian_peaks":  # a regression, which has no images to count
         small += ["scenario.train_samples=40", "scenario.test_samples=10"]
         small += ["scenario.validation=0.1"]
+    if name == "arrays":
+        y = np.arange(50) % 10
+        x = np.random.default_rng(0).random((50, 4))
+        np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+        small += [f"scenario.file={tmp_path}/own.npz"]
     config = one(choice, *small)
     assert getattr(config, group).name == name
     check([config])
