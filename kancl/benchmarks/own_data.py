@@ -31,7 +31,7 @@ from kancl.data.rows import as_tensors
 from kancl.data.scaling import Normalize
 
 SAMPLES = 2_000
-"""Of each experience of a stock benchmark, which its range of values is taken of."""
+"""Samples of each experience of a stock benchmark that its range of values is taken of."""
 
 
 def from_arrays(
@@ -116,9 +116,9 @@ def from_datasets(
     several = isinstance(train, (list, tuple))
     if several != isinstance(test, (list, tuple)):
         raise ValueError("train and test must both be data sets, or both lists of them")
-    trains, tests = (each if several else [each] for each in (train, test))
-    if len(trains) != len(tests) or not trains:  # type: ignore[arg-type]
-        n_train, n_test = len(trains), len(tests)  # type: ignore[arg-type]
+    trains, tests = map(_listed, (train, test))
+    n_train, n_test = len(trains), len(tests)
+    if n_train != n_test or not trains:
         raise ValueError(
             f"train lists {n_train} and test {n_test} data sets: give one of each per "
             "experience"
@@ -138,10 +138,10 @@ def from_datasets(
     )
     if not several:
         return assemble(
-            name, data, _split(data, experiences or 5, class_order, checked), checked
+            name, data, _split(data, experiences, class_order, checked), checked
         )
     plans = []
-    for k in range(len(trains)):  # type: ignore[arg-type]
+    for k in range(n_train):
         classes = sorted({*y_train[train_parts == k].tolist()})
         if unknown := {*y_test[test_parts == k].tolist()}.difference(classes):
             raise ValueError(
@@ -169,9 +169,8 @@ def from_avalanche(
 ) -> Any:
     """Any stock Avalanche benchmark of labelled samples, described for kancl's runs.
 
-    One that is described already is returned as it is.
-
-    Streams, experiences and data stay as they are; ``benchmark.info`` is added.
+    Streams, experiences and data stay as they are; ``benchmark.info`` is added. One that
+    has it is returned as it is.
 
     Args:
         benchmark: with a train and a test stream of equally many experiences, such as
@@ -189,6 +188,13 @@ def from_avalanche(
     lacking = {"train", "test"} - benchmark.streams.keys()
     if lacking:
         raise ValueError(f"the benchmark has no {min(lacking)} stream")
+    for experience in (*benchmark.train_stream, *benchmark.test_stream):
+        for needed in ("targets", "targets_task_labels"):
+            if not hasattr(experience.dataset, needed):
+                raise ValueError(
+                    f"data sets of the benchmark have no {needed}: give them classes and "
+                    "task labels, or hand them to from_datasets"
+                )
     if not hasattr(benchmark.train_stream[0], "classes_in_this_experience"):
         benchmark = with_task_labels(with_classes_timeline(benchmark))
     train, test = (list(benchmark.streams[key]) for key in ("train", "test"))
@@ -247,17 +253,24 @@ def _checked(
 
 
 def _split(
-    data: Arrays, experiences: int | Classes, order: ClassOrder, options: StreamOptions
+    data: Arrays,
+    experiences: int | Classes | None,
+    order: ClassOrder,
+    options: StreamOptions,
 ) -> list[ExperiencePlan]:
     n_classes = len(data.class_names)
-    if isinstance(experiences, int):
+    if experiences is None or isinstance(experiences, (int, float)):
         options = replace(options, n_experiences=experiences)
         return split(options, n_classes, class_order=order)
     return split(options, n_classes, class_order=order, classes=experiences)
 
 
+def _listed(datasets: Dataset | Sequence[Dataset]) -> Sequence[Any]:
+    return datasets if isinstance(datasets, (list, tuple)) else [datasets]
+
+
 def _stacked(
-    datasets: Any, key: str
+    datasets: Sequence[Any], key: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Channels | None]:
     """All samples, labels, the number of each one's data set; where channels stand."""
     x: list[np.ndarray] = []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark
+from avalanche.benchmarks.utils import AvalancheDataset
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
@@ -179,6 +180,8 @@ BAD_STREAMS = [
     ({"experiences": [[0, 1, 0]]}, "experience 0 names class 0 twice"),
     ({"experiences": [[0]] * 1001}, "classes makes 1,001 experiences"),
     ({"experiences": []}, "classes lists no experience"),
+    ({"experiences": 0}, "n_experiences=0 must be a whole number, 1 or more"),
+    ({"experiences": 2.5}, "n_experiences=2.5 must be a whole number"),
     (
         {"experiences": [[0, 1], [1, 2]], "incremental": "domain"},
         "class 1 would be output 1 in experience 0 and output 0 in experience 1",
@@ -199,6 +202,16 @@ BAD_STREAMS = [
 def test_streams_that_cannot_be_are_refused(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         arrays(**options)
+    pairs = Pairs(torch.from_numpy(FLAT).float())
+    with pytest.raises(ValueError, match=message):
+        from_datasets(pairs, pairs, **{"experiences": UNEVEN, **options})
+
+
+def test_a_stock_benchmark_without_classes_is_refused() -> None:
+    data = AvalancheDataset([TensorDataset(torch.rand(6, 4), torch.arange(6))])
+    benchmark = benchmark_from_datasets(train=[data], test=[data])
+    with pytest.raises(ValueError, match="no targets: give them classes"):
+        from_avalanche(benchmark)
 
 
 def test_a_stock_benchmark_stays_as_it_is() -> None:
