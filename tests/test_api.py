@@ -12,7 +12,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks import CLScenario, benchmark_from_datasets, nc_benchmark
+from avalanche.benchmarks.utils import DataAttribute, TaskLabels
+from avalanche.benchmarks.utils.classification_dataset import (
+    TaskAwareSupervisedClassificationDataset,
+)
 from matplotlib.figure import Figure
 from torch.utils.data import TensorDataset
 
@@ -258,8 +262,27 @@ def test_a_benchmark_in_memory_is_a_scenario(tmp_path: Path) -> None:
     )
     keys = {"log_dir": None, "quiet": True, "scenario": stock}
     assert kancl.run(*words, **keys).accuracy_matrix.shape == (8, 7)
+    # one without a timeline of classes, which from_avalanche completes in a new one
+    keys = {"log_dir": None, "quiet": True, "scenario": bare_benchmark()}
+    assert kancl.run(*words, **keys).accuracy_matrix.shape == (3, 2)
     with pytest.raises(ValueError, match="from_arrays"):
         kancl.run(scenario=x, log_dir=None)
+
+
+def bare_benchmark() -> CLScenario:
+    """Two experiences of one class each, without a timeline of classes."""
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for label in range(2):
+        y = [label] * 20
+        data = TensorDataset(torch.rand(20, 5, generator=generator), torch.tensor(y))
+        targets = DataAttribute(y, "targets")
+        parts.append(
+            TaskAwareSupervisedClassificationDataset(
+                [data], data_attributes=[targets, TaskLabels([0] * 20)]
+            )
+        )
+    return benchmark_from_datasets(train=parts, test=parts)
 
 
 STOPPED = """

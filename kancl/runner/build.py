@@ -59,7 +59,9 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
     """
     device = resolve_device(config.device)
     with refusing(config):
-        benchmark = from_avalanche(benchmark or build_benchmark(config, device))
+        if benchmark is None:
+            benchmark = build_benchmark(config, device)
+        benchmark = from_avalanche(benchmark)
         head = head_kind(config, benchmark)
         networks, model, reference = _Networks(benchmark, head), config.model, None
         if config.is_matched:

@@ -50,8 +50,8 @@ def _given(benchmark: Any) -> str:
             f"scenario takes a name or a benchmark, not {type(benchmark).__name__}; make "
             "one with kancl.benchmarks.from_arrays or from_datasets"
         )
-    if not hasattr(benchmark, "info"):
-        benchmark = from_avalanche(benchmark)
+    given, benchmark = benchmark, from_avalanche(benchmark)
+    given.described = benchmark  # may be a new one: it lives as long as the given one
     digest = hashlib.sha256(repr(benchmark.info).encode())
     with torch.random.fork_rng(devices=[]):  # a stock transform may draw
         for stream in benchmark.streams.values():
