@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kancl.config import ConfigError
-from kancl.reporting.variants import flattened, shown
+from kancl.config.files import flat
+from kancl.reporting.table import csv_cell
+from kancl.reporting.variants import shown
 from kancl.runs.files import write_whole
 from kancl.runs.reader import Run
 
@@ -33,9 +35,10 @@ def write_runs(runs: Sequence[Run], path: Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     if path.suffix == ".csv":
         text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(map(csv_cell, names))
+        for row in rows:
+            writer.writerow(csv_cell(row.get(name)) for name in names)
         return write_whole(path, text.getvalue().encode())
     import pyarrow
     from pyarrow import parquet
@@ -47,7 +50,7 @@ def write_runs(runs: Sequence[Run], path: Path) -> None:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    told = {**run.summary, **run.recomputed, **flattened(run.config)}
+    told = {**run.summary, **run.recomputed, **flat(run.config)}
     row = {"folder": run.name, "status": run.status}
     for name, value in told.items():
         if isinstance(value, (list, tuple)):

@@ -1,6 +1,5 @@
 """Runs in Weights & Biases and in MLflow, by their own libraries."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 from kancl.config import ConfigError
 from kancl.runs.measurements import Measurement
 from kancl.runs.names import MLFLOW
+from kancl.runs.reader import finite
 
 PROJECT = "kancl"
 AT_ONCE = 500
@@ -148,12 +148,8 @@ def check_loggers(names: Sequence[str]) -> None:
 
 def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of a summary."""
-    return {
-        key: float(value)
-        for key, value in summary.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-        if math.isfinite(value)
-    }
+    each = {key: finite(value) for key, value in summary.items()}
+    return {key: value for key, value in each.items() if value is not None}
 
 
 def _named(m: Measurement) -> dict[str, float]:

@@ -28,9 +28,8 @@ class ProgressPlugin(SupervisedPlugin):
     where nothing can be forgotten, loss and learning rate).
 
     In a terminal, or a notebook with ipywidgets: one line, redrawn, with scores of the
-    forgetting curve's samples.
-    Everywhere: a line per experience, with those of the whole test sets, and per epoch
-    where they are evaluated. Use it behind the recorder::
+    forgetting curve's samples. Everywhere: a line per experience, with those of the whole
+    test sets, and per epoch where they are evaluated. Use it behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained

@@ -215,7 +215,7 @@ class Table:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(self._head)
         for row in (*self.rows, *self.below):
-            writer.writerow(map(_csv, row))
+            writer.writerow(map(csv_cell, row))
         return file.getvalue()
 
 
@@ -257,7 +257,7 @@ SYMBOLS |= {"^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$"}
 LATEX = str.maketrans(SYMBOLS | {symbol: f"\\{symbol}" for symbol in "&%$#_{}"})
 
 
-def _csv(cell: Cell) -> str:
+def csv_cell(cell: Cell) -> str:
     """The value; words that a spreadsheet would take for a formula are quoted."""
     if isinstance(cell, str):
         return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") else cell

@@ -14,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from kancl.config.files import flat
 from kancl.config.schema import NOT_HASHED
 from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
 from kancl.metrics.statistics import Difference, paired_difference
@@ -134,23 +135,13 @@ def _scenario(run: Run) -> dict[str, Any]:
 
 def _identity(run: Run) -> dict[str, Any]:
     """A run's keys, with what files of one's own hold, code and data."""
-    flat = flattened(run.config)
+    keys = flat(run.config)
     for name, digest in run.own.items():
-        if name in flat:
-            flat[name] = f"{Path(str(flat[name])).name} {digest}"
+        if name in keys:
+            keys[name] = f"{Path(str(keys[name])).name} {digest}"
         else:
-            flat[f"file {Path(name).stem}"] = digest
-    return flat
-
-
-def flattened(config: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{k}": inner for k, inner in value.items()}
-        else:
-            flat[key] = value
-    return flat
+            keys[f"file {Path(name).stem}"] = digest
+    return keys
 
 
 def unlike(mappings: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from kancl.cli import main
-from tests.reporting.report.conftest import make_run, plant  # noqa: F401  (fixtures)
 
 
 def test_a_row_per_run_with_keys_and_metrics(
-    plant: Callable[..., list[Path]],  # noqa: F811
+    plant: Callable[..., list[Path]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -54,3 +53,17 @@ def test_what_cannot_be_exported_is_refused(
     monkeypatch.chdir(tmp_path)
     assert main(["export", *words]) == 2
     assert culprit in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
+def test_no_spreadsheet_takes_a_strangers_words_for_a_formula(
+    plant: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    (folder,) = plant("model=mlp", outcome=lambda c: (0.9, 0.5))
+    config = folder / "config.yaml"
+    words = config.read_text()
+    config.write_text(words.replace("name: naive", "name: =cmd()") + "'@key': +1+1\n")
+    target = tmp_path / "runs.csv"
+    assert main(["export", str(tmp_path), "--to", str(target)]) == 0
+    head, row = csv.reader(target.read_text().splitlines())
+    found = dict(zip(head, row))
+    assert found["strategy.name"] == "'=cmd()" and found["'@key"] == "'+1+1"

@@ -26,7 +26,7 @@ def told(run: kancl.Run) -> list[tuple[int, str, float]]:
 
 
 def records(data: bytes) -> Iterator[bytes]:
-    """Of a file in LevelDB's log format, behind a header of 7 bytes."""
+    """The records of a file in LevelDB's log format, behind a header of 7 bytes."""
     at, whole, block = 7, b"", 2**15
     while at + 7 <= len(data):
         if block - at % block < 7:

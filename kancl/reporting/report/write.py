@@ -13,6 +13,7 @@ from markupsafe import Markup
 from torch.utils.tensorboard import SummaryWriter
 
 import kancl
+from kancl.config.files import flat
 from kancl.reporting.curves import Band, Curves, Line
 from kancl.reporting.figures import forgetting_curves
 from kancl.reporting.report import figures, tables
@@ -25,7 +26,6 @@ from kancl.reporting.variants import (
     Tuning,
     Variant,
     benchmarks,
-    flattened,
     shown,
     unlike,
 )
@@ -120,7 +120,7 @@ def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
     if len({*seeds.values()}) == 1:
         seeds = {"seeds": seeds[f"seeds, {variants[0].label}"]}
     rows += seeds.items()
-    made = [flattened(run.environment) for run in benchmark.runs if run.environment]
+    made = [flat(run.environment) for run in benchmark.runs if run.environment]
     for key in dict.fromkeys(key for environment in made for key in environment):
         versions = (shown(environment.get(key)) for environment in made)
         rows.append((key, ", ".join(dict.fromkeys(versions))))
