@@ -19,9 +19,7 @@ class BenchmarkInfo:
     n_experiences: int
     n_outputs: int  # of a single head, or of each of a task-incremental benchmark's
     in_features: int
-    image_shape: tuple[
-        int, ...
-    ]  # (channels, height, width); of others that of an input
+    image_shape: tuple[int, ...]  # (channels, height, width), or that of another input
     input_range: tuple[float, float]  # lowest and highest value of an input
     head: str  # "multi" for task-incremental benchmarks, otherwise "single"
     experience_classes: tuple[tuple[int, ...], ...]  # the data set's classes in each
@@ -41,8 +39,8 @@ class Benchmark(CLScenario):
     Streams: ``train_stream``, ``test_stream`` and, if asked for, ``validation_stream``.
     Experiences carry ``benchmark``, ``classes_in_this_experience`` and ``task_labels``:
     the number of the planned experience in task-incremental benchmarks (all parts of it
-    in an online stream), otherwise 0. Properties are
-    named as in Avalanche's classic benchmarks.
+    in an online stream), otherwise 0. Properties are named as in Avalanche's classic
+    benchmarks.
     """
 
     def __init__(self, streams: Sequence[EagerCLStream], info: BenchmarkInfo) -> None:

@@ -155,8 +155,9 @@ class Group:
     def summary(self, name: str) -> str:
         """One paragraph: what the preset says of itself, or the builders' docstrings."""
         preset = self.presets.get(name)
-        own = " + ".join(summary(part.builder) for part in self.parts(name))
-        return preset.help or own if preset else own
+        if preset and preset.help:
+            return preset.help
+        return " + ".join(summary(part.builder) for part in self.parts(name))
 
     def _deal(
         self, name: str, parts: Sequence[Part], options: Mapping[str, Any]

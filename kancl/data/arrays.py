@@ -47,7 +47,7 @@ class Arrays:
 
     @property
     def parts(self) -> Tensor | None:
-        """Of all samples, those of the test behind those of the training."""
+        """The part that each sample came from, test samples behind training samples."""
         if self.train_parts is None or self.test_parts is None:
             return None
         return torch.cat([self.train_parts, self.test_parts])

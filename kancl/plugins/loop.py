@@ -14,6 +14,7 @@ from torch import Tensor
 from kancl.config.values import Bounds, Positive
 from kancl.data.loading import whole_batches
 from kancl.data.rows import as_tensors
+from kancl.metrics.score_matrix import ACCURACY
 from kancl.models.inspect import evaluate_in_chunks
 from kancl.plugins.plugin import Needs, Plugin, Record, Stage
 
@@ -274,7 +275,9 @@ class BestEpochPlugin(Plugin):
     @torch.no_grad()
     def _accuracy(self, strategy: Any) -> float:
         x, y, labels = self._data
-        device, n_right = strategy.device, 0
-        for rows, out in evaluate_in_chunks(strategy.model, x, labels, device=device):
-            n_right += int((out.argmax(1).to(y.device) == y[rows.to(y.device)]).sum())
-        return n_right / len(y)
+        chunks = evaluate_in_chunks(strategy.model, x, labels, device=strategy.device)
+        hits = [
+            ACCURACY.per_sample(outputs.to(y.device), y[rows.to(y.device)])
+            for rows, outputs in chunks
+        ]
+        return float(torch.cat(hits).double().mean())

@@ -52,12 +52,13 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def provenance(config: RunConfig) -> dict[str, Any]:
     """Names and values that two processes must share to compute the same bytes."""
+    ingredients = own(config)
     return {
-        "configuration": fingerprint(config, own(config)),
+        "configuration": fingerprint(config, ingredients),
         "data_dir": config.data_dir,
         "training.eval_batch_size": config.training.eval_batch_size,
         "code of kancl": _code_of_kancl(),
-        "code and data of one's own": own(config),
+        "code and data of one's own": ingredients,
         "python": ".".join(platform.python_version_tuple()[:2]),
         **_computed_by(resolve_device(config.device)),
     }
@@ -186,8 +187,8 @@ def _source(builder: Any) -> str:
     """A digest of a function's source, or a class's with that of its base classes."""
     kin = inspect.getmro(builder) if inspect.isclass(builder) else (builder,)
     try:
-        own = [b for b in kin if b.__module__ == builder.__module__]
-        text = "".join(map(_text, own))
+        beside = [b for b in kin if b.__module__ == builder.__module__]
+        text = "".join(map(_text, beside))
     except (OSError, TypeError):
         text = token_hex()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -239,7 +240,7 @@ def _checksum(path: Path) -> str:
 
 @cache
 def _digest_of(path: Path, *status: int) -> str:
-    """Of the whole content, read once as long as size and times stay."""
+    """A digest of the content, read once as long as what ``stat`` says stays."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(2**20):

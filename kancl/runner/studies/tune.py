@@ -208,11 +208,12 @@ def _distribution(override: Override, text: str) -> distributions.BaseDistributi
     sweep: Any = override.value()
     if not isinstance(sweep, IntervalSweep):
         return distributions.CategoricalDistribution(_values(override))
-    low, high = sweep.start, sweep.end
+    low: Any = sweep.start
+    high: Any = sweep.end
     whole = isinstance(low, int) and isinstance(high, int)
     kind = distributions.IntDistribution if whole else distributions.FloatDistribution
     with suppress(ValueError):  # of Optuna, for such ends
-        space = kind(low, high, log="log" in sweep.tags)  # type: ignore[arg-type]
+        space = kind(low, high, log="log" in sweep.tags)
         if not space.single():
             return space
     raise ConfigError(f"{text}: its ends must increase, above 0 for tag(log, ...)")
