@@ -231,6 +231,21 @@ def test_strategies_by_hand_give_the_metrics_of_a_run() -> None:
         assert each[1] == pytest.approx(hits)
 
 
+@pytest.mark.parametrize("strategy", ["ridge_readout", "nearest_mean"])
+def test_what_was_drawn_before_is_no_matter(strategy: str) -> None:
+    """Also for a last layer that is drawn with the strategy; alone or in a sweep."""
+    found = []
+    for number in range(2):
+        torch.manual_seed(number)
+        found.append(small(strategy=strategy))
+    given = {"model": "kan", "quiet": True, "log_dir": None, "model.hidden": [4]}
+    words = [*SMALL, "match=none"]
+    found += kancl.compare(*words, strategy=[strategy], seed=[1, 0], **given).runs[1:]
+    assert all(
+        torch.equal(run.accuracy_matrix, found[0].accuracy_matrix) for run in found
+    )
+
+
 def test_a_benchmark_in_memory_is_a_scenario(tmp_path: Path) -> None:
     x, y = np.random.default_rng(0).random((70, 5), np.float32), np.arange(70) % 7
     words = ["training.batch_size=16", "tensorboard=none", "device=cpu"]

@@ -10,7 +10,7 @@ from avalanche.benchmarks import CLScenario
 from avalanche.models.utils import avalanche_model_adaptation
 from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kancl import strategies
@@ -48,6 +48,7 @@ class Parts:
     head: str
     size: Size
     reference: Size | None  # whom its size matches
+    random_state: Tensor  # torch's, once the network is drawn
 
 
 def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
@@ -73,7 +74,7 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
         network = networks.with_heads(model, as_in_the_end=head == "multi").to(device)
         _fit_input_grid(network, benchmark)
         build_optimizer(config, network.parameters())
-    return Parts(benchmark, network, head, size, reference)
+    return Parts(benchmark, network, head, size, reference, torch.get_rng_state())
 
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
@@ -129,6 +130,7 @@ def build_strategy(
     record: Record = lambda name, value: None,
 ) -> SupervisedTemplate:
     """Raises: ValueError for what can't work, saying what to use instead."""
+    torch.set_rng_state(parts.random_state)  # some draw another last layer
     training, device = config.training, resolve_device(config.device)
     seeds = stream_seeds(config)
     plugins: list[SupervisedPlugin] = [SeedingPlugin(seeds=seeds), *observers]
