@@ -29,6 +29,7 @@ from kancl.runs import names
 from kancl.runs.files import try_json
 
 PACKAGE = Path(kancl.__file__).resolve().parent
+_TOLD: dict[Any, Mapping[str, str]] = {}
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -110,9 +111,7 @@ def own(config: RunConfig) -> dict[str, str]:
     for key in CHOICES:
         choice, group = getattr(config, key), group_of(GROUPS, key)
         for part in group.parts(choice.builder):
-            builder = getattr(part.builder, "func", part.builder)  # a partial's own
-            if builder.__module__.partition(".")[0] != "kancl":
-                found |= _code_behind(builder)
+            found |= own_code(part.builder)
         for name, option in group.options(choice.builder).items():
             if Content in map(type, get_args(option.annotation)):
                 if path := choice.options.get(name):
@@ -122,6 +121,19 @@ def own(config: RunConfig) -> dict[str, str]:
         for path in unchecked_files(dataset, config.data_dir):
             found[path.name] = _checksum(path)
     return found
+
+
+def own_code(builder: Any) -> Mapping[str, str]:
+    """Digests of the code behind a builder, by file; empty for what comes with kancl."""
+    builder = getattr(builder, "func", builder)  # a partial's own
+    if builder.__module__.partition(".")[0] == "kancl":
+        return {}
+    return _TOLD.get(builder) or _code_behind(builder)
+
+
+def tell_code(builder: Any, digests: Mapping[str, str]) -> None:
+    """Say what is behind a builder that came from another process, without its files."""
+    _TOLD[getattr(builder, "func", builder)] = digests
 
 
 def made_of(config: RunConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
 from kancl.interruption import Interrupted
-from kancl.runner.identity import run_folder
+from kancl.runner.identity import own_code, run_folder, tell_code
 from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
@@ -131,10 +131,12 @@ def _job(
     chosen: DictConfig,
 ) -> None:
     """One run, in whatever process the launcher made for it."""
-    for (group, name), builder in added.items():
+    for (group, name), (builder, digests) in added.items():
         builders = GROUPS[group].builders
         assert isinstance(builders, dict)
         builders[name] = builder
+        for part, digest in zip(_parts(builder), digests):
+            tell_code(part, digest)
     os.chdir(folder)  # relative paths mean the same everywhere
     config = typed(configs[chosen.job], GROUPS)
     path = run_folder(config)
@@ -150,14 +152,19 @@ def _job(
 
 
 def _added_builders() -> dict[tuple[str, str], Any]:
-    """What a user's script has registered, by group and name: other processes lack it."""
-    return {
-        (group, name): builder
+    """What a user's script has registered, by group and name, and the digests of its
+    parts' code: other processes lack both.
+    """
+    each = {
+        (group, name): (builder, [*map(own_code, _parts(builder))])
         for group, known in GROUPS.items()
         for name, builder in known.builders.items()
-        for part in (builder if isinstance(builder, list) else [builder])
-        if part.__module__.partition(".")[0] != "kancl"
     }
+    return {key: added for key, added in each.items() if any(added[1])}
+
+
+def _parts(builder: Any) -> list[Any]:
+    return builder if isinstance(builder, list) else [builder]
 
 
 def _marks(config: RunConfig) -> tuple[int | None, ...]:

@@ -18,7 +18,7 @@ import pytest
 from kancl.cli import main
 from kancl.models import MODELS
 from kancl.runner import read_request
-from kancl.runner.identity import _code_behind, own, provenance
+from kancl.runner.identity import _code_behind, own, provenance, tell_code
 from kancl.strategies import STRATEGIES
 
 
@@ -203,3 +203,15 @@ def test_a_class_of_a_notebook_is_known_by_what_it_says(
     )
     assert first == again and list(first) == ["Mine"]
     assert first != other_base != other_hook != first
+
+
+def test_a_worker_knows_own_code_by_what_it_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A class of a script comes to other processes without the script's file."""
+    space: dict[str, Any] = {"__name__": "__nowhere__"}
+    exec("from kancl.models import MLP\ndef mine(n, m): return MLP([n, 4, m])", space)
+    monkeypatch.setitem(MODELS, "mine", space["mine"])
+    tell_code(space["mine"], {"script.py": "0123456789abcdef"})
+    (config,) = read_request(["model=mine"], sweep=False).configs
+    assert own(config) == {"script.py": "0123456789abcdef"}
