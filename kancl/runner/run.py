@@ -30,6 +30,7 @@ from kancl.runner.machine import (
     be_deterministic,
     flushed_denormals,
     is_out_of_memory,
+    keep_freed_memory,
     resolve_device,
     what_to_change,
 )
@@ -70,6 +71,7 @@ def run(
         return done
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     be_deterministic(config.deterministic)
     made_in = environment(resolve_device(config.device))
     folder, interruption = RunFolder(path), Interruption()

@@ -76,7 +76,7 @@ def spline_sum(
 ) -> Tensor:
     batch, n_outputs = len(samples[0]), coefficients.shape[2]
     y = coefficients.new_zeros(batch, n_outputs)
-    arrays = *samples, *_splines(coefficients, scale), y.numpy()
+    arrays = *samples, *_splines(coefficients, scale), _array(y)
     _in_parts(_kernels().spline_sum, arrays, batch, samples[0].size * n_outputs)
     return y
 
@@ -86,7 +86,7 @@ def input_gradient(
 ) -> Tensor:
     x, _, _, grid = samples
     grad_x = torch.empty_like(torch.from_numpy(x))
-    arrays = x, grid, *_splines(coefficients, scale), _array(grad), grad_x.numpy()
+    arrays = x, grid, *_splines(coefficients, scale), _array(grad), _array(grad_x)
     _in_parts(_kernels().input_gradient, arrays, x.shape[1], x.size * grad.shape[1])
     return grad_x
 
@@ -103,7 +103,7 @@ def coefficient_gradient(
     padded = torch.nn.functional.pad(grad, (0, missing)) if missing else grad
     blocks = padded.reshape(len(grad), -1, BLOCK).transpose(0, 1)
     splines = *_splines(coefficients, scale), _array(blocks)
-    arrays = *samples, *splines, grads.numpy(), scale_grads.numpy()
+    arrays = *samples, *splines, _array(grads), _array(scale_grads)
     kernel = _kernels().coefficient_gradient
     _in_parts(kernel, arrays, x.shape[1], x.size * grad.shape[1])
     return grads, None if scale is None else scale_grads
@@ -148,5 +148,23 @@ def _splines(coefficients: Tensor, scale: Tensor | None) -> tuple[Any, Any]:
     return _array(coefficients), _array(scale)
 
 
+class _Memory:
+    """A tensor as NumPy sees it; unlike ``numpy()``, its storage may be resized later.
+
+    Fully sharded training frees parameters that way.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor  # lives as long as the array
+        self.__array_interface__ = {
+            "data": (tensor.data_ptr(), False),
+            "shape": tuple(tensor.shape),
+            "typestr": f"<f{tensor.itemsize}",
+            "version": 3,
+        }
+
+
 def _array(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
+    if tensor.numel() == 0:
+        return tensor.detach().numpy()
+    return np.asarray(_Memory(tensor.detach().contiguous()))
