@@ -142,7 +142,7 @@ class KANLinear(nn.Module):
                 uniform_knots(*self._ends, self.grid_size, self.spline_order)
             )
             self.warp = None
-            if self.anchor is not None:
+            if self.anchor is not None and self._anchors is not None:
                 self.anchor.copy_(self._anchors)
             if self.base_weight is not None:
                 bound = self.scale_base / math.sqrt(self.in_features)

@@ -4,6 +4,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kancl.splines.modes import several_processes
+
 
 def all_samples(x: Tensor) -> Tensor:
     """The samples of all processes, by rank; ``x`` itself if there is one process.
@@ -12,7 +14,7 @@ def all_samples(x: Tensor) -> Tensor:
 
     Shape: ``(n, in_features)``, ``n`` of each process its own.
     """
-    if not _several():
+    if not several_processes():
         return x
     count = torch.tensor([len(x)], device=x.device)
     counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
@@ -27,10 +29,6 @@ def all_samples(x: Tensor) -> Tensor:
 
 def as_in_first(*tensors: Tensor) -> None:
     """Overwrite tensors, of equal shapes in all processes, with those of rank 0."""
-    if _several():
+    if several_processes():
         for tensor in tensors:
             dist.broadcast(tensor, 0)
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

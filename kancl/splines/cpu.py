@@ -4,7 +4,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, get_args
 
 import numpy as np
@@ -76,7 +76,7 @@ def spline_sum(
 ) -> Tensor:
     batch, n_outputs = len(samples[0]), coefficients.shape[2]
     y = coefficients.new_zeros(batch, n_outputs)
-    arrays = *samples, *_splines(coefficients, scale), _array(y)
+    arrays = *samples, *_splines(coefficients, scale), y.numpy()
     _in_parts(_kernels().spline_sum, arrays, batch, samples[0].size * n_outputs)
     return y
 
@@ -86,7 +86,7 @@ def input_gradient(
 ) -> Tensor:
     x, _, _, grid = samples
     grad_x = torch.empty_like(torch.from_numpy(x))
-    arrays = x, grid, *_splines(coefficients, scale), _array(grad), _array(grad_x)
+    arrays = x, grid, *_splines(coefficients, scale), _array(grad), grad_x.numpy()
     _in_parts(_kernels().input_gradient, arrays, x.shape[1], x.size * grad.shape[1])
     return grad_x
 
@@ -103,7 +103,7 @@ def coefficient_gradient(
     padded = torch.nn.functional.pad(grad, (0, missing)) if missing else grad
     blocks = padded.reshape(len(grad), -1, BLOCK).transpose(0, 1)
     splines = *_splines(coefficients, scale), _array(blocks)
-    arrays = *samples, *splines, _array(grads), _array(scale_grads)
+    arrays = *samples, *splines, grads.numpy(), scale_grads.numpy()
     kernel = _kernels().coefficient_gradient
     _in_parts(kernel, arrays, x.shape[1], x.size * grad.shape[1])
     return grads, None if scale is None else scale_grads
@@ -145,26 +145,35 @@ def _splines(coefficients: Tensor, scale: Tensor | None) -> tuple[Any, Any]:
     """Coefficients and scale; an array without elements stands for no scale."""
     if scale is None:
         scale = coefficients.new_empty(0, 0)
-    return _array(coefficients), _array(scale)
+    return _parameter(coefficients), _parameter(scale)
 
 
 class _Memory:
-    """A tensor as NumPy sees it; unlike ``numpy()``, its storage may be resized later.
-
-    Fully sharded training frees parameters that way.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor  # lives as long as the array
+    def __init__(self, address: int, shape: torch.Size, size: int) -> None:
         self.__array_interface__ = {
-            "data": (tensor.data_ptr(), False),
-            "shape": tuple(tensor.shape),
-            "typestr": f"<f{tensor.itemsize}",
+            "data": (address, False),
+            "shape": tuple(shape),
+            "typestr": f"<f{size}",
             "version": 3,
         }
 
 
+@lru_cache(1024)
+def _view(address: int, shape: torch.Size, size: int) -> Any:
+    """Floats of ``size`` bytes as an array that does not own them."""
+    return np.asarray(_Memory(address, shape, size))
+
+
+def _parameter(tensor: Tensor) -> Any:
+    """A tensor that lives as long as the array is used, as an array.
+
+    Unlike ``numpy()``, its storage may be resized later: fully sharded training frees
+    parameters that way.
+    """
+    if tensor.numel() == 0 or not tensor.is_contiguous():
+        return _array(tensor)
+    return _view(tensor.data_ptr(), tensor.shape, tensor.itemsize)
+
+
 def _array(tensor: Tensor) -> Any:
-    if tensor.numel() == 0:
-        return tensor.detach().numpy()
-    return np.asarray(_Memory(tensor.detach().contiguous()))
+    return tensor.detach().contiguous().numpy()

@@ -126,14 +126,16 @@ class Grid:
 class GridReader:
     """Reads the grid of a layer from its tensors, and keeps the last reading.
 
-    Reading takes as long as a small layer does; it holds while nobody wrote to these
-    tensors, by torch's count. Where values can't be read, as in a graph that is compiled,
-    knots are taken to be even if they were so at the last reading.
+    Reading takes as long as a small layer does; it holds while these tensors have the
+    same values. On a GPU, to ask which is to wait, that is left to torch's count of
+    writes unless there are several processes: they write past it, as ``data`` does. Where
+    values can't be read, as in a graph that is compiled, knots are taken to be even if they
+    were so at the last reading.
     """
 
     def __init__(self) -> None:
         self._uniform = True
-        self._last: tuple[Grid, list[tuple[Tensor, int]]] | None = None
+        self._last: tuple[Grid, list[tuple[Tensor, int, Tensor]]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_uniform": self._uniform, "_last": None}
@@ -147,10 +149,11 @@ class GridReader:
         warp: Tensor | None,
     ) -> Grid:
         options = degree, outside, anchor, warp
-        unreadable = knots.is_meta or type(knots) is not Tensor
-        if torch.compiler.is_compiling() or unreadable:
+        if torch.compiler.is_compiling():
             if self._uniform and not torch.compiler.is_exporting():
                 torch._assert_async(evenly_spaced(knots, degree), MOVED)
+            return Grid(knots, *options, self._uniform)
+        if knots.is_meta or type(knots) is not Tensor:
             return Grid(knots, *options, self._uniform)
         transformed = modes.transforms()
         if transformed and modes.batched(knots):
@@ -159,12 +162,21 @@ class GridReader:
         if self._last is not None:
             grid, read = self._last
             if (grid.outside, len(read)) == (outside, len(tensors)) and all(
-                t is known and t._version == version
-                for t, (known, version) in zip(tensors, read)
+                t is known and t._version == version and _same_values(t, values)
+                for t, (known, version, values) in zip(tensors, read)
             ):
                 return grid
         grid = Grid(knots, *options)
         self._uniform = grid.uniform
         if not transformed and not any(t.is_inference() for t in tensors):
-            self._last = grid, [(t, t._version) for t in tensors]
+            self._last = grid, [(t, t._version, t.detach().clone()) for t in tensors]
         return grid
+
+
+def _same_values(tensor: Tensor, values: Tensor) -> bool:
+    """Whether they are; taken for granted where only torch's count of writes is cheap."""
+    if modes.plain_operators_only() or (
+        tensor.is_cuda and not modes.several_processes()
+    ):
+        return True
+    return torch.equal(tensor, values)

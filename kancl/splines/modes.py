@@ -1,6 +1,7 @@
 """What torch does with a computation while it runs: which ways can follow it."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -18,7 +19,7 @@ def plain_operators_only() -> bool:
     """
     return (
         forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
+        or torch._C._is_tracing()
         or torch.onnx.is_in_onnx_export()
     )
 
@@ -41,3 +42,8 @@ def batched(tensor: Tensor) -> bool:
             return True
         tensor = functorch.get_unwrapped(tensor)
     return False
+
+
+def several_processes() -> bool:
+    """Whether others may train the same network in their own memory."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -292,7 +292,7 @@ def test_lbfgs_trains_on_after_the_grid_has_changed() -> None:
         optimizer.zero_grad()
         loss = (layer(x) - y).square().mean()
         loss.backward()
-        return loss
+        return loss.detach()
 
     losses = [float(optimizer.step(closure)) for _ in range(3)]
     resize(layer, 10, optimizer)

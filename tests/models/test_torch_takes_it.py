@@ -229,21 +229,30 @@ def export(implementation: str, path: Path) -> None:
 @case
 def compiled_and_moved(implementation: str, path: Path) -> None:
     torch.compiler.reset()
-    model, x = network("auto"), torch.randn(5, 8)
-    for layer in model.layers:
-        layer.outside = "linear"
-    compiled = torch.compile(model, backend="aot_eager")
-    close(compiled(x), truth(model)(x))
-    with torch.no_grad():
-        for layer in model.layers:  # behind the graph's back
-            layer.grid[:, 5] += 0.1
+    layer = KANLinear(8, 4, outside="linear", implementation=implementation)
+    x, compiled = torch.randn(5, 8), torch.compile(layer, backend="eager")
+    close(compiled(x), truth(layer)(x))
+    layer.grid[:, 5] += 0.1  # behind the graph's back
     with pytest.raises(RuntimeError, match="the knots were moved after the graph"):
         compiled(x)
-    model(x)
-    close(compiled(x), truth(model)(x))
-    for layer in model.layers:
-        layer.update_grid(torch.rand(99, layer.in_features))
-    close(compiled(x), truth(model)(x))
+    if implementation != "reference":
+        for moved in (layer, compiled):
+            with pytest.raises(ValueError, match="needs a uniform grid"):
+                moved(x)
+        layer.implementation = "auto"
+    layer(x)
+    close(compiled(x), truth(layer)(x))
+
+
+@case
+def written_past_the_counter(implementation: str, path: Path) -> None:
+    layer, x = KANLinear(8, 4, implementation=implementation), torch.rand(5, 8)
+    layer(x)
+    layer.grid.data.add_(0.1)
+    close(layer(x), truth(layer)(x))
+    if not x.is_cuda:
+        layer.grid.numpy()[:] += 0.1
+        close(layer(x), truth(layer)(x))
 
 
 @case
