@@ -20,7 +20,7 @@ def plain_operators_only() -> bool:
     return (
         forward_ad._current_level >= 0
         or torch._C._is_tracing()
-        or torch.onnx.is_in_onnx_export()
+        or (torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export())
     )
 
 
