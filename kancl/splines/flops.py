@@ -22,7 +22,7 @@ def counted(values: Tensor, flops: int) -> Tensor:
         flops: that each ``values[..., :]`` took beside products of matrices, which are
             counted by torch.
     """
-    if modes.dispatch_modes() and not modes.graph():
+    if not modes.graph() and modes.dispatch_modes():
         return _counted(values, flops)
     return values
 

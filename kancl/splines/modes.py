@@ -19,7 +19,7 @@ def plain_operators_only() -> bool:
     """
     return (
         forward_ad._current_level >= 0
-        or (not torch.compiler.is_compiling() and torch._C._is_tracing())
+        or torch.jit.is_tracing()
         or (torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export())
     )
 
