@@ -9,6 +9,7 @@ from torch import nn
 from kancl.models.kan_linear import KANLinear
 from kancl.models.layer_features import SplineFeatures
 from kancl.models.spline_activation import SplineActivation
+from kancl.splines import basis_flops
 
 LARGEST_WIDTH = 2**20
 
@@ -42,7 +43,7 @@ def forward_flops(model: nn.Module) -> int:
     """Floating-point operations of one sample's forward pass.
 
     2 per multiply-accumulate of the dense computation; a spline basis function costs
-    ``3*(degree+1)`` per input value.
+    ``3*(degree+1)`` per input value. Torch's ``FlopCounterMode`` counts the same.
     """
     flops = 0
     for layer in model.modules():
@@ -52,12 +53,12 @@ def forward_flops(model: nn.Module) -> int:
             degree, base = layer.spline_order, layer.base_weight is not None
             per_edge = 2 * (layer.grid_size + degree + base)
             flops += layer.in_features * layer.out_features * per_edge
-            flops += 3 * (degree + 1) ** 2 * layer.in_features
+            flops += basis_flops(degree) * layer.in_features
         elif type(layer) is SplineFeatures:
-            flops += 3 * (layer.degree + 1) ** 2 * layer.in_features
+            flops += basis_flops(layer.degree) * layer.in_features
         elif type(layer) is SplineActivation:
             n_basis, degree = layer.grid_size + layer.DEGREE, layer.DEGREE
-            flops += layer.features * (2 * n_basis + 3 * (degree + 1) ** 2)
+            flops += layer.features * (2 * n_basis + basis_flops(degree))
     return flops
 
 

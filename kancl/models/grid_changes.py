@@ -5,11 +5,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from kancl.models.kan_linear import KANLinear
-from kancl.splines import Insertion, cells_to_reach, growth, refinement, uniform_knots
+from kancl.splines import (
+    Insertion,
+    cells_to_reach,
+    growth,
+    refinement,
+    resizing,
+    uniform_knots,
+)
 
-# What torch's optimizers call their state.
-MOVES = {"exp_avg", "momentum_buffer", "grad_avg"}
-SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum"}
+# What torch's optimizers call their state. A mean of the parents keeps a sign, as of the
+# last gradient in Rprop, and a size, as of its steps.
+MOVES = {"exp_avg", "momentum_buffer", "grad_avg", "ax"}
+MEANS = {"exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum", "acc_delta"}
+MEANS |= {"prev", "step_size", "row_var"}
 
 
 def refine(
@@ -24,12 +33,32 @@ def refine(
         optimizer: has its state of the coefficients carried along.
     Returns: the map, for whatever else belongs to the coefficients: ``values`` for past
         coefficients, ``shares`` for occupancies and importances.
-    Raises: ValueError if ``factor`` is below 1, or for an optimizer's state that has no
-        rule.
+    Raises: ValueError if ``factor`` is below 1, for an optimizer's state that has no
+        rule, or if the coefficients are pruned, reparametrized or sharded.
     """
     knots = layer.spline_grid.exact_knots()
     insertion = refinement(knots, layer.spline_order, factor, layer.outside)
     return _apply(layer, insertion, optimizer, factor)
+
+
+@torch.no_grad()
+def resize(
+    layer: KANLinear, grid_size: int, optimizer: Optimizer | None = None
+) -> Insertion:
+    """Give a layer a finer or coarser grid over the same range, in place; see ``resizing``.
+
+    Where ``grid_size`` is a multiple of the layer's, its function stays what it was on the
+    grid (3 -> 6 -> 12); else it is the nearest one (3 -> 5, 5 -> 3), and the returned
+    ``error`` says how near. Beyond the grid ``outside="zero"`` fades within cells of the
+    new width. The parameter stays the same object.
+
+    Args, Returns: see ``refine``.
+    Raises: ValueError where ``refine`` does.
+    """
+    old = layer.spline_grid
+    weights = layer.scaled_coefficients.permute(2, 0, 1)
+    insertion = resizing(old, grid_size, weights)
+    return _apply(layer, insertion, optimizer, grid_size / old.size)
 
 
 def grow(
@@ -58,8 +87,12 @@ def grow(
 
 @torch.no_grad()
 def _apply(
-    layer: KANLinear, insertion: Insertion, optimizer: Optimizer | None, factor: int = 1
+    layer: KANLinear,
+    insertion: Insertion,
+    optimizer: Optimizer | None,
+    factor: float = 1,
 ) -> Insertion:
+    layer.check_grid_may_change()
     coefficients, old = layer.coefficients, layer.spline_grid
     carried = _carried_state(coefficients, insertion, optimizer)
     state = layer.state_dict()
@@ -75,8 +108,12 @@ def _apply(
     layer.load_state_dict(state)
     if resized:
         coefficients.grad = None
-    if optimizer is not None:
+    if optimizer is not None and carried:
         optimizer.state[coefficients].update(carried)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        # Its history is of all gradients in one row: the next step begins a new one.
+        optimizer.state.clear()
+        optimizer._numel_cache = None
     return insertion
 
 
@@ -86,10 +123,10 @@ def _carried_state(
     """The new state of the coefficients; other state (a count of steps) stays."""
     state = {} if optimizer is None else optimizer.state.get(coefficients, {})
     rules = dict.fromkeys(MOVES, insertion.values)
-    rules |= dict.fromkeys(SECOND_MOMENTS, insertion.second_moments)
+    rules |= dict.fromkeys(MEANS, insertion.second_moments)
     carried = {}
     for key, value in state.items():
-        if not isinstance(value, Tensor) or value.shape != coefficients.shape:
+        if not isinstance(value, Tensor) or value.shape[:2] != coefficients.shape[:2]:
             continue
         if key not in rules:
             raise ValueError(

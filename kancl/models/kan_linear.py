@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.efficient_kan import adapt_to_state_dict
-from kancl.models.memory import keep_freed_memory
+from kancl.models.processes import all_samples, as_in_first
 from kancl.splines import (
     Grid,
     GridReader,
@@ -63,8 +63,10 @@ class KANLinear(nn.Module):
             Cox-de Boor, any knots. ``dense``: one matrix product over all bases.
             ``sparse``: live bases only, on a CPU, degree 1 to 3; ``triton``: that on a
             CUDA device. ``auto``: the fastest that is possible, as far as measured.
-    Shape: ``(..., in_features)`` -> ``(..., out_features)``, dtype kept.
-    Raises: ValueError for options that are out of range or can't go together.
+    Shape: ``(..., in_features)`` -> ``(..., out_features)``. Inputs have the weights' dtype
+        and outputs keep it, as with ``torch.nn.Linear``; under autocast it is autocast's.
+    Raises: ValueError for options that are out of range or can't go together, and for
+        inputs of another width or dtype.
     Source: Liu et al. 2024, arXiv:2404.19756; arguments: efficient-kan (Blealtan).
         Differs: ``update_grid`` keeps the function; starts from closed-form moments.
 
@@ -108,13 +110,12 @@ class KANLinear(nn.Module):
         self.outside: Outside = outside
         self.implementation: Implementation = implementation
         self._check_options(grid_size)
-        keep_freed_memory()
 
-        ends = ends_of(grid_range, in_features)
-        knots = uniform_knots(*ends, grid_size, spline_order)
-        knots = knots.to(torch.get_default_device(), torch.get_default_dtype())
-        self.register_buffer("grid", knots.contiguous())
-        anchors = None if anchor is None else anchors_of(anchor, in_features)
+        self._ends = ends_of(grid_range, in_features)
+        self._anchors = None if anchor is None else anchors_of(anchor, in_features)
+        knots = torch.empty(in_features, grid_size + 2 * spline_order + 1)
+        self.register_buffer("grid", knots)
+        anchors = None if anchor is None else torch.empty(in_features)
         self.register_buffer("anchor", anchors)
         self.register_buffer("warp", None)
         self._reader = GridReader()
@@ -130,12 +131,19 @@ class KANLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw fresh weights whose sums over the inputs have a known size.
+        """Give the grid its range again and draw fresh weights.
 
+        The sums of the weights over the inputs have a known size.
         Coefficients of variance ``s^2`` give an edge the mean square ``s^2 * E sum_g
         B_g^2`` (``second_moment``), and ``in_features`` edges add up.
         """
         with torch.no_grad():
+            self.grid.copy_(
+                uniform_knots(*self._ends, self.grid_size, self.spline_order)
+            )
+            self.warp = None
+            if self.anchor is not None and self._anchors is not None:
+                self.anchor.copy_(self._anchors)
             if self.base_weight is not None:
                 bound = self.scale_base / math.sqrt(self.in_features)
                 self.base_weight.uniform_(-bound, bound)
@@ -151,8 +159,13 @@ class KANLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_input(x)
-        rows = x.reshape(-1, self.in_features)  # (batch, in_features)
         splines = self.coefficients, self.edge_scale
+        if x.dtype != splines[0].dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"inputs are {x.dtype} and weights {splines[0].dtype}: convert one of "
+                "them, x.to(dtype) or layer.to(dtype)"
+            )
+        rows = x.reshape(-1, self.in_features)  # (batch, in_features)
         y = self.spline_grid.sum(rows, *splines, self.implementation)
         if self.base_weight is not None:  # y is (batch, out_features)
             # One product for both parts took 1.0 to 1.3 times as long, for the copying.
@@ -203,7 +216,7 @@ class KANLinear(nn.Module):
 
         Raises: ValueError if ``x`` is not finite, or the grid was moved or warped before.
         """
-        self._check_samples(x, "a grid is fitted on finite samples")
+        x = self._all_samples(x, "a grid is fitted on finite samples")
         grid = self.spline_grid
         if not grid.uniform or grid.warp is not None:
             raise ValueError(
@@ -219,7 +232,7 @@ class KANLinear(nn.Module):
 
         Raises: ValueError if the knots were moved before, or as ``quantile_warp`` does.
         """
-        self._check_input(x, 2)
+        x = self._all_samples(x, "a warp is fitted on finite samples")
         grid = self.spline_grid
         if not grid.uniform:
             raise ValueError(
@@ -239,20 +252,34 @@ class KANLinear(nn.Module):
         Args:
             margin: how far the grid reaches beyond the smallest and largest sample.
         Shape: ``(batch, in_features)``.
-        Raises: ValueError if ``x`` has another shape or is not finite, or the grid is
-            warped.
+        Several processes (``torch.distributed``) move their copies alike, for the samples
+        of all of them: each has to call this.
+
+        Raises: ValueError if ``x`` has another shape or is not finite, the grid is warped,
+            or the coefficients are pruned, reparametrized or sharded.
         """
-        self._check_samples(x, "update_grid needs finite samples")
+        self.check_grid_may_change()
+        x = self._all_samples(x, "update_grid needs finite samples")
         if self.warp is not None:
             raise ValueError(
                 "update_grid moves knots, but this grid is warped: it stays"
             )
         scaled = self.scaled_coefficients.permute(2, 0, 1)
         knots, matrix = moved_grid(x, self.spline_grid, scaled, self.grid_eps, margin)
+        as_in_first(knots, matrix)
         # The same map for every output, so that a scale per edge needs no undoing.
         self.coefficients.copy_(matrix @ self.coefficients.to(matrix.dtype))
         self.grid.copy_(knots)
         _ = self.spline_grid  # read for graphs, which can't
+
+    def check_grid_may_change(self) -> None:
+        """Raises: ValueError unless the coefficients are a parameter of the layer."""
+        if type(self._parameters.get("coefficients")) is not nn.Parameter:
+            raise ValueError(
+                "a grid can't change while its coefficients are pruned, reparametrized or "
+                "sharded: torch.nn.utils.prune.remove or parametrize."
+                "remove_parametrizations first, or change it before fully_shard"
+            )
 
     def curve2coeff(self, x: Tensor, y: Tensor) -> Tensor:
         """Coefficients of the curves through (or nearest to) given points.
@@ -340,10 +367,13 @@ class KANLinear(nn.Module):
                 f"got shape {tuple(x.shape)}"
             )
 
-    def _check_samples(self, x: Tensor, rule: str) -> None:
+    def _all_samples(self, x: Tensor, rule: str) -> Tensor:
+        """Those of all processes."""
         self._check_input(x, 2)
+        x = all_samples(x)
         if len(x) == 0 or not bool(torch.isfinite(x).all()):
             raise ValueError(f"{rule}, got NaN, inf or none")
+        return x
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True

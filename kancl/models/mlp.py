@@ -12,7 +12,6 @@ from kancl.models.hidden_control import (
     gated,
 )
 from kancl.models.inputs import flat
-from kancl.models.memory import keep_freed_memory
 from kancl.models.spline_activation import SplineActivation
 
 Activation = Literal["relu", "spline"]
@@ -56,7 +55,6 @@ class MLP(nn.Module):
         if activation not in get_args(Activation):
             raise ValueError(f"activation must be relu or spline, got {activation!r}")
         check_hidden_control(hidden_control, top_k)
-        keep_freed_memory()
         self.hidden_control, self.top_k = hidden_control, top_k
         self.layers = nn.ModuleList(map(nn.Linear, layers, layers[1:]))
         self.activations = nn.ModuleList(

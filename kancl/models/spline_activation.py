@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kancl.splines import uniform_basis
+from kancl.splines import basis_flops, counted, uniform_basis
 
 
 class SplineActivation(nn.Module):
@@ -35,4 +35,5 @@ class SplineActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         high = self.get_buffer("high")
         basis = uniform_basis(x, -high, high, self.grid_size, self.DEGREE, "linear")
-        return (basis * self.coefficients).sum(-1)  # (batch, features)
+        flops = basis_flops(self.DEGREE) + 2 * basis.shape[-1]
+        return (counted(basis, flops) * self.coefficients).sum(-1)  # (batch, features)

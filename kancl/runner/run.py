@@ -81,6 +81,7 @@ def run(
         return done
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    machine.keep_freed_memory()
     machine.be_deterministic(config.deterministic)
     made_in = environment(machine.resolve_device(config.device)) | made_of(config)
     folder, interruption = RunFolder(path), Interruption()

@@ -2,7 +2,14 @@
 
 from kancl.splines import cpu, gpu
 from kancl.splines.basis import Outside, check_outside, cox_de_boor, spline_basis
-from kancl.splines.fitting import fit_coefficients, fitted_knots, moved_grid, refit
+from kancl.splines.fitting import (
+    fit_coefficients,
+    fitted_knots,
+    moved_grid,
+    refit,
+    resizing,
+)
+from kancl.splines.flops import basis_flops, counted
 from kancl.splines.grid import Grid, GridReader
 from kancl.splines.insertion import Insertion, cells_to_reach, growth, refinement
 from kancl.splines.knots import (

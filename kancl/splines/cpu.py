@@ -4,7 +4,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, get_args
 
 import numpy as np
@@ -145,7 +145,34 @@ def _splines(coefficients: Tensor, scale: Tensor | None) -> tuple[Any, Any]:
     """Coefficients and scale; an array without elements stands for no scale."""
     if scale is None:
         scale = coefficients.new_empty(0, 0)
-    return _array(coefficients), _array(scale)
+    return _parameter(coefficients), _parameter(scale)
+
+
+class _Memory:
+    def __init__(self, address: int, shape: torch.Size, size: int) -> None:
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": tuple(shape),
+            "typestr": f"<f{size}",
+            "version": 3,
+        }
+
+
+@lru_cache(1024)
+def _view(address: int, shape: torch.Size, size: int) -> Any:
+    """Floats of ``size`` bytes as an array that does not own them."""
+    return np.asarray(_Memory(address, shape, size))
+
+
+def _parameter(tensor: Tensor) -> Any:
+    """A tensor that lives as long as the array is used, as an array.
+
+    Unlike ``numpy()``, its storage may be resized later: fully sharded training frees
+    parameters that way.
+    """
+    if tensor.numel() == 0 or not tensor.is_contiguous():
+        return _array(tensor)
+    return _view(tensor.data_ptr(), tensor.shape, tensor.itemsize)
 
 
 def _array(tensor: Tensor) -> Any:

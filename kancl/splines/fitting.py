@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kancl.splines.basis import Outside
 from kancl.splines.grid import Grid
+from kancl.splines.insertion import Insertion, insertion_matrix
 from kancl.splines.knots import adapted_knots, grid_ends, uniform_knots
 
 RIDGE = 1e-10  # of the mean diagonal
@@ -140,12 +142,45 @@ def moved_grid(
     return knots, matrix
 
 
+def resizing(grid: Grid, size: int, coefficients: Tensor) -> Insertion:
+    """To ``size`` cells between the same ends: inserted knots, or else the best fit.
+
+    Knots are inserted where ``size`` is a multiple of the grid's: then every function
+    stays what it was on the grid. Else it is the nearest in the least-squares sense, and
+    ``error`` says how near. Cells that are not alike are split or merged in their order.
+
+    Args:
+        coefficients: in use, ``(out_features, in_features, n_basis)``.
+    Raises: ValueError if ``size`` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"grid_size must be 1 or more, got {size}")
+    degree, old = grid.degree, grid.exact_knots().double()
+    inner = old[:, degree : degree + grid.size + 1]
+    place = torch.arange(size + 1, device=old.device).double() * grid.size / size
+    left = place.long().clamp(max=grid.size - 1)
+    inner = inner[:, left] + (place - left) * inner.diff(dim=1)[:, left]
+    knots = uniform_knots(inner[:, 0], inner[:, -1], size, degree)
+    if not grid.uniform:
+        knots[:, degree : degree + size + 1] = inner
+        knots = knots.to(grid.knots.dtype).double()
+    # What lies beyond the ends is no matter here, but for where a line starts.
+    outside: Outside = "clamp" if grid.outside == "zero" else grid.outside
+    if size % grid.size == 0:
+        return Insertion(knots, insertion_matrix(old, knots, degree, outside))
+    pair = (Grid(k, degree, outside, uniform=grid.uniform) for k in (old, knots))
+    fit = _fit(old.new_empty(0, len(old)), *pair)
+    error = float(fit.relative_change(coefficients).max())
+    return Insertion(knots, fit.matrix, error)
+
+
 def _fit(x: Tensor, old: Grid, new: Grid) -> Refit:
     """From one grid to another, over samples and, equally, the whole new grid."""
-    share = torch.linspace(0, 1, 16 * new.size, device=x.device).to(x.dtype)
+    n_even = 16 * max(old.size, new.size)
+    share = torch.linspace(0, 1, n_even, device=x.device).to(x.dtype)
     low, high = new.low.double(), new.high.double()
     even = low + share.unsqueeze(1) * (high - low)  # (n_even, in_features)
-    weights = [torch.full_like(points[:, 0], 1 / len(points)) for points in (x, even)]
+    weights = [torch.full_like(p[:, 0], 1 / max(1, len(p))) for p in (x, even)]
     old = Grid(old.knots, old.degree, old.outside)  # an anchor is no matter here
     return refit(old.basis, new.basis, torch.cat([x, even]), torch.cat(weights))
 

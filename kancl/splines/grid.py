@@ -5,10 +5,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kancl.splines import modes
 from kancl.splines.basis import Outside, anchored_basis, spline_basis
-from kancl.splines.knots import grid_ends, is_uniform, uniform_knots, warped
+from kancl.splines.flops import basis_flops, counted
+from kancl.splines.knots import (
+    evenly_spaced,
+    grid_ends,
+    is_uniform,
+    uniform_knots,
+    warped,
+)
 from kancl.splines.sums import Implementation, spline_sum
 from kancl.splines.uniform import UniformGrid, grid_basis
+
+MOVED = (
+    "the knots were moved after the graph was compiled for even ones: call the layer once "
+    "outside the compiled graph, which is made anew then"
+)
 
 
 class Grid:
@@ -54,9 +67,10 @@ class Grid:
         Shape: ``(batch, in_features)`` -> ``(batch, in_features, n_basis)``.
         """
         dtype = torch.promote_types(x.dtype, torch.float32)
-        if not self.uniform:
+        if not self.uniform or modes.plain_operators_only():
             return self._cox_de_boor(x).to(dtype)
-        return grid_basis(self.position(x), self._closed).to(dtype)
+        basis = grid_basis(self.position(x), self._closed).to(dtype)
+        return counted(basis, basis_flops(self.degree))
 
     def sum(
         self,
@@ -70,13 +84,17 @@ class Grid:
         Shape: x ``(batch, in_features)``, coefficients ``(in_features, n_basis,
             out_features)``, scale ``(in_features, out_features)`` -> ``(batch,
             out_features)``.
+        Where nothing else can be followed, whatever the implementation, it goes the way
+        of the ``reference``: forward mode, tracing, ONNX, stacked models.
+
         Raises: ValueError if the implementation needs uniform knots, and as
             ``spline_sum`` does.
         """
-        if self.uniform and implementation != "reference":
+        plain = implementation == "reference" or modes.plain_operators_only()
+        if self.uniform and not plain:
             x = self.position(x)
             return spline_sum(x, coefficients, scale, self._closed, implementation)
-        if implementation not in ("auto", "reference"):
+        if not (plain or implementation == "auto" or modes.transforms()):
             raise ValueError(
                 f"implementation={implementation!r} needs a uniform grid, and this one "
                 f"was moved: choose 'auto' or 'reference'"
@@ -94,26 +112,30 @@ class Grid:
         return uniform_knots(*ends, self.size, self.degree)
 
     def _cox_de_boor(self, x: Tensor) -> Tensor:
-        """``basis`` by the recursion, which takes any knots; float64 behind a warp."""
+        """``basis`` by the recursion, which takes any knots; float64 if they are even."""
         x = self.position(x)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        knots = self.knots if self.warp is None else self.exact_knots()
+        least = torch.float64 if self.uniform else torch.float32
+        x = x.to(torch.promote_types(x.dtype, least))
+        knots = self.exact_knots()
         options = knots.to(x.dtype), self.degree, self.outside
         anchor = self._closed.anchor
-        return anchored_basis(lambda x: spline_basis(x, *options), x, anchor)
+        basis = anchored_basis(lambda x: spline_basis(x, *options), x, anchor)
+        return counted(basis, basis_flops(self.degree))
 
 
 class GridReader:
     """Reads the grid of a layer from its tensors, and keeps the last reading.
 
-    Reading takes as long as a small layer does; it holds while nobody wrote to these
-    tensors, by torch's count. Where values can't be read, as in a graph that is compiled,
-    knots are taken to be even if they were so at the last reading.
+    Reading takes as long as a small layer does; it holds while these tensors have the
+    same values. On a GPU, to ask which is to wait, that is left to torch's count of
+    writes unless there are several processes: they write past it, as ``data`` does. Where
+    values can't be read, as in a graph that is compiled, knots are taken to be even if they
+    were so at the last reading.
     """
 
     def __init__(self) -> None:
         self._uniform = True
-        self._last: tuple[Grid, list[tuple[Tensor, int]]] | None = None
+        self._last: tuple[Grid, list[tuple[Tensor, int, Tensor]]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_uniform": self._uniform, "_last": None}
@@ -127,22 +149,31 @@ class GridReader:
         warp: Tensor | None,
     ) -> Grid:
         options = degree, outside, anchor, warp
-        unreadable = knots.is_meta or type(knots) is not Tensor
-        if torch.compiler.is_compiling() or unreadable:
+        if torch.compiler.is_compiling():
+            if self._uniform and not torch.compiler.is_exporting():
+                torch._assert_async(evenly_spaced(knots, degree), MOVED)
             return Grid(knots, *options, self._uniform)
-        transformed = torch._C._are_functorch_transforms_active()
-        if transformed and torch._C._functorch.is_batchedtensor(knots):
+        if knots.is_meta or type(knots) is not Tensor:
+            return Grid(knots, *options, self._uniform)
+        transformed = modes.transforms()
+        if transformed and modes.batched(knots):
             return Grid(knots, *options, uniform=False)  # right for any knots
         tensors = [t for t in (knots, anchor, warp) if t is not None]
         if self._last is not None:
             grid, read = self._last
             if (grid.outside, len(read)) == (outside, len(tensors)) and all(
-                t is known and t._version == version
-                for t, (known, version) in zip(tensors, read)
+                t is known and t._version == version and _same_values(t, values)
+                for t, (known, version, values) in zip(tensors, read)
             ):
                 return grid
         grid = Grid(knots, *options)
         self._uniform = grid.uniform
         if not transformed and not any(t.is_inference() for t in tensors):
-            self._last = grid, [(t, t._version) for t in tensors]
+            self._last = grid, [(t, t._version, t.detach().clone()) for t in tensors]
         return grid
+
+
+def _same_values(tensor: Tensor, values: Tensor) -> bool:
+    """Whether they are; taken for granted where to ask is to wait, or to be traced."""
+    unasked = tensor.is_cuda and not modes.several_processes()
+    return unasked or torch._C._is_tracing() or torch.equal(tensor, values)

@@ -42,10 +42,13 @@ class Insertion:
     Args:
         knots: ``(in_features, n_new_knots)``, float64.
         matrix: T, ``(in_features or 1, n_new, n_old)``, see ``insertion_matrix``.
+        error: largest root mean square change of a feature's functions over the grid,
+            relative to them; 0 for knots that are inserted, rounding apart.
     """
 
     knots: Tensor
     matrix: Tensor
+    error: float = 0.0
 
     def values(self, old: Tensor) -> Tensor:
         """``T @ old``: coefficients, their past values, and moves of them.

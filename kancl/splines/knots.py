@@ -57,11 +57,11 @@ def ends_of(
 
 
 def anchors_of(value: float | Tensor, in_features: int) -> Tensor:
-    """An anchor for every input, ``(in_features,)``.
+    """An anchor for every input, ``(in_features,)``, on the CPU.
 
     Raises: ValueError unless there is one number, or one per input.
     """
-    values = torch.as_tensor(value, dtype=torch.get_default_dtype())
+    values = torch.as_tensor(value, dtype=torch.get_default_dtype(), device="cpu")
     if values.shape not in ((), (in_features,)):
         raise ValueError(
             f"anchor is one number or one per input ({in_features}), got shape "
@@ -76,17 +76,19 @@ def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
 
 
 def is_uniform(knots: Tensor, degree: int) -> bool:
-    """Whether every feature's knots are equally spaced, up to their dtype's rounding.
+    """``evenly_spaced``, read: on a GPU it waits for the answer."""
+    return bool(evenly_spaced(knots, degree))
 
-    Reads values: on a GPU it waits for them.
-    """
+
+def evenly_spaced(knots: Tensor, degree: int) -> Tensor:
+    """Whether every feature's knots are so, up to their dtype's rounding, ``()``."""
     low, high = grid_ends(knots.double(), degree)
     grid_size = knots.shape[-1] - 1 - 2 * degree
     expected = uniform_knots(low, high, grid_size, degree)
     largest = knots.abs().amax(-1, keepdim=True).double()  # of each feature
     rounding = 8 * torch.finfo(knots.dtype).eps * largest
     even = ((knots.double() - expected).abs() <= rounding).all()
-    return bool(even & (high > low).all())
+    return even & (high > low).all()
 
 
 def adapted_knots(

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import Parameter
 
-from kancl.splines import cpu, gpu
+from kancl.splines import cpu, gpu, modes
+from kancl.splines.flops import basis_flops, counted
 from kancl.splines.uniform import UniformGrid, grid_basis
 
 Implementation = Literal["auto", "reference", "dense", "sparse", "triton"]
@@ -45,8 +46,8 @@ def spline_sum(
 ) -> Tensor:
     """``y_o = sum_i scale_io sum_g coefficients_igo B_g(x_i)``, by the way chosen.
 
-    Where kernels can't follow (tracing, function transforms, an empty batch; on a CPU
-    autocast and half precision) all go the dense way.
+    Where kernels can't follow (a graph that is compiled, function transforms, counters of
+    FLOPs, an empty batch; on a CPU autocast and half precision) all go the dense way.
 
     Shape: see ``Grid.sum``.
     Raises: ValueError if the tensors are on a device of another implementation.
@@ -55,14 +56,15 @@ def spline_sum(
         return dense_spline_sum(x, coefficients, scale, grid)
     if implementation == "auto":
         implementation = _fastest(x.device.type, grid)
-    if implementation == "sparse" and x.device.type != "cpu":
+    if implementation == "sparse" and x.device.type not in ("cpu", "meta"):
         raise ValueError(
             f"implementation='sparse' runs on a CPU, the inputs are on {x.device}: "
             f"choose 'auto'"
         )
     kernels = KERNELS.get(implementation)
     ordinary = {type(x), type(coefficients)} <= {Tensor, Parameter}
-    if kernels and ordinary and not torch._C._are_functorch_transforms_active():
+    watched = modes.transforms() or modes.dispatch_modes()
+    if kernels and ordinary and not watched:
         if kernels is gpu or cpu.takes(x, coefficients):
             return _kernel_sum(kernels, x, coefficients, scale, grid)
     return dense_spline_sum(x, coefficients, scale, grid)
@@ -88,7 +90,8 @@ def dense_spline_sum(
         width = grid.high.double() - grid.low
         rise = (x.double() - grid.anchor) / width  # exactly 0 at the anchor
         return rise.to(coefficients.dtype) @ (coefficients[:, 1] - coefficients[:, 0])
-    basis = grid_basis(x, grid).to(coefficients.dtype)  # (batch, in_features, n_basis)
+    basis = counted(grid_basis(x, grid), basis_flops(grid.degree))
+    basis = basis.to(coefficients.dtype)  # (batch, in_features, n_basis)
     return basis.flatten(1) @ coefficients.flatten(0, 1)
 
 
@@ -104,7 +107,8 @@ def _are_lines(x: Tensor, grid: UniformGrid) -> bool:
         and x.device.type == "cpu"
         and not x.requires_grad
         and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
+        and not modes.transforms()
+        and not modes.dispatch_modes()
         and bool(((x >= grid.low) & (x <= grid.high)).all())
     )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from kancl.splines import modes
 from kancl.splines.basis import Outside, anchored_basis, nearest_inside
 
 MANY_VALUES = 2**13  # above, memory traffic costs more than calls of operators
@@ -83,7 +84,7 @@ def _evaluate(position: Tensor, *options: Any) -> Tensor:
     if (
         torch.compiler.is_compiling()
         or (position.requires_grad and torch.is_grad_enabled())
-        or torch._C._are_functorch_transforms_active()
+        or modes.transforms()
     ):
         basis: Tensor = _DenseBasis.apply(position, *options)
         return basis
