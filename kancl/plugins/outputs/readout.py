@@ -82,7 +82,8 @@ class ReadoutPlugin(Plugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         lasts = last_layers(strategy.model).items()
         layers = ((label, last.layers[0]) for label, last in lasts)
-        self._hooks = watching(layers, lambda k, _, x: self._inputs.update({k: x}))
+        seen = watching(layers, lambda k, _, x: self._inputs.update({k: x}))
+        self._hooks.enter_context(seen)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()  # of an evaluation in between

@@ -94,9 +94,8 @@ class LazyStepsPlugin(FreezingPlugin):
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs = defaultdict(list)
         layers = kan_layers(strategy.model).items()
-        self._watching = watching(
-            layers, lambda name, _, x: self._inputs[name].append(x)
-        )
+        seen = watching(layers, lambda name, _, x: self._inputs[name].append(x))
+        self._watching.enter_context(seen)
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._watching.close()

@@ -176,8 +176,9 @@ class GramPlugin(StepPreconditionerPlugin):
 
     @property
     def kind(self) -> type[Preconditioner]:
-        names = {"full": kinds.FullGram, "blocks": kinds.BlockGram}
-        return names.get(self.structure, kinds.LowRankGram)
+        if self.structure == "full":
+            return kinds.FullGram
+        return kinds.BlockGram if self.structure == "blocks" else kinds.LowRankGram
 
     def check_size(self, n_features: int) -> None:
         if self.structure == "full" and n_features > MOST_FEATURES:
