@@ -1,7 +1,7 @@
 """Which layers a model has, what they see, and its outputs in evaluation mode."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from avalanche.models import avalanche_forward
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from kancl.models.heads import GrowingHead, MultiHead, SingleHead
 from kancl.models.kan_linear import KANLinear
@@ -18,7 +17,7 @@ from kancl.models.layer_features import has_features
 HEAD = "head"
 ROWS = 512  # samples per forward pass
 
-See = Callable[[str, Any, Tensor], None]
+See = Callable[[Any, Any, Tensor], None]
 """Gets a layer's name, the layer and its inputs ``(batch, in_features)``."""
 
 
@@ -52,10 +51,8 @@ def shown_name(model: nn.Module, submodule: str) -> str:
 
 def spline_network(model: nn.Module) -> Any | None:
     """The KAN in a model (itself, or what its heads stand on), or None."""
-    for module in model.modules():
-        if hasattr(module, "off_grid_share") and hasattr(module, "features"):
-            return module
-    return None
+    networks = (m for m in model.modules() if hasattr(m, "features"))
+    return next((m for m in networks if hasattr(m, "off_grid_share")), None)
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def last_layers(model: nn.Module) -> dict[int | None, LastLayers]:
     """
     if isinstance(model, SingleHead):
         head: Any = model.network.head
-        n = int(head.out_features)
+        n = head.out_features
         return {None: LastLayers([head], [list(range(n))], n)}
     if isinstance(model, GrowingHead):
         return {None: LastLayers(list(model.heads), model.classes, model.n_outputs)}
@@ -115,26 +112,17 @@ def state_groups(model: nn.Module) -> dict[str, list[str]]:
     return groups | {kind: part for kind, part in kinds.items() if part} | {"all": keys}
 
 
-def watch(layers: Iterable[tuple[str, nn.Module]], see: See) -> list[RemovableHandle]:
-    """Hand every layer's inputs to ``see`` under its name, until the handles are removed."""
-    hooks = [(layer, partial(_hook, see, name)) for name, layer in layers]
-    return [layer.register_forward_pre_hook(hook) for layer, hook in hooks]
+def watching(layers: Iterable[tuple[Any, nn.Module]], see: See) -> ExitStack:
+    """Hand every layer's inputs to ``see`` under its name, until this is closed."""
 
+    @torch.no_grad()
+    def hook(name: Any, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        see(name, layer, inputs[0].detach().flatten(0, -2))
 
-@torch.no_grad()
-def _hook(see: See, name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    see(name, layer, inputs[0].detach().flatten(0, -2))
-
-
-@contextmanager
-def watching(layers: Iterable[tuple[str, nn.Module]], see: See) -> Iterator[None]:
-    """``watch`` while this is open."""
-    handles = watch(layers, see)
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    stack = ExitStack()
+    for name, layer in layers:
+        stack.enter_context(layer.register_forward_pre_hook(partial(hook, name)))
+    return stack
 
 
 def layer_inputs(

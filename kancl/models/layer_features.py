@@ -90,6 +90,11 @@ def weight_rows(
     return {n: rows(of(getattr(layer, n))) for n, rows in _rows(layer).items()}
 
 
+def get_weights(layer: nn.Module) -> Tensor:
+    """A copy of the layer's weights, ``(n_features, out_features)``."""
+    return torch.cat(list(weight_rows(layer).values()))
+
+
 @torch.no_grad()
 def set_weights(layer: nn.Module, weights: Tensor) -> None:
     """Write ``(n_features, out_features)`` weights into the layer's parameters."""
@@ -134,11 +139,6 @@ def inputs_group(layer: nn.Module) -> int | None:
     if not isinstance(layer, KANLinear) or layer.base_weight is not None:
         return None
     return layer.coefficients.shape[1] if layer.anchor is not None else None
-
-
-def n_layer_features(layer: nn.Module) -> int:
-    """How many features ``layer_features`` gives."""
-    return sum(map(len, weight_rows(layer).values()))
 
 
 def _rows(layer: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:

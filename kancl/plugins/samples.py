@@ -1,9 +1,11 @@
 """Samples of the experience in training, and what they do to KAN layers' bases."""
 
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.metrics.locality import Occupancy
@@ -44,9 +46,14 @@ def occupancies(strategy: Any, n_samples: int | None = None) -> dict[str, Occupa
 
 
 def pass_through(strategy: Any, see: See, n_samples: int | None = None) -> None:
-    """Send samples of the experience in training through the network, to be seen."""
-    x, _, task_labels = as_tensors(strategy.experience.dataset, n_samples)
-    model, device = strategy.model, strategy.device
-    with watching(kan_layers(model).items(), see):
-        for _ in evaluate_in_chunks(model, x, task_labels, device=device):
-            pass
+    """Show what enters the KAN layers at samples of the experience in training."""
+    x, _, labels = as_tensors(strategy.experience.dataset, n_samples)
+    show(strategy, kan_layers(strategy.model), see, x, labels)
+
+
+def show(
+    strategy: Any, layers: Mapping[str, nn.Module], see: See, x: Tensor, labels: Tensor
+) -> None:
+    """Hand what enters the layers to ``see`` while samples pass through the network."""
+    with watching(layers.items(), see):
+        deque(evaluate_in_chunks(strategy.model, x, labels, device=strategy.device), 0)

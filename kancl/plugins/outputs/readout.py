@@ -4,24 +4,18 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kancl.config.values import Count, Positive
-from kancl.models import KANLinear
+from kancl.models import KANLinear, readouts
 from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
-from kancl.models.inspect import kan_layers, last_layers
+from kancl.models.inspect import kan_layers, last_layers, watching
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
-from kancl.models.readouts import (
-    FeatureSums,
-    nearest_mean_weights,
-    ridge_weights,
-    spline_bayes_weights,
-)
+from kancl.models.readouts import FeatureSums
 from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 Features = Literal["patches", "inputs", "network"]
@@ -86,9 +80,10 @@ class ReadoutPlugin(Plugin):
         self.sums = {k: FeatureSums.from_state(s) for k, s in state["sums"].items()}
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        for label, last in last_layers(strategy.model).items():
-            hook = last.layers[0].register_forward_pre_hook(partial(self._keep, label))
-            self._hooks.enter_context(hook)
+        lasts = last_layers(strategy.model).items()
+        layers = ((label, last.layers[0]) for label, last in lasts)
+        seen = watching(layers, lambda k, _, x: self._inputs.update({k: x}))
+        self._hooks.enter_context(seen)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()  # of an evaluation in between
@@ -123,9 +118,6 @@ class ReadoutPlugin(Plugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._hooks.close()
 
-    def _keep(self, label: int | None, layer: nn.Module, inputs: tuple[Any]) -> None:
-        self._inputs[label] = inputs[0]
-
 
 @dataclass(kw_only=True, eq=False)
 class RidgeReadoutPlugin(ReadoutPlugin):
@@ -151,7 +143,7 @@ class RidgeReadoutPlugin(ReadoutPlugin):
     n_features: Count = 2000
 
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
-        return ridge_weights(sums, self.ridge)
+        return readouts.ridge_weights(sums, self.ridge)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -168,7 +160,7 @@ class NearestMeanPlugin(ReadoutPlugin):
     n_features: Count = 2000
 
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
-        return nearest_mean_weights(sums, constant_weights(layer))
+        return readouts.nearest_mean_weights(sums, constant_weights(layer))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -208,5 +200,5 @@ class SplineBayesPlugin(ReadoutPlugin):
         super().prepare(setup)
 
     def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
-        constant = constant_weights(layer)
-        return spline_bayes_weights(sums, layer.in_features, self.smoothing, constant)
+        inputs, constant = layer.in_features, constant_weights(layer)
+        return readouts.spline_bayes_weights(sums, inputs, self.smoothing, constant)

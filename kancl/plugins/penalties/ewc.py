@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from avalanche.training.plugins import EWCPlugin as AvalancheEWCPlugin
@@ -175,17 +175,14 @@ def diagonal_fisher(
     """
     if len(x) == 0:
         raise ValueError("the Fisher information needs at least one sample, got none")
-    if labels == "expected":
-        sums = gradient_moments(model, x, y, task_labels, _expected, power=2)
-    elif labels in ("sampled", "true", "predicted"):
-        if labels != "true":
-            y = _labels(model, x, task_labels, labels, generator)
-        sums = gradient_moments(model, x, y, task_labels, _log_likelihood, power=2)
-    else:
+    if labels not in get_args(FisherLabels):
         raise ValueError(
-            "fisher_labels must be expected, sampled, true or predicted, "
-            f"got {labels!r}"
+            f"fisher_labels must be expected, sampled, true or predicted, got {labels!r}"
         )
+    if labels in ("sampled", "predicted"):
+        y = _labels(model, x, task_labels, labels, generator)
+    objectives = _expected if labels == "expected" else _log_likelihood
+    sums = gradient_moments(model, x, y, task_labels, objectives, power=2)
     return {name: moment / len(x) for name, moment in sums.items()}
 
 

@@ -94,7 +94,8 @@ class LazyStepsPlugin(FreezingPlugin):
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs = defaultdict(list)
         layers = kan_layers(strategy.model).items()
-        self._watching.enter_context(watching(layers, self._see))
+        seen = watching(layers, lambda name, _, x: self._inputs[name].append(x))
+        self._watching.enter_context(seen)
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._watching.close()
@@ -113,9 +114,6 @@ class LazyStepsPlugin(FreezingPlugin):
             return {}
         layers = kan_layers(strategy.model).items()
         return {m.coefficients: ~_touched(m, inputs[name]) for name, m in layers}
-
-    def _see(self, name: str, layer: KANLinear, x: Tensor) -> None:
-        self._inputs[name].append(x)
 
 
 def _touched(layer: KANLinear, inputs: list[Tensor]) -> Tensor:

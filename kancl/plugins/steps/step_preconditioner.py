@@ -11,35 +11,23 @@ from torch import Tensor, nn
 from kancl.config.values import Count, NonNegative
 from kancl.models import KANLinear
 from kancl.models.heads import GrowingHead
-from kancl.models.inspect import evaluate_in_chunks, watching
 from kancl.models.layer_features import (
+    get_weights,
     has_features,
     input_blocks,
     inputs_group,
     layer_features,
-    n_layer_features,
+    set_weights,
     weight_rows,
 )
 from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
-from kancl.plugins.samples import drawn
-from kancl.plugins.steps.preconditioners import (
-    BlockGram,
-    DiagonalOccupancy,
-    FullGram,
-    LowRankGram,
-    Preconditioner,
-)
+from kancl.plugins.samples import drawn, show
+from kancl.plugins.steps import preconditioners as kinds
+from kancl.plugins.steps.preconditioners import Preconditioner
 from kancl.splines import Insertion
 
 MOST_FEATURES = 10_000
 """Features of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
-
-
-KINDS: dict[str, type[Preconditioner]] = {
-    "full": FullGram,
-    "blocks": BlockGram,
-    "low_rank": LowRankGram,
-}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -63,7 +51,7 @@ class StepPreconditionerPlugin(Plugin):
     feature_samples: Count | None = 10_000
     preconditioners: dict[str, Preconditioner] = field(default_factory=dict, init=False)
     """By the layer's name."""
-    _before: list[tuple[Preconditioner, list[Tensor], Tensor]] = field(
+    _before: list[tuple[Preconditioner, nn.Module, Tensor]] = field(
         default_factory=list, init=False
     )
     _generator: torch.Generator = field(default_factory=torch.Generator, init=False)
@@ -79,7 +67,8 @@ class StepPreconditionerPlugin(Plugin):
     def prepare(self, setup: TrainingSetup) -> None:
         self._generator.manual_seed(setup.seed)
         layers = filter(has_features, setup.model.modules())
-        self.check_size(max(map(n_layer_features, layers), default=0))
+        sizes = (sum(map(len, weight_rows(layer).values())) for layer in layers)
+        self.check_size(max(sizes, default=0))
 
     def check_size(self, n_features: int) -> None:
         """Raises: ValueError if the largest layer has too many features."""
@@ -94,35 +83,30 @@ class StepPreconditionerPlugin(Plugin):
         for name, layer in _layers(strategy.model):
             known = self.preconditioners.get(_key(strategy.model, name))
             if known is not None:
-                views = list(weight_rows(layer, lambda p: p.data).values())
-                self._before.append((known, views, torch.cat(views)))
+                self._before.append((known, layer, get_weights(layer)))
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        for known, views, before in self._before:
-            now = before + known.shrink(torch.cat(views) - before)
-            for view, part in zip(views, now.split([len(view) for view in views])):
-                view.copy_(part)
+        for known, layer, before in self._before:
+            step = get_weights(layer) - before
+            set_weights(layer, before + known.shrink(step))
         self._before.clear()
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         x, _, task_labels = drawn(strategy, self.feature_samples, self._generator)
-        model, observed = strategy.model, set[str]()
+        model, known, observed = strategy.model, self.preconditioners, set[str]()
 
         def see(key: str, layer: nn.Module, inputs: Tensor) -> None:
-            known = self.preconditioners
             if key not in known:
                 known[key] = self.make(layer, first=not known)
             observed.add(key)
             known[key].observe(layer_features(layer, inputs))
 
         layers = {_key(model, name): layer for name, layer in _layers(model)}
-        with watching(layers.items(), see):
-            for _ in evaluate_in_chunks(model, x, task_labels, device=strategy.device):
-                pass
+        show(strategy, layers, see, x, task_labels)
         for key in observed:
-            self.preconditioners[key].close()
+            known[key].close()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -137,7 +121,7 @@ class OccupancyPlugin(StepPreconditionerPlugin):
     Source: the drift bound ``sum o |change|`` of ``kancl.metrics.locality``.
     """
 
-    kind = DiagonalOccupancy
+    kind = kinds.DiagonalOccupancy
 
     beta: NonNegative = 1.0
 
@@ -152,14 +136,14 @@ class OccupancyPlugin(StepPreconditionerPlugin):
             )
 
     def make(self, layer: nn.Module, first: bool) -> Preconditioner:
-        return DiagonalOccupancy(self.beta)
+        return kinds.DiagonalOccupancy(self.beta)
 
     def on_grid_change(
         self, model: nn.Module, name: str, layer: KANLinear, insertion: Insertion
     ) -> None:
         known = self.preconditioners.get(_key(model, name))
         if known is not None:
-            assert isinstance(known, DiagonalOccupancy)
+            assert isinstance(known, kinds.DiagonalOccupancy)
             known.carry(insertion, layer.in_features)
 
 
@@ -192,7 +176,9 @@ class GramPlugin(StepPreconditionerPlugin):
 
     @property
     def kind(self) -> type[Preconditioner]:
-        return KINDS[self.structure]
+        if self.structure == "full":
+            return kinds.FullGram
+        return kinds.BlockGram if self.structure == "blocks" else kinds.LowRankGram
 
     def check_size(self, n_features: int) -> None:
         if self.structure == "full" and n_features > MOST_FEATURES:
@@ -205,10 +191,10 @@ class GramPlugin(StepPreconditionerPlugin):
     def make(self, layer: nn.Module, first: bool) -> Preconditioner:
         beta = self.beta_input if first else self.beta_hidden
         if self.structure == "full":
-            return FullGram(beta, inputs_group(layer))
+            return kinds.FullGram(beta, inputs_group(layer))
         if self.structure == "blocks":
-            return BlockGram(beta, input_blocks(layer))
-        return LowRankGram(beta, self.rank)
+            return kinds.BlockGram(beta, input_blocks(layer))
+        return kinds.LowRankGram(beta, self.rank)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
