@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kancl.models.hidden_control import controlled
-from kancl.models.kan_linear import KANLinear, l1_and_entropy
+from kancl.models.kan_linear import KANLinear
+from kancl.models.sparsity import l1_and_entropy
 
 By = Literal["attribution", "l1"]
 
@@ -74,7 +75,8 @@ def edge_scores(network: Any, x: Tensor, heads: Sequence[KANLinear] = ()) -> Edg
         l1.append(size)
         spreads.append(spread)
         node_spreads.append(node_spread)
-    nodes, attribution = [torch.ones_like(node_spreads[-1])], []
+    nodes = [torch.ones_like(node_spreads[-1])]
+    attribution: list[Tensor] = []
     for spread, node_spread in zip(reversed(spreads), reversed(node_spreads)):
         share = spread / node_spread.where(node_spread > 0, torch.inf)
         attribution.insert(0, share * nodes[0])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kancl.models.efficient_kan import adapt_to_state_dict
 from kancl.models.memory import keep_freed_memory
+from kancl.models.sparsity import l1_and_entropy
 from kancl.splines import (
     Grid,
     GridReader,
@@ -27,20 +28,6 @@ from kancl.splines import (
     second_moment,
     uniform_knots,
 )
-
-SMALLEST = 1e-30  # far below any share; its inverse and logarithm are finite
-
-
-def l1_and_entropy(sizes: Tensor, l1: float, entropy: float) -> Tensor:
-    """``l1 sum_e s_e + entropy S``, ``S`` the entropy of the edges' shares of the sum.
-
-    An edge of size 0 adds nothing.
-    """
-    total = sizes.sum()
-    share = sizes / total.clamp(min=SMALLEST)
-    uncertainty = -(share * share.clamp(min=SMALLEST).log()).sum()
-    return l1 * total + entropy * uncertainty
-
 
 class KANLinear(nn.Module):
     """Learn one univariate function per input-output edge and sum them.
