@@ -29,6 +29,7 @@ from kancl.splines import (
     uniform_knots,
 )
 
+
 class KANLinear(nn.Module):
     """Learn one univariate function per input-output edge and sum them.
 
