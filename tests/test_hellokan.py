@@ -1,0 +1,61 @@
+"""pykan's first example: the protocol cut short by default, in full as a proof."""
+
+import runpy
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+import torch
+
+from kancl.models import KANLinear
+
+PATH = Path(__file__).parent.parent / "scenarios" / "hellokan.py"
+
+
+@pytest.fixture(scope="module")
+def hellokan() -> dict[str, Any]:
+    return runpy.run_path(str(PATH))
+
+
+def test_the_samples_are_pykans(hellokan: dict[str, Any]) -> None:
+    x, held_out = hellokan["samples"]()
+    torch.manual_seed(0)
+    for k in (0, 1):
+        for expected in (x, held_out):
+            drawn = torch.rand(1000, dtype=torch.float64) * 2 - 1
+            assert torch.equal(expected[:, k], drawn)
+
+
+@pytest.mark.parametrize("n_cells, error", [(6, 1e-12), (12, 1e-12), (5, 0.3)])
+def test_refinement_is_exact_where_cells_divide(
+    hellokan: dict[str, Any], n_cells: int, error: float
+) -> None:
+    layer = KANLinear(2, 5, 3, outside="linear", scale_noise=1.0).double()
+    x = torch.rand(200, 2, dtype=torch.float64) * 2 - 1
+    before = layer(x).detach()
+    hellokan["refine_to"](layer, n_cells)
+    assert layer.grid_size == n_cells
+    assert (layer(x) - before).abs().max() < error
+
+
+def test_errors_fall_from_stage_to_stage(
+    capsys: pytest.CaptureFixture[str], hellokan: dict[str, Any], tmp_path: Path
+) -> None:
+    picture = tmp_path / "kan.png"
+    words = ["--seeds=1", "--calls=2", f"--figure={picture}"]
+    assert hellokan["main"](words) == 1  # so few steps do not get there
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    errors = [float(row[1]) for row in rows if row and row[0].isdigit()]
+    assert len(errors) == 4 and errors == sorted(errors, reverse=True)
+    assert picture.stat().st_size > 1000
+
+
+@pytest.mark.proof
+def test_errors_are_at_most_pykans(hellokan: dict[str, Any]) -> None:
+    stages = hellokan["STAGES"]
+    errors, changes, _ = zip(*(hellokan["run"](seed) for seed in range(5)))
+    for k, theirs in enumerate(stages.values()):
+        assert median(per_stage[k] for per_stage in errors) <= theirs
+    for _, nested, also_nested in changes:  # 5 -> 10 -> 20
+        assert max(nested, also_nested) < 1e-6
