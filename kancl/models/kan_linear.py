@@ -181,10 +181,7 @@ class KANLinear(nn.Module):
 
     @property
     def edge_factor(self) -> Tensor | None:
-        """What multiplies an edge's spline, ``(in_features, out_features)``; None: 1.
-
-        ``edge_scale``, and 0 for the edges that are False in ``edge_mask``.
-        """
+        """``edge_scale``, 0 where ``edge_mask`` is False, ``(in, out)``; None: 1."""
         if self.edge_mask is None:
             return self.edge_scale
         if self.edge_scale is None:
@@ -288,10 +285,7 @@ class KANLinear(nn.Module):
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
     ) -> Tensor:
-        """L1 size of the edges' coefficients plus the entropy of its distribution.
-
-        See efficient-kan. An edge that is exactly 0 adds nothing.
-        """
+        """``l1_and_entropy`` of the edges' mean absolute coefficients, as efficient-kan's."""
         size = self.coefficients.abs().mean(1)  # (in_features, out_features)
         if self.edge_mask is not None:
             size = size * self.edge_mask
@@ -299,8 +293,6 @@ class KANLinear(nn.Module):
 
     def edge_outputs(self, x: Tensor) -> Tensor:
         """Every edge's function at ``x``, base branch included; they add up to ``forward``.
-
-        Takes ``out_features`` times the memory of ``x``.
 
         Shape: ``(batch, in_features)`` -> ``(batch, in_features, out_features)``.
         """
