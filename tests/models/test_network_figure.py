@@ -35,7 +35,7 @@ def test_every_edge_is_its_function_as_dark_as_its_score():
     points = torch.stack([torch.linspace(*x[:, k].aminmax(), 61) for k in (0, 1)], 1)
     values = layer.edge_outputs(points).detach().numpy()
     for k, segment in enumerate(curves.get_segments()[:6]):
-        y = values[:, *divmod(k, 3)]
+        y = values[:, k // 3, k % 3]
         share = (y - y.min()) / (y.max() - y.min())
         drawn = segment[:, 1]
         shown = (drawn - drawn.min()) / (drawn.max() - drawn.min())
