@@ -12,9 +12,11 @@ NAMES = {"coefficients": "spline_weight", "edge_scale": "spline_scaler"}
 def for_efficient_kan(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """A network's state under efficient-kan's names and in its shapes.
 
-    Raises: ValueError if bases are anchored or warped, which it doesn't know.
+    Raises: ValueError if bases are anchored or warped, or edges pruned, which it doesn't
+        know.
     """
-    beyond = [name for name in state_dict if name.endswith((".anchor", ".warp"))]
+    ours_alone = (".anchor", ".warp", ".edge_mask")
+    beyond = [name for name in state_dict if name.endswith(ours_alone)]
     if beyond:
         raise ValueError(f"efficient-kan has no {beyond[0]}: its splines differ")
     renamed = {}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kancl.models.efficient_kan import adapt_to_state_dict
 from kancl.models.processes import all_samples, as_in_first
+from kancl.models.sparsity import l1_and_entropy
 from kancl.splines import (
     Grid,
     GridReader,
@@ -27,8 +28,6 @@ from kancl.splines import (
     second_moment,
     uniform_knots,
 )
-
-SMALLEST = 1e-30  # far below any share; its inverse and logarithm are finite
 
 
 class KANLinear(nn.Module):
@@ -78,6 +77,7 @@ class KANLinear(nn.Module):
     grid: Tensor
     anchor: Tensor | None
     warp: Tensor | None
+    edge_mask: Tensor | None
     base_weight: nn.Parameter | None
     coefficients: nn.Parameter
     edge_scale: nn.Parameter | None
@@ -118,6 +118,7 @@ class KANLinear(nn.Module):
         anchors = None if anchor is None else torch.empty(in_features)
         self.register_buffer("anchor", anchors)
         self.register_buffer("warp", None)
+        self.register_buffer("edge_mask", None)
         self._reader = GridReader()
         self.base_activation = base_activation()
         n_basis = grid_size + spline_order
@@ -159,7 +160,7 @@ class KANLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_input(x)
-        splines = self.coefficients, self.edge_scale
+        splines = self.coefficients, self.edge_factor
         if x.dtype != splines[0].dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(
                 f"inputs are {x.dtype} and weights {splines[0].dtype}: convert one of "
@@ -167,9 +168,9 @@ class KANLinear(nn.Module):
             )
         rows = x.reshape(-1, self.in_features)  # (batch, in_features)
         y = self.spline_grid.sum(rows, *splines, self.implementation)
-        if self.base_weight is not None:  # y is (batch, out_features)
+        if (base_weight := self.masked_base_weight) is not None:
             # One product for both parts took 1.0 to 1.3 times as long, for the copying.
-            y = torch.addmm(y, self.base_activation(rows), self.base_weight.T)
+            y = torch.addmm(y, self.base_activation(rows), base_weight.T)
         return y.reshape(*x.shape[:-1], self.out_features)  # (..., out_features)
 
     def b_splines(self, x: Tensor) -> Tensor:
@@ -192,11 +193,27 @@ class KANLinear(nn.Module):
         return self.spline_grid.uniform
 
     @property
+    def edge_factor(self) -> Tensor | None:
+        """``edge_scale``, 0 where ``edge_mask`` is False, ``(in, out)``; None: 1."""
+        if self.edge_mask is None:
+            return self.edge_scale
+        if self.edge_scale is None:
+            return self.edge_mask.to(self.coefficients.dtype)
+        return self.edge_scale * self.edge_mask
+
+    @property
+    def masked_base_weight(self) -> Tensor | None:
+        """The base weights in use, ``(out_features, in_features)``."""
+        if self.edge_mask is None or self.base_weight is None:
+            return self.base_weight
+        return self.base_weight * self.edge_mask.T
+
+    @property
     def scaled_coefficients(self) -> Tensor:
         """The coefficients in use, ``(in_features, n_basis, out_features)``."""
-        if self.edge_scale is None:
+        if (factor := self.edge_factor) is None:
             return self.coefficients
-        return self.coefficients * self.edge_scale.unsqueeze(1)
+        return self.coefficients * factor.unsqueeze(1)
 
     @property
     def spline_weight(self) -> Tensor:
@@ -295,15 +312,23 @@ class KANLinear(nn.Module):
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
     ) -> Tensor:
-        """L1 size of the edges' coefficients plus the entropy of its distribution.
-
-        See efficient-kan. An edge that is exactly 0 adds nothing.
-        """
+        """``l1_and_entropy`` of the edges' mean absolute coefficients, as efficient-kan's."""
         size = self.coefficients.abs().mean(1)  # (in_features, out_features)
-        total = size.sum()
-        share = size / total.clamp(min=SMALLEST)
-        entropy = -(share * share.clamp(min=SMALLEST).log()).sum()
-        return regularize_activation * total + regularize_entropy * entropy
+        if self.edge_mask is not None:
+            size = size * self.edge_mask
+        return l1_and_entropy(size, regularize_activation, regularize_entropy)
+
+    def edge_outputs(self, x: Tensor) -> Tensor:
+        """Every edge's function at ``x``, base branch included; they add up to ``forward``.
+
+        Shape: ``(batch, in_features)`` -> ``(batch, in_features, out_features)``.
+        """
+        weights = self.scaled_coefficients
+        basis = self.b_splines(x).to(weights.dtype).transpose(0, 1)
+        y = (basis @ weights).transpose(0, 1)
+        if (base_weight := self.masked_base_weight) is not None:
+            y = y + self.base_activation(x).unsqueeze(-1) * base_weight.T
+        return y
 
     def off_grid_share(self, x: Tensor) -> float:
         """Share of the values in ``x`` that lie outside the grid."""
@@ -321,12 +346,7 @@ class KANLinear(nn.Module):
         low, high = grid.low.unsqueeze(1), grid.high.unsqueeze(1)
         share = torch.linspace(0, 1, n_points, dtype=low.dtype, device=low.device)
         x = low + share * (high - low)  # (in_features, n_points)
-        bases = self.b_splines(x.T).to(low.dtype)  # (n_points, in_features, n_basis)
-        weight = self.scaled_coefficients.to(low.dtype)
-        y = torch.einsum("nig,igo->oin", bases, weight)
-        if self.base_weight is not None:
-            y = y + self.base_weight.unsqueeze(-1) * self.base_activation(x)
-        return x, y
+        return x, self.edge_outputs(x.T).permute(2, 1, 0)
 
     def extra_repr(self) -> str:
         return (
@@ -400,7 +420,10 @@ class KANLinear(nn.Module):
         if (error := adapt_to_state_dict(self, state_dict, prefix)) is not None:
             options[-1].append(error)
             return
-        warp = state_dict.get(f"{prefix}warp")
-        self.warp = None if warp is None else self.grid.new_empty(warp.shape)
+        for name, dtype in ("warp", self.grid.dtype), ("edge_mask", torch.bool):
+            tensor = state_dict.get(f"{prefix}{name}")
+            if tensor is not None:
+                tensor = self.grid.new_empty(tensor.shape, dtype=dtype)
+            setattr(self, name, tensor)
         super()._load_from_state_dict(state_dict, prefix, *options)
         _ = self.spline_grid  # read for graphs, which can't

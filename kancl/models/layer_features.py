@@ -49,8 +49,8 @@ def linear_twin(layer: KANLinear) -> nn.Sequential:
     The factors per edge, if any, are multiplied into the weights.
     """
     weights = layer.scaled_coefficients.detach().flatten(0, 1)
-    if layer.base_weight is not None:
-        weights = torch.cat([weights, layer.base_weight.detach().T])
+    if (base_weight := layer.masked_base_weight) is not None:
+        weights = torch.cat([weights, base_weight.detach().T])
     n_features, n_outputs = weights.shape
     linear = nn.Linear(n_features, n_outputs, bias=False).to(weights)
     with torch.no_grad():
@@ -149,14 +149,14 @@ def _rows(layer: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
         )
     if not isinstance(layer, KANLinear):
         rows = {"weight": torch.t, "bias": lambda b: b.view(1, -1)}
-    elif layer.edge_scale is None:
+    elif layer.edge_factor is None:
         rows = {
             "coefficients": lambda c: c.view(-1, c.shape[-1]),
             "base_weight": torch.t,
         }
     else:
         raise ValueError(
-            "a KAN layer with a factor per edge has no features common to its "
-            "outputs; set model.standalone_scale=false instead"
+            "a KAN layer with a factor per edge, as pruned ones have, has no features "
+            "common to its outputs; set model.standalone_scale=false instead"
         )
     return {name: f for name, f in rows.items() if getattr(layer, name) is not None}

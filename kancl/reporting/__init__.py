@@ -8,7 +8,7 @@ from kancl.reporting.comparison import (
     run_table,
 )
 from kancl.reporting.curves import Curves
-from kancl.reporting.figures import forgetting_curves
+from kancl.reporting.figures import forgetting_curves, score_matrix
 from kancl.reporting.pairing import pairs
 from kancl.reporting.progress import ProgressPlugin
 from kancl.reporting.tensorboard import (

@@ -186,41 +186,6 @@ def _in_cell(value: float, score: Score) -> str:
     return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 0.0995 else f"{value:.2g}"
 
 
-def edge_functions(network: Any, n_rows: int = 3, n_columns: int = 6) -> Figure:
-    """The learned functions on the edges of the first spline layer with the largest norm
-    of coefficients, one per output at most. Each tile (of one panel, as 18 panels took 2
-    seconds) spans its edge's grid; the scale, written below, is one for all.
-    """
-    layer = network.layers[0]
-    x, y = (values.detach().cpu() for values in layer.edge_functions(101))
-    norms = layer.scaled_coefficients.detach().cpu().norm(dim=1).T  # (out, in)
-    strongest = norms.max(dim=1)
-    n_shown = min(n_rows * n_columns, len(norms))
-    outputs = strongest.values.topk(n_shown).indices.tolist()
-    edges = [(o, int(strongest.indices[o])) for o in outputs]
-    top = max(float(y[o, i].abs().max()) for o, i in edges) or 1.0
-    figure = Figure(figsize=(1.25 * n_columns, 1.05 * n_rows + 0.6), dpi=150)
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    axes.set_axis_off()
-    for k, (o, i) in enumerate(edges):
-        left, middle = 1.15 * (k % n_columns), -2.9 * (k // n_columns)
-        axes.plot([left, left + 1], [middle] * 2, color=FAINT, linewidth=0.6)
-        across = left + (x[i] - x[i, 0]) / (x[i, -1] - x[i, 0])
-        upward = middle + y[o, i] / top
-        axes.plot(across, upward, color=experience_colour(0), linewidth=1.6)
-        name = f"input {i} → unit {o}"
-        axes.text(left + 0.5, middle + 1.2, name, ha="center", color=INK, fontsize=7)
-    low, high = x.min().item(), x.max().item()
-    note = f"tile: {low:.2g} to {high:.2g} across, ±{top:.2g} up and down"
-    right, bottom = 1.15 * n_columns - 0.15, -2.9 * (n_rows - 1) - 1.7
-    axes.text(right, bottom, note, ha="right", color=FAINT, fontsize=7)
-    title = "strongest edges of the first layer"
-    axes.text(right / 2, 2.1, title, ha="center", fontsize=10, color=INK)
-    axes.set_xlim(-0.15, right + 0.15)
-    axes.set_ylim(bottom - 0.3, 2.6)
-    return figure
-
-
 def _xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 

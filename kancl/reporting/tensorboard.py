@@ -19,9 +19,12 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
+from kancl.data.rows import as_tensors
 from kancl.metrics import SeenExperiencesAccuracy
 from kancl.models import KANLinear
-from kancl.models.inspect import named_layers, spline_network
+from kancl.models.heads import GrowingHead, MultiHead
+from kancl.models.inspect import eval_mode, kan_layers, named_layers, spline_network
+from kancl.models.network_figure import network_figure
 from kancl.observe.curves import OFF_GRID
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LOCALITY
@@ -49,6 +52,9 @@ default smoothing. Its fast loader keeps one value per step, and so drops the li
 DEFAULT_ADDRESS = "http://localhost:6006"
 
 PICTURES_SECONDS = 0.5
+
+PICTURED_SAMPLES = 128
+"""Of the latest experience, for the picture of the network."""
 
 
 def write_picture(
@@ -184,7 +190,7 @@ class TensorBoardPlugin(SupervisedPlugin):
                     values = [p.scaled_coefficients.detach().flatten() for p in parts]
                     tag, at = f"coefficients/layer_{k}", self._recorder.iteration
                     self._writer().add_histogram(tag, torch.cat(values), at)
-                self._draw({"edge_functions": lambda: figures.edge_functions(network)})
+                self._draw({"network": lambda: network_picture(strategy)})
 
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder, label = self._recorder, self.label
@@ -215,6 +221,23 @@ class TensorBoardPlugin(SupervisedPlugin):
             for name, draw in pictures.items():
                 self.picture(name, draw())
             self._drawing_seconds += time.perf_counter() - start
+
+
+def network_picture(strategy: Any) -> Figure:
+    """A strategy's KAN with all its heads, on the experience that it has trained on last."""
+    model = strategy.model
+    x = as_tensors(strategy.experience.dataset, PICTURED_SAMPLES)[0]
+    network: Any = spline_network(model)
+    body = set(network.modules())
+    heads = [layer for layer in kan_layers(model).values() if layer not in body]
+    names: list[str] | None = None
+    if isinstance(model, GrowingHead):
+        names = [str(label) for classes in model.classes for label in classes]
+    elif isinstance(model, MultiHead):
+        names = [f"{task}: {k}" for task in model.heads for k in range(model.n_outputs)]
+    with eval_mode(model):
+        x = x.flatten(1).to(strategy.device)
+        return network_figure(network, x, heads=heads, output_names=names)
 
 
 def write_comparison(folder: Path | str, runs: Sequence[Curves]) -> None:

@@ -25,7 +25,7 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins import loop
 from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
 from kancl.plugins.outputs import lwf, present_classes, readout
-from kancl.plugins.penalties import ewc, importances
+from kancl.plugins.penalties import ewc, importances, sparsity
 from kancl.plugins.plugin import (
     METHOD_STAGES,
     Plugin,
@@ -64,6 +64,7 @@ STRATEGIES: dict[str, list[type[Plugin] | type[bases.Base]]] = {
     "hard_mask": [frozen.HardMaskPlugin],
     "drift_penalty": [importances.DriftPenaltyPlugin],
     "grow_grids": [grid_growth.GridGrowthPlugin],
+    "sparsity": [sparsity.SparsityPlugin],
     "ridge_readout": [readout.RidgeReadoutPlugin, bases.ForwardOnlyBase],
     "nearest_mean": [readout.NearestMeanPlugin, bases.ForwardOnlyBase],
     "spline_bayes": [readout.SplineBayesPlugin, bases.ForwardOnlyBase],

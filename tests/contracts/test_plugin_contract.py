@@ -36,6 +36,7 @@ from kancl.plugins.penalties.importances import (
     MASPlugin,
     SynapticIntelligencePlugin,
 )
+from kancl.plugins.penalties.sparsity import SparsityPlugin
 from kancl.plugins.plugin import undeclared
 from kancl.plugins.rehearsal.replay import (
     AGEMPlugin,
@@ -75,6 +76,7 @@ FACTORIES = {
     "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
     "replay": lambda: ReplayPlugin(mem_size=12),
     "ridge_readout": RidgeReadoutPlugin,
+    "sparsity": SparsityPlugin,
     "si": lambda: SynapticIntelligencePlugin(si_c=1.0),
 }
 WITHOUT_EDGE_SCALE = {"ridge_readout", "occupancy", "gram"}

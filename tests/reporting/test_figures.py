@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kancl.metrics.score_matrix import RMSE
-from kancl.models import KAN
 from kancl.reporting import figures
 from kancl.reporting.colours import EXPERIENCES, experience_colour
 from kancl.reporting.curves import Curves
@@ -93,32 +92,6 @@ def test_the_matrix_shows_its_numbers_and_leaves_gaps_blank():
         (1, 1): "0",
         (1, 2): "50",
     }
-
-
-def test_edge_functions_are_those_of_the_strongest_edges():
-    network = KAN([4, 3, 2])
-    with torch.no_grad():
-        network.layers[0].spline_weight[1, 2] = 50.0
-        network.layers[0].spline_weight[0, 3] = -20.0
-    (axes,) = figures.edge_functions(network, 1, 2).axes
-    assert [t.get_text() for t in axes.texts][:2] == [
-        "input 2 → unit 1",
-        "input 3 → unit 0",
-    ]
-    x, y = network.layers[0].edge_functions(101)
-    first, second = (
-        line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 2
-    )
-    top = y.abs().max().item()
-    grid = (x[2] - x[2, 0]) / (x[2, -1] - x[2, 0])
-    np.testing.assert_allclose(first[:, 0], grid.detach(), atol=1e-6)
-    np.testing.assert_allclose(first[:, 1], (y[1, 2] / top).detach(), atol=1e-6)
-    np.testing.assert_allclose(second[:, 1], (y[0, 3] / top).detach(), atol=1e-6)
-
-
-def test_there_are_no_more_tiles_than_units():
-    (axes,) = figures.edge_functions(KAN([4, 3, 2]), 2, 3).axes
-    assert len([line for line in axes.lines if len(line.get_xdata()) > 2]) == 3
 
 
 @pytest.mark.parametrize("n", [1, 20])

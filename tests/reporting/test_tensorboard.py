@@ -150,7 +150,7 @@ def test_the_share_off_the_grid_is_there_for_every_layer(main, recorder):
 
 @pytest.mark.parametrize(
     "name, n_pictures",
-    [("accuracy_matrix", 6), ("forgetting_curves", 5), ("edge_functions", 5)],
+    [("accuracy_matrix", 6), ("forgetting_curves", 5), ("network", 5)],
 )
 def test_pictures_can_be_looked_at_after_each_experience(main, name, n_pictures):
     events = main.Images(f"picture/{name}")
@@ -164,7 +164,7 @@ def test_pictures_can_be_looked_at_after_each_experience(main, name, n_pictures)
 def test_pictures_that_would_take_too_long_wait_for_the_last_experience(tmp_path):
     recorder = recorded_run(tmp_path, small_kan(), n=2, picture_share=0.0)
     main = read(tmp_path)
-    for name in ("accuracy_matrix", "forgetting_curves", "edge_functions"):
+    for name in ("accuracy_matrix", "forgetting_curves", "network"):
         (event,) = main.Images(f"picture/{name}")
         assert event.step == recorder.iteration == recorder.boundaries[-1]
 

@@ -144,7 +144,7 @@ def test_shared_occupancies_are_refused_where_grids_change_one_by_one():
 def test_a_regression_is_refused_by_all_that_need_classes(name):
     learns = {"naive", "joint", "cumulative", "from_scratch", "l2_anchor", "si", "mas"}
     learns |= {"occupancy", "gram", "lazy", "freeze_base", "hard_mask"}
-    learns |= {"drift_penalty", "grow_grids"}
+    learns |= {"drift_penalty", "grow_grids", "sparsity"}
     net = KAN([4, 3, 1], base=True, enable_standalone_scale_spline=False)
     values = setup(with_head(net, "single", 1), learns_values=True)
     if name in learns:
@@ -190,6 +190,7 @@ def test_a_regression_is_refused_by_all_that_need_classes(name):
         ("hard_mask", {"threshold": -1.0}),
         ("drift_penalty", {"drift_lambda": -1.0}),
         ("grow_grids", {"off_grid": 2.0}),
+        ("sparsity", {"sparsity_lambda": -1.0}),
         ("ewc+replay", {"mem_size": 0}),
     ],
 )

@@ -81,14 +81,16 @@ def kan_moments(
     moments = {}
     if layer.base_weight is not None:
         moments["base_weight"] = delta.T @ layer.base_activation(x).abs() ** power
+        if layer.edge_mask is not None:
+            moments["base_weight"] *= layer.edge_mask.T
     basis = layer.b_splines(x).to(x.dtype)  # (batch, in_features, n_basis)
     powers = (basis.abs() ** power).flatten(1)
     coefficients = (powers.T @ delta).view_as(layer.coefficients)
+    if (factor := layer.edge_factor) is not None:
+        coefficients = coefficients * (factor.abs() ** power).unsqueeze(1)
+    moments["coefficients"] = coefficients
     if layer.edge_scale is None:
-        moments["coefficients"] = coefficients
         return moments
-    scale = layer.edge_scale.abs() ** power  # (in_features, out_features)
-    moments["coefficients"] = coefficients * scale.unsqueeze(1)
     # A few inputs at a time, so that their splines stay in the cache.
     few = max(1, CACHED // delta.numel())
     scales = []
@@ -96,6 +98,8 @@ def kan_moments(
         spline = b @ w  # (few, batch, out_features)
         scales.append((spline.abs_().pow_(power).mul_(delta)).sum(1))
     moments["edge_scale"] = torch.cat(scales)
+    if layer.edge_mask is not None:
+        moments["edge_scale"] *= layer.edge_mask
     return moments
 
 
