@@ -1,6 +1,5 @@
 """Orthogonal weight modification: no step along features that were trained on."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
