@@ -17,8 +17,8 @@ from kancl.cli import main
 from kancl.config import ConfigError, RunConfig, plain, typed
 from kancl.data.images import load_images
 from kancl.models import KAN, MLP
-from kancl.runner import read_folder, read_request
 from kancl.runner.registry import GROUPS
+from kancl.runner.request.compose import read_folder, read_request
 
 Capture = pytest.CaptureFixture[str]
 

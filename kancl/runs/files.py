@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
 """Flags of ``os.open``: a link is refused, nothing is written through it."""
 MOST_JSON, MOST_ROWS = 2**22, 2**27  # bytes; far more than any run writes
@@ -51,6 +49,8 @@ def write_whole(path: Path, data: bytes) -> None:
 def pack(content: Mapping[str, Any]) -> bytes:
     """Numbers, strings, tensors, lists and dicts alone: reading them runs no code."""
     buffer = io.BytesIO()
+    import torch  # late: kancl status needs none
+
     torch.save(dict(content), buffer)
     return buffer.getvalue()
 

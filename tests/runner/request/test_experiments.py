@@ -6,9 +6,10 @@ import pytest
 from rich.console import Console
 
 from kancl.config import ConfigError, config_dir
-from kancl.runner import read_request, run
 from kancl.runner.build import build
+from kancl.runner.request.compose import read_request
 from kancl.runner.request.experiments import experiment_names, read_experiment
+from kancl.runner.run import run
 
 SMALL = (
     "scenario.train_samples=18",
