@@ -6,6 +6,7 @@ first one starts.
 
 import itertools
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,10 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """
+    for before, word in zip(overrides, overrides[1:]):
+        if before.endswith("=") and "=" not in word:
+            why = "there is a space after ="
+            raise ConfigError(f"{before} {word}: {why}; nearest: {before}{word}")
     variants, own, is_experiment = expanded(overrides)
     base = {"match_to": RunConfig.match_to.name}
     base |= read_mapping(config_dir() / "config.yaml")
@@ -155,6 +160,12 @@ def _of_reference(key: str) -> str:
 
 
 def parsed(text: str) -> Override:
+    if re.fullmatch(r"[\w.+]+", text):
+        groups = known_groups()
+        whose = [key for key in groups if text in groups[key].names]
+        hint = "; ".join(f"nearest: {key}={text}" for key in whose)
+        hint = hint or f"kancl list {text} shows what it takes"
+        raise ConfigError(f"{text} has no value; {hint}")
     try:
         with _PARSING:
             return OverridesParser.create().parse_override(text)

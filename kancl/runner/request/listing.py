@@ -42,11 +42,14 @@ def show_list(words: Sequence[str], console: Console) -> None:
         if not found:
             for entry in entries:
                 texts = entry.keys.items()
-                keys = {k: text for k, text in texts if k.partition("=")[0] == word}
+                keys = {k: text for k, text in texts if _is_called(k, word)}
                 found += [entry._replace(keys=keys)] if keys else []
         if not found:
-            known = [*LISTS, *FIXED, *(entry.name for entry in entries)]
-            raise ConfigError(f"there is nothing called {word}; {nearest(word, known)}")
+            known = [*LISTS, *FIXED, *(entry.name for entry in entries if entry.name)]
+            known += [k.partition("=")[0] for entry in entries for k in entry.keys]
+            raise ConfigError(
+                f"there is nothing called {word}; {nearest(word, {*known})}"
+            )
         for entry in found:
             table = Table.grid(padding=(0, 2, 0, 0))
             table.add_column(no_wrap=True)
@@ -83,6 +86,12 @@ def _entries(sums: Sequence[str]) -> Iterator[Entry]:
     usable = filter(installed.is_installed, installed.registered())
     keys["hydra/launcher=basic"] = "|".join(usable)
     yield Entry("setting", "", "keys of every run", "", keys)
+
+
+def _is_called(setting: str, word: str) -> bool:
+    """Whether ``optimizer.lr=0.1`` sets ``optimizer.lr``, or ``lr`` for short."""
+    key = setting.partition("=")[0]
+    return word in (key, key.rpartition(".")[2])
 
 
 def _keys(prefix: str, options: Mapping[str, Option]) -> dict[str, str]:
