@@ -141,7 +141,7 @@ REFUSED = [
     (["hydra.callbacks.x._target_=os.system"], "is not a key"),
     (["hydra/sweeper=basic"], "hydra/launcher"),
     (["hydra.launcher._target_=x"], "nearest: hydra/launcher"),
-    (["seed=[1,"], "seed has no value; kancl list seed[1,'"),
+    (["seed=[1,"], "cannot read 'seed=[1,'"),
     (["seed"], "seed has no value; kancl list seed"),
     (["training.epochs=${oops}"], "oops"),
     (["seed=interval(0,1)"], "name the values"),
