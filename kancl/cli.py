@@ -76,7 +76,9 @@ def _parser(command: Callable[[list[str]], int], epilog: str = "") -> ArgumentPa
     )
 
 
-def _run(arguments: list[str]) -> int:
+def _run(
+    arguments: list[str], command: Callable[[list[str]], int] | None = None
+) -> int:
     """Train and evaluate; every result lands in a folder under log_dir.
 
     A run that is completed is skipped when asked for again, unless overwrite=true. One
@@ -97,12 +99,15 @@ def _run(arguments: list[str]) -> int:
     know applies to those. hydra/launcher=joblib (or ray, submitit_slurm), if installed,
     runs a sweep in parallel.
 
-    All keys, their defaults and meanings: kancl list
+    All keys, their defaults and meanings: kancl list; one key: kancl list optimizer.lr
     """
     parser = _parser(_run)
+    parser.prog = f"kancl {(command or _run).__name__.strip('_')}"
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep")
     parser.add_argument("-q", "--quiet", action="store_true", help="the table only")
+    text = "show the resolved configuration and the runs; train nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
     parser.add_argument("--from", dest="folder", help="a run folder to run again")
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
@@ -118,14 +123,17 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    from kancl.runner.studies.sweep import execute
+    from kancl.runner.studies.sweep import execute, show_plan
 
+    if options.dry_run:
+        show_plan(request)
+        return 0
     summaries = execute(request, quiet=options.quiet)
     return int(any(summary["status"] != "completed" for summary in summaries))
 
 
 def _compare(arguments: list[str]) -> int:
-    return _run(["-m", "model=kan,mlp", "match=params", *arguments])
+    return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
 
 
 def _report(arguments: list[str]) -> int:

@@ -257,3 +257,36 @@ def test_a_sweep_in_parallel_by_joblib() -> None:
     words = ["model.hidden=[4]", *SMALL[:-1], "seed=0,1", "hydra/launcher=joblib"]
     assert main(["run", "-m", "hydra.launcher.n_jobs=2", *words]) == 0
     assert [run["status"] for run in summaries()] == ["completed"] * 2
+
+
+def test_a_dry_run_shows_what_is_shared_what_differs_and_makes_nothing(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    logs = tmp_path / "logs"
+    words = ["strategy=naive,ewc", "seed=0,1", f"log_dir={logs}", "training.epochs=3"]
+    assert main(["compare", "--dry-run", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "8 runs, 8 to be made; nothing was trained"
+    runs = [line for line in lines if line.startswith(str(logs))]
+    told = [line.partition(" ")[2] for line in runs]
+    assert told[:2] == [
+        f"model.name=kan model.hidden=[64] strategy.name=naive seed={k}" for k in (0, 1)
+    ]
+    assert "  epochs: 3" in lines and "  lr: 0.001" in lines
+    (ewc,) = (line for line in lines if line.startswith("strategy=ewc: "))
+    assert "strategy.ewc_lambda=100" in ewc
+    assert not logs.exists()
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(capsys: Capture) -> None:
+    assert (
+        main(["run", "--dry-run", "training.lr_gamma=0.5", "training.iterations=2"])
+        == 2
+    )
+    assert "training.lr_gamma" in capsys.readouterr().err
+
+
+def test_compare_is_called_compare_in_its_help(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    assert capsys.readouterr().out.startswith("usage: kancl compare")

@@ -2,13 +2,17 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from kancl import reporting
-from kancl.config import ConfigError, RunConfig
+from kancl.config import ConfigError, RunConfig, plain
+from kancl.config.files import flat, nested
+from kancl.config.values import shown
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
 from kancl.runner.build import Parts
@@ -57,6 +61,44 @@ def execute(
     if len(summaries) > 1:
         report_failures(summaries)
     return summaries
+
+
+def show_plan(request: Request, console: Console | None = None) -> None:
+    """Print what all runs share, as YAML, and of each its folder and what is its own.
+
+    Raises: ConfigError if one of them cannot work; nothing is trained or written.
+    """
+    console = console or Console()
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    check(request.configs)
+    each = [flat(plain(config)) for config in request.configs]
+    values_of: dict[str, list[Any]] = {}
+    for values in each:
+        for key, value in values.items():
+            values_of.setdefault(key, []).append(value)
+    alike = {k: v[0] for k, v in values_of.items() if all(w == v[0] for w in v)}
+    shared = {k: v for k, v in alike.items() if len(values_of[k]) == len(each)}
+    say(OmegaConf.to_yaml(nested(shared)), end="")
+    parts: dict[str, list[str]] = {}  # keys that only some builders have
+    for config, values in zip(request.configs, each):
+        for key in values.keys() & alike.keys() - shared.keys():
+            group = key.partition(".")[0]
+            whose = f"{group}={getattr(config, group).name}"
+            words = parts.setdefault(whose, [])
+            if (word := f"{key}={shown(values[key])}") not in words:
+                words.append(word)
+    for whose, words in sorted(parts.items()):
+        say(f"{whose}: {' '.join(sorted(words))}")
+    own = [key for key in values_of if key not in alike]
+    n_done = 0
+    for config, values in zip(request.configs, each):
+        folder = run_folder(config)
+        is_done = read_completed(folder) is not None and not config.overwrite
+        n_done += is_done
+        words = [f"{key}={shown(values[key])}" for key in own if key in values]
+        say(" ".join([str(folder), *words, *["(completed)"] * is_done]))
+    n = len(request.configs)
+    say(f"{n} run{'s' * (n > 1)}, {n - n_done} to be made; nothing was trained")
 
 
 def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summary]:
