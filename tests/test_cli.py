@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -290,3 +291,13 @@ def test_compare_is_called_compare_in_its_help(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--help"])
     assert capsys.readouterr().out.startswith("usage: kancl compare")
+
+
+def test_a_sweep_says_which_run_it_is_at_and_how_long_is_left(capsys: Capture) -> None:
+    sweep = ["run", "-m", "model.hidden=[4]", "tensorboard=none", *SMALL]
+    assert main([*sweep, "seed=0"]) == 0
+    assert "run 1 of" not in capsys.readouterr().out
+    assert main([*sweep, "seed=0,1,2"]) == 0
+    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("run ")]
+    assert said[0] == "run 1 of 2"  # that of seed 0 is there
+    assert re.fullmatch(r"run 2 of 2, \d+ s left", said[1])

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,6 +14,7 @@ from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.values import shown
+from kancl.reporting.progress import duration
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
 from kancl.runner.build import Parts
@@ -137,10 +139,16 @@ def _make_here(
     quiet: bool,
 ) -> list[Summary]:
     parts = _check(configs, to_do)
-    return [
-        _make(config, console, quiet, parts if config in to_do[:1] else None)
-        for config in configs
-    ]
+    summaries, n, started = list[Summary](), 0, perf_counter()
+    for config in configs:
+        if config in to_do and len(to_do) > 1 and not quiet:
+            seconds = (perf_counter() - started) / max(n, 1) * (len(to_do) - n)
+            left = f", {duration(seconds)} left" if n else ""
+            n += 1
+            console.print(f"run {n} of {len(to_do)}{left}", highlight=False)
+        first = parts if config in to_do[:1] else None
+        summaries.append(_make(config, console, quiet, first))
+    return summaries
 
 
 def _make(
