@@ -1,8 +1,8 @@
 """The CPU kernels' machine code: read from a file, or compiled and written there.
 
 Numba's own cache believes what it reads: a torn file of it raises in every process, or
-ends it inside LLVM. Here one file holds all kernels for a pair of types, behind a digest
-of its content and of all that it was made from; one that does not match is replaced.
+ends it inside LLVM. Here a file holds a kernel for given types, behind a digest of its
+content and of all that it was made from; one that does not match is replaced.
 """
 
 import gc
@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,18 @@ def kernels(x: str, coefficients: str) -> Any:
     Raises: whatever Numba does where it can't compile.
     """
     signatures = _signatures(getattr(types, x), getattr(types, coefficients))
-    origin = _origin()
     try:
-        path = _folder() / f"kernels.{_machine()}-{x}-{coefficients}.bin"
+        folder = _folder()
     except (RuntimeError, OSError) as error:  # nowhere to write to
         _compile(signatures)
         _tell_unwritten(error)
         return kernels_cpu
-    if not _read(path, origin, signatures):
-        with _one_at_a_time(path):
-            if not _read(
-                path, origin, signatures
-            ):  # another process may have been first
-                _compile(signatures)
-                _write(path, origin, signatures)
+    if _missing(folder, signatures):
+        with _one_at_a_time(folder):
+            # Another process may have been first.
+            if missing := _missing(folder, signatures):
+                _compile(missing)
+                _write(folder, missing)
     return kernels_cpu
 
 
@@ -81,11 +80,17 @@ def _machine() -> str:
     return f"{sys.implementation.cache_tag}-{digest[:8]}"
 
 
+@cache
 def _origin() -> bytes:
     """All that the machine code depends on."""
     sources = [inspect.getsource(module) for module in (kernels_cpu, simd)]
     versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
     return "\n".join([_processor(), *versions, *sources]).encode()
+
+
+def _path(folder: Path, name: str, signature: Any) -> Path:
+    digest = hashlib.sha256(repr(signature).encode()).hexdigest()
+    return folder / f"{name}.{_machine()}-{digest[:8]}.bin"
 
 
 def _signatures(x: Any, coefficients: Any) -> dict[str, tuple[Any, ...]]:
@@ -116,35 +121,47 @@ def _compile(signatures: Mapping[str, Any]) -> None:
             gc.enable()
 
 
-def _read(path: Path, origin: bytes, signatures: Mapping[str, Any]) -> bool:
-    """Take the kernels from a file; False if it is none, torn, or of another origin."""
+def _missing(folder: Path, signatures: Mapping[str, Any]) -> dict[str, Any]:
+    """Read kernels, and return those that still have to be compiled."""
+    missing = {}
+    for name, signature in signatures.items():
+        kernel = getattr(kernels_cpu, name)
+        if signature in kernel.overloads:
+            continue
+        content = _read(_path(folder, name, signature))
+        if content is None:
+            missing[name] = signature
+        else:
+            payload = pickle.loads(content)
+            kernel.add_overload(CompileResult._rebuild(kernel.targetctx, *payload))
+    return missing
+
+
+def _read(path: Path) -> bytes | None:
+    """What was written; None if there is no file, or it is torn, or of another origin."""
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
-            return False
+            return None
         data = path.read_bytes()
     except OSError:
-        return False
+        return None
     digest, content = data[:32], data[32:]
-    if digest != hashlib.sha256(origin + content).digest():
-        return False
-    for name, payload in pickle.loads(content).items():
-        kernel = getattr(kernels_cpu, name)
-        if signatures[name] not in kernel.overloads:
-            kernel.add_overload(CompileResult._rebuild(kernel.targetctx, *payload))
-    return True
+    return content if digest == hashlib.sha256(_origin() + content).digest() else None
 
 
-def _write(path: Path, origin: bytes, signatures: Mapping[str, Any]) -> None:
-    results = {n: getattr(kernels_cpu, n).overloads[s] for n, s in signatures.items()}
-    data = dumps({name: result._reduce() for name, result in results.items()})
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.part")
-    try:
-        part.write_bytes(hashlib.sha256(origin + data).digest() + data)
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        _tell_unwritten(error)
+def _write(folder: Path, signatures: Mapping[str, Any]) -> None:
+    for name, signature in signatures.items():
+        content = dumps(getattr(kernels_cpu, name).overloads[signature]._reduce())
+        path = _path(folder, name, signature)
+        part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.part")
+        try:
+            part.write_bytes(hashlib.sha256(_origin() + content).digest() + content)
+            os.replace(part, path)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            _tell_unwritten(error)
+            return
 
 
 def _tell_unwritten(error: Exception) -> None:
@@ -156,9 +173,9 @@ def _tell_unwritten(error: Exception) -> None:
 
 
 @contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Inside, no other process compiles for this file, where there are locks."""
-    lock = FileLock(f"{path}.lock", timeout=PATIENCE_SECONDS)
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Inside, no other process compiles for this folder, where there are locks."""
+    lock = FileLock(folder / "kernels.lock", timeout=PATIENCE_SECONDS)
     with suppress(OSError, NotImplementedError):  # a Timeout, too
         lock.acquire()
     try:

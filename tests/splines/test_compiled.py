@@ -19,12 +19,19 @@ compiled = pytest.importorskip("kancl.splines.compiled")
 SIGNATURES = compiled._signatures(*[compiled.types.float32] * 2)
 
 
-@pytest.fixture(scope="module")
-def whole() -> bytes:
-    """The file that this machine has, or gets now."""
+KERNEL = "backgrounds"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A copy of a file that this machine has, or gets now."""
     assert cpu._kernels(torch.float32, torch.float32) is not None
-    (path,) = compiled._folder().glob(f"*.{compiled._machine()}-float32-float32.bin")
-    return path.read_bytes()
+    content = compiled._path(
+        compiled._folder(), KERNEL, SIGNATURES[KERNEL]
+    ).read_bytes()
+    path: Path = compiled._path(tmp_path, KERNEL, SIGNATURES[KERNEL])
+    path.write_bytes(content)
+    return path
 
 
 def flipped(content: bytes) -> bytes:
@@ -42,45 +49,56 @@ TORN: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", TORN)
-def test_a_torn_file_is_not_taken(whole: bytes, tmp_path: Path, how: str) -> None:
-    path = tmp_path / "kernels.bin"
-    path.write_bytes(whole)
-    assert compiled._read(path, compiled._origin(), SIGNATURES)
-    path.write_bytes(TORN[how](whole))
-    assert not compiled._read(path, compiled._origin(), SIGNATURES)
+def test_a_torn_file_is_not_taken(path: Path, how: str) -> None:
+    assert compiled._read(path) is not None
+    path.write_bytes(TORN[how](path.read_bytes()))
+    assert compiled._read(path) is None
 
 
-def test_what_others_made_is_not_taken(whole: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "kernels.bin"
-    assert not compiled._read(path, compiled._origin(), SIGNATURES)
-    path.write_bytes(whole)
-    assert not compiled._read(path, compiled._origin() + b"of 2027", SIGNATURES)
+def test_what_others_made_is_not_taken(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as other:
+        other.setattr(compiled, "_origin", lambda: b"another version")
+        assert compiled._read(path) is None
     path.unlink()
+    assert compiled._read(path) is None
     os.mkfifo(path)
-    assert not compiled._read(path, compiled._origin(), SIGNATURES)
+    assert compiled._read(path) is None
     path.unlink()
     path.symlink_to("/dev/zero")
-    assert not compiled._read(path, compiled._origin(), SIGNATURES)
+    assert compiled._read(path) is None
     path.unlink()
     path.mkdir()
-    assert not compiled._read(path, compiled._origin(), SIGNATURES)
+    assert compiled._read(path) is None
+
+
+@compiled.numba.njit
+def add_one(x):  # type: ignore[no-untyped-def]
+    return x + 1
 
 
 def test_a_file_is_written_whole_or_not_at_all(
-    whole: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, before = tmp_path / "kernels.bin", resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(compiled.kernels_cpu, "add_one", add_one, raising=False)
+    add_one.compile((compiled.types.int64,))
+    signatures = {"add_one": (compiled.types.int64,)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as on a full disk
     try:
-        compiled._write(path, compiled._origin(), SIGNATURES)
+        compiled._write(tmp_path, signatures)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
     (record,) = caplog.records
     assert "NUMBA_CACHE_DIR" in record.message and "too large" in record.message
-    compiled._write(path, compiled._origin(), SIGNATURES)
-    assert compiled._read(path, compiled._origin(), SIGNATURES)
-    assert list(tmp_path.iterdir()) == [path]
+    compiled._write(tmp_path, signatures)
+    (path,) = tmp_path.iterdir()
+    assert compiled._read(path) is not None
+    add_one.overloads.clear()
+    assert compiled._missing(tmp_path, signatures) == {}
+    assert add_one.overloads.keys() == {(compiled.types.int64,)} and add_one(2) == 3
 
 
 def test_without_a_folder_it_is_compiled_all_the_same(
@@ -121,10 +139,10 @@ def test_torn_files_and_parallel_first_uses_of_whole_processes(tmp_path: Path) -
     assert sum("Compiling" in errors for _, errors in told) == 1
     expected = told[0][0]
     assert expected.endswith("True\n") and {out for out, _ in told} == {expected}
-    (path,) = tmp_path.rglob("*.bin")
-    whole = path.read_bytes()
-    for torn in TORN.values():
-        path.write_bytes(torn(whole))
+    paths = sorted(tmp_path.rglob("*.bin"))
+    assert len(paths) == len(SIGNATURES)
+    for path, torn in zip(paths * 2, TORN.values()):
+        path.write_bytes(torn(path.read_bytes()))
         process = start(tmp_path)
         out, errors = process.communicate(timeout=300)
         assert (process.returncode, out) == (0, expected)
