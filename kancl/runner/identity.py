@@ -23,10 +23,10 @@ from kancl.config.schema import CHOICES
 from kancl.config.typed import group_of
 from kancl.config.values import Content
 from kancl.data.images import SOURCES, unchecked_files
+from kancl.reading import try_json
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
 from kancl.runs import names
-from kancl.runs.files import try_json
 
 PACKAGE = Path(kancl.__file__).resolve().parent
 _TOLD: dict[Any, Mapping[str, str]] = {}
