@@ -137,7 +137,9 @@ WORKLESS = [  # refused only when it is built, before anything is written
     ("log_dir=/dev/null/logs", "/dev/null/logs"),
     ("log_dir=/proc/nowhere", "/proc/nowhere"),
     ("log_dir=", "log_dir= is empty"),
-    ("model.hidden=[10000000,10000000]", "out of memory; try"),
+    ("model.hidden=[10000000,10000000]", "GiB are free; nearest: model.hidden=["),
+    ("scenario.pad=1000", "scenario.pad=1000 takes"),
+    ("scenario.n_experiences=1000000", "a stream has 1,000 at most"),
     ("log_dir=" + "x" * 300, "xxx"),
     ("optimizer.lr=-1", "-1"),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from psutil import virtual_memory
 
-CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def check_choice(option: str, value: Any, choices: Iterable[str]) -> None:
@@ -40,12 +40,12 @@ def _left_in_groups() -> Iterator[int]:
     Files in the cache count as taken, and give way: those not in use are left, too.
     """
     with suppress(OSError, ValueError):  # another system, or none may be looked at
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in OWN_GROUPS.read_text().splitlines():
             _, kinds, name = line.split(":", 2)
             version_1 = "memory" in kinds.split(",")
             if not version_1 and kinds:
                 continue
-            root = CGROUPS / "memory" if version_1 else CGROUPS
+            root = GROUPS / "memory" if version_1 else GROUPS
             here = root / name.strip("/")
             for group in (here, *here.parents):
                 if group.is_relative_to(root):
