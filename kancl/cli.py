@@ -11,6 +11,7 @@ from pathlib import Path
 from kancl import __version__
 from kancl.config import ConfigError, nearest
 from kancl.interruption import Interrupted
+from kancl.reading import in_one_line
 
 HELP = """\
 Does a spline network (KAN) forget less than an MLP, when, and why?
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"there is no command {name}; {nearest(name, COMMANDS)}")
         return COMMANDS[name](arguments)
     except ConfigError as error:
-        print(f"kancl: {error}", file=sys.stderr)
+        print(in_one_line(f"kancl: {error}"), file=sys.stderr)
         return 2
     except Interrupted as stopped:
         wrote = ", checkpoint written" if stopped.wrote else ""

@@ -15,7 +15,6 @@ from secrets import token_hex
 from typing import Any, get_args
 
 import torch
-from psutil import virtual_memory
 
 import kancl
 from kancl.config import ConfigError, RunConfig, fingerprint
@@ -23,11 +22,12 @@ from kancl.config.files import digest_of
 from kancl.config.schema import CHOICES
 from kancl.config.typed import group_of
 from kancl.config.values import Content
+from kancl.data.checks import free_memory
 from kancl.data.images import SOURCES, unchecked_files
+from kancl.reading import try_json
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
 from kancl.runs import names
-from kancl.runs.files import try_json
 
 PACKAGE = Path(kancl.__file__).resolve().parent
 _TOLD: dict[Any, Mapping[str, str]] = {}
@@ -242,8 +242,8 @@ def _checksum(path: Path) -> str:
         status = path.stat()
         if not path.is_file():
             raise FileNotFoundError
-        if status.st_size > virtual_memory().total:
-            raise ConfigError(f"{path} is larger than this machine's memory")
+        if status.st_size > free_memory():
+            raise ConfigError(f"{path} is larger than the memory that is free")
         return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
 from kancl.interruption import Interrupted
+from kancl.reading import in_one_line
 from kancl.runner.identity import own_code, run_folder, tell_code
 from kancl.runner.installed import EXTRAS, is_installed
 from kancl.runner.registry import GROUPS
@@ -32,7 +33,7 @@ Make = Callable[[RunConfig], object]  # makes one run; importable where runs are
 
 
 def warn(text: str) -> None:
-    print(f"kancl: {text}", file=sys.stderr, flush=True)
+    print(in_one_line(f"kancl: {text}"), file=sys.stderr, flush=True)
 
 
 def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -> None:

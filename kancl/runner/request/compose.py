@@ -17,10 +17,11 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from kancl.config import ConfigError, RunConfig, config_dir, nearest, plain, typed
-from kancl.config.files import Preset, flat, read_mapping, read_preset
-from kancl.config.schema import CHOICES
+from kancl.config.files import TYPED, Preset, flat, read_mapping, read_preset
+from kancl.config.schema import CHOICES, FIXED
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
+from kancl.config.values import shown
 from kancl.runner import installed
 from kancl.runner.request.experiments import expanded
 from kancl.runner.request.known import known_groups
@@ -55,12 +56,13 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     for variant in variants:
         ours: dict[str, Override] = {}
         for override in map(parsed, variant):
-            if not override.is_hydra_override():
-                _check_form(override, sweep or is_experiment)
-                ours[override.key_or_group] = override
-            elif override.input_line not in own:
+            key = override.key_or_group
+            if override.input_line not in own and _must_be_typed(override):
                 why = "is refused in an experiment's file; type it after kancl run"
                 raise ConfigError(f"{override.input_line} {why}")
+            if not override.is_hydra_override():
+                _check_form(override, sweep or is_experiment)
+                ours[key] = override
         for product in itertools.product(*map(_values, ours.values())):
             said = dict(zip(ours, product))
             composed.append((said, *_composed(said, base)))
@@ -79,7 +81,8 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a run folder, with single keys changed.
 
-    The run goes where the folder lies, or into ``logs`` if that is no place of runs.
+    The run goes where the folder lies, or into ``logs`` if that is no place of runs, and
+    is written nowhere else; the data are read where the folder says, if there are any.
 
     Raises: ConfigError if there is none, or for a wrong key or value.
     """
@@ -92,7 +95,10 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     around = os.path.normpath(path.parent / ".." / ".." / "..")
     if path.parent.absolute().parts[-3:-1] != run_folder(theirs).parts[-3:-1]:
         around = "logs"
-    base, said = flat(plain(theirs)) | {"log_dir": around}, {}
+    base, said = flat(plain(theirs)), dict[str, Any]()
+    base = {key: v for key, v in base.items() if key not in TYPED} | {"log_dir": around}
+    if theirs.data_dir is not None and Path(theirs.data_dir).expanduser().is_dir():
+        base["data_dir"] = theirs.data_dir
     for override in map(parsed, overrides):
         _check_form(override, sweep=False)
         key = override.key_or_group
@@ -205,6 +211,14 @@ def _check_form(override: Override, sweep: bool) -> None:
         raise ConfigError(f"{text}: name the values, as a,b or range")
     if override.is_sweep_override() and not sweep:
         raise ConfigError(f"{text} asks for several runs; add -m")
+
+
+def _must_be_typed(override: Override) -> bool:
+    """Whether a file may not set this, unless to its default."""
+    key = override.key_or_group
+    if key in TYPED:
+        return shown(override.value()) != shown(FIXED[key].default)
+    return bool(override.is_hydra_override())
 
 
 def _check_launcher(override: Override) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from kancl.config import Group
 from kancl.config.files import digest_of
 from kancl.config.index import as_json, from_json
-from kancl.runs.files import try_json, write_whole
+from kancl.reading import try_json
+from kancl.runs.files import write_whole
 
 PACKAGE = Path(__file__).resolve().parents[2]
 

@@ -14,6 +14,7 @@ from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.values import shown
+from kancl.reading import try_json
 from kancl.reporting.progress import duration
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
@@ -25,9 +26,9 @@ from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder
-from kancl.runs.files import delete, try_json
+from kancl.runs.files import delete
 from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY
-from kancl.runs.reader import read_measurements, read_run
+from kancl.runs.reader import read_run
 from kancl.runs.status import note_sweep, read_completed, report_failures
 
 Summary = dict[str, Any]
@@ -139,6 +140,8 @@ def _make_here(
     quiet: bool,
 ) -> list[Summary]:
     parts = _check(configs, to_do)
+    if len(configs) == 1:
+        return [_make(configs[0], console, quiet, parts)]
     summaries, n, started = list[Summary](), 0, perf_counter()
     for config in configs:
         if config in to_do and len(to_do) > 1 and not quiet:
@@ -146,8 +149,12 @@ def _make_here(
             left = f", {duration(seconds)} left" if n else ""
             n += 1
             console.print(f"run {n} of {len(to_do)}{left}", highlight=False)
-        first = parts if config in to_do[:1] else None
-        summaries.append(_make(config, console, quiet, first))
+        try:
+            own = parts if config in to_do[:1] else None
+            summaries.append(_make(config, console, quiet, own))
+        except ConfigError as error:  # its folder is a file, say: the others go on
+            warn(str(error))
+            summaries.append(_without_result(config, "failed", str(error)))
     return summaries
 
 
@@ -203,17 +210,21 @@ def _write_comparison(made: Made, table: Table) -> Path:
     folder = Path(first.log_dir) / COMPARISONS / digest
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text(table.markdown())
+    runs = {path: read_run(path) for path in folders}
+    for path, (_, summary) in zip(folders, made):
+        if summary["status"] == "completed" and not runs[path].completed:
+            warn(f"{path} is in no figure: {runs[path].problems[0]}")
     curves = [
-        reporting.Curves.from_measurements(read_measurements(path), config.label)
-        for path, (config, summary) in zip(folders, made)
+        reporting.Curves.from_measurements(runs[path].metrics, config.label)
+        for path, (config, _) in zip(folders, made)
         if config.seed == first.seed and config.evaluation.samples
-        if summary["status"] == "completed"
+        if runs[path].completed
     ]
     if curves:
         delete(folder, EVENTS)
         reporting.write_comparison(folder, curves)
         if first.events != "none":
-            over_seeds = benchmarks(list(map(read_run, folders)))
+            over_seeds = benchmarks(list(runs.values()))
             pictures = first.events == "all"
             write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
         reporting.forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
@@ -227,8 +238,9 @@ def _convergence(made: Made, console: Console) -> list[str]:
         model, facts = summary["model"], (summary["status"], summary["n_experiences"])
         is_one = config.evaluation.each_epoch and facts == ("completed", 1)
         if is_one and model not in epochs:
-            measured = read_measurements(run_folder(config))
-            epochs[model] = reporting.Epochs.from_measurements(measured, model)
+            measured = read_run(run_folder(config)).metrics
+            if measured:
+                epochs[model] = reporting.Epochs.from_measurements(measured, model)
     variants = list(epochs.values())
     if variants:
         reporting.convergence_table(variants).show(console)
