@@ -103,26 +103,26 @@ def _requested(word: str) -> Read:
 
 
 TARGETS = [
-    Target(f"{RUN}/config.yaml", _shown, 900),
-    Target(f"{RUN}/summary.json", _shown, 1300),
-    Target(f"{RUN}/env.json", _shown, 300),
-    Target(f"{RUN}/metrics.csv", _shown, 200),
-    Target("logs/tuned/mine.yaml", _shown, 400),
-    Target(f"{RUN}/config.yaml", lambda f: read_folder(f / RUN, []), 600),
-    Target(f"{RUN}/metrics.csv", lambda f: read_run(f / RUN), 1200),
-    Target(f"{RUN}/summary.json", _completed, 500),
-    Target("logs/sweeps/a.json", _completed, 500),
-    Target(f"{RUN}/.lock", _completed, 400),
-    Target("own/checkpoint/experience-0002.ckpt", _points, 600),
-    Target("own/model.pt", lambda f: load(f / "own")._read_weights(), 300),
-    Target("own/snapshots.pt", lambda f: read_snapshots(f / "own"), 800),
-    Target("own/accuracy_matrix.csv", lambda f: read_matrix(f / "own"), 600),
-    Target("learned.csv", lambda f: read_table(f / "learned.csv"), 400),
-    Target("mine.yaml", _requested("model=mine.yaml"), 500),
-    Target("experiment.yaml", _requested("experiment=experiment.yaml"), 260),
-    Target("data.npz", lambda f: read_npz(f / "data.npz"), 700),
+    Target(f"{RUN}/config.yaml", _shown, 400),
+    Target(f"{RUN}/summary.json", _shown, 600),
+    Target(f"{RUN}/env.json", _shown, 150),
+    Target(f"{RUN}/metrics.csv", _shown, 100),
+    Target("logs/tuned/mine.yaml", _shown, 250),
+    Target(f"{RUN}/config.yaml", lambda f: read_folder(f / RUN, []), 400),
+    Target(f"{RUN}/metrics.csv", lambda f: read_run(f / RUN), 900),
+    Target(f"{RUN}/summary.json", _completed, 700),
+    Target("logs/sweeps/a.json", _completed, 800),
+    Target(f"{RUN}/.lock", _completed, 700),
+    Target("own/checkpoint/experience-0002.ckpt", _points, 500),
+    Target("own/model.pt", lambda f: load(f / "own")._read_weights(), 200),
+    Target("own/snapshots.pt", lambda f: read_snapshots(f / "own"), 1300),
+    Target("own/accuracy_matrix.csv", lambda f: read_matrix(f / "own"), 1000),
+    Target("learned.csv", lambda f: read_table(f / "learned.csv"), 900),
+    Target("mine.yaml", _requested("model=mine.yaml"), 300),
+    Target("experiment.yaml", _requested("experiment=experiment.yaml"), 160),
+    Target("data.npz", lambda f: read_npz(f / "data.npz"), 1300),
     Target(
-        "MNIST/raw/t10k-labels-idx1-ubyte.gz", lambda f: load_images("mnist", f), 40
+        "MNIST/raw/t10k-labels-idx1-ubyte.gz", lambda f: load_images("mnist", f), 30
     ),
 ]
 assert sum(target.n for target in TARGETS) >= 10_000
