@@ -111,8 +111,7 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError(
             f"{unknown[0]} is no option; keys are set as key=value, {hint}"
         )
-    from kancl.runner import execute, read_folder, read_request
-    from kancl.runner.request.compose import Request
+    from kancl.runner.request.compose import Request, read_folder, read_request
 
     if options.folder is None:
         request = read_request(options.overrides, sweep=options.multirun)
@@ -120,6 +119,8 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
+    from kancl.runner.studies.sweep import execute
+
     summaries = execute(request, quiet=options.quiet)
     return int(any(summary["status"] != "completed" for summary in summaries))
 

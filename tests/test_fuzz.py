@@ -29,12 +29,12 @@ from kancl.data.npz import read_npz
 from kancl.reporting.report import benchmarks, compare, find_tunings, headline, tables
 from kancl.reporting.report.confounds import confounds
 from kancl.reporting.report.write import protocol
-from kancl.runner import read_folder, read_request
 from kancl.runner.memory import check_fits
+from kancl.runner.request.compose import read_folder, read_request
 from kancl.runs import Run, find_runs, lock_holder, read_run
 from kancl.runs.checkpoints import CheckpointFolder
-from kancl.runs.reader import read_completed, read_matrix, read_snapshots, read_table
-from kancl.runs.status import read_status
+from kancl.runs.reader import read_matrix, read_snapshots, read_table
+from kancl.runs.status import read_completed, read_status
 from tests.reporting.report.conftest import plant_runs
 from tests.reporting.report.test_tuning import record
 

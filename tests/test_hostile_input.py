@@ -17,8 +17,8 @@ from kancl.cli import main
 from kancl.config import ConfigError, RunConfig, plain, typed
 from kancl.data.images import load_images
 from kancl.models import KAN, MLP
-from kancl.runner import read_folder, read_request
 from kancl.runner.registry import GROUPS
+from kancl.runner.request.compose import read_folder, read_request
 
 Capture = pytest.CaptureFixture[str]
 
@@ -128,8 +128,8 @@ def test_wrong_values(good: dict[str, Any], key: str, value: Any) -> None:
 
 
 WORKLESS = [  # refused only when it is built, before anything is written
-    ("model.hidden=[0]", "at least 1, got [784, 0, 10]"),
-    ("model.hidden=[-4]", "at least 1, got [784, -4, 10]"),
+    ("model.hidden=[0]", "model.hidden takes list of int >= 1, not [0]"),
+    ("model.hidden=[-4]", "model.hidden takes list of int >= 1, not [-4]"),
     ("scenario.train_samples=0", "train_samples"),
     ("scenario.n_experiences=11", "n_experiences=11"),
     ("scenario.n_experiences=0", "n_experiences=0"),

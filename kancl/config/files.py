@@ -10,8 +10,9 @@ A preset is a builder by another name, with values of its own::
 Those in ``configs/<group>/`` are chosen by name, a user's own by the path of its file.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,15 @@ def config_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise FileNotFoundError(f"the configuration tree of kancl is not beside {package}")
+
+
+def digest_of(files: Iterable[Path], root: Path | None = None) -> str:
+    """16 hex digits of source files and, below a root, of their paths."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        name = str(path.relative_to(root)).encode() + b"\0" if root else b""
+        digest.update(name + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def flat(nested: Mapping[Any, Any]) -> dict[str, Any]:

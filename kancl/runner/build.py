@@ -19,7 +19,7 @@ from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.models import cost
 from kancl.models.heads import with_head
-from kancl.models.inspect import spline_network
+from kancl.models.inspect import kan_layers, spline_network
 from kancl.plugins import loop
 from kancl.plugins.plugin import Record
 from kancl.plugins.steps.frozen import LazyStepsPlugin
@@ -75,6 +75,7 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
         # With a head per experience, all are evaluated before they are trained.
         network = networks.with_heads(model, as_in_the_end=head == "multi").to(device)
         _fit_input_grid(network, benchmark)
+        _compile_kernels(network)
         build_optimizer(config, network.parameters())
     return Parts(benchmark, network, head, size, reference, torch.get_rng_state())
 
@@ -201,6 +202,14 @@ def _fit_input_grid(model: nn.Module, benchmark: Benchmark) -> None:
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
             x, _, _ = as_tensors(dataset, 2_000 if kind == "quantile" else None)
         network.fit_input_grid(x.flatten(1))
+
+
+def _compile_kernels(model: nn.Module) -> None:
+    """Have a CPU's kernels compiled, if they are not, before any time is taken."""
+    with torch.no_grad():
+        for layer in kan_layers(model).values():
+            if layer.coefficients.device.type == "cpu":
+                layer(layer.coefficients.new_zeros(1, layer.in_features))
 
 
 class _Networks:

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
 """Flags of ``os.open``: a link is refused, nothing is written through it."""
 
@@ -48,6 +46,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def pack(content: Mapping[str, Any]) -> bytes:
     """Numbers, strings, tensors, lists and dicts alone: reading them runs no code."""
+    import torch  # late: kancl status needs none
+
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     return buffer.getvalue()
@@ -58,6 +58,8 @@ def unpack(file: BinaryIO) -> dict[str, Any]:
 
     Raises: ValueError if it is another kind of file, or unpacks to more than it holds.
     """
+    import torch
+
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()

@@ -18,7 +18,7 @@ from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
-from kancl.reading import in_one_line, opened, printable, read_json, read_rows, try_json
+from kancl.reading import in_one_line, opened, printable, read_json, read_rows
 from kancl.runs import measurements as series
 from kancl.runs import names
 from kancl.runs.files import unpack
@@ -116,18 +116,6 @@ def read_run(folder: Path) -> Run:
     except Exception as error:  # a forged or torn file can raise any
         said = in_one_line(f"{type(error).__name__}: {error}")[:300]
         return Run(folder, problems=(said.replace(f"{folder}/", ""),))
-
-
-def read_completed(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run that completed and whose files are there, or None."""
-    summary = try_json(folder / names.SUMMARY) or {}
-    kinds = names.IDENTITY.items()
-    whole = all(isinstance(summary.get(key), kind) for key, kind in kinds)
-    if summary.get("status") != "completed" or not whole:
-        return None
-    files = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
-    files.append(any((folder / names.matrix_file(s)).is_file() for s in names.SCORES))
-    return summary if all(files) else None
 
 
 def read_measurements(folder: Path) -> list[Measurement]:

@@ -13,7 +13,6 @@ from kancl.reading import in_one_line, printable, read_json, try_json
 from kancl.runs import names
 from kancl.runs.files import WriteError, write_whole
 from kancl.runs.lock import lock_holder
-from kancl.runs.reader import read_completed
 
 STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
 """``stopped``: begun, without a result, and nobody is making it (killed, say)."""
@@ -53,6 +52,18 @@ def read_status(log_dir: Path) -> list[Cell]:
     if not runs:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
     return [_cell(log_dir, run) for run in sorted(runs)]
+
+
+def read_completed(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run that completed and whose files are there, or None."""
+    summary = try_json(folder / names.SUMMARY) or {}
+    kinds = names.IDENTITY.items()
+    whole = all(isinstance(summary.get(key), kind) for key, kind in kinds)
+    if summary.get("status") != "completed" or not whole:
+        return None
+    files = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
+    files.append(any((folder / names.matrix_file(s)).is_file() for s in names.SCORES))
+    return summary if all(files) else None
 
 
 def show_status(cells: Sequence[Cell]) -> None:

@@ -17,10 +17,10 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.config import ConfigError, RunConfig
 from kancl.plugins import Plugin, TrainingSetup
-from kancl.runner import read_request
 from kancl.runner.build import build
 from kancl.runner.machine import is_out_of_memory
 from kancl.runner.memory import needed
+from kancl.runner.request.compose import read_request
 from kancl.strategies import STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]

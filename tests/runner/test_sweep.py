@@ -14,7 +14,8 @@ import pytest
 
 from kancl.cli import main
 from kancl.plugins import Plugin
-from kancl.runner import read_request, run_folder
+from kancl.runner.identity import run_folder
+from kancl.runner.request.compose import read_request
 from kancl.runs import lock_holder, run_lock
 from kancl.strategies import STRATEGIES
 

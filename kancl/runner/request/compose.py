@@ -6,6 +6,7 @@ first one starts.
 
 import itertools
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +22,9 @@ from kancl.config.schema import CHOICES, FIXED
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
 from kancl.config.values import shown
-from kancl.runner import launchers
-from kancl.runner.identity import run_folder
-from kancl.runner.registry import GROUPS
+from kancl.runner import installed
 from kancl.runner.request.experiments import expanded
+from kancl.runner.request.known import known_groups
 
 _PARSING = threading.Lock()
 """Hydra's parser keeps what it has learned of its grammar, for all threads."""
@@ -42,6 +42,10 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """
+    for before, word in zip(overrides, overrides[1:]):
+        if before.endswith("=") and "=" not in word:
+            why = "there is a space after ="
+            raise ConfigError(f"{before} {word}: {why}; nearest: {before}{word}")
     variants, own, is_experiment = expanded(overrides)
     base = {"match_to": RunConfig.match_to.name}
     base |= read_mapping(config_dir() / "config.yaml")
@@ -85,7 +89,9 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: --from takes a run folder")
-    theirs = typed(read_mapping(path), GROUPS)
+    from kancl.runner.identity import run_folder
+
+    theirs = typed(read_mapping(path), known_groups())
     around = os.path.normpath(path.parent / ".." / ".." / "..")
     if path.parent.absolute().parts[-3:-1] != run_folder(theirs).parts[-3:-1]:
         around = "logs"
@@ -118,7 +124,7 @@ def _composed(
         if word is None and key not in said:
             continue
         values = {k: v for k, v in values.items() if not k.startswith(f"{key}.")}
-        group, files = group_of(GROUPS, key), list[Preset]()
+        group, files = group_of(known_groups(), key), list[Preset]()
         values[f"{key}.name"] = word
         if isinstance(word, str) and word.endswith(".yaml"):
             preset = read_preset(Path(word))
@@ -146,8 +152,8 @@ def _composed(
     reference = {}
     if (values | said).get("match", "none") != "none":
         reference = {_of_reference(key): value for key, value in ours.items()}
-    config, unknown = resolved(values | reference | ours, GROUPS)
-    for key in [*own, *(key for key in settings if not owners_of(key, GROUPS))]:
+    config, unknown = resolved(values | reference | ours, known_groups())
+    for key in [*own, *(key for key in settings if not owners_of(key, known_groups()))]:
         if key in unknown:
             raise ConfigError(unknown[key])
     heard = {key for key in ours if _of_reference(key) in reference.keys() - unknown}
@@ -160,6 +166,12 @@ def _of_reference(key: str) -> str:
 
 
 def parsed(text: str) -> Override:
+    if re.fullmatch(r"[\w.+]+", text):
+        groups = known_groups()
+        whose = [key for key in groups if text in groups[key].names]
+        hint = "; ".join(f"nearest: {key}={text}" for key in whose)
+        hint = hint or f"kancl list {text} shows what it takes"
+        raise ConfigError(f"{text} has no value; {hint}")
     try:
         with _PARSING:
             return OverridesParser.create().parse_override(text)
@@ -173,7 +185,7 @@ def _values(override: Override) -> list[Any]:
     """All values of a sweep; the one value of anything else."""
     key, value = override.key_or_group, override.value()
     if isinstance(value, Glob) and key in CHOICES:
-        return value.filter(group_of(GROUPS, key).names)
+        return value.filter(group_of(known_groups(), key).names)
     if not override.is_sweep_override():
         return [value]
     texts = list(override.sweep_string_iterator())
@@ -216,6 +228,6 @@ def _check_launcher(override: Override) -> None:
         raise ConfigError(f"{key} is not a key; {hint}")
     if "_target_" in str(override.input_line):
         raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
-    known = {*launchers.registered(), *launchers.EXTRAS}
+    known = {*installed.registered(), *installed.EXTRAS}
     if key == "hydra/launcher" and chosen not in known:
         raise ConfigError(f"there is no {key}={chosen}; {nearest(chosen, known)}")

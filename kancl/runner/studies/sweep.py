@@ -22,8 +22,8 @@ from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder
 from kancl.runs.files import delete
 from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY
-from kancl.runs.reader import read_completed, read_run
-from kancl.runs.status import note_sweep, report_failures
+from kancl.runs.reader import read_run
+from kancl.runs.status import note_sweep, read_completed, report_failures
 
 Summary = dict[str, Any]
 

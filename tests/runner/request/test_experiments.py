@@ -8,9 +8,10 @@ from rich.console import Console
 
 from kancl.config import ConfigError, config_dir
 from kancl.config.values import shown
-from kancl.runner import read_request, run
 from kancl.runner.build import build
+from kancl.runner.request.compose import read_request
 from kancl.runner.request.experiments import experiment_names, read_experiment
+from kancl.runner.run import run
 
 SMALL = (
     "scenario.train_samples=18",
