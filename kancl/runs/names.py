@@ -51,8 +51,9 @@ OWN, SETTINGS = "own", "settings"
 """Keys of env.json: digests of code and data of one's own, and of all else that decides
 what the run is.
 """
-IDENTITY = frozenset(
-    "scenario n_experiences model strategy optimizer seed head match n_parameters "
-    "n_active_parameters flops n_iterations".split()
-)
-"""Keys that the summary of every completed run has."""
+IDENTITY: dict[str, type] = {
+    **dict.fromkeys("scenario model strategy optimizer head match".split(), str),
+    **dict.fromkeys("n_experiences seed n_parameters n_active_parameters".split(), int),
+    **{"flops": int, "n_iterations": int, "undefined": dict},
+}
+"""Keys that the summary of every completed run has, and what they hold."""

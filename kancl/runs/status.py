@@ -57,7 +57,9 @@ def read_status(log_dir: Path) -> list[Cell]:
 def read_completed(folder: Path) -> dict[str, Any] | None:
     """The summary of a run that completed and whose files are there, or None."""
     summary = try_json(folder / names.SUMMARY) or {}
-    if summary.get("status") != "completed" or not summary.keys() >= names.IDENTITY:
+    kinds = names.IDENTITY.items()
+    whole = all(isinstance(summary.get(key), kind) for key, kind in kinds)
+    if summary.get("status") != "completed" or not whole:
         return None
     files = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
     files.append(any((folder / names.matrix_file(s)).is_file() for s in names.SCORES))
