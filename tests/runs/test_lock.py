@@ -157,14 +157,12 @@ def race(folder: Path, n_processes: int) -> int:
 
 def slow_down() -> None:
     """In this process there is no flock, and every change of a folder takes its time."""
-    chance = random.Random(os.getpid())
+    chance, unlink = random.Random(os.getpid()), os.unlink
 
     def slowly(call: Callable[..., Any]) -> Callable[..., Any]:
         def slow(*arguments: Any, **options: Any) -> Any:
-            time.sleep(chance.random() ** 8 * 0.05)
-            result = call(*arguments, **options)
-            time.sleep(chance.random() ** 8 * 0.05)
-            return result
+            time.sleep(chance.random() * (0.05 if call is unlink else 0.002))
+            return call(*arguments, **options)
 
         return slow
 
