@@ -3,6 +3,8 @@
 On one machine the operating system's lock decides, which ends with its process, however
 that ends. A network file system may keep such locks to each machine: so a lease, which
 its owner renews every 15 s, says who that is, and counts for as long as it is fresh.
+Leases are made one at a time, or two processes that find a dead one each remove it, and
+the second that of the first.
 """
 
 import errno
@@ -18,10 +20,12 @@ from filelock import FileLock, SoftFileLease, Timeout
 
 from kancl.config import ConfigError
 from kancl.reading import read_bytes
-from kancl.runs.names import LOCK, MACHINE_LOCK
+from kancl.runs.names import LOCK, LOCK_TURN, MACHINE_LOCK
 
 BEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
 """A lease is renewed so often; another machine's older one has no owner any more."""
+TURN_SECONDS = 10.0
+"""To make or remove a lease takes a moment; who dies in it is waited for so long."""
 _UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -41,6 +45,9 @@ def run_lock(folder: Path) -> Iterator[None]:
         lease_duration=DEAD_SECONDS,
         heartbeat_interval=BEAT_SECONDS,
     )
+    turn = SoftFileLease(
+        folder / LOCK_TURN, timeout=3 * TURN_SECONDS, lease_duration=TURN_SECONDS
+    )
     doubt = ""
     with ExitStack() as held:
         try:
@@ -48,11 +55,14 @@ def run_lock(folder: Path) -> Iterator[None]:
             is_alone = _enter_machine_lock(folder, held)
             doubt = "; if that is no more, its lock ends "
             doubt += f"{DEAD_SECONDS:.0f} s after its last sign of life"
-            if _owner(folder, is_alone) is None:
-                (folder / LOCK).unlink(missing_ok=True)
-            held.enter_context(lease)
+            with turn:
+                # The file system's own clock: that of the machine may be another.
+                now = (folder / LOCK_TURN).stat().st_mtime
+                if _owner(folder, is_alone, now) is None:
+                    (folder / LOCK).unlink(missing_ok=True)
+                held.enter_context(lease)
         except Timeout as error:
-            owner = _owner(folder, False) or "another process"
+            owner = lock_holder(folder) or "another process"
             raise RunLocked(f"{folder} is being made by {owner}{doubt}") from error
         except (OSError, ValueError) as error:  # ValueError: a null in the name
             why = getattr(error, "strerror", None) or error
@@ -63,18 +73,11 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def lock_holder(folder: Path) -> str | None:
-    """Say who makes the run of a folder now, if anybody; nothing is created."""
-    is_alone = False
-    if (folder / MACHINE_LOCK).exists():
-        with ExitStack() as held:
-            try:
-                is_alone = _enter_machine_lock(folder, held, to_look=True)
-            except (Timeout, OSError):
-                return _owner(folder, False) or "another process"
-    return _owner(folder, is_alone)
+    """Say who makes the run of a folder now, if anybody; nothing is created or taken."""
+    return _owner(folder, False, time.time())
 
 
-def _enter_machine_lock(folder: Path, held: ExitStack, to_look: bool = False) -> bool:
+def _enter_machine_lock(folder: Path, held: ExitStack) -> bool:
     """Lock out this machine's other processes; False where there is no such lock."""
     path = folder / MACHINE_LOCK
     try:
@@ -83,24 +86,26 @@ def _enter_machine_lock(folder: Path, held: ExitStack, to_look: bool = False) ->
         if error.errno not in _UNSUPPORTED:
             raise
         return False
-    if not to_look:
-        held.callback(path.unlink, missing_ok=True)
+    held.callback(path.unlink, missing_ok=True)
     return True
 
 
-def _owner(folder: Path, is_alone: bool) -> str | None:
-    """Whoever holds the lease and lives; ``is_alone``: no other process of this machine."""
+def _owner(folder: Path, is_alone: bool, now: float) -> str | None:
+    """Whoever holds the lease and lives; ``is_alone``: no other process of this machine.
+
+    A time stamp that lies ahead is nobody's sign of life: the clock was set back since.
+    """
     path = folder / LOCK
     try:
         text = read_bytes(path, 1024).decode()
-        seconds = time.time() - path.stat().st_mtime
+        seconds = abs(now - path.stat().st_mtime)
     except (OSError, ValueError):
         return None
     is_fresh = seconds <= DEAD_SECONDS
     owner = dict(re.findall(r"^(pid|host)=(.{1,99})$", text, re.MULTILINE))
     pid, host = owner.get("pid", ""), owner.get("host")
     if host is None or not pid.isdecimal():
-        return "another process" if is_fresh and not is_alone else None
+        return None  # torn: nobody is writing it now
     if host == socket.gethostname():
         is_fresh = not is_alone and psutil.pid_exists(int(pid))
     return f"process {pid} on {host}" if is_fresh else None

@@ -47,7 +47,7 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
 
     left = {path.name for path in folder.iterdir() if path.is_file()}
     left = {name for name in left if not name.startswith("events.out")}
-    locks = {".lock", ".lock.machine"}
+    locks = {".lock", ".lock.machine", ".lock.turn"}
     assert left <= {"config.yaml", "env.json", *locks}  # no half-file, no summary
     json.loads((folder / "env.json").read_text())
     assert OmegaConf.load(folder / "config.yaml").training.iterations == 10**6
