@@ -24,6 +24,7 @@ from kancl.plugins import loop
 from kancl.plugins.plugin import Record
 from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.machine import refusing, resolve_device
+from kancl.runner.memory import check_fits
 from kancl.runner.registry import GROUPS
 from kancl.runner.seeding import SeedingPlugin, set_stream, stream_seed, stream_seeds
 
@@ -63,6 +64,7 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
         if benchmark is None:
             benchmark = build_benchmark(config, device)
         benchmark = from_avalanche(benchmark)
+        check_fits(config, benchmark.info)
         head = head_kind(config, benchmark)
         networks, model, reference = _Networks(benchmark, head), config.model, None
         if config.is_matched:
@@ -80,6 +82,7 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
+    check_fits(config)
     scenario, options = config.scenario, dict(config.scenario.options)
     if options.get("batches_per_experience") is not None:
         options["batch_size"] = config.training.batch_size

@@ -8,20 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from kancl.data.checks import free_memory
+from kancl.reading import read_bytes
 from kancl.runs import names
-from kancl.runs.files import delete, pack, write_whole
+from kancl.runs.files import delete, pack, unpack, write_whole
 
 MAGIC = b"kancl checkpoint 1\n"
-
-
-def unpack(data: bytes) -> dict[str, Any]:
-    """Return what was packed. Code in ``data`` is not run: ``weights_only``."""
-    content = torch.load(io.BytesIO(data), weights_only=True)
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}")
-    return content
 
 
 @dataclass(frozen=True)
@@ -93,9 +85,10 @@ class CheckpointFolder:
     def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:
         """Raises: ValueError if it is no whole, unaltered checkpoint of this run."""
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+            data = read_bytes(path, free_memory() // 2)  # unpacked, it is there twice
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"{path} cannot be read: {why}") from error
         digest, _, body = data[len(MAGIC) :].partition(b"\n")
         if not data.startswith(MAGIC):
             raise ValueError(
@@ -109,7 +102,7 @@ class CheckpointFolder:
             head = json.loads(text)
             provenance = dict(head["provenance"])
             n_done, iteration = int(head["n_experiences_done"]), int(head["iteration"])
-            state = unpack(packed)
+            state = unpack(io.BytesIO(packed))
         except Exception as error:  # whatever a forged file makes the reader do
             why = " ".join(str(error).split())[:120]
             raise ValueError(f"{path} is no plain state: refused ({why})") from error

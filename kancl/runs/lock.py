@@ -19,7 +19,7 @@ import psutil
 from filelock import FileLock, SoftFileLease, Timeout
 
 from kancl.config import ConfigError
-from kancl.runs.files import read_whole
+from kancl.reading import read_bytes
 from kancl.runs.names import LOCK, LOCK_TURN, MACHINE_LOCK
 
 BEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
@@ -97,7 +97,7 @@ def _owner(folder: Path, is_alone: bool, now: float) -> str | None:
     """
     path = folder / LOCK
     try:
-        text = read_whole(path, 1024).decode()
+        text = read_bytes(path, 1024).decode()
         seconds = abs(now - path.stat().st_mtime)
     except (OSError, ValueError):
         return None

@@ -234,20 +234,11 @@ def _locate_live(x, background, grid, first, last, start, stop, live, ends):
     low, cells = grid[:2]
     positions, inputs = live[:2]
     n = np.int64(0)
-    if not background.size:  # all of them: whole vectors
-        for b in range(start, stop):
-            for i in range(last - first):
-                positions[n + i] = (x[b, first + i] - low[first + i]) * cells[first + i]
-                inputs[n + i] = first + i
-            n += last - first
-            ends[b - start] = n
-        _evaluate(n, grid, False, live)
-        return n
     for b in range(start, stop):
         for i in range(first, last):  # written over if background: no branch
             positions[n] = x[b, i]
             inputs[n] = i
-            n += x[b, i] != background[i]
+            n += not background.size or x[b, i] != background[i]
         ends[b - start] = n
     for k in range(n):
         positions[k] = (positions[k] - low[inputs[k]]) * cells[inputs[k]]

@@ -7,8 +7,8 @@ import torch
 from avalanche.models.utils import avalanche_model_adaptation
 
 from kancl.models.cost import n_parameters
-from kancl.runner import build, read_request
-from kancl.runner.build import Parts
+from kancl.runner.build import Parts, build
+from kancl.runner.request.compose import read_request
 from kancl.runner.seeding import stream_seed
 from kancl.splines import cpu
 

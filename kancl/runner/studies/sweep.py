@@ -9,6 +9,7 @@ from rich.console import Console
 
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig
+from kancl.reading import try_json
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
 from kancl.runner.build import Parts
@@ -19,10 +20,10 @@ from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder
-from kancl.runs.files import delete, try_json
+from kancl.runs.files import delete
 from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY
-from kancl.runs.reader import read_completed, read_measurements, read_run
-from kancl.runs.status import note_sweep, report_failures
+from kancl.runs.reader import read_run
+from kancl.runs.status import note_sweep, read_completed, report_failures
 
 Summary = dict[str, Any]
 
@@ -95,10 +96,17 @@ def _make_here(
     quiet: bool,
 ) -> list[Summary]:
     parts = _check(configs, to_do)
-    return [
-        _make(config, console, quiet, parts if config in to_do[:1] else None)
-        for config in configs
-    ]
+    if len(configs) == 1:
+        return [_make(configs[0], console, quiet, parts)]
+    summaries = []
+    for config in configs:
+        try:
+            own = parts if config in to_do[:1] else None
+            summaries.append(_make(config, console, quiet, own))
+        except ConfigError as error:  # its folder is a file, say: the others go on
+            warn(str(error))
+            summaries.append(_without_result(config, "failed", str(error)))
+    return summaries
 
 
 def _make(
@@ -153,17 +161,21 @@ def _write_comparison(made: Made, table: Table) -> Path:
     folder = Path(first.log_dir) / COMPARISONS / digest
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text(table.markdown())
+    runs = {path: read_run(path) for path in folders}
+    for path, (_, summary) in zip(folders, made):
+        if summary["status"] == "completed" and not runs[path].completed:
+            warn(f"{path} is in no figure: {runs[path].problems[0]}")
     curves = [
-        reporting.Curves.from_measurements(read_measurements(path), config.label)
-        for path, (config, summary) in zip(folders, made)
+        reporting.Curves.from_measurements(runs[path].metrics, config.label)
+        for path, (config, _) in zip(folders, made)
         if config.seed == first.seed and config.evaluation.samples
-        if summary["status"] == "completed"
+        if runs[path].completed
     ]
     if curves:
         delete(folder, EVENTS)
         reporting.write_comparison(folder, curves)
         if first.events != "none":
-            over_seeds = benchmarks(list(map(read_run, folders)))
+            over_seeds = benchmarks(list(runs.values()))
             pictures = first.events == "all"
             write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
         reporting.forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
@@ -177,8 +189,9 @@ def _convergence(made: Made, console: Console) -> list[str]:
         model, facts = summary["model"], (summary["status"], summary["n_experiences"])
         is_one = config.evaluation.each_epoch and facts == ("completed", 1)
         if is_one and model not in epochs:
-            measured = read_measurements(run_folder(config))
-            epochs[model] = reporting.Epochs.from_measurements(measured, model)
+            measured = read_run(run_folder(config)).metrics
+            if measured:
+                epochs[model] = reporting.Epochs.from_measurements(measured, model)
     variants = list(epochs.values())
     if variants:
         reporting.convergence_table(variants).show(console)
