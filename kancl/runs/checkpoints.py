@@ -1,9 +1,11 @@
 """Checkpoints on disk: whole or not at all, and none is believed without its checksum."""
 
+import fnmatch
 import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,16 @@ from typing import Any
 import torch
 
 from kancl.runs import names
-from kancl.runs.files import delete, pack, write_whole
+from kancl.runs.files import (
+    MOST_STATE,
+    WriteError,
+    delete,
+    entries,
+    own_folder,
+    pack,
+    read_whole,
+    write_whole,
+)
 
 MAGIC = b"kancl checkpoint 1\n"
 
@@ -33,6 +44,19 @@ class ResumePoint:
     n_experiences_done: int
     boundary: Mapping[str, Any]  # the state before the next training
     inside: Mapping[str, Any] | None  # the state in its midst; None: at its boundary
+
+
+def checkpoints_of(run: Path) -> Path:
+    """The folder of a run's checkpoints: its own ``checkpoint``. Where the user has made
+    that a link to another disk, which others may share, one in it that is named as the run.
+
+    Args:
+        run: its folder, or one in it where it is made to replace a finished one.
+    """
+    whole = run.parent if run.name == names.REPLACEMENT else run
+    if (shared := whole / names.CHECKPOINTS).is_symlink():
+        return shared / run.relative_to(whole.parent)
+    return run / names.CHECKPOINTS
 
 
 class CheckpointFolder:
@@ -58,17 +82,20 @@ class CheckpointFolder:
         if inside:
             name, number = names.INSIDE, f"{iteration:09d}"
         body = json.dumps(head).encode() + b"\n" + pack(state)
-        path = self.path / name.replace("*", number)
+        path = own_folder(self.path) / name.replace("*", number)
         write_whole(path, MAGIC + _digest(body) + b"\n" + body)
-        for old in sorted(self.path.glob(name))[:-2]:
-            old.unlink(missing_ok=True)
+        written = fnmatch.filter(entries(self.path), name)
+        with suppress(WriteError):  # an old one too many does no harm
+            delete(self.path, *sorted(written)[:-2])
 
     def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
         """Where the run can be resumed, the latest first; ``say`` hears of refusals."""
         boundaries: dict[int, Mapping[str, Any]] = {}
         points = []
+        # Those from before the user moved the folder lie beside that of the run.
+        folders = [self.path, *[p for p in [*self.path.parents][:2] if p.is_symlink()]]
         for pattern in (names.BOUNDARY, names.INSIDE):
-            for path in sorted(self.path.glob(pattern)):
+            for path in sorted(found for f in folders for found in f.glob(pattern)):
                 try:
                     n_done, iteration, state = self._read(path)
                     inside = state if pattern == names.INSIDE else None
@@ -86,16 +113,18 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Remove what is there."""
-        delete(self.path, names.CHECKPOINT, names.PARTS)
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        delete(self.path, names.BOUNDARY, names.INSIDE, names.PARTS)
+        with suppress(OSError):  # others' files are in it, or there is none
             self.path.rmdir()
 
     def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:
         """Raises: ValueError if it is no whole, unaltered checkpoint of this run."""
         try:
-            data = path.read_bytes()
+            data = read_whole(path, MOST_STATE)
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"{path.parent}: {error}: refused") from error
         digest, _, body = data[len(MAGIC) :].partition(b"\n")
         if not data.startswith(MAGIC):
             raise ValueError(

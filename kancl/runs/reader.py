@@ -85,8 +85,9 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
     for path in map(Path, paths):
         if not path.exists():
             raise ValueError(f"there is no {path}; kancl run writes runs below logs")
-        files = [*path.rglob(names.CONFIG), *path.rglob(names.SUMMARY)]
-        others = {names.TRIALS, names.WANDB}
+        each = names.CONFIG, names.SUMMARY
+        files = [file for name in each for file in files_of_runs(path, name)]
+        others = {names.TRIALS, *names.NO_RUNS}
         ours = [f for f in files if others.isdisjoint(f.relative_to(path).parts)]
         here = {file.parent.resolve() for file in ours}
         if not here:
@@ -94,6 +95,11 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
             raise ValueError(f"no run folder in {path}: {holds}")
         folders |= here
     return [read_run(folder) for folder in sorted(folders)]
+
+
+def files_of_runs(path: Path, name: str) -> set[Path]:
+    """All files of a name in and below a folder; links are followed where runs lie."""
+    return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
 
 
 def read_run(folder: Path) -> Run:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig
+from kancl.reporting.figures import as_png
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
 from kancl.runner.build import Parts
@@ -18,12 +19,15 @@ from kancl.runner.launchers import launch, warn
 from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
-from kancl.runs import RunLocked, lock_holder
-from kancl.runs.files import delete, try_json
-from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY
+from kancl.runs import RunLocked, lock_holder, write_whole
+from kancl.runs.files import own_folder, try_json
+from kancl.runs.names import COMPARISONS, EVENTS, REPLACEMENT, SUMMARY
 from kancl.runs.reader import read_completed, read_measurements, read_run
+from kancl.runs.replacement import replacing
 from kancl.runs.status import note_sweep, report_failures
 
+COMPARISON = ("comparison.md", "forgetting_curves.png", EVENTS, f"over_seeds/*{EVENTS}")
+"""Patterns of a comparison's files."""
 Summary = dict[str, Any]
 
 
@@ -94,9 +98,9 @@ def _make_here(
     console: Console,
     quiet: bool,
 ) -> list[Summary]:
-    parts = _check(configs, to_do)
+    parts, alone = _check(configs, to_do), len(configs) == 1
     return [
-        _make(config, console, quiet, parts if config in to_do[:1] else None)
+        _make(config, console, quiet, parts if config in to_do[:1] else None, alone)
         for config in configs
     ]
 
@@ -106,15 +110,21 @@ def _make(
     console: Console = Console(quiet=True),
     quiet: bool = True,
     parts: Parts | None = None,
+    alone: bool = False,
 ) -> Summary:
-    """One run of several; whatever goes wrong with it becomes part of its summary."""
+    """One run of several; whatever goes wrong with it becomes part of its summary.
+
+    Raises: ConfigError if it is ``alone`` and cannot be begun.
+    """
     try:
         summary = run(config, parts=parts, console=console, quiet=quiet)
     except RunLocked as locked:
         warn(f"{locked}; left to it")
         return _without_result(config, "running", str(locked))
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        if alone:
+            raise
+        summary = _without_result(config, "failed", str(error))
     except Exception as error:
         summary = _without_result(config, "failed", f"{type(error).__name__}: {error}")
     if summary["status"] != "completed":
@@ -127,6 +137,8 @@ def _summary(config: RunConfig) -> Summary:
     """What a launcher's process has written down."""
     folder = run_folder(config)
     summary, owner = try_json(folder / SUMMARY), lock_holder(folder)
+    if config.overwrite:  # one that did not take the old one's place
+        summary = try_json(folder / REPLACEMENT / SUMMARY) or summary
     if owner is not None:
         return _without_result(config, "running", f"it is being made by {owner}")
     why = "its process ended without a result; the same command makes it again"
@@ -150,23 +162,23 @@ def _write_comparison(made: Made, table: Table) -> Path:
     names = sorted(folder.name + str(folder.parent) for folder in folders)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     first = made[0][0]
-    folder = Path(first.log_dir) / COMPARISONS / digest
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.md").write_text(table.markdown())
+    folder = own_folder(Path(first.log_dir) / COMPARISONS / digest)
     curves = [
         reporting.Curves.from_measurements(read_measurements(path), config.label)
         for path, (config, summary) in zip(folders, made)
         if config.seed == first.seed and config.evaluation.samples
         if summary["status"] == "completed"
     ]
-    if curves:
-        delete(folder, EVENTS)
-        reporting.write_comparison(folder, curves)
-        if first.events != "none":
-            over_seeds = benchmarks(list(map(read_run, folders)))
-            pictures = first.events == "all"
-            write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
-        reporting.forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
+    with replacing(folder, *COMPARISON) as new:
+        write_whole(new / "comparison.md", table.markdown().encode())
+        if curves:
+            reporting.write_comparison(new, curves)
+            if first.events != "none":
+                over_seeds = benchmarks(list(map(read_run, folders)))
+                pictures = first.events == "all"
+                write_over_seeds(new / "over_seeds", over_seeds, pictures=pictures)
+            picture = as_png(reporting.forgetting_curves(curves))
+            write_whole(new / "forgetting_curves.png", picture)
     return folder
 
 
