@@ -24,6 +24,7 @@ class BenchmarkInfo:
     head: str  # "multi" for task-incremental benchmarks, otherwise "single"
     experience_classes: tuple[tuple[int, ...], ...]  # the data set's classes in each
     class_names: tuple[str, ...]
+    pixels_permuted: bool = False  # in some experience: neighbours tell nothing
     function: Callable[[Tensor], Tensor] | None = None
     """What a regression is to learn, ``(n, in_features)`` -> ``(n,)``."""
 

@@ -108,6 +108,7 @@ def assemble(
         head="multi" if by_task else "single",
         experience_classes=tuple(tuple(plans[k].classes) for k in of_test),
         class_names=arrays.class_names,
+        pixels_permuted=bool(orders),
     )
     return Benchmark(list(scenario.streams.values()), info)
 

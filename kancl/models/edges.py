@@ -222,7 +222,7 @@ def n_edges(model: nn.Module) -> int:
 
 def _alive(layer: KANLinear) -> Tensor:
     if layer.edge_mask is not None:
-        return layer.edge_mask
+        return layer.edge_mask > 0
     shape = layer.in_features, layer.out_features
     return torch.ones(shape, dtype=torch.bool, device=layer.grid.device)
 
@@ -273,7 +273,8 @@ def _cut(layer: KANLinear, mask: Tensor, inputs: Tensor, outputs: Tensor) -> Non
             new = nn.Parameter(part(old.data).contiguous(), old.requires_grad)
             setattr(layer, name, new)
     mask = mask[inputs][:, outputs]
-    layer.edge_mask = None if bool(mask.all()) else mask
+    # Of floats, which averages of models can take.
+    layer.edge_mask = None if bool(mask.all()) else mask.to(layer.grid.dtype)
 
 
 def _judge(y: Tensor) -> tuple[str, Callable[[Tensor], float]]:

@@ -78,7 +78,9 @@ class LinearClassifier(nn.Module, BaseModel):
     CWR*, CoPE, LFL and feature replay work with it, and iCaRL with its two parts,
     ``feature_extractor`` and ``classifier``. The last layer of a KAN becomes an
     ``nn.Linear`` behind its bases, the same function to rounding; its grid stays from
-    then on. An MLP's last layer is taken as it is.
+    then on. An MLP's last layer is taken as it is. StreamingLDA needs
+    ``output_layer_name="feature_extractor", input_size=model.classifier.in_features``;
+    FeCAM needs ``FeCAMClassifier(tukey=False)``, as features may be negative.
 
     Args:
         network: a ``KAN`` or ``MLP`` with its last layer, not behind a head.

@@ -194,19 +194,19 @@ class KANLinear(nn.Module):
 
     @property
     def edge_factor(self) -> Tensor | None:
-        """``edge_scale``, 0 where ``edge_mask`` is False, ``(in, out)``; None: 1."""
+        """``edge_scale``, 0 where ``edge_mask`` is 0, ``(in, out)``; None: 1."""
         if self.edge_mask is None:
             return self.edge_scale
         if self.edge_scale is None:
             return self.edge_mask.to(self.coefficients.dtype)
-        return self.edge_scale * self.edge_mask
+        return self.edge_scale * self.edge_mask.to(self.edge_scale.dtype)
 
     @property
     def masked_base_weight(self) -> Tensor | None:
         """The base weights in use, ``(out_features, in_features)``."""
         if self.edge_mask is None or self.base_weight is None:
             return self.base_weight
-        return self.base_weight * self.edge_mask.T
+        return self.base_weight * self.edge_mask.T.to(self.base_weight.dtype)
 
     @property
     def scaled_coefficients(self) -> Tensor:
@@ -315,7 +315,7 @@ class KANLinear(nn.Module):
         """``l1_and_entropy`` of the edges' mean absolute coefficients, as efficient-kan's."""
         size = self.coefficients.abs().mean(1)  # (in_features, out_features)
         if self.edge_mask is not None:
-            size = size * self.edge_mask
+            size = size * self.edge_mask.to(size.dtype)
         return l1_and_entropy(size, regularize_activation, regularize_entropy)
 
     def edge_outputs(self, x: Tensor) -> Tensor:
@@ -420,10 +420,10 @@ class KANLinear(nn.Module):
         if (error := adapt_to_state_dict(self, state_dict, prefix)) is not None:
             options[-1].append(error)
             return
-        for name, dtype in ("warp", self.grid.dtype), ("edge_mask", torch.bool):
+        for name in "warp", "edge_mask":
             tensor = state_dict.get(f"{prefix}{name}")
             if tensor is not None:
-                tensor = self.grid.new_empty(tensor.shape, dtype=dtype)
+                tensor = self.grid.new_empty(tensor.shape)
             setattr(self, name, tensor)
         super()._load_from_state_dict(state_dict, prefix, *options)
         _ = self.spline_grid  # read for graphs, which can't

@@ -83,6 +83,7 @@ class TrainingSetup:
         reset_optimizer: forget moments and momentum at the start of each experience.
         seed: for draws that a plugin makes apart from training's random stream.
         learns_values: the targets are values, not classes.
+        pixels_permuted: pixels that belong together are not side by side.
         record: takes what plugins measure (``free_share_layer_1``, ...).
     Raises: ValueError if a size or count is below 1.
     """
@@ -100,6 +101,7 @@ class TrainingSetup:
     reset_optimizer: bool = False
     seed: int = 0
     learns_values: bool = False
+    pixels_permuted: bool = False
     record: Record = lambda name, value: None
 
     def __post_init__(self) -> None:

@@ -159,6 +159,7 @@ def build_strategy(
         reset_optimizer=config.reset_optimizer,
         seed=stream_seed(seeds.buffers, "strategy"),
         learns_values=info.function is not None,
+        pixels_permuted=info.pixels_permuted,
         record=record,
     )
     return strategies.build(config.strategy.builder, setup, **config.strategy.options)

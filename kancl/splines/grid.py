@@ -48,6 +48,10 @@ class Grid:
         self.knots, self.degree, self.outside = knots, degree, outside
         self.anchor, self.warp = anchor, warp
         self.uniform = is_uniform(knots, degree) if uniform is None else uniform
+        if not self.uniform and warp is not None and uniform is None:
+            raise ValueError(
+                "a warp maps onto even knots, and these were moved: take one of the two"
+            )
         self.size = knots.shape[-1] - 1 - 2 * degree
         self.low, self.high = grid_ends(knots, degree)
         ends = self.low, self.high
@@ -112,15 +116,21 @@ class Grid:
         return uniform_knots(*ends, self.size, self.degree)
 
     def _cox_de_boor(self, x: Tensor) -> Tensor:
-        """``basis`` by the recursion, which takes any knots; float64 if they are even."""
-        x = self.position(x)
-        least = torch.float64 if self.uniform else torch.float32
-        x = x.to(torch.promote_types(x.dtype, least))
-        knots = self.exact_knots()
-        options = knots.to(x.dtype), self.degree, self.outside
-        anchor = self._closed.anchor
+        """``basis`` by the recursion, which takes any knots; at least float32."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        x, knots, anchor = self.position(x).to(dtype), self.knots, self._closed.anchor
+        if self.uniform or self.warp is not None:  # in cells, whose knots are exact
+            last = self.size + self.degree
+            knots = torch.arange(-self.degree, last + 1, device=x.device).to(dtype)
+            x = self._in_cells(x)
+            anchor = None if anchor is None else self._in_cells(anchor)
+        options = knots.to(dtype), self.degree, self.outside
         basis = anchored_basis(lambda x: spline_basis(x, *options), x, anchor)
         return counted(basis, basis_flops(self.degree))
+
+    def _in_cells(self, x: Tensor) -> Tensor:
+        low, high = self._closed.low.double(), self._closed.high.double()
+        return ((x.double() - low) * (self.size / (high - low))).to(x.dtype)
 
 
 class GridReader:

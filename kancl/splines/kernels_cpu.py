@@ -39,7 +39,7 @@ LIVE = 4  # rows that are read for a value; the highest degree is one less
 BLOCK = 16  # columns of the outputs' gradient that are worked on together
 LANES, HALF, WIDE = 8, 32, 64  # outputs whose sums are held in registers
 SAMPLES = 64  # that are worked on together, so that they stay in the fastest cache
-TOGETHER = 4  # inputs whose splines pass over them
+TOGETHER = 8  # inputs whose splines pass over them
 PASSING = 16  # inputs of which some are live that pass over them
 INPUTS = 8  # inputs that pass over a block of the outputs' gradient in turn
 FAR = 4096  # coefficients per input from which on their gradient is fetched ahead
@@ -227,11 +227,20 @@ def _locate_live(x, background, grid, first, last, start, stop, live, ends):
     low, cells = grid[:2]
     positions, inputs = live[:2]
     n = 0
+    if not background.size:  # all of them: whole vectors
+        for b in range(start, stop):
+            for i in range(last - first):
+                positions[n + i] = (x[b, first + i] - low[first + i]) * cells[first + i]
+                inputs[n + i] = first + i
+            n += last - first
+            ends[b - start] = n
+        _evaluate(n, grid, False, live)
+        return n
     for b in range(start, stop):
         for i in range(first, last):  # written over if background: no branch
             positions[n] = x[b, i]
             inputs[n] = i
-            n += not background.size or x[b, i] != background[i]
+            n += x[b, i] != background[i]
         ends[b - start] = n
     for k in range(n):
         positions[k] = (positions[k] - low[inputs[k]]) * cells[inputs[k]]

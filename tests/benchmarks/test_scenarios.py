@@ -339,5 +339,6 @@ def test_info_is_complete() -> None:
         "head": "multi",
         "experience_classes": (tuple(range(10)), tuple(range(10))),
         "class_names": tuple("0123456789"),
+        "pixels_permuted": True,
         "function": None,
     }

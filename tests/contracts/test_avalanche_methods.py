@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from avalanche.evaluation.metrics import MAC_metrics, confusion_matrix_metrics
+from avalanche.evaluation.metrics import (
+    MAC_metrics,
+    accuracy_metrics,
+    confusion_matrix_metrics,
+)
 from avalanche.logging import BaseLogger
+from avalanche.models import FeCAMClassifier, TrainEvalModel
 from avalanche.training.plugins import (
     CoPEPlugin,
+    CurrentDataFeCAMUpdate,
     CWRStarPlugin,
     EvaluationPlugin,
     LFLPlugin,
@@ -20,6 +26,7 @@ from avalanche.training.supervised import (
     FeatureReplay,
     ICaRL,
     Naive,
+    StreamingLDA,
 )
 from torch import nn
 
@@ -145,6 +152,40 @@ def test_feature_replay_trains_on_kept_features(
     kept = strategy.storage_policy.buffer
     assert len(kept) == 20
     assert kept[0][0].shape == (model.get_features(torch.rand(1, 784)).shape[1],)
+
+
+def test_streaming_lda_learns_from_the_features(
+    model: LinearClassifier, benchmark: Any
+) -> None:
+    arguments = options(model, accuracy_metrics(stream=True))
+    del arguments["optimizer"], arguments["train_epochs"]
+    strategy = StreamingLDA(
+        slda_model=arguments.pop("model"),
+        criterion=nn.CrossEntropyLoss(),
+        input_size=model.classifier.in_features,
+        num_classes=benchmark.n_classes,
+        output_layer_name="feature_extractor",
+        train_epochs=1,
+        **arguments,
+    )
+    train_through(strategy, benchmark)
+    values = strategy.eval(benchmark.train_stream)
+    assert values["Top1_Acc_Stream/eval_phase/train_stream/Task000"] > 0.3  # 10 classes
+
+
+def test_fecam_classifies_by_the_features(
+    model: LinearClassifier, benchmark: Any
+) -> None:
+    first = benchmark.train_stream[0]
+    features = model.feature_extractor
+    fecam = TrainEvalModel(features, model.classifier, FeCAMClassifier(tukey=False))
+    strategy = Naive(criterion=nn.CrossEntropyLoss(), **options(fecam))
+    strategy.plugins.append(CurrentDataFeCAMUpdate())
+    strategy.train(first)
+    x, y, _ = as_tensors(first.dataset)
+    with torch.no_grad():
+        hits = fecam.eval()(x).argmax(1) == y
+    assert float(hits.float().mean()) > 0.5
 
 
 def test_icarl_classifies_among_all_classes_seen(

@@ -47,6 +47,7 @@ from kancl.plugins.rehearsal.replay import (
 )
 from kancl.plugins.steps.frozen import FrozenBasePlugin, HardMaskPlugin, LazyStepsPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
+from kancl.plugins.steps.owm import OWMPlugin
 from kancl.plugins.steps.step_preconditioner import GramPlugin, OccupancyPlugin
 
 FACTORIES = {
@@ -74,12 +75,13 @@ FACTORIES = {
     "mir": lambda: MIRPlugin(mem_size=12),
     "occupancy": OccupancyPlugin,
     "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
+    "owm": OWMPlugin,
     "replay": lambda: ReplayPlugin(mem_size=12),
     "ridge_readout": RidgeReadoutPlugin,
     "sparsity": SparsityPlugin,
     "si": lambda: SynapticIntelligencePlugin(si_c=1.0),
 }
-WITHOUT_EDGE_SCALE = {"ridge_readout", "occupancy", "gram"}
+WITHOUT_EDGE_SCALE = {"ridge_readout", "occupancy", "gram", "owm"}
 """Plugins that want features common to all outputs of a layer."""
 OTHERS = {
     "NearestMeanPlugin",

@@ -41,11 +41,38 @@ def case(function: Callable[[str, Path], None]) -> Callable[[str, Path], None]:
     return function
 
 
+class Kind:
+    """Of the networks that the cases take: options, and what was done to the layers."""
+
+    options: dict[str, Any] = {}
+
+    @staticmethod
+    def change(layer: KANLinear) -> None: ...
+
+
 def network(implementation: str, dtype: torch.dtype = torch.float32) -> KAN:
-    model = KAN([8, 16, 4], implementation=implementation).to(dtype)
+    model = KAN([8, 16, 4], implementation=implementation, **Kind.options).to(dtype)
     for layer in model.layers:
         nn.init.normal_(layer.coefficients, 0, 0.3)
+        Kind.change(layer)
     return model
+
+
+def warp(layer: KANLinear) -> None:
+    layer.warp_grid(torch.randn(500, layer.in_features).clamp(-1, 1).to(layer.grid))
+
+
+def prune(layer: KANLinear) -> None:
+    layer.edge_mask = (torch.rand(layer.in_features, layer.out_features) < 0.7).float()
+
+
+KINDS: dict[str, tuple[dict[str, Any], Callable[[KANLinear], None] | None]] = {
+    "warped": ({}, warp),
+    "pruned": ({}, prune),
+    "anchored": ({"anchor": 0.1, "base": False}, None),
+    "clamp": ({"outside": "clamp", "enable_standalone_scale_spline": False}, None),
+    "linear": ({"outside": "linear"}, None),
+}
 
 
 def truth(model: nn.Module) -> Any:
@@ -370,6 +397,34 @@ def saved_and_loaded(implementation: str, path: Path) -> None:
     loaded = torch.load(file, weights_only=False)
     close(loaded(x), truth(model)(x))
     assert math.prod(loaded.layers[0].grid.shape) == 8 * 12
+
+
+ONCE = {"no_memory_at_first", "dtypes", "narrow_cells_far_from_0", "flops"}
+LONG = {name for name in CASES if "onnx" in name or "compile" in name}
+OF_KINDS = [
+    pytest.param(name, marks=[pytest.mark.proof] * (name in LONG))
+    for name in CASES
+    if name not in ONCE
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("implementation", CPU)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", OF_KINDS)
+def test_same_values_for_every_kind(
+    name: str,
+    kind: str,
+    implementation: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options, change = KINDS[kind]
+    monkeypatch.setattr(Kind, "options", options)
+    if change is not None:
+        monkeypatch.setattr(Kind, "change", staticmethod(change))
+    torch.manual_seed(0)
+    CASES[name](implementation, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")  # tracers and exporters warn of themselves

@@ -329,7 +329,8 @@ def test_environment_tells_no_names() -> None:
     assert not any("/" in str(value) for value in found.values())
 
 
-ON_SPLINES = "spline_bayes lazy freeze_base hard_mask drift_penalty grow_grids".split()
+ON_SPLINES = {"spline_bayes", "lazy", "freeze_base", "hard_mask", "drift_penalty"}
+ON_SPLINES |= {"grow_grids", "sparsity"}
 
 
 @pytest.mark.parametrize("strategy", [s for s in GROUP.names if s != "der"])

@@ -124,7 +124,13 @@ def test_sums_that_cannot_work_are_refused(name, why):
 
 
 @pytest.mark.parametrize(
-    "name", ["gram+grow_grids", "ewc_batched+grow_grids", "from_scratch+grow_grids"]
+    "name",
+    [
+        "gram+grow_grids",
+        "owm+grow_grids",
+        "ewc_batched+grow_grids",
+        "from_scratch+grow_grids",
+    ],
 )
 def test_what_knows_old_bases_only_is_refused_where_grids_change(name):
     model = with_head(KAN([4, 3, 4], enable_standalone_scale_spline=False), "single", 4)
@@ -143,7 +149,7 @@ def test_shared_occupancies_are_refused_where_grids_change_one_by_one():
 @pytest.mark.parametrize("name", GROUP.names)
 def test_a_regression_is_refused_by_all_that_need_classes(name):
     learns = {"naive", "joint", "cumulative", "from_scratch", "l2_anchor", "si", "mas"}
-    learns |= {"occupancy", "gram", "lazy", "freeze_base", "hard_mask"}
+    learns |= {"occupancy", "gram", "owm", "lazy", "freeze_base", "hard_mask"}
     learns |= {"drift_penalty", "grow_grids", "sparsity"}
     net = KAN([4, 3, 1], base=True, enable_standalone_scale_spline=False)
     values = setup(with_head(net, "single", 1), learns_values=True)
@@ -185,6 +191,8 @@ def test_a_regression_is_refused_by_all_that_need_classes(name):
         ("gram", {"beta_input": -1.0}),
         ("gram", {"beta_hidden": -0.1}),
         ("gram", {"structure": "round"}),
+        ("owm", {"alpha_input": 0.0}),
+        ("owm", {"alpha_hidden_end": 2.0}),
         ("gram_ewc", {"ewc_lambda": -0.3}),
         ("labels_trick_gram", {"rank": 0}),
         ("hard_mask", {"threshold": -1.0}),

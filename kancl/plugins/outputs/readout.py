@@ -15,10 +15,11 @@ from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
 from kancl.models.inspect import kan_layers, last_layers, watching
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
+from kancl.models.random_filters import RandomFilters
 from kancl.models.readouts import FeatureSums
 from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
-Features = Literal["patches", "inputs", "network"]
+Features = Literal["conv", "patches", "inputs", "network"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -55,8 +56,15 @@ class ReadoutPlugin(Plugin):
         model: Any = setup.model
         lasts = last_layers(model)
         n_outputs = lasts[None].n_classes if None in lasts else 1
-        if self.features == "patches":
-            patches = RandomPatches(
+        if self.features == "conv" and setup.pixels_permuted:
+            raise ValueError(
+                "features=conv sees which pixels are neighbours, and here they are "
+                "permuted: set strategy.features=inputs or strategy.features=network "
+                "instead"
+            )
+        if self.features in ("conv", "patches"):
+            kind = RandomFilters if self.features == "conv" else RandomPatches
+            patches = kind(
                 int(model.network.in_features),
                 n_outputs,
                 self.n_features,
@@ -129,11 +137,11 @@ class RidgeReadoutPlugin(ReadoutPlugin):
     Args:
         ridge: strength, relative to the features' mean sum of squares.
         features: random patches in place of the network (splines of them for a KAN, ReLU
-            for an MLP), the raw inputs (additive splines, or linear), or those of the
-            network as it was initialised.
-        n_features: random patches.
+            for an MLP), conv (random filters, pooled), the raw inputs (additive splines,
+            or linear), or those of the network as it was initialised.
+        n_features: of random patches or filters.
     Source: McDonnell et al. 2023, arXiv:2307.02251 (RanPAC); random patches as in
-        ``RandomPatches``.
+        ``RandomPatches``, filters as in ``RandomFilters``.
     """
 
     keeps_gram = True
@@ -151,8 +159,8 @@ class NearestMeanPlugin(ReadoutPlugin):
     """Choose the class with the nearest mean of features: the cheapest baseline.
 
     Args:
-        features: patches, inputs or network, as in ``ridge_readout``.
-        n_features: random patches.
+        features: conv, patches, inputs or network, as in ``ridge_readout``.
+        n_features: of random patches or filters.
     Source: Mensink et al. 2013, IEEE TPAMI 35, 2624-2637.
     """
 

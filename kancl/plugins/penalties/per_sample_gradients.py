@@ -82,7 +82,7 @@ def kan_moments(
     if layer.base_weight is not None:
         moments["base_weight"] = delta.T @ layer.base_activation(x).abs() ** power
         if layer.edge_mask is not None:
-            moments["base_weight"] *= layer.edge_mask.T
+            moments["base_weight"] *= layer.edge_mask.T.to(x.dtype)
     basis = layer.b_splines(x).to(x.dtype)  # (batch, in_features, n_basis)
     powers = (basis.abs() ** power).flatten(1)
     coefficients = (powers.T @ delta).view_as(layer.coefficients)
@@ -99,7 +99,7 @@ def kan_moments(
         scales.append((spline.abs_().pow_(power).mul_(delta)).sum(1))
     moments["edge_scale"] = torch.cat(scales)
     if layer.edge_mask is not None:
-        moments["edge_scale"] *= layer.edge_mask
+        moments["edge_scale"] *= layer.edge_mask.to(x.dtype)
     return moments
 
 

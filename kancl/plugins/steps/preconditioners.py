@@ -73,16 +73,16 @@ class FullGram(Preconditioner):
         self._axes = None
         gram = self.gram
         if self.group is not None and _adds_up_to_0(gram, self.group):
-            self._axes = _differences(self.group).to(gram)
-            gram = _grouped(_grouped(gram, self._axes).T, self._axes)
+            self._axes = differences(self.group).to(gram)
+            gram = grouped(grouped(gram, self._axes).T, self._axes)
         self.inverse = _inverse(gram, self.beta)
 
     def shrink(self, step: Tensor) -> Tensor:
         if self._axes is None:
             return self._shrunk(step)
-        differing = _grouped(step, self._axes)
+        differing = grouped(step, self._axes)
         change = self._shrunk(differing) - differing
-        return step + _grouped(change, self._axes.T)
+        return step + grouped(change, self._axes.T)
 
     def _shrunk(self, step: Tensor) -> Tensor:
         # the matrix is symmetric; with few columns this is the faster way round
@@ -203,14 +203,14 @@ def _adds_up_to_0(gram: Tensor, group: int) -> bool:
     return bool(sums.abs().max() <= 1e-6 * gram.abs().max())
 
 
-def _differences(group: int) -> Tensor:
+def differences(group: int) -> Tensor:
     """Orthonormal axes of a group without its common part: ``(group - 1, group)``."""
     n = torch.arange(1, group, dtype=torch.float64).unsqueeze(1)
     g = torch.arange(group)
     return ((g < n).double() - (g == n) * n) / (n * (n + 1)).sqrt()
 
 
-def _grouped(rows: Tensor, axes: Tensor) -> Tensor:
+def grouped(rows: Tensor, axes: Tensor) -> Tensor:
     """``axes @`` each group of rows: ``(n * group, m)`` -> ``(n * len(axes), m)``."""
     groups = rows.view(-1, axes.shape[1], rows.shape[1])
     return (axes @ groups).flatten(0, 1)

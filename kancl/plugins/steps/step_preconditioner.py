@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,25 +36,21 @@ class StepPreconditionerPlugin(Plugin):
 
     ``W <- W_before + P (W_after - W_before)`` after every step of the optimizer,
     whichever it is; for SGD, ``W <- W - lr P grad``, which is the published form. P
-    comes from the features that the linear or KAN layer had on samples of past
-    experiences. The layers of a growing head share P: they have the same features. A
-    head per task has its own, of its task's samples.
+    comes from the features that the linear or KAN layer had in the past. The layers of a
+    growing head share P: they have the same features. A head per task has its own, of
+    its task's samples.
 
-    Args:
-        feature_samples: samples of each experience to take P over; null takes all.
     Raises: ValueError for a KAN layer with a factor per edge.
     """
 
     stage = Stage.STEP
-    state = ("preconditioners", "_generator")
-    transient = ("_before",)
-    feature_samples: Count | None = 10_000
+    state: ClassVar[tuple[str, ...]] = ("preconditioners",)
+    transient: ClassVar[tuple[str, ...]] = ("_before",)
     preconditioners: dict[str, Preconditioner] = field(default_factory=dict, init=False)
     """By the layer's name."""
     _before: list[tuple[Preconditioner, nn.Module, Tensor]] = field(
         default_factory=list, init=False
     )
-    _generator: torch.Generator = field(default_factory=torch.Generator, init=False)
 
     @property
     @abstractmethod
@@ -65,7 +61,6 @@ class StepPreconditionerPlugin(Plugin):
         """Return a fresh preconditioner for a layer, the one on the inputs or another."""
 
     def prepare(self, setup: TrainingSetup) -> None:
-        self._generator.manual_seed(setup.seed)
         layers = filter(has_features, setup.model.modules())
         sizes = (sum(map(len, weight_rows(layer).values())) for layer in layers)
         self.check_size(max(sizes, default=0))
@@ -80,8 +75,8 @@ class StepPreconditionerPlugin(Plugin):
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        for name, layer in _layers(strategy.model):
-            known = self.preconditioners.get(_key(strategy.model, name))
+        for name, layer in layers_with_features(strategy.model):
+            known = self.preconditioners.get(key_of(strategy.model, name))
             if known is not None:
                 self._before.append((known, layer, get_weights(layer)))
 
@@ -91,6 +86,23 @@ class StepPreconditionerPlugin(Plugin):
             step = get_weights(layer) - before
             set_weights(layer, before + known.shrink(step))
         self._before.clear()
+
+
+@dataclass(kw_only=True, eq=False)
+class PastSamplesPlugin(StepPreconditionerPlugin):
+    """Take the preconditioners from samples of each experience, after it.
+
+    Args:
+        feature_samples: samples of each experience to take P over; null takes all.
+    """
+
+    state = ("preconditioners", "_generator")
+    feature_samples: Count | None = 10_000
+    _generator: torch.Generator = field(default_factory=torch.Generator, init=False)
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        super().prepare(setup)
+        self._generator.manual_seed(setup.seed)
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -103,14 +115,16 @@ class StepPreconditionerPlugin(Plugin):
             observed.add(key)
             known[key].observe(layer_features(layer, inputs))
 
-        layers = {_key(model, name): layer for name, layer in _layers(model)}
+        layers = {
+            key_of(model, name): layer for name, layer in layers_with_features(model)
+        }
         show(strategy, layers, see, x, task_labels)
         for key in observed:
             known[key].close()
 
 
 @dataclass(kw_only=True, eq=False)
-class OccupancyPlugin(StepPreconditionerPlugin):
+class OccupancyPlugin(PastSamplesPlugin):
     """Slow every coefficient down by how much past experiences have used it.
 
     ``step / (1 + beta o)``, ``o += m / mean(m)`` after each experience, ``m`` the mean
@@ -141,14 +155,14 @@ class OccupancyPlugin(StepPreconditionerPlugin):
     def on_grid_change(
         self, model: nn.Module, name: str, layer: KANLinear, insertion: Insertion
     ) -> None:
-        known = self.preconditioners.get(_key(model, name))
+        known = self.preconditioners.get(key_of(model, name))
         if known is not None:
             assert isinstance(known, kinds.DiagonalOccupancy)
             known.carry(insertion, layer.in_features)
 
 
 @dataclass(kw_only=True, eq=False)
-class GramPlugin(StepPreconditionerPlugin):
+class GramPlugin(PastSamplesPlugin):
     """Shrink steps that would move the outputs of past features (Gram occupancy).
 
     ``(I + beta C)^-1 step``, ``C += mean phi phi^T`` after each experience, of every
@@ -197,7 +211,7 @@ class GramPlugin(StepPreconditionerPlugin):
         return kinds.LowRankGram(beta, self.rank)
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def layers_with_features(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Trainable layers with features, by name."""
     for name, module in model.named_modules():
         if has_features(module) and any(
@@ -206,7 +220,7 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def _key(model: nn.Module, name: str) -> str:
+def key_of(model: nn.Module, name: str) -> str:
     """Layers of one key have the same features: those of a growing head."""
     shared = isinstance(model, GrowingHead) and name.startswith("heads.")
     return "heads" if shared else name

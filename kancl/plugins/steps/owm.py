@@ -1,0 +1,173 @@
+"""Orthogonal weight modification: no step along features that were trained on."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kancl.config.values import Positive, Share
+from kancl.models.inspect import watching
+from kancl.models.layer_features import (
+    get_weights,
+    inputs_group,
+    layer_features,
+    set_weights,
+)
+from kancl.plugins.plugin import Needs, TrainingSetup
+from kancl.plugins.steps.preconditioners import (
+    Preconditioner,
+    differences,
+    grouped,
+)
+from kancl.plugins.steps.step_preconditioner import (
+    StepPreconditionerPlugin,
+    key_of,
+    layers_with_features,
+)
+
+
+class Projector(Preconditioner):
+    """``P`` of orthogonal weight modification, kept as ``Q = I - P``, which starts at 0.
+
+    Args:
+        alpha: at the start of an experience; the smaller, the less may move.
+        decay: alpha has this factor at the end of an experience.
+        by_sample: P takes every sample of a batch, not their mean.
+        group: so many features in a row add up to 0: an anchored input's bases.
+    """
+
+    def __init__(
+        self, alpha: float, decay: float, by_sample: bool, group: int | None
+    ) -> None:
+        self.alpha, self.decay, self.by_sample = alpha, decay, by_sample
+        self.share = 0.0
+        """How much of the experience is done."""
+        self.axes: Any = None if group is None else differences(group)
+        """Groups without their common part, ``(group - 1, group)``."""
+        self.taken: Any = None
+        """Q, ``(n_features, n_features)``, symmetric to the bit."""
+
+    def observe(self, features: Tensor) -> None:
+        """``P <- P - P F^T (alpha I + F P F^T)^-1 F P``, F the mean or all features."""
+        rows = features if self.by_sample else features.mean(0, keepdim=True)
+        if self.axes is not None:
+            groups = rows.unflatten(1, (-1, self.axes.shape[1]))
+            if groups.sum(2).abs().max() > 1e-5:  # a value off the grid
+                self._widen()
+            else:
+                self.axes = self.axes.to(rows)
+                rows = (groups @ self.axes.T).flatten(1)
+        if self.taken is None:
+            self.taken = rows.new_zeros(rows.shape[1], rows.shape[1])
+        projected = rows - rows @ self.taken  # (n, n_features), F P
+        inner = (projected @ rows.T).double()
+        inner.diagonal().add_(self.alpha * self.decay**self.share)
+        factor = torch.linalg.cholesky(inner).to(rows.dtype)
+        new = torch.linalg.solve_triangular(factor, projected, upper=False)
+        if self.by_sample:
+            added = new.T @ new
+            self.taken += (added + added.T) / 2
+        else:
+            self.taken.addr_(new[0], new[0])
+
+    def close(self) -> None:
+        pass
+
+    def shrink(self, step: Tensor) -> Tensor:
+        if self.axes is None:
+            return step - self.taken @ step
+        return step - grouped(self.taken @ grouped(step, self.axes), self.axes.T)
+
+    def _widen(self) -> None:
+        """Q of all features, where some group no longer adds up to 0."""
+        if self.taken is not None:
+            axes = self.axes.to(self.taken)
+            self.taken = grouped(grouped(self.taken, axes.T).T, axes.T)
+        self.axes = None
+
+
+@dataclass(kw_only=True, eq=False)
+class OWMPlugin(StepPreconditionerPlugin):
+    """Take each step only in directions that past features do not see (OWM).
+
+    At every batch, with r the mean of a layer's features, ``k = P r`` and
+    ``P <- P - k k^T / (alpha + r k)``; then ``step <- P step``. P begins as the identity
+    and is never reset. Published with all classes in the loss from the start, SGD with
+    momentum 0.9, batches of 40.
+
+    Args:
+        alpha_input: alpha of the layer on the inputs when an experience begins; the
+            smaller, the less may move.
+        alpha_input_end: its factor when the experience ends; between, geometric.
+        alpha_hidden: for all other layers.
+        alpha_hidden_end: likewise.
+        by_sample: P takes every sample of a batch (recursive least squares), not their
+            mean r, which ties the keys to small batches.
+    Source: Zeng et al. 2019, arXiv:1810.01256, eq. 1-5 of the methods.
+    """
+
+    kind = Projector
+    transient = ("_before", "_watching", "_inputs")
+    needs = Needs(
+        fixed_grids="a projector of old bases says nothing of finer or further ones; "
+        "leave grow_grids out, with a grid that is wide enough from the start "
+        "(model.hidden_range), or take strategy=occupancy instead"
+    )
+
+    alpha_input: Positive = 0.9
+    alpha_input_end: Share = 0.001
+    alpha_hidden: Positive = 0.6
+    alpha_hidden_end: Share = 1.0
+    by_sample: bool = False
+    _watching: ExitStack = field(default_factory=ExitStack, init=False)
+    _inputs: dict[str, tuple[nn.Module, list[Tensor]]] = field(
+        default_factory=dict, init=False
+    )
+
+    def make(self, layer: nn.Module, first: bool) -> Projector:
+        keys = (self.alpha_hidden, self.alpha_hidden_end)
+        if first:
+            keys = (self.alpha_input, self.alpha_input_end)
+        return Projector(*keys, self.by_sample, inputs_group(layer))
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        super().prepare(setup)
+        setup.reset_optimizer = True
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        self._inputs.clear()
+        layers = dict(layers_with_features(strategy.model))
+
+        def see(name: str, layer: nn.Module, x: Tensor) -> None:
+            key = key_of(strategy.model, name)
+            kept = self._inputs.setdefault(key, (layer, []))
+            if kept[0] is layer:
+                kept[1].append(x)
+
+        self._watching.enter_context(watching(layers.items(), see))
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        self._watching.close()
+
+    @torch.no_grad()
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        n = strategy.train_epochs * len(strategy.dataloader)
+        for key, (layer, inputs) in self._inputs.items():
+            known: Any = self.preconditioners
+            if key not in known:
+                known[key] = self.make(layer, first=not known)
+            known[key].share = strategy.clock.train_exp_iterations / n
+            known[key].observe(layer_features(layer, torch.cat(inputs)))
+        self._inputs.clear()
+        super().before_update(strategy)
+
+    @torch.no_grad()
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        for known, layer, before in self._before:
+            now = get_weights(layer)
+            step = now - before
+            # as it is, to the bit, where nothing is taken
+            set_weights(layer, now + (known.shrink(step) - step))
+        self._before.clear()

@@ -1,0 +1,122 @@
+"""Orthogonal weight modification: its projector by hand, and what it turns into at the ends."""
+
+import pytest
+import torch
+from torch import nn
+
+from kancl import KAN, KANLinear
+from kancl.models import MLP
+from kancl.models.heads import with_head
+from kancl.models.layer_features import inputs_group, layer_features
+from kancl.plugins.steps.owm import OWMPlugin, Projector
+
+
+def projector(features, by_sample=False, group=None, alpha=0.5, decay=1.0):
+    found = Projector(alpha, decay, by_sample, group)
+    for chunk in features.split(10):
+        found.observe(chunk)
+    return found
+
+
+def test_the_projector_is_the_published_recursion():
+    """Zeng et al. 2019, methods, eq. 1-4: P from the mean feature of every batch."""
+    features, step = torch.randn(60, 5).double(), torch.randn(5, 3).double()
+    found = Projector(0.9, 0.01, False, None)
+    p = torch.eye(5).double()
+    for k, chunk in enumerate(features.split(10)):
+        found.share = k / 6
+        found.observe(chunk)
+        r = chunk.mean(0)
+        direction = p @ r
+        p = p - direction.outer(direction) / (0.9 * 0.01 ** (k / 6) + r @ direction)
+    torch.testing.assert_close(found.shrink(step), p @ step)
+    assert torch.equal(found.taken, found.taken.T)
+
+
+def test_each_sample_by_itself_is_the_inverse_of_their_products():
+    features, step = torch.randn(60, 5).double(), torch.randn(5, 3).double()
+    found = projector(features, by_sample=True, alpha=2.0)
+    expected = torch.linalg.inv(torch.eye(5).double() + features.T @ features / 2)
+    torch.testing.assert_close(found.shrink(step), expected @ step)
+    assert torch.equal(found.taken, found.taken.T)
+
+
+@pytest.mark.parametrize("by_sample", [False, True])
+def test_the_redundant_basis_of_an_anchored_layer_needs_no_place(by_sample):
+    layer = KANLinear(
+        6, 4, 5, 3, enable_standalone_scale_spline=False, base=False, anchor=0.1
+    ).double()
+    on_grid = layer_features(layer, 2 * torch.rand(80, 6).double() - 1)
+    beyond = layer_features(layer, 3 * torch.randn(30, 6).double())
+    step = torch.randn(6 * 8, 4).double()
+    group = inputs_group(layer)
+    for features in (on_grid, torch.cat([on_grid, beyond])):
+        reduced = projector(features, by_sample, group)
+        torch.testing.assert_close(
+            reduced.shrink(step), projector(features, by_sample).shrink(step)
+        )
+    assert len(projector(on_grid, by_sample, group).taken) == 6 * 7
+    assert len(reduced.taken) == 6 * 8  # bases fade there: none is redundant
+
+
+@pytest.mark.parametrize("network", [KAN([6, 5, 6]), MLP([6, 5, 6])])
+def test_without_bound_on_alpha_it_is_plain_training_to_the_bit(
+    network, naive, points_benchmark
+):
+    if isinstance(network, KAN):
+        network = KAN([6, 5, 6], enable_standalone_scale_spline=False)
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+    ends = []
+    for plugins in ([], [OWMPlugin(alpha_input=1e300, alpha_hidden=1e300)]):
+        network.load_state_dict(start)
+        torch.manual_seed(0)
+        strategy = naive(with_head(network, "single", 6), *plugins)
+        for experience in points_benchmark().train_stream:
+            strategy.train(experience)
+        ends.append([p.detach().clone() for p in network.parameters()])
+    assert all(map(torch.equal, *ends))
+    assert not all(map(torch.equal, ends[0], (start[k] for k in start)))
+
+
+def test_a_linear_layer_is_trained_by_recursive_least_squares(naive, points_benchmark):
+    """With squared errors, rate 1 / alpha and weights from 0: ridge regression on all so far."""
+    layer = nn.Linear(6, 2, bias=False).double()
+    nn.init.zeros_(layer.weight)
+
+    def half_squares(outputs, targets):
+        wanted = nn.functional.one_hot(targets, 2).double()
+        return (outputs - wanted).square().sum() / 2
+
+    network = nn.Sequential(nn.Flatten(), layer)
+    strategy = naive(
+        network,
+        OWMPlugin(by_sample=True, alpha_input=3.0, alpha_input_end=1.0),
+        lr=1 / 3.0,
+        criterion=half_squares,
+    )
+    seen = []
+    for experience in points_benchmark("domain").train_stream:
+        for sample in experience.dataset:
+            seen.append((sample[0].double(), sample[1]))
+        strategy.model.register_forward_pre_hook(lambda m, x: (x[0].double(),))
+        strategy.train(experience)
+        x = torch.stack([x for x, _ in seen])
+        y = nn.functional.one_hot(torch.tensor([int(y) for _, y in seen]), 2).double()
+        ridge = torch.linalg.solve(x.T @ x + 3.0 * torch.eye(6).double(), x.T @ y)
+        torch.testing.assert_close(layer.weight.T, ridge)
+
+
+def test_what_a_first_experience_taught_stays_while_a_second_is_learned(
+    naive, points_benchmark
+):
+    kept = []
+    for plugins in ([], [OWMPlugin(alpha_input=1e-3, alpha_input_end=1.0)]):
+        torch.manual_seed(0)
+        strategy = naive(with_head(MLP([6, 6]), "single", 6), *plugins)
+        first, second, _ = points_benchmark(n=16).train_stream
+        strategy.train(first)
+        x = torch.stack([x for x, *_ in first.dataset])
+        before = strategy.model(x).detach().mean(0)
+        strategy.train(second)
+        kept.append(float((strategy.model(x).detach().mean(0) - before).norm()))
+    assert kept[1] < 0.05 * kept[0]
