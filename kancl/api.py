@@ -20,6 +20,7 @@ from kancl.config import ConfigError, RunConfig, typed
 from kancl.data.rows import as_tensors
 from kancl.interruption import Interrupted
 from kancl.models.inspect import evaluate_in_chunks
+from kancl.reading import opened
 from kancl.reporting.report import benchmarks
 from kancl.reporting.report import compare as judge
 from kancl.reporting.report import headline, write_report
@@ -33,6 +34,7 @@ from kancl.runner.request.compose import Request, read_request
 from kancl.runner.request.values import HELD, overrides_of
 from kancl.runner.studies.sweep import make_runs
 from kancl.runs import names
+from kancl.runs.files import unpack
 
 LOG_DIR = "logs"
 
@@ -95,8 +97,8 @@ class Run(runs.Run):
                 f"{self.folder} has no {names.MODEL}, so the network is gone: make the run "
                 "again with keep_model=true overwrite=true"
             )
-        weights: Mapping[str, Tensor] = torch.load(path, weights_only=True)
-        return weights
+        with opened(path) as file:
+            return unpack(file)
 
     def predict(self, x: Tensor | np.ndarray, experience: int | None = None) -> Tensor:
         """Classes, or values of a regression, for inputs ``(n, ...)``.

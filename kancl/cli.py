@@ -11,6 +11,7 @@ from pathlib import Path
 from kancl import __version__
 from kancl.config import ConfigError, nearest
 from kancl.interruption import Interrupted
+from kancl.reading import in_one_line
 
 HELP = """\
 Does a spline network (KAN) forget less than an MLP, when, and why?
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"there is no command {name}; {nearest(name, COMMANDS)}")
         return COMMANDS[name](arguments)
     except ConfigError as error:
-        print(f"kancl: {error}", file=sys.stderr)
+        print(in_one_line(f"kancl: {error}"), file=sys.stderr)
         return 2
     except Interrupted as stopped:
         wrote = ", checkpoint written" if stopped.wrote else ""
@@ -110,8 +111,7 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError(
             f"{unknown[0]} is no option; keys are set as key=value, {hint}"
         )
-    from kancl.runner import execute, read_folder, read_request
-    from kancl.runner.request.compose import Request
+    from kancl.runner.request.compose import Request, read_folder, read_request
 
     if options.folder is None:
         request = read_request(options.overrides, sweep=options.multirun)
@@ -119,6 +119,8 @@ def _run(arguments: list[str]) -> int:
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
+    from kancl.runner.studies.sweep import execute
+
     summaries = execute(request, quiet=options.quiet)
     return int(any(summary["status"] != "completed" for summary in summaries))
 

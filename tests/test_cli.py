@@ -176,7 +176,7 @@ def test_list_shows_every_option_with_its_default(capsys: Capture) -> None:
         "(class|domain|task)",
         "model.hidden=[64] sizes of the hidden layers",
         "strategy.ewc_lambda=",
-        "optimizer.lr=0.001 step size (float)",
+        "optimizer.lr=0.001 step size (float > 0)",
         "training.iterations=null batches per experience instead of epochs",
         "(int >= 1 or null)",
         "(constant|linear)",
@@ -237,7 +237,7 @@ def test_python_m_kancl_and_the_exit_code(
     with pytest.raises(SystemExit) as end:
         runpy.run_module("kancl", run_name="__main__")
     assert end.value.code == 2
-    assert capsys.readouterr() == ("", "kancl: sed is not a key; nearest: seed\n")
+    assert capsys.readouterr() == ("", "kancl: sed is not a key; nearest: seed=3\n")
 
 
 def test_a_sweep_through_a_launcher_of_hydra(capsys: Capture) -> None:

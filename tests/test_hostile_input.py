@@ -17,8 +17,8 @@ from kancl.cli import main
 from kancl.config import ConfigError, RunConfig, plain, typed
 from kancl.data.images import load_images
 from kancl.models import KAN, MLP
-from kancl.runner import read_folder, read_request
 from kancl.runner.registry import GROUPS
+from kancl.runner.request.compose import read_folder, read_request
 
 Capture = pytest.CaptureFixture[str]
 
@@ -128,8 +128,8 @@ def test_wrong_values(good: dict[str, Any], key: str, value: Any) -> None:
 
 
 WORKLESS = [  # refused only when it is built, before anything is written
-    ("model.hidden=[0]", "at least 1, got [784, 0, 10]"),
-    ("model.hidden=[-4]", "at least 1, got [784, -4, 10]"),
+    ("model.hidden=[0]", "model.hidden takes list of int >= 1, not [0]"),
+    ("model.hidden=[-4]", "model.hidden takes list of int >= 1, not [-4]"),
     ("scenario.train_samples=0", "train_samples"),
     ("scenario.n_experiences=11", "n_experiences=11"),
     ("scenario.n_experiences=0", "n_experiences=0"),
@@ -137,7 +137,9 @@ WORKLESS = [  # refused only when it is built, before anything is written
     ("log_dir=/dev/null/logs", "/dev/null/logs"),
     ("log_dir=/proc/nowhere", "/proc/nowhere"),
     ("log_dir=", "log_dir= is empty"),
-    ("model.hidden=[10000000,10000000]", "out of memory; try"),
+    ("model.hidden=[10000000,10000000]", "GiB are free; nearest: model.hidden=["),
+    ("scenario.pad=1000", "scenario.pad=1000 takes"),
+    ("scenario.n_experiences=1000000", "a stream has 1,000 at most"),
     ("log_dir=" + "x" * 300, "xxx"),
     ("optimizer.lr=-1", "-1"),
 ]
@@ -193,13 +195,16 @@ def test_a_strangers_run_folder_does_not_say_where_runs_go(
     good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
-    theirs = yaml.safe_dump({**good, "log_dir": str(elsewhere)})
+    changes = {"log_dir": str(elsewhere), "overwrite": True, "loggers": ["wandb"]}
+    theirs = yaml.safe_dump({**good, **changes, "data_dir": str(elsewhere)})
     here = tmp_path / "here"
     for folder in ("theirs", "kept/split_mnist-class/mlp-naive/seed0-x"):
         (here / folder).mkdir(parents=True)
         (here / folder / "config.yaml").write_text(theirs)
     monkeypatch.chdir(here)
-    assert read_folder("theirs", []).log_dir == "logs"
+    config = read_folder("theirs", [])
+    assert (config.log_dir, config.overwrite, config.data_dir) == ("logs", False, None)
+    assert config.loggers == ("tensorboard",)
     assert read_folder("kept/split_mnist-class/mlp-naive/seed0-x", []).log_dir == "kept"
     assert read_folder("theirs", ["log_dir=mine"]).log_dir == "mine"
     assert main(["run", "-q", "--from", "theirs", "tensorboard=none"]) == 0
@@ -239,6 +244,31 @@ def test_a_list_of_runs_cannot_lead_out_of_its_folder(capsys: Capture) -> None:
 def test_names_in_unicode_are_names(good: dict[str, Any]) -> None:
     config = typed({**good, "log_dir": "läufe/実験 🧠"}, GROUPS)
     assert config.log_dir == "läufe/実験 🧠"
+
+
+def test_a_terminal_gets_no_control_characters(
+    good: dict[str, Any], capsys: Capture
+) -> None:
+    folder = Path("logs/a-b/c-\x1b[31md/seed0-x")
+    folder.mkdir(parents=True)
+    evil = {**good, "\x1b[2J\x1b]0;owned\x07": {"\u202ekey": "\x9b31m"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(evil))
+    error = {"status": "failed", "error": "a\x1b[2J\u202e"}
+    (folder / "summary.json").write_text(json.dumps(error))
+    for words in (
+        ["status", "logs"],
+        ["report", "logs"],
+        ["export", "logs", "--to", "a.csv"],
+        ["run", "--from", str(folder)],
+        ["run", f"model={folder}/config.yaml"],
+        ["run", f"experiment={folder}/config.yaml"],
+        ["locality", str(folder)],
+        ["run", "\x1b[31mseed=1"],
+    ):
+        main(words)
+        said = capsys.readouterr()
+        both = said.out + said.err
+        assert both and not [c for c in both if not c.isprintable() and c != "\n"]
 
 
 # arrays

@@ -196,7 +196,8 @@ def finished_run(words: Sequence[str]) -> dict[str, Any]:
     Raises: RuntimeError if it is not completed.
     """
     # Not above: it takes Avalanche, which the benchmarks of layers do without.
-    from kancl.runner import read_request, run
+    from kancl.runner.request.compose import read_request
+    from kancl.runner.run import run
 
     with tempfile.TemporaryDirectory() as folder:
         request = read_request([f"log_dir={folder!r}", *words], sweep=False)

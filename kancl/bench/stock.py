@@ -25,8 +25,8 @@ from kancl.data.rows import as_tensors
 from kancl.models import KAN, MLP
 from kancl.models.cost import n_parameters
 from kancl.observe.recorder import RecorderPlugin
-from kancl.runner import build as build_run
-from kancl.runner import read_request
+from kancl.runner.build import build as build_run
+from kancl.runner.request.compose import read_request
 from kancl.strategies import TrainingSetup, build
 
 Images = tuple[Tensor, Tensor]

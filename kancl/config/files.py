@@ -1,4 +1,4 @@
-"""Where the YAML tree lies, and how a file that may be a stranger's is read.
+"""Where the YAML tree lies, and what its files hold.
 
 A preset is a builder by another name, with values of its own::
 
@@ -10,20 +10,20 @@ A preset is a builder by another name, with values of its own::
 Those in ``configs/<group>/`` are chosen by name, a user's own by the path of its file.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from kancl.config.values import ConfigError
+from kancl.reading import read_yaml
 
-LARGEST, DEEPEST = 100_000, 20  # bytes, and keys inside keys; ten times a real one
+TYPED = ("data_dir", "log_dir", "overwrite", "loggers")
+"""Keys that say where a run reads, writes and reports, and whether it replaces another:
+they are typed; a file that sets them is refused."""
 
 
 def config_dir() -> Path:
@@ -33,6 +33,15 @@ def config_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise FileNotFoundError(f"the configuration tree of kancl is not beside {package}")
+
+
+def digest_of(files: Iterable[Path], root: Path | None = None) -> str:
+    """16 hex digits of source files and, below a root, of their paths."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        name = str(path.relative_to(root)).encode() + b"\0" if root else b""
+        digest.update(name + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def flat(nested: Mapping[Any, Any]) -> dict[str, Any]:
@@ -61,48 +70,14 @@ def nested(flat_values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file: numbers, strings, lists, nested keys.
-
-    Nothing is constructed but these: a tag such as ``!!python/object`` is refused, and
-    so are aliases, with which a few lines can swell to gigabytes, and interpolations,
-    which could read this machine's environment.
+    """The keys and values of a YAML file, as ``kancl.reading.read_yaml`` reads them.
 
     Raises: ConfigError naming the file.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(f"{path} is too large for a configuration: refused")
-        text = path.read_text(encoding="utf-8")
-        _look_through(text, path)
-        content = OmegaConf.to_container(OmegaConf.create(text))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except ConfigError:
-        raise
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        why = str(error).strip().split("\n")[0]
-        raise ConfigError(f"{path} is no YAML: {why}") from error
-    if not isinstance(content, dict) or not content:
-        raise ConfigError(f"{path} holds no keys")
-    if "${" in text:
-        raise ConfigError(f"{path} is not resolved (it holds ${{...}}): refused")
-    return {str(key): value for key, value in content.items()}
-
-
-def _look_through(text: str, path: Path) -> None:
-    """Refuse, before anything is made of it, what would swell or take for ever."""
-    depth = 0
-    for event in yaml.parse(text):
-        if isinstance(event, yaml.AliasEvent):
-            raise ConfigError(f"{path} refers to itself (a YAML alias): refused")
-        if depth == 0 and isinstance(
-            event, (yaml.ScalarEvent, yaml.SequenceStartEvent)
-        ):
-            raise ConfigError(f"{path} holds no keys")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ConfigError(f"{path} is nested too deeply: refused")
+        return read_yaml(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -147,6 +122,8 @@ def read_preset(path: Path) -> Preset:
     if not all(isinstance(value, dict) for value in (settings, *conditions.values())):
         raise ConfigError(f"{path}: with takes keys, such as optimizer.lr: 0.01")
     by_condition = {key: flat(v) for key, v in {"": always, **conditions}.items()}
+    for key in set[str]().union(*by_condition.values()).intersection(TYPED):
+        raise ConfigError(f"{path}: {key} is refused in a preset; type it")
     return Preset(path.stem, preset_of, text, flat(content), by_condition)
 
 

@@ -41,6 +41,22 @@ class Part:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # instead of its own
 
 
+class Described:
+    """Stands for a builder that is not imported: what is known of it, to be asked only.
+
+    Args:
+        options: its keys, those that the runner supplies left out.
+    """
+
+    def __init__(
+        self, name: str, doc: str | None, options: Mapping[str, Option]
+    ) -> None:
+        self.__name__, self.__doc__, self.options = name, doc, options
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        raise TypeError(f"{self.__name__} is described here, not imported")
+
+
 @cache
 def signature_options(
     builder: Callable[..., Any], supplied: frozenset[str] = frozenset()
@@ -51,6 +67,8 @@ def signature_options(
         supplied: arguments that are no user's keys.
     Raises: TypeError for an argument without default, or of a type no key can have.
     """
+    if isinstance(builder, Described):
+        return builder.options
     texts, found, hints = argument_help(builder), {}, {}
     if is_dataclass(builder):  # inherited fields are typed in the base class's module
         hints = get_type_hints(builder, include_extras=True)
@@ -70,8 +88,7 @@ class Group:
     Args:
         builders: by name; the literal dict of the room that holds them.
         supplied: keyword-only arguments that the runner gives, so no user's keys.
-        parts: the parts of a name, if names may be more than those of ``builders``,
-            such as sums; raises ValueError for a name that stands for nothing.
+        sums: names may be sums such as ``ewc+replay``; ``builders`` are lists then.
         presets: by name; None: those of ``configs/``, read when they are needed.
     """
 
@@ -80,12 +97,11 @@ class Group:
         name: str,
         builders: Mapping[str, Callable[..., Any]],
         supplied: Collection[str] = (),
-        parts: Callable[[str], Sequence[Part]] | None = None,
+        sums: bool = False,
         presets: Callable[[], Mapping[str, Preset]] | None = None,
     ) -> None:
-        self.name, self.builders = name, builders
-        self._supplied = frozenset(supplied)
-        self._parts = parts or (lambda name: [Part(name, builders[name])])
+        self.name, self.builders, self.sums = name, builders, sums
+        self.supplied = frozenset(supplied)
         self._presets = presets or partial(presets_of_the_tree, name)
 
     @property
@@ -159,6 +175,31 @@ class Group:
             return preset.help
         return " + ".join(summary(part.builder) for part in self.parts(name))
 
+    def _parts(self, name: str) -> list[Part]:
+        """Raises: KeyError for an unknown name; ValueError for a sum that adds nothing."""
+        if not self.sums:
+            return [Part(name, self.builders[name])]
+        words = name.split("+")
+        if "naive" in words and len(words) > 1:
+            others = "+".join(word for word in words if word != "naive")
+            raise ValueError(
+                f"{self.name}={name}: naive adds nothing to a sum; use "
+                f"{self.name}={others} instead"
+            )
+        found = []
+        for word in words:
+            classes: Any = self.builders[word]
+            first, *rest = classes
+            found += [Part(word, first)]
+            found += [Part(f"{word}.{c.__name__}", c) for c in rest]
+        (builder, n), *_ = Counter(part.builder for part in found).most_common(1)
+        if n > 1:
+            raise ValueError(
+                f"{self.name}={name} has {builder.__name__} more than once: leave one of "
+                "the names out instead"
+            )
+        return found
+
     def _deal(
         self, name: str, parts: Sequence[Part], options: Mapping[str, Any]
     ) -> list[tuple[Part, dict[str, Any]]]:
@@ -173,7 +214,7 @@ class Group:
         return [(part, dealt[part.name]) for part in parts]
 
     def _keys(self, parts: Sequence[Part]) -> Iterator[tuple[str, Part, Option]]:
-        read = [(p, signature_options(p.builder, self._supplied)) for p in parts]
+        read = [(p, signature_options(p.builder, self.supplied)) for p in parts]
         n_parts = Counter(name for _, options in read for name in options)
         for part, options in read:
             for name, option in options.items():

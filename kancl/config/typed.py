@@ -18,7 +18,7 @@ from kancl.config.schema import (
     Choice,
     RunConfig,
 )
-from kancl.config.values import ConfigError, convert, nearest
+from kancl.config.values import ConfigError, convert, nearest, shown
 
 Groups = Mapping[str, Group]
 Values = Mapping[str, Any]
@@ -75,7 +75,9 @@ def resolved(values: Values, groups: Groups) -> tuple[RunConfig, dict[str, str]]
     known = {f"{key}{end}" for key in CHOICES for end in ("", ".name", ".preset_of")}
     known |= {section for section in SECTIONS if values.get(section) in (None, {})}
     unknown = [key for key in values if key not in options.keys() | known]
-    return config, {key: _unknown(key, options, groups, names) for key in unknown}
+    return config, {
+        key: _unknown(key, values[key], options, groups, names) for key in unknown
+    }
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
@@ -143,12 +145,23 @@ def _choice(key: str, values: Values, group: Group) -> tuple[Choice, str]:
 
 
 def _unknown(
-    key: str, known: Iterable[str], groups: Groups, names: Mapping[str, str]
+    key: str,
+    value: Any,
+    known: Iterable[str],
+    groups: Groups,
+    names: Mapping[str, str],
 ) -> str:
     """Say that there is no such key, whose it is, or which one was probably meant."""
     chooser = key.partition(".")[0]
+    if key in SECTIONS:
+        inside = [name for name in FIXED if name.startswith(f"{key}.")]
+        several = "; several runs: 'seed=range(5)'" if key == "seeds" else ""
+        return f"{key} takes no value, but has keys: {', '.join(inside)}{several}"
     if chooser not in CHOICES or chooser == key:
-        return f"{key} is not a key; {nearest(key, {*known, *CHOICES})}"
+        words = {name for name in known if not name.startswith("match_to.")}
+        hint = nearest(key, words | {*CHOICES})
+        typed = f"={shown(value)}" if hint.startswith("nearest") else ""
+        return f"{key} is not a key; {hint}{typed}"
     whose = f"{chooser}={names[chooser]}"
     own = [k for k in known if k.startswith(f"{chooser}.") and k != key]
     if shared := [k for k in own if k.endswith(key.removeprefix(chooser))]:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import types
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -14,8 +15,14 @@ class ConfigError(ValueError):
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Say which known word was probably meant, or list a few of them."""
-    names = sorted(map(str, known))
+    """Say which known word was probably meant, or list a few of them.
+
+    ``EWC`` means ``ewc``, and the last part of a key, such as ``lr``, the whole key.
+    """
+    names, lower = sorted(map(str, known)), str(word).lower()
+    for part in (str, lambda name: name.rpartition(".")[2]):
+        if meant := [name for name in names if part(name).lower() == lower]:
+            return f"nearest: {' or '.join(meant)}"
     if close := difflib.get_close_matches(str(word), names, n=1, cutoff=0.5):
         return f"nearest: {close[0]}"
     return f"one of: {', '.join(names)}" if names else "there are none"
@@ -143,6 +150,10 @@ def _fitted(value: Any, annotation: Any) -> Any:
             return value
         words = {"1": "true", "0": "false", "yes": "true", "no": "false"}
         better = words.get(str(value).lower(), "")
+    elif annotation is int and (
+        ends := re.fullmatch(r"(\d+)(?:\.\.|-)(\d+)", str(value))
+    ):
+        better = f"'range({ends[1]},{int(ends[2]) + 1})'"
     elif is_number and annotation in (int, float) and math.isfinite(value):
         if annotation is float or int(value) == value:
             return annotation(value)

@@ -1,9 +1,7 @@
 """MNIST from the package, other sets of images from a folder: read, padded, turned."""
 
 import functools
-import gzip
 import hashlib
-import zlib
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch.nn import functional as F
 from kancl.data.arrays import Arrays, Channels, checked_arrays
 from kancl.data.checks import check_choice
 from kancl.data.torchvision_sets import downloading, read_torchvision
+from kancl.reading import read_bytes, unpack_gzip
 
 _FILES = {  # sizes of the arrays, the first is the number of images
     "train-images-idx3-ubyte": (60_000, 28, 28),
@@ -199,14 +198,14 @@ def _read_idx(
     def damaged(how: str, verdict: str = "damaged") -> ValueError:
         return ValueError(f"{path} is {verdict}: {how}; {remedy}.")
 
-    raw = content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error):
-            raise damaged("it is not a whole gzip file") from None
     header = np.array([0x0800 + len(shape), *shape], dtype=">u4").tobytes()
     expected_length = len(header) + int(np.prod(shape))
+    try:
+        raw = content = read_bytes(path, 2 * expected_length)
+        if path.suffix == ".gz":
+            content = unpack_gzip(raw, 2 * expected_length)
+    except (OSError, ValueError) as error:
+        raise damaged(str(error)) from None
     if len(content) != expected_length or not content.startswith(header):
         raise damaged(
             f"expected {expected_length:,} bytes that start with the IDX header of a "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kancl.data.checks import check_memory
+from kancl.reading import opened
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -24,7 +25,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], list[str] | None]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as content, zipfile.ZipFile(content) as archive:
             there = {name.removesuffix(".npy") for name in archive.namelist()}
             if lacking := [key for key in KEYS if key not in there]:
                 raise ValueError(
@@ -34,7 +35,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], list[str] | None]:
             keys = [*KEYS, *({"class_names"} & there)]
             sizes = [_size(archive, key, path) for key in keys]
         check_memory(f"{path}, unpacked,", sum(sizes))
-        with np.load(path, allow_pickle=False) as file:
+        with opened(path) as content, np.load(content, allow_pickle=False) as file:
             arrays = {key: file[key] for key in keys}
         names = arrays.pop("class_names", None)
         return arrays, None if names is None else [*map(str, names.ravel())]

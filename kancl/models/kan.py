@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from kancl.config.values import Bounds, Count
 from kancl.models.edges import (
     EdgeScores,
     Pruning,
@@ -242,12 +243,12 @@ def kan(
     n_outputs: int,
     *,
     input_range: tuple[float, float] = (0, 1),
-    hidden: Sequence[int] = (64,),
+    hidden: Sequence[Count] = (64,),
     hidden_range: tuple[float, float] = (-4, 4),
-    grid_size: int = 5,
-    degree: int = 3,
-    input_grid_size: int | None = None,
-    input_degree: int | None = None,
+    grid_size: Count = 5,
+    degree: Annotated[int, Bounds(1, 5)] = 3,
+    input_grid_size: Count | None = None,
+    input_degree: Annotated[int, Bounds(1, 5)] | None = None,
     input_grid_range: tuple[float, float] | None = None,
     input_grid: InputGrid = "uniform",
     base: bool = True,
@@ -255,7 +256,7 @@ def kan(
     standalone_scale: bool = False,
     anchored: bool = False,
     hidden_control: HiddenControl = "none",
-    top_k: int | None = None,
+    top_k: Count | None = None,
     lazy: bool = False,
     implementation: Implementation = "auto",
 ) -> KAN:

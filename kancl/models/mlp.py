@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from kancl.config.values import Count, Share
 from kancl.models.hidden_control import (
     HiddenControl,
     check_hidden_control,
@@ -95,10 +96,10 @@ def mlp(
     n_outputs: int,
     *,
     input_range: tuple[float, float] = (0, 1),
-    hidden: Sequence[int] = (400, 400),
-    dropout: float = 0.0,
+    hidden: Sequence[Count] = (400, 400),
+    dropout: Share = 0.0,
     hidden_control: HiddenControl = "none",
-    top_k: int | None = None,
+    top_k: Count | None = None,
     activation: Activation = "relu",
 ) -> MLP:
     """MLP with ReLU, any hidden sizes and dropout.

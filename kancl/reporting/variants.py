@@ -5,19 +5,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from kancl.config.files import flat
+from kancl.config.files import flat, read_mapping
 from kancl.config.schema import NOT_HASHED
 from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
 from kancl.metrics.statistics import Difference, paired_difference
+from kancl.reading import in_one_line
 from kancl.reporting.curves import Curves, mean_curves
 from kancl.reporting.pairing import role
 from kancl.runs.reader import STATUSES, Run
@@ -234,11 +234,13 @@ CELL = ("scenario", "incremental", "model", "strategy")
 class Tuning:
     """What was chosen for one scenario, model and strategy, and on what."""
 
-    cell: tuple[str | None, ...]  # ("split_mnist", "class", "kan", "ewc")
-    n_trials: int
-    seeds: Sequence[int]
-    chosen: dict[str, str]  # as they are shown
-    at_edge: Sequence[str]  # keys whose best value lay at the edge of what was tried
+    cell: tuple[str | None, ...] = ()  # ("split_mnist", "class", "kan", "ewc")
+    n_trials: int = 0
+    seeds: Sequence[int] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)  # as they are shown
+    at_edge: Sequence[str] = ()
+    """Keys whose best value lay at the edge of what was tried."""
+    problem: str = ""  # why the file cannot be read: then it is about no run
 
     def is_of(self, benchmark: Benchmark, variant: Variant) -> bool:
         options, settings = benchmark.options, variant.settings
@@ -248,24 +250,31 @@ class Tuning:
 
 
 def find_tunings(paths: Sequence[Path | str]) -> list[Tuning]:
-    """Those of every file in a folder ``tuned`` in or below the paths.
-
-    Raises: ValueError for a file there that ``kancl tune`` did not write.
+    """Those of every file in a folder ``tuned`` in or below the paths, by file; of a file
+    that ``kancl tune`` did not write, the reason.
     """
     tunings = []
     for file in sorted({f for path in paths for f in Path(path).rglob("tuned/*.yaml")}):
         try:
-            content: Any = OmegaConf.to_container(OmegaConf.load(file))
-            for record in content["tuning"]:
-                cell = tuple(record[key] for key in CELL)
-                seeds = [int(seed) for seed in record["seeds"]]
-                chosen = {k: _as_shown(text) for k, text in record["chosen"].items()}
-                n, at_edge = int(record["trials"]), record["at_edge"]
-                tunings.append(Tuning(cell, n, seeds, chosen, at_edge))
-        except Exception as why:  # whatever YAML stumbles over
-            reason = f"{type(why).__name__}: {why}".split("\n")[0]
-            raise ValueError(f"{file} was not written by kancl tune: {reason}") from why
+            tunings += [_tuning(record) for record in read_mapping(file)["tuning"]]
+        except Exception as why:  # a stranger's file can raise any
+            said = in_one_line(f"{type(why).__name__}: {why}")[:300]
+            problem = f"{file} was not written by kancl tune: {said}"
+            tunings.append(Tuning(problem=problem))
     return tunings
+
+
+def _tuning(record: Mapping[str, Any]) -> Tuning:
+    """Raises: KeyError, TypeError or ValueError for another kind of record."""
+    cell = tuple(record[key] for key in CELL)
+    if not all(part is None or isinstance(part, str) for part in cell):
+        raise ValueError(f"{cell} are no names")
+    chosen = {key: _as_shown(text) for key, text in record["chosen"].items()}
+    at_edge = [key for key in chosen if key in record["at_edge"]]
+    if len(at_edge) != len(record["at_edge"]):
+        raise ValueError(f"at_edge={record['at_edge']} are no keys that were chosen")
+    seeds = [int(seed) for seed in record["seeds"]]
+    return Tuning(cell, int(record["trials"]), seeds, chosen, at_edge)
 
 
 def _as_shown(text: str) -> str:

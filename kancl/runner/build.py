@@ -19,11 +19,12 @@ from kancl.config import Choice, ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.models import cost
 from kancl.models.heads import with_head
-from kancl.models.inspect import spline_network
+from kancl.models.inspect import kan_layers, spline_network
 from kancl.plugins import loop
 from kancl.plugins.plugin import Record
 from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.runner.machine import refusing, resolve_device
+from kancl.runner.memory import check_fits
 from kancl.runner.registry import GROUPS
 from kancl.runner.seeding import SeedingPlugin, set_stream, stream_seed, stream_seeds
 
@@ -63,6 +64,7 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
         if benchmark is None:
             benchmark = build_benchmark(config, device)
         benchmark = from_avalanche(benchmark)
+        check_fits(config, benchmark.info)
         head = head_kind(config, benchmark)
         networks, model, reference = _Networks(benchmark, head), config.model, None
         if config.is_matched:
@@ -73,12 +75,14 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
         # With a head per experience, all are evaluated before they are trained.
         network = networks.with_heads(model, as_in_the_end=head == "multi").to(device)
         _fit_input_grid(network, benchmark)
+        _compile_kernels(network)
         build_optimizer(config, network.parameters())
     return Parts(benchmark, network, head, size, reference, torch.get_rng_state())
 
 
 def build_benchmark(config: RunConfig, device: torch.device) -> Benchmark:
     """The scenario's benchmark; its random draws depend on the seed of the order only."""
+    check_fits(config)
     scenario, options = config.scenario, dict(config.scenario.options)
     if options.get("batches_per_experience") is not None:
         options["batch_size"] = config.training.batch_size
@@ -198,6 +202,14 @@ def _fit_input_grid(model: nn.Module, benchmark: Benchmark) -> None:
         with torch.random.fork_rng(devices=[]):  # a stock transform may draw
             x, _, _ = as_tensors(dataset, 2_000 if kind == "quantile" else None)
         network.fit_input_grid(x.flatten(1))
+
+
+def _compile_kernels(model: nn.Module) -> None:
+    """Have a CPU's kernels compiled, if they are not, before any time is taken."""
+    with torch.no_grad():
+        for layer in kan_layers(model).values():
+            if layer.coefficients.device.type == "cpu":
+                layer(layer.coefficients.new_zeros(1, layer.in_features))
 
 
 class _Networks:

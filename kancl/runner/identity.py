@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -15,18 +15,19 @@ from secrets import token_hex
 from typing import Any, get_args
 
 import torch
-from psutil import virtual_memory
 
 import kancl
 from kancl.config import ConfigError, RunConfig, fingerprint
+from kancl.config.files import digest_of
 from kancl.config.schema import CHOICES
 from kancl.config.typed import group_of
 from kancl.config.values import Content
+from kancl.data.checks import free_memory
 from kancl.data.images import SOURCES, unchecked_files
+from kancl.reading import try_json
 from kancl.runner.machine import resolve_device
 from kancl.runner.registry import GROUPS
 from kancl.runs import names
-from kancl.runs.files import try_json
 
 PACKAGE = Path(kancl.__file__).resolve().parent
 _TOLD: dict[Any, Mapping[str, str]] = {}
@@ -94,7 +95,7 @@ def _commit(checkout: Path) -> dict[str, Any]:
 
 @cache
 def _code_of_kancl() -> str:
-    return _hash(PACKAGE.rglob("*.py"), PACKAGE)
+    return digest_of(PACKAGE.rglob("*.py"), PACKAGE)
 
 
 def own(config: RunConfig) -> dict[str, str]:
@@ -192,7 +193,7 @@ def _code_behind(builder: Any) -> Mapping[str, str]:
         for value in [*vars(module).values()]:
             is_module = inspect.ismodule(value)
             waiting.append(value.__name__ if is_module else _module_of(value))
-    return digests | {name: _hash(paths) for name, paths in files.items()}
+    return digests | {name: digest_of(paths) for name, paths in files.items()}
 
 
 def _source(builder: Any) -> str:
@@ -241,8 +242,8 @@ def _checksum(path: Path) -> str:
         status = path.stat()
         if not path.is_file():
             raise FileNotFoundError
-        if status.st_size > virtual_memory().total:
-            raise ConfigError(f"{path} is larger than this machine's memory")
+        if status.st_size > free_memory():
+            raise ConfigError(f"{path} is larger than the memory that is free")
         return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
@@ -257,13 +258,4 @@ def _digest_of(path: Path, *status: int) -> str:
     with open(path, "rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    return digest.hexdigest()[:16]
-
-
-def _hash(files: Iterable[Path], root: Path | None = None) -> str:
-    """16 hex digits of source files and, below a root, of their paths."""
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        name = str(path.relative_to(root)).encode() + b"\0" if root else b""
-        digest.update(name + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -23,36 +21,19 @@ from omegaconf import DictConfig
 
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
 from kancl.interruption import Interrupted
+from kancl.reading import in_one_line
 from kancl.runner.identity import own_code, run_folder, tell_code
+from kancl.runner.installed import EXTRAS, is_installed
 from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
 
 _HYDRA = threading.RLock()  # Hydra has one configuration per process
 Make = Callable[[RunConfig], object]  # makes one run; importable where runs are made
-EXTRAS = {
-    "joblib": ("sweep", "hydra_joblib_launcher"),
-    "ray": ("ray", "hydra_ray_launcher"),
-    "submitit_local": ("slurm", "hydra_submitit_launcher"),
-    "submitit_slurm": ("slurm", "hydra_submitit_launcher"),
-}
-"""Launcher with a preset in ``configs/``: the extra that brings it, and its module."""
-
-
-def is_installed(name: str) -> bool:
-    """Whether a launcher can be used; Hydra's own always can."""
-    modules = ["hydra_plugins", f"hydra_plugins.{EXTRAS.get(name, ('', ''))[1]}"]
-    return name not in EXTRAS or all(map(find_spec, modules))
-
-
-def registered() -> list[str]:
-    """Names of Hydra's launchers, all that is installed."""
-    Plugins.instance()  # which registers them
-    return [Path(name).stem for name in ConfigStore.instance().list("hydra/launcher")]
 
 
 def warn(text: str) -> None:
-    print(f"kancl: {text}", file=sys.stderr, flush=True)
+    print(in_one_line(f"kancl: {text}"), file=sys.stderr, flush=True)
 
 
 def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -> None:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from kancl.benchmarks import SCENARIOS
 from kancl.config import Group
+from kancl.config.values import NonNegative, Positive
 from kancl.models import MODELS
 from kancl.strategies import GROUP as STRATEGY
 
@@ -19,7 +20,7 @@ Parameters = Iterable[nn.Parameter]
 
 
 def adam(
-    parameters: Parameters, *, lr: float = 1e-3, weight_decay: float = 0.0
+    parameters: Parameters, *, lr: Positive = 1e-3, weight_decay: NonNegative = 0.0
 ) -> Optimizer:
     """Adam, with the usual betas (0.9, 0.999).
 
@@ -31,7 +32,7 @@ def adam(
 
 
 def adamw(
-    parameters: Parameters, *, lr: float = 1e-3, weight_decay: float = 1e-4
+    parameters: Parameters, *, lr: Positive = 1e-3, weight_decay: NonNegative = 1e-4
 ) -> Optimizer:
     """Adam with decoupled weight decay.
 
@@ -45,9 +46,9 @@ def adamw(
 def sgd(
     parameters: Parameters,
     *,
-    lr: float = 1e-2,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
+    lr: Positive = 1e-2,
+    momentum: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.0,
 ) -> Optimizer:
     """Stochastic gradient descent, with momentum if asked for.
 

@@ -43,8 +43,8 @@ from kancl.runner.identity import (
 )
 from kancl.runner.seeding import stream_seeds
 from kancl.runs import RunFolder, names, read_completed, run_lock
-from kancl.runs.checkpoints import CheckpointFolder, checkpoints_of
-from kancl.runs.files import WriteError, check_place, own_folder
+from kancl.runs.checkpoints import CheckpointFolder
+from kancl.runs.files import WriteError, check_place, checkpoints_of, own_folder
 from kancl.runs.measurements import all_metrics, matrix_of
 from kancl.runs.replacement import Replacement
 

@@ -10,29 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from kancl.data.checks import free_memory
+from kancl.reading import read_bytes
 from kancl.runs import names
 from kancl.runs.files import (
-    MOST_STATE,
     WriteError,
     delete,
     entries,
     own_folder,
     pack,
-    read_whole,
+    unpack,
     write_whole,
 )
 
 MAGIC = b"kancl checkpoint 1\n"
-
-
-def unpack(data: bytes) -> dict[str, Any]:
-    """Return what was packed. Code in ``data`` is not run: ``weights_only``."""
-    content = torch.load(io.BytesIO(data), weights_only=True)
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}")
-    return content
 
 
 @dataclass(frozen=True)
@@ -44,19 +35,6 @@ class ResumePoint:
     n_experiences_done: int
     boundary: Mapping[str, Any]  # the state before the next training
     inside: Mapping[str, Any] | None  # the state in its midst; None: at its boundary
-
-
-def checkpoints_of(run: Path) -> Path:
-    """The folder of a run's checkpoints: its own ``checkpoint``. Where the user has made
-    that a link to another disk, which others may share, one in it that is named as the run.
-
-    Args:
-        run: its folder, or one in it where it is made to replace a finished one.
-    """
-    whole = run.parent if run.name == names.REPLACEMENT else run
-    if (shared := whole / names.CHECKPOINTS).is_symlink():
-        return shared / run.relative_to(whole.parent)
-    return run / names.CHECKPOINTS
 
 
 class CheckpointFolder:
@@ -120,11 +98,10 @@ class CheckpointFolder:
     def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:
         """Raises: ValueError if it is no whole, unaltered checkpoint of this run."""
         try:
-            data = read_whole(path, MOST_STATE)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise ValueError(f"{path.parent}: {error}: refused") from error
+            data = read_bytes(path, free_memory() // 2)  # unpacked, it is there twice
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"{path} cannot be read: {why}") from error
         digest, _, body = data[len(MAGIC) :].partition(b"\n")
         if not data.startswith(MAGIC):
             raise ValueError(
@@ -138,7 +115,7 @@ class CheckpointFolder:
             head = json.loads(text)
             provenance = dict(head["provenance"])
             n_done, iteration = int(head["n_experiences_done"]), int(head["iteration"])
-            state = unpack(packed)
+            state = unpack(io.BytesIO(packed))
         except Exception as error:  # whatever a forged file makes the reader do
             why = " ".join(str(error).split())[:120]
             raise ValueError(f"{path} is no plain state: refused ({why})") from error

@@ -1,24 +1,21 @@
-"""Files are written whole, read within bounds, and deleted by the names kancl gives."""
+"""Files are written whole, tensors packed, files deleted by the names kancl gives."""
 
 import errno
 import fnmatch
 import io
-import json
 import os
 import stat
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, BinaryIO
 
 from kancl.config import ConfigError
+from kancl.runs import names
 
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 """Flags of ``os.open``: a file that nobody else has a name for."""
-MOST_JSON, MOST_ROWS = 2**22, 2**27  # bytes; far more than any run writes
-MOST_STATE = 2**36  # of a checkpoint
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -119,46 +116,52 @@ def own_folder(path: Path, may_be_moved: bool = False) -> Path:
 
 def pack(content: Mapping[str, Any]) -> bytes:
     """Numbers, strings, tensors, lists and dicts alone: reading them runs no code."""
+    import torch  # late: kancl status needs none
+
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     return buffer.getvalue()
 
 
-def read_whole(path: Path, most_bytes: int) -> bytes:
-    """Read a regular file.
+def unpack(file: BinaryIO) -> dict[str, Any]:
+    """Return what was packed. Code in the file is not run: ``weights_only``.
 
-    Raises: OSError if it cannot be read; ValueError if it is no regular file, or larger
-        than ``most_bytes``.
+    Raises: ValueError if it is another kind of file, or unpacks to more than it holds.
     """
-    # Opening a pipe would wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path.name} is no regular file")
-        if status.st_size > most_bytes:
-            why = f"more than {most_bytes:,} bytes"
-            raise ValueError(f"{path.name} is too large: {why}")
-        return file.read(status.st_size)
+    import torch
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read keys with values.
-
-    Raises: OSError, ValueError or RecursionError for anything else.
-    """
-    content = json.loads(read_whole(path, MOST_JSON))
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+        if sum(part.file_size for part in parts) > file.seek(0, os.SEEK_END):
+            raise ValueError("it unpacks to more than it holds")
+        file.seek(0)
+        content = torch.load(file, weights_only=True)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a forged file makes the reader do
+        raise ValueError(" ".join(str(error).split())[:120]) from error
     if not isinstance(content, dict):
-        raise ValueError(f"expected keys with values, got {type(content).__name__}")
+        raise ValueError(f"it holds a {type(content).__name__}")
     return content
 
 
-def try_json(path: Path) -> dict[str, Any] | None:
-    """``read_json``; None for anything else."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError, RecursionError):
-        return None
+def files_of_runs(path: Path, name: str) -> set[Path]:
+    """All files of a name in and below a folder; links are followed where runs lie."""
+    return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
+
+
+def checkpoints_of(run: Path) -> Path:
+    """The folder of a run's checkpoints: its own ``checkpoint``. Where the user has made
+    that a link to another disk, which others may share, one in it that is named as the run.
+
+    Args:
+        run: its folder, or one in it where it is made to replace a finished one.
+    """
+    whole = run.parent if run.name == names.REPLACEMENT else run
+    if (shared := whole / names.CHECKPOINTS).is_symlink():
+        return shared / run.relative_to(whole.parent)
+    return run / names.CHECKPOINTS
 
 
 def entries(folder: Path) -> list[str]:

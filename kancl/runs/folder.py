@@ -11,8 +11,9 @@ import numpy as np
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from kancl.reading import try_json
 from kancl.runs import names
-from kancl.runs.files import delete, own_folder, pack, try_json, write_whole
+from kancl.runs.files import delete, own_folder, pack, write_whole
 
 
 class RunFolder:

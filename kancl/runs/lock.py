@@ -17,7 +17,7 @@ import psutil
 from filelock import FileLock, SoftFileLease, Timeout
 
 from kancl.config import ConfigError
-from kancl.runs.files import read_whole
+from kancl.reading import read_bytes
 from kancl.runs.names import LOCK, MACHINE_LOCK
 
 BEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
@@ -92,7 +92,7 @@ def _owner(folder: Path, is_alone: bool) -> str | None:
     """Whoever holds the lease and lives; ``is_alone``: no other process of this machine."""
     path = folder / LOCK
     try:
-        text = read_whole(path, 1024).decode()
+        text = read_bytes(path, 1024).decode()
         seconds = time.time() - path.stat().st_mtime
     except (OSError, ValueError):
         return None

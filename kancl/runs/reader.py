@@ -4,9 +4,8 @@ Metrics are recomputed from the raw series; where the run's own account differs,
 said.
 """
 
-import csv
-import io
 import sys
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +18,13 @@ from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
+from kancl.reading import in_one_line, opened, printable, read_json, read_rows
 from kancl.runs import measurements as series
 from kancl.runs import names
-from kancl.runs.files import MOST_ROWS, read_json, read_whole, try_json
+from kancl.runs.files import files_of_runs, unpack
 from kancl.runs.measurements import Measurement
 
-MOST_EXPERIENCES, MOST_ITERATIONS = 10_000, 2**53  # more than any run has
+MOST_EXPERIENCES, MOST_ITERATIONS = 1000, 2**53  # more than any run has
 STATUSES = (*names.ENDINGS, "unfinished", "unreadable")
 """``unfinished`` has no summary: still running, or killed."""
 
@@ -97,11 +97,6 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
     return [read_run(folder) for folder in sorted(folders)]
 
 
-def files_of_runs(path: Path, name: str) -> set[Path]:
-    """All files of a name in and below a folder; links are followed where runs lie."""
-    return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
-
-
 def read_run(folder: Path) -> Run:
     """Read one run folder; what is wrong with it becomes part of the run."""
     try:
@@ -120,18 +115,8 @@ def read_run(folder: Path) -> Run:
         run = replace(run, metrics=rows, matrix=matrix, recomputed=recomputed)
         return replace(run, problems=tuple(_contradictions(run, matrix, score.name)))
     except Exception as error:  # a forged or torn file can raise any
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        said = in_one_line(f"{type(error).__name__}: {error}")[:300]
         return Run(folder, problems=(said.replace(f"{folder}/", ""),))
-
-
-def read_completed(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run that completed and whose files are there, or None."""
-    summary = try_json(folder / names.SUMMARY) or {}
-    if summary.get("status") != "completed" or not summary.keys() >= names.IDENTITY:
-        return None
-    files = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
-    files.append(any((folder / names.matrix_file(s)).is_file() for s in names.SCORES))
-    return summary if all(files) else None
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
@@ -139,14 +124,19 @@ def read_measurements(folder: Path) -> list[Measurement]:
 
     Raises: OSError or ValueError for anything else, or for numbers that no run has.
     """
+    rows = read_rows(folder / names.METRICS)
+    if (header := next(rows, [])) != [*names.METRICS_COLUMNS]:
+        expected = ",".join(names.METRICS_COLUMNS)
+        raise ValueError(f"{names.METRICS} has no columns {expected}, but {header}")
+    known: dict[str, str] = {}  # one string for all rows of a name
     return [
         Measurement(
-            _count(row["iteration"], MOST_ITERATIONS),
-            _count(row["experience"], MOST_EXPERIENCES) if row["experience"] else None,
-            row["name"],
-            float(row["value"] or "nan"),
+            _count(iteration, MOST_ITERATIONS),
+            _count(experience, MOST_EXPERIENCES) if experience else None,
+            known.get(name) or known.setdefault(name, printable(name)),
+            float(value or "nan"),
         )
-        for row in csv.DictReader(_text(folder / names.METRICS))
+        for iteration, experience, name, value in rows
     ]
 
 
@@ -160,19 +150,22 @@ def read_table(path: Path) -> tuple[list[str], Tensor]:
 
     Raises: OSError or ValueError, naming the file, for anything else.
     """
-    header, *rows = list(csv.reader(_text(path))) or [[]]
+    rows = read_rows(path)
+    header = next(rows, [])
     try:
-        values = [[float(cell or "nan") for cell in row] for row in rows]
+        values = array("d")
+        for row in rows:
+            values.extend(float(cell or "nan") for cell in row)
         table = torch.tensor(values, dtype=torch.float64)
-        return header, table.reshape(len(rows), len(header))
+        return header, table.reshape(-1, len(header))
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path.name} is no table of numbers: {error}") from error
 
 
 def read_snapshots(folder: Path) -> list[dict[str, Tensor]]:
     """The states of the network between experiences. No code in the file is run."""
-    states = torch.load(folder / names.SNAPSHOTS, weights_only=True)["states"]
-    return [dict(state) for state in states]
+    with opened(folder / names.SNAPSHOTS) as file:
+        return [dict(state) for state in unpack(file)["states"]]
 
 
 def finite(value: object) -> float | None:
@@ -180,10 +173,6 @@ def finite(value: object) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value) if abs(value) <= sys.float_info.max else None
     return None
-
-
-def _text(path: Path) -> io.StringIO:
-    return io.StringIO(read_whole(path, MOST_ROWS).decode(), newline="")
 
 
 def _count(text: str, most: int) -> int:
@@ -195,9 +184,11 @@ def _count(text: str, most: int) -> int:
 
 def _recomputed(rows: Sequence[Measurement], summary: Mapping[str, Any]) -> Tensor:
     name = f"test_{series.score_of(rows).name}"
-    n = len(series.series_of(rows, name))
-    if n == 0:
+    points = series.series_of(rows, name)
+    if (n := len(points)) == 0:
         raise ValueError(f"metrics.csv has no {name}: nothing was evaluated")
+    if () in points:
+        raise ValueError(f"metrics.csv has no {name} of experience {points.index(())}")
     n = max(n, int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")

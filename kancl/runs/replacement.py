@@ -7,15 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kancl.reading import MOST_JSON, read_bytes
 from kancl.runs import names
 from kancl.runs.files import (
-    MOST_JSON,
     WriteError,
     check_place,
     delete,
     entries,
     own_folder,
-    read_whole,
     sync,
     write_whole,
     writing,
@@ -74,7 +73,7 @@ class Replacement:
             return False
         new = [name for name in entries(self.path) if name != names.WHOLE]
         try:  # of a stranger's list, nothing is believed but what is to stay
-            listed = list(map(str, json.loads(read_whole(self._list, MOST_JSON))))
+            listed = list(map(str, json.loads(read_bytes(self._list, MOST_JSON))))
         except (OSError, ValueError, TypeError):
             listed = new
         staged = [f"{names.REPLACEMENT}/{name}" for name in new]

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kancl.config import ConfigError
+from kancl.reading import in_one_line, printable, read_json, try_json
 from kancl.runs import names
-from kancl.runs.checkpoints import checkpoints_of
-from kancl.runs.files import read_json, try_json, write_whole
+from kancl.runs.files import checkpoints_of, files_of_runs, write_whole
 from kancl.runs.lock import lock_holder
-from kancl.runs.reader import files_of_runs, read_completed
 
 STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
 """``stopped``: begun, without a result, and nobody is making it (killed, say)."""
@@ -53,12 +52,22 @@ def read_status(log_dir: Path) -> list[Cell]:
     return [_cell(log_dir, run) for run in sorted(runs)]
 
 
+def read_completed(folder: Path) -> dict[str, Any] | None:
+    """The summary of a run that completed and whose files are there, or None."""
+    summary = try_json(folder / names.SUMMARY) or {}
+    if summary.get("status") != "completed" or not summary.keys() >= names.IDENTITY:
+        return None
+    files = [(folder / name).is_file() for name in (names.CONFIG, names.METRICS)]
+    files.append(any((folder / names.matrix_file(s)).is_file() for s in names.SCORES))
+    return summary if all(files) else None
+
+
 def show_status(cells: Sequence[Cell]) -> None:
     """Print how many there are of each kind, and which are not completed."""
     for cell in sorted(cells, key=lambda cell: STATES.index(cell.state)):
         if cell.state != "completed" or cell.reason:
             why = f"  ({cell.reason})" if cell.reason else ""
-            print(f"{cell.state:9} {cell.name}{why}")
+            print(f"{cell.state:9} {printable(cell.name)}{why}")
     counts = Counter(cell.state for cell in cells)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     print(f"{len(cells)} runs: {told}")
@@ -77,17 +86,12 @@ def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
     print("\n".join(lines), file=sys.stderr)
 
 
-def in_one_line(text: object) -> str:
-    """A file's words for a terminal: no line breaks, no control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-
-
 def _sweep(path: Path, log_dir: Path) -> set[str]:
     root = log_dir.resolve()
     try:
         runs = set(read_json(path)["runs"])
         inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no list of runs: remove it") from error
     if inside != runs:
         raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")

@@ -2,8 +2,9 @@
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from typing import Any, get_args
 
@@ -36,13 +37,16 @@ def why_not(grid_size: int, degree: int) -> str | None:
             f"grid_size + degree is {grid_size + degree}, the sparse path needs at "
             f"least {FEWEST_BASES} bases"
         )
-    if _kernels() is None:
+    if _compiled() is None:
         return "Numba is missing or can't compile here (pip install numba)"
     return None
 
 
 def takes(x: Tensor, coefficients: Tensor) -> bool:
-    """Whether the kernels know these tensors' devices and types, as they are used."""
+    """Whether there are kernels for these tensors' devices and types, as they are used.
+
+    Asked about these types for the first time, it may have to compile them.
+    """
     return (
         x.device.type == "cpu"
         and coefficients.device.type == "cpu"
@@ -50,6 +54,7 @@ def takes(x: Tensor, coefficients: Tensor) -> bool:
         and x.dtype in (coefficients.dtype, torch.float64)
         and x.shape[0] > 0
         and not torch.is_autocast_enabled("cpu")
+        and _kernels(x.dtype, coefficients.dtype) is not None
     )
 
 
@@ -67,7 +72,8 @@ def prepare(x: Tensor, grid: UniformGrid) -> tuple[Any, ...]:
     background = anchor
     if anchor is None:  # from another layer, no value comes twice
         worth_it = len(x) >= WORTH_A_LOOK and not x.requires_grad
-        background = _kernels().backgrounds(values) if worth_it else np.empty(0)
+        backgrounds = _compiled().kernels_cpu.backgrounds
+        background = backgrounds(values) if worth_it else np.empty(0)
     return values, background, anchor is not None, grid.constants["grid"]
 
 
@@ -77,7 +83,8 @@ def spline_sum(
     batch, n_outputs = len(samples[0]), coefficients.shape[2]
     y = coefficients.new_zeros(batch, n_outputs)
     arrays = *samples, *_splines(coefficients, scale), y.numpy()
-    _in_parts(_kernels().spline_sum, arrays, batch, samples[0].size * n_outputs)
+    kernel = _kernels(samples[0].dtype, coefficients.dtype).spline_sum
+    _in_parts(kernel, arrays, batch, samples[0].size * n_outputs)
     return y
 
 
@@ -87,7 +94,8 @@ def input_gradient(
     x, _, _, grid = samples
     grad_x = torch.empty_like(torch.from_numpy(x))
     arrays = x, grid, *_splines(coefficients, scale), _array(grad), grad_x.numpy()
-    _in_parts(_kernels().input_gradient, arrays, x.shape[1], x.size * grad.shape[1])
+    kernel = _kernels(x.dtype, coefficients.dtype).input_gradient
+    _in_parts(kernel, arrays, x.shape[1], x.size * grad.shape[1])
     return grad_x
 
 
@@ -104,23 +112,38 @@ def coefficient_gradient(
     blocks = padded.reshape(len(grad), -1, BLOCK).transpose(0, 1)
     splines = *_splines(coefficients, scale), _array(blocks)
     arrays = *samples, *splines, grads.numpy(), scale_grads.numpy()
-    kernel = _kernels().coefficient_gradient
+    kernel = _kernels(x.dtype, coefficients.dtype).coefficient_gradient
     _in_parts(kernel, arrays, x.shape[1], x.size * grad.shape[1])
     return grads, None if scale is None else scale_grads
 
 
 @cache
-def _kernels() -> Any:
-    """The module of kernels; ``None``, and one line in the log, where it can't be."""
+def _compiled() -> Any:
+    """The module that compiles kernels; ``None``, and a line in the log, without Numba."""
+    with _dense_instead():
+        return importlib.import_module("kancl.splines.compiled")
+
+
+@cache
+def _kernels(x: Any, coefficients: torch.dtype) -> Any:
+    """The kernels for torch's or NumPy's types; ``None``, and a line in the log, where there are none."""
+    if _compiled() is not None:
+        with _dense_instead():
+            names = (str(dtype).removeprefix("torch.") for dtype in (x, coefficients))
+            return _compiled().kernels(*names)
+
+
+@contextmanager
+def _dense_instead() -> Iterator[None]:
+    """Whatever Numba and LLVM raise inside ends in one line in the log."""
     try:
-        return importlib.import_module("kancl.splines.kernels_cpu")
-    except (ImportError, RuntimeError) as error:
+        yield
+    except Exception as error:
         _logger.warning(
             "The sparse spline path is off, splines take the dense path, which is "
             "slower: %s",
             error,
         )
-        return None
 
 
 @cache

@@ -49,12 +49,15 @@ OPTIONS: dict[str, Any] = dict(
     nogil=True,
     error_model="numpy",
     fastmath={"contract"},
-    cache=True,
     boundscheck=False,
+    no_cfunc_wrapper=True,
 )
+# Only called by kernels: half as much to compile. Literals are other types, each compiled
+# by itself: so numbers are literal only where the compiler has to know them.
+INNER = OPTIONS | {"no_cpython_wrapper": True}
 
 
-@njit(forceinline=True, **OPTIONS)
+@njit(forceinline=True, **INNER)
 def _pieces(u, degree, slope, values, k, shift):
     """The ``degree + 1`` polynomials of a cell at ``u`` in [0, 1] of it, or slopes."""
     one, half = values.dtype.type(1), values.dtype.type(0.5)
@@ -79,26 +82,29 @@ def _pieces(u, degree, slope, values, k, shift):
         values[shift + 1, k] = one if slope else u
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _locate(position, size, degree, outside, slope, values, k, scratch):
     """Fill ``values[:, k]``, or slopes, of the ``LIVE`` rows from the returned one on."""
     last = size + degree - LIVE  # the last row to start from
-    kind = values.dtype.type
+    kind, zero = values.dtype.type, np.int64(0)
     inside = position
     if outside != ZERO:
         inside = min(max(position, 0.0), float(size))
-    values[:, k] = 0
+    for m in range(LIVE):
+        values[m, k] = 0
     if inside >= 0 and (inside < size or (outside != ZERO and inside <= size)):
         cell = min(int(inside), size - 1)
         row = min(cell, last)
         u = kind(inside - cell)
         _pieces(u, degree, slope, values, k, cell - row)
         if inside != position and outside == CLAMP and slope:
-            values[:, k] = 0
+            for m in range(LIVE):
+                values[m, k] = 0
         if inside != position and outside == LINEAR and not slope:
             beyond = kind(position - inside)
-            scratch[:, 0] = 0
-            _pieces(u, degree, True, scratch, 0, cell - row)
+            for m in range(LIVE):
+                scratch[m, 0] = 0
+            _pieces(u, degree, True, scratch, zero, cell - row)
             for m in range(LIVE):
                 values[m, k] += beyond * scratch[m, 0]
         return row
@@ -106,22 +112,23 @@ def _locate(position, size, degree, outside, slope, values, k, scratch):
         # The bases that reach beyond the grid: of the cell's, those which exist.
         cell = int(np.floor(position))
         row = min(max(cell, 0), last)
-        _pieces(kind(position - cell), degree, slope, scratch, 0, 0)
+        _pieces(kind(position - cell), degree, slope, scratch, zero, zero)
         for m in range(degree + 1):
             if 0 <= cell + m - row < LIVE and 0 <= cell + m < size + degree:
                 values[cell + m - row, k] = scratch[m, 0]
         return row
     if position != position:
-        values[:, k] = np.nan
+        for m in range(LIVE):
+            values[m, k] = np.nan
     return 0
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _evaluate(n, grid, slope, live):
     """``_locate`` for the first ``n`` places; cubics without a branch."""
     _, _, size, degree, outside = grid
     positions, _, rows, values, scratch = live
-    kind = values.dtype.type
+    kind, steep = values.dtype.type, bool(slope)  # not literal
     n_inside = 0
     for k in range(n):
         n_inside += (positions[k] >= 0) & (positions[k] <= size)
@@ -147,11 +154,11 @@ def _evaluate(n, grid, slope, live):
         return
     for k in range(n):
         rows[k] = _locate(
-            positions[k], size, degree, outside, slope, values, k, scratch
+            positions[k], size, degree, outside, steep, values, k, scratch
         )
 
 
-@njit(forceinline=True, **OPTIONS)
+@njit(forceinline=True, **INNER)
 def _far_cubic(distance, slope):
     """The cubic basis, or its slope, at a distance from its centre: anywhere, or NaN."""
     kind = type(distance)
@@ -164,7 +171,7 @@ def _far_cubic(distance, slope):
     return (t * t * t - kind(4) * s * s * s) * kind(1 / 6)
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _buffers(n, kind):
     """``live`` for ``n`` places, and a few more to fill whole vectors."""
     n += -n % LANES
@@ -173,7 +180,7 @@ def _buffers(n, kind):
     return positions, inputs, rows, values, np.empty((LIVE, 1), kind)
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _transpose(n, values, in_turn):
     """Write ``values (LIVE, n or more)`` one place after the other, in whole vectors."""
     flat, length = values.reshape(-1), values.shape[1]
@@ -206,7 +213,7 @@ def backgrounds(x):
     return common if 2 * n >= len(common) else common[:0]
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _locate_background(background, grid, kind, start, stop):
     """First rows and values of the bases at inputs' background, NaN where is none."""
     low, cells = grid[:2]
@@ -218,7 +225,7 @@ def _locate_background(background, grid, kind, start, stop):
     return live[2], live[3]
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _locate_live(x, background, grid, first, last, start, stop, live, ends):
     """Fill ``live`` with places that are not background, of inputs first to last.
 
@@ -226,21 +233,12 @@ def _locate_live(x, background, grid, first, last, start, stop, live, ends):
     """
     low, cells = grid[:2]
     positions, inputs = live[:2]
-    n = 0
-    if not background.size:  # all of them: whole vectors
-        for b in range(start, stop):
-            for i in range(last - first):
-                positions[n + i] = (x[b, first + i] - low[first + i]) * cells[first + i]
-                inputs[n + i] = first + i
-            n += last - first
-            ends[b - start] = n
-        _evaluate(n, grid, False, live)
-        return n
+    n = np.int64(0)
     for b in range(start, stop):
         for i in range(first, last):  # written over if background: no branch
             positions[n] = x[b, i]
             inputs[n] = i
-            n += x[b, i] != background[i]
+            n += not background.size or x[b, i] != background[i]
         ends[b - start] = n
     for k in range(n):
         positions[k] = (positions[k] - low[inputs[k]]) * cells[inputs[k]]
@@ -248,7 +246,7 @@ def _locate_live(x, background, grid, first, last, start, stop, live, ends):
     return n
 
 
-@njit(forceinline=True, **OPTIONS)
+@njit(forceinline=True, **INNER)
 def _add_spline(splines, row, i, values, at, n_outputs, o, sums, lanes):
     """``sums`` of ``lanes`` outputs from ``o`` on, and the splines of place ``at``."""
     weights, scales = splines
@@ -272,7 +270,7 @@ def _add_spline(splines, row, i, values, at, n_outputs, o, sums, lanes):
     return multiply_add(v3, load(weights, w3, literally(lanes)), sums)
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _add_live(given, n_outputs, o, lanes):
     """Add the splines of live places to outputs from ``o`` on, less the background's.
 
@@ -303,9 +301,13 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
     live = _buffers(SAMPLES * together, kind)
     values, rows = np.empty(live[3].size, kind), np.empty(SAMPLES * together, np.int64)
     ends = np.empty(SAMPLES, np.int64)
-    there_rows, there_values = _locate_background(background, grid, kind, 0, n_inputs)
-    there = np.zeros((PASSING * has_background, n_outputs), kind)  # splines' values
-    common = np.zeros(n_outputs, kind)  # added for all, if not anchored
+    there_rows, there_values = _locate_background(
+        background, grid, kind, np.int64(0), n_inputs
+    )
+    there = np.empty((PASSING * has_background, n_outputs), kind)  # splines' values
+    common = np.empty(n_outputs, kind)  # added for all, if not anchored
+    for o in range(n_outputs):
+        common[o] = 0
     splines = coefficients.reshape(-1), scale.reshape(-1)
     off, outputs = there.reshape(-1), y.reshape(-1)
     widest = HALF if scale.size else WIDE
@@ -315,7 +317,8 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
     for first in range(0, n_inputs, together):
         last = min(first + together, n_inputs)
         for i in range(first, min(last, background.size)):
-            there[i - first, :] = 0
+            for o in range(n_outputs):
+                there[i - first, o] = 0
             if background[i] != background[i]:
                 continue
             row = there_rows[i]
@@ -355,7 +358,7 @@ def spline_sum(x, background, anchored, grid, coefficients, scale, y, start, sto
                 y[b, o] += common[o]
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _sort_by_row(first, n_rows, live, in_turn, last_of, ends, samples, values):
     """Bring live places into the order of their inputs, and rows, and samples.
 
@@ -363,7 +366,8 @@ def _sort_by_row(first, n_rows, live, in_turn, last_of, ends, samples, values):
     ``in_turn`` is scratch; ``last_of`` says where the places of every sample end.
     """
     inputs, rows = live[1], live[2]
-    ends[:] = 0
+    for k in range(len(ends)):
+        ends[k] = 0
     n = last_of[-1]
     for k in range(n):
         rows[k] += (inputs[k] - first) * n_rows
@@ -382,7 +386,7 @@ def _sort_by_row(first, n_rows, live, in_turn, last_of, ends, samples, values):
         k = last_of[b]
 
 
-@njit(**OPTIONS)
+@njit(**INNER)
 def _sum_rows(grads, offset, samples, values, ends, first_row, n_rows, sums):
     """Sums of gradients times values for every row, in a block of columns.
 
@@ -426,14 +430,16 @@ def coefficient_gradient(
     n_basis, n_outputs = coefficients.shape[1:]
     n_rows = n_basis - LIVE + 1  # to start from
     is_far = n_basis * n_outputs >= FAR
-    kind = coefficients.dtype
+    kind, zero = coefficients.dtype, np.int64(0)
     live = _buffers(INPUTS * batch, kind)
     values = np.empty((INPUTS * batch, LIVE), kind)
     samples = np.empty(INPUTS * batch, np.int32)
     in_turn = np.empty(live[3].size, kind)
     last_of, ends = np.empty(batch, np.int64), np.empty(INPUTS * n_rows + 1, np.int64)
     there_rows, there_values = _locate_background(background, grid, kind, start, stop)
-    of_all = np.zeros(grad_y.shape[0] * BLOCK, kind)  # gradients of all samples
+    of_all = np.empty(grad_y.shape[0] * BLOCK, kind)  # gradients of all samples
+    for o in range(len(of_all)):
+        of_all[o] = 0
     if background.size and not anchored:
         for number in range(grad_y.shape[0]):
             for b in range(batch):
@@ -446,7 +452,7 @@ def coefficient_gradient(
     for first in range(start, stop, INPUTS):
         n_inputs = min(INPUTS, stop - first)
         last = first + n_inputs
-        _locate_live(x, background, grid, first, last, 0, batch, live, last_of)
+        _locate_live(x, background, grid, first, last, zero, batch, live, last_of)
         _sort_by_row(first, n_rows, live, in_turn, last_of, ends, samples, values)
         for number in range(grad_y.shape[0]):
             o = number * BLOCK

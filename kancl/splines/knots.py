@@ -45,14 +45,15 @@ def ends_of(
             f"grid_range is a pair (low, high) or one per input ({in_features}, 2), "
             f"got shape {tuple(ends.shape)}"
         )
-    low, high = ends.expand(in_features, 2).unbind(1)
-    wrong = ~((low < high) & low.isfinite() & high.isfinite())
+    pairs = ends.reshape(-1, 2)
+    wrong = ~((pairs[:, 0] < pairs[:, 1]) & pairs.isfinite().all(1))
     if bool(wrong.any()):
-        first = int(wrong.nonzero()[0])
+        low, high = pairs[wrong][0].tolist()
         raise ValueError(
             "grid_range must increase from one finite end to another, got "
-            f"({float(low[first])}, {float(high[first])})"
+            f"({low}, {high})"
         )
+    low, high = pairs.expand(in_features, 2).unbind(1)
     return low, high
 
 

@@ -1,6 +1,5 @@
 """Strategies by name: lists of plugins on Avalanche classes, built or refused."""
 
-from collections import Counter
 from collections.abc import Sequence
 from inspect import signature
 from typing import Any
@@ -16,7 +15,7 @@ from avalanche.training.plugins import (
 )
 from avalanche.training.templates import SupervisedTemplate
 
-from kancl.config import Group, Part
+from kancl.config import Group
 from kancl.metrics import SplineMAC
 from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.models.heads import GrowingHead, LinearClassifier, MultiHead
@@ -77,31 +76,7 @@ presets, in ``configs/strategy``.
 """
 
 
-def parts(name: str) -> list[Part]:
-    """Return the classes that a name, or a sum of names, stands for.
-
-    Raises: KeyError for an unknown name; ValueError for a sum that adds nothing.
-    """
-    names = name.split("+")
-    if "naive" in names and len(names) > 1:
-        others = "+".join(other for other in names if other != "naive")
-        raise ValueError(
-            f"strategy={name}: naive adds nothing to a sum; use strategy={others} instead"
-        )
-    found = []
-    for word in names:
-        first, *rest = STRATEGIES[word]
-        found += [Part(word, first), *(Part(f"{word}.{c.__name__}", c) for c in rest)]
-    (cls, n), *_ = Counter(part.builder for part in found).most_common(1)
-    if n > 1:
-        raise ValueError(
-            f"strategy={name} has {cls.__name__} more than once: leave one of the names "
-            "out instead"
-        )
-    return found
-
-
-GROUP = Group("strategy", STRATEGIES, parts=parts)  # type: ignore[arg-type]
+GROUP = Group("strategy", STRATEGIES, sums=True)  # type: ignore[arg-type]
 """The keys of every strategy, with their defaults and meanings."""
 
 

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from kancl.benchmarks import Benchmark, from_arrays, from_avalanche, from_datasets
 from kancl.data.rows import as_tensors
-from kancl.runner import read_request
 from kancl.runner.build import build, build_strategy
+from kancl.runner.request.compose import read_request
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(84) % 7

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from kancl.config import ConfigError, Group, Part, Preset, nearest
+from kancl.config import ConfigError, Group, Preset
 from kancl.config.docstrings import argument_help, summary
 
 
@@ -52,14 +52,7 @@ def plain(
     """Nothing. The rest is in :class:`tests.config.test_groups.Distil`."""
 
 
-BUILDERS = {"lwf": Distil, "replay": replay, "naive": plain}
-
-
-def parts(name: str) -> list[Part]:
-    for word in name.split("+"):
-        if word not in BUILDERS:
-            raise ValueError(f"there is no strategy={name}; {nearest(word, BUILDERS)}")
-    return [Part(word, BUILDERS[word]) for word in name.split("+")]
+BUILDERS = {"lwf": [Distil], "replay": [replay], "plain": [plain]}
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def group() -> Group:
         "strong": Preset("strong", "lwf+replay", "Both.", {"lwf.alpha": 9.0}, {}),
         "warm": Preset("warm", "lwf", "", {"temperature": 5.0}, {}),
     }
-    return Group("strategy", BUILDERS, {"seed"}, parts, lambda: tuned)
+    return Group("strategy", BUILDERS, {"seed"}, True, lambda: tuned)
 
 
 def test_help_is_read_from_the_docstrings_of_a_class_and_its_bases() -> None:
@@ -86,8 +79,8 @@ def test_help_is_read_from_the_docstrings_of_a_class_and_its_bases() -> None:
 def test_a_name_has_the_options_of_its_signature(group: Group) -> None:
     assert group.defaults("lwf") == {"alpha": 1.0, "temperature": 2.0}
     assert group.options("lwf")["alpha"].help == "strength of alpha, over two lines."
-    assert group.options("naive")["kind"].kind == "a|b"
-    assert group.names == ["lwf", "replay", "naive", "strong", "warm"]
+    assert group.options("plain")["kind"].kind == "a|b"
+    assert group.names == ["lwf", "replay", "plain", "strong", "warm"]
 
 
 def test_equal_names_in_a_sum_are_told_apart(group: Group) -> None:
@@ -108,8 +101,8 @@ def test_equal_names_in_a_sum_are_told_apart(group: Group) -> None:
     [
         ("strong", "lwf+replay", {"lwf.alpha": 9.0, "replay.alpha": 0.1}),
         ("warm", "lwf", {"alpha": 1.0, "temperature": 5.0}),
-        ("strong+naive", "lwf+replay+naive", {"lwf.alpha": 9.0, "kind": "a"}),
-        ("warm+naive", "lwf+naive", {"lwf.temperature": 5.0, "naive.temperature": 1}),
+        ("strong+plain", "lwf+replay+plain", {"lwf.alpha": 9.0, "kind": "a"}),
+        ("warm+plain", "lwf+plain", {"lwf.temperature": 5.0, "plain.temperature": 1}),
     ],
 )
 def test_a_preset_is_a_builder_with_defaults_of_its_own(

@@ -11,8 +11,8 @@ from kancl.bench.harness import finished_run
 pytest.importorskip("avalanche", reason="runs are Avalanche's; layers do without it")
 
 from kancl.config import ConfigError  # noqa: E402
-from kancl.runner import read_request  # noqa: E402
 from kancl.runner.check import check  # noqa: E402
+from kancl.runner.request.compose import read_request  # noqa: E402
 from kancl.strategies import STRATEGIES  # noqa: E402
 
 CUT = ["scenario.train_samples=100", "scenario.test_samples=50"]

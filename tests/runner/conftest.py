@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kancl.runner import read_request, run, run_folder
+from kancl.runner.identity import run_folder
+from kancl.runner.request.compose import read_request
+from kancl.runner.run import run
 
 SMALL = (
     "scenario.train_samples=48",

@@ -15,7 +15,9 @@ from rich.console import Console
 from kancl.benchmarks import SCENARIOS
 from kancl.cli import main
 from kancl.reporting.diagnosis import occupancy_maps
-from kancl.runner import read_request, run, run_folder
+from kancl.runner.identity import run_folder
+from kancl.runner.request.compose import read_request
+from kancl.runner.run import run
 from kancl.runs.reader import read_matrix
 from tests.benchmarks.test_own_data import Pairs
 from tests.runner.checkpoint.test_resume import check_bytes, few

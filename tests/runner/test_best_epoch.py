@@ -8,8 +8,8 @@ import torch
 
 from kancl.cli import main
 from kancl.config import ConfigError
-from kancl.runner import read_request
 from kancl.runner.check import check
+from kancl.runner.request.compose import read_request
 from kancl.runs.reader import read_matrix
 from tests.runner.conftest import MakeRun
 

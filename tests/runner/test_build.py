@@ -7,9 +7,10 @@ import torch
 from avalanche.models.utils import avalanche_model_adaptation
 
 from kancl.models.cost import n_parameters
-from kancl.runner import build, read_request
-from kancl.runner.build import Parts
+from kancl.runner.build import Parts, build
+from kancl.runner.request.compose import read_request
 from kancl.runner.seeding import stream_seed
+from kancl.splines import cpu
 
 SAMPLES = ("scenario.train_samples=40", "scenario.test_samples=10", "device=cpu")
 
@@ -51,6 +52,14 @@ def test_flops_and_width_match_as_well() -> None:
     assert made.size.flops == pytest.approx(made.reference.flops, rel=0.01)
     made = parts("model=mlp", "match=width", "match_to.hidden=[30,20]")
     assert made.size.hidden == (30, 20)
+
+
+def test_kernels_are_compiled_before_any_time_is_taken() -> None:
+    cpu._kernels.cache_clear()
+    parts("model=mlp")
+    assert cpu._kernels.cache_info().currsize == 0
+    parts("model=kan")
+    assert cpu._kernels.cache_info().currsize > 0
 
 
 def test_a_kan_can_match_an_mlp() -> None:

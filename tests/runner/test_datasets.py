@@ -14,8 +14,8 @@ import pytest
 
 from kancl.benchmarks import SCENARIOS
 from kancl.data.images import SOURCES
-from kancl.runner import read_request
 from kancl.runner.build import build
+from kancl.runner.request.compose import read_request
 from tests.runner.conftest import SMALL, MakeRun
 
 FOLDERS = {"fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}

@@ -17,8 +17,8 @@ import pytest
 
 from kancl.cli import main
 from kancl.models import MODELS
-from kancl.runner import read_request
 from kancl.runner.identity import _code_behind, own, provenance, tell_code
+from kancl.runner.request.compose import read_request
 from kancl.strategies import STRATEGIES
 
 

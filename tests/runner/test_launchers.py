@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from kancl.config import ConfigError, RunConfig, config_dir
-from kancl.runner import launchers, read_request, run_folder
+from kancl.runner import launchers
+from kancl.runner.identity import run_folder
+from kancl.runner.request.compose import read_request
 from kancl.runs import RunFolder
 from kancl.runs.status import read_status
 from tests.runner.conftest import SMALL

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gc
+import re
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from avalanche.training.plugins import SupervisedPlugin
 
+from kancl.config import ConfigError, RunConfig
 from kancl.plugins import Plugin, TrainingSetup
+from kancl.runner import read_request
+from kancl.runner.build import build
 from kancl.runner.machine import is_out_of_memory
+from kancl.runner.memory import needed
 from kancl.strategies import STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]
@@ -82,3 +89,97 @@ def test_no_run_stays_in_memory(
     gc.collect()
     assert len(made) == 2
     assert [ref() for ref in made] == [None, None]
+
+
+GIB = 2**30
+
+
+def one(*words: str) -> RunConfig:
+    (config,) = read_request(words, sweep=False).configs
+    return config
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kancl.runner.memory.free_memory", lambda: 8 * GIB)
+
+
+@pytest.mark.usefixtures("free")
+@pytest.mark.parametrize(
+    ("words", "culprit"),
+    [
+        ("model.grid_size=1000000", "model.grid_size=1000000"),
+        ("model.grid_size=4000000000000000000", "model.grid_size=4"),
+        ("model=kan_local model.input_grid_size=1000000", "model.input_grid_size=1"),
+        ("model=mlp model.hidden=[9,100000000]", "model.hidden=[9,100000000]"),
+        (
+            "model=mlp match=params model.grid_size=1000000",
+            "match_to.grid_size=1000000",
+        ),
+        ("model.hidden=[1000000] model.grid_size=1000000", "model.hidden=[1000000]"),
+        ("scenario.pad=1000", "scenario.pad=1000"),
+        ("scenario.pad=10000000000000000", "scenario.pad=10000000000000000"),
+        (
+            "scenario=rotated_mnist scenario.n_experiences=900",
+            "scenario.n_experiences=900",
+        ),
+        ("scenario=gaussian_peaks scenario.n_points=1000000000", "scenario.n_points=1"),
+        (
+            "scenario=mnist model=mlp model.hidden=[60000] training.batch_size=60000",
+            "training.batch_size=60000",
+        ),
+        (
+            "training.iterations=1000000000 evaluation.points_per_experience=1000000000",
+            "",
+        ),
+        (
+            "scenario=permuted_mnist scenario.n_experiences=1000 "
+            "evaluation.locality=true model.hidden=[10000]",
+            "model.hidden=[10000]",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_key_at_fault(
+    words: str, culprit: str
+) -> None:
+    config = one(*words.split())
+    tracemalloc.start()
+    with pytest.raises(ConfigError) as error:
+        build(config)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    said = str(error.value)
+    assert said.startswith(culprit) and "GiB of memory or more, and 8.0 GiB" in said
+    assert peak < 50e6
+    better = said.partition("nearest: ")[2].split()
+    assert needed(one(*words.split(), *better)) <= 4 * GIB
+    for word in better:  # twice as much would not leave half of the memory free
+        key, _, value = word.partition("=")
+        larger = re.sub(r"\d+", lambda n: str(2 * int(n[0])), value)
+        assert needed(one(*words.split(), *better, f"{key}={larger}")) > 4 * GIB
+
+
+def test_a_run_needs_what_it_is_made_of() -> None:
+    small = "scenario.train_samples=20", "scenario.test_samples=10"
+    config = one(*small, "model.hidden=[100]", "optimizer=adam")
+    n = build(config).size.n_parameters
+    assert 16 * n < needed(config) < 16 * n + 1.1 * (70_000 * 784 * 2) + 10**6
+    assert needed(one(*small)) < needed(one(*small, "model.grid_size=6"))
+    for words in (
+        "training.batch_size=1000000000",
+        "scenario.train_samples=1000000000",
+    ):
+        build(one(*small[1:], "scenario.test_samples=10", words))
+
+
+def test_own_arrays_are_estimated_once_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = np.eye(10, 3_000, dtype=np.float32), np.arange(10) % 5
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    words = "scenario=arrays", f"scenario.file='{tmp_path / 'a.npz'}'", "model=mlp"
+    free = 2**25
+    monkeypatch.setattr("kancl.runner.memory.free_memory", lambda: free)
+    build(one(*words, "model.hidden=[100]"))
+    with pytest.raises(ConfigError, match=r"model.hidden=\[1000\] takes 0.0 GiB"):
+        build(one(*words, "model.hidden=[1000]"))

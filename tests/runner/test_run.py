@@ -16,10 +16,11 @@ from avalanche.training.plugins import SupervisedPlugin
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kancl.runner import execute, read_request, run, run_folder
 from kancl.runner.build import build_benchmark
-from kancl.runner.identity import environment
-from kancl.runner.run import _Run
+from kancl.runner.identity import environment, run_folder
+from kancl.runner.request.compose import read_request
+from kancl.runner.run import _Run, run
+from kancl.runner.studies.sweep import execute
 from kancl.strategies import GROUP, STRATEGIES
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]

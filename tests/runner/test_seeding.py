@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kancl.config import Seeds
-from kancl.runner import build, read_request
+from kancl.runner.build import build
+from kancl.runner.request.compose import read_request
 from kancl.runner.seeding import stream_seeds
 
 SMALL = ("scenario.train_samples=40", "scenario.test_samples=10", "device=cpu")

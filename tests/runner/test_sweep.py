@@ -14,6 +14,8 @@ import pytest
 
 from kancl.cli import main
 from kancl.plugins import Plugin
+from kancl.runner.identity import run_folder
+from kancl.runner.request.compose import read_request
 from kancl.runs import lock_holder, run_lock
 from kancl.strategies import STRATEGIES
 
@@ -136,3 +138,29 @@ def test_sigterm_writes_a_checkpoint_and_leaves(capfd: Capture) -> None:
     (whole,) = Path("undisturbed").glob("*/*/seed0-*")
     for name in ("model.pt", "metrics.csv", "accuracy_matrix.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_cell_that_cannot_be_written_stops_no_other(capsys: Capture) -> None:
+    line = ["run", "-q", "-m", *SMALL, "seed=0,1,2"]
+    first, second, _ = [run_folder(c) for c in read_request(line[3:], True).configs]
+    first.parent.mkdir(parents=True)
+    first.write_text("a file where the folder belongs")
+    (second / ".lock").mkdir(parents=True)
+    assert main(line) == 1
+    said = capsys.readouterr()
+    assert f"{first} cannot be written to" in said.err
+    assert len(list(Path("logs").glob("*/*/*/summary.json"))) >= 1
+    assert "2 of 3 runs" in said.err or "1 of 3 runs" in said.err
+    assert first.read_text() == "a file where the folder belongs"
+
+
+def test_a_completed_run_that_was_damaged_costs_its_own_curve(capsys: Capture) -> None:
+    line = ["run", "-q", "-m", *SMALL, "evaluation.samples=2", "model.hidden=[3],[4]"]
+    assert main(line) == 0
+    damaged, _ = sorted(Path("logs").glob("*/*/*/metrics.csv"))
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    capsys.readouterr()
+    assert main(line) == 0
+    said = capsys.readouterr()
+    assert f"{damaged.parent} is in no figure: ValueError: metrics.csv" in said.err
+    assert "figure and table" in said.out and "tensorboard --logdir" in said.out

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import kancl.api  # noqa: F401  (once, for all the processes that are forked)
 import kancl.runner.studies.tune  # noqa: F401
 from kancl.cli import main
-from kancl.runs import names, read_completed
+from kancl.runs import names
+from kancl.runs.status import read_completed
 
 KINDS = ("create", "write", "fsync", "rename", "unlink", "mkdir", "flock")
 ERRORS = {"killed": 0, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES}

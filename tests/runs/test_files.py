@@ -17,7 +17,6 @@ from kancl.runs import (
     run_lock,
     write_whole,
 )
-from kancl.runs.files import read_json, read_whole
 
 
 def test_no_half_of_a_file_is_ever_seen(tmp_path: Path) -> None:
@@ -36,23 +35,6 @@ def test_no_half_of_a_file_is_ever_seen(tmp_path: Path) -> None:
         os.waitpid(pid, 0)
         content = path.read_bytes()
         assert len(content) == 100_000 and len(set(content)) == 1
-
-
-def test_what_is_no_regular_file_or_too_large_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "summary.json"
-    os.mkfifo(path)
-    with pytest.raises(ValueError, match="summary.json is no regular file"):
-        read_json(path)
-    assert lock_holder(tmp_path) is None
-    path.unlink()
-    path.symlink_to("/dev/zero")
-    with pytest.raises(ValueError, match="summary.json is no regular file"):
-        read_json(path)
-    path.unlink()
-    path.write_bytes(bytes(101))
-    assert read_whole(path, 101) == bytes(101)
-    with pytest.raises(ValueError, match="summary.json is too large: more than 100 b"):
-        read_whole(path, 100)
 
 
 @pytest.mark.parametrize(

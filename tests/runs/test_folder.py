@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kancl.runner import read_request, run_folder
+from kancl.runner.identity import run_folder
+from kancl.runner.request.compose import read_request
 from kancl.runs import RunFolder, read_completed
 
 WORDS = (

@@ -69,7 +69,7 @@ HEAD = "iteration,experience,name,value\n"
         ("metrics.csv", HEAD + f"1,{10**12},test_accuracy,1\n", "no run has"),
         ("metrics.csv", HEAD + f"{10**20},0,test_accuracy,1\n", "no run has"),
         ("metrics.csv", HEAD + "1,0," + "x" * 200_000 + ",1\n", "field larger"),
-        ("summary.json", "[" * 100_000, "RecursionError"),
+        ("summary.json", "[" * 100_000, "nested too deeply"),
         (
             "summary.json",
             '{"status": "completed", "n_experiences": 1e11}',

@@ -13,9 +13,10 @@ import pytest
 
 from kancl.cli import main
 from kancl.plugins import Plugin
-from kancl.runs import RunFolder, read_completed, run_lock, write_whole
+from kancl.runs import RunFolder, run_lock, write_whole
 from kancl.runs.files import WriteError
 from kancl.runs.replacement import Replacement, replacing
+from kancl.runs.status import read_completed
 from kancl.strategies import STRATEGIES
 from tests.runs.test_links import SMALL, content, small_run
 

@@ -315,13 +315,33 @@ def test_an_impossible_implementation_is_refused() -> None:
         layer(torch.rand(4, 3))
 
 
-@pytest.fixture
-def no_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("kancl.splines.kernels_cpu", "kancl.splines.simd"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "numba", None)
+class Broken:
+    """Finds no module of Numba, with an error that a broken llvmlite gives."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "numba":
+            raise OSError("Could not find/load shared object file 'libllvmlite.so'")
+
+
+@pytest.fixture(params=["absent", "broken", "disabled"])
+def no_numba(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    pytest.importorskip("kancl.splines.compiled")  # and keep it for other tests
+    for name in ("compiled", "kernels_cpu", "simd"):
+        monkeypatch.delitem(sys.modules, f"kancl.splines.{name}", raising=False)
+    if request.param == "absent":
+        monkeypatch.setitem(sys.modules, "numba", None)
+    elif request.param == "broken":
+        monkeypatch.delitem(sys.modules, "numba")
+        monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    else:
+        monkeypatch.setattr(pytest.importorskip("numba").config, "DISABLE_JIT", 1)
+    cpu._compiled.cache_clear()
     cpu._kernels.cache_clear()
     yield
+    cpu._compiled.cache_clear()
     cpu._kernels.cache_clear()
 
 

@@ -124,6 +124,9 @@ def _edge(variants: Sequence[Variant]) -> Iterator[Confound]:
 def _tuned(
     benchmark: Benchmark, comparisons: Sequence[Comparison], tunings: Sequence[Tuning]
 ) -> Iterator[Confound]:
+    for tuning in tunings:
+        if tuning.problem:
+            yield Confound("A file of settings cannot be read", tuning.problem)
     tuned = {
         variant.label: (variant, tuning)
         for variant in benchmark.variants

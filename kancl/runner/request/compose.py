@@ -6,6 +6,7 @@ first one starts.
 
 import itertools
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +17,14 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from kancl.config import ConfigError, RunConfig, config_dir, nearest, plain, typed
-from kancl.config.files import Preset, flat, read_mapping, read_preset
-from kancl.config.schema import CHOICES
+from kancl.config.files import TYPED, Preset, flat, read_mapping, read_preset
+from kancl.config.schema import CHOICES, FIXED
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
-from kancl.runner import launchers
-from kancl.runner.identity import run_folder
-from kancl.runner.registry import GROUPS
+from kancl.config.values import shown
+from kancl.runner import installed
 from kancl.runner.request.experiments import expanded
+from kancl.runner.request.known import known_groups
 
 _PARSING = threading.Lock()
 """Hydra's parser keeps what it has learned of its grammar, for all threads."""
@@ -41,6 +42,10 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 
     Raises: ConfigError naming the culprit and the nearest right key or value.
     """
+    for before, word in zip(overrides, overrides[1:]):
+        if before.endswith("=") and "=" not in word:
+            why = "there is a space after ="
+            raise ConfigError(f"{before} {word}: {why}; nearest: {before}{word}")
     variants, own, is_experiment = expanded(overrides)
     base = {"match_to": RunConfig.match_to.name}
     base |= read_mapping(config_dir() / "config.yaml")
@@ -51,12 +56,13 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     for variant in variants:
         ours: dict[str, Override] = {}
         for override in map(parsed, variant):
-            if not override.is_hydra_override():
-                _check_form(override, sweep or is_experiment)
-                ours[override.key_or_group] = override
-            elif override.input_line not in own:
+            key = override.key_or_group
+            if override.input_line not in own and _must_be_typed(override):
                 why = "is refused in an experiment's file; type it after kancl run"
                 raise ConfigError(f"{override.input_line} {why}")
+            if not override.is_hydra_override():
+                _check_form(override, sweep or is_experiment)
+                ours[key] = override
         for product in itertools.product(*map(_values, ours.values())):
             said = dict(zip(ours, product))
             composed.append((said, *_composed(said, base)))
@@ -75,18 +81,24 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration of a run folder, with single keys changed.
 
-    The run goes where the folder lies, or into ``logs`` if that is no place of runs.
+    The run goes where the folder lies, or into ``logs`` if that is no place of runs, and
+    is written nowhere else; the data are read where the folder says, if there are any.
 
     Raises: ConfigError if there is none, or for a wrong key or value.
     """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: --from takes a run folder")
-    theirs = typed(read_mapping(path), GROUPS)
+    from kancl.runner.identity import run_folder
+
+    theirs = typed(read_mapping(path), known_groups())
     around = os.path.normpath(path.parent / ".." / ".." / "..")
     if path.parent.absolute().parts[-3:-1] != run_folder(theirs).parts[-3:-1]:
         around = "logs"
-    base, said = flat(plain(theirs)) | {"log_dir": around}, {}
+    base, said = flat(plain(theirs)), dict[str, Any]()
+    base = {key: v for key, v in base.items() if key not in TYPED} | {"log_dir": around}
+    if theirs.data_dir is not None and Path(theirs.data_dir).expanduser().is_dir():
+        base["data_dir"] = theirs.data_dir
     for override in map(parsed, overrides):
         _check_form(override, sweep=False)
         key = override.key_or_group
@@ -112,7 +124,7 @@ def _composed(
         if word is None and key not in said:
             continue
         values = {k: v for k, v in values.items() if not k.startswith(f"{key}.")}
-        group, files = group_of(GROUPS, key), list[Preset]()
+        group, files = group_of(known_groups(), key), list[Preset]()
         values[f"{key}.name"] = word
         if isinstance(word, str) and word.endswith(".yaml"):
             preset = read_preset(Path(word))
@@ -140,8 +152,8 @@ def _composed(
     reference = {}
     if (values | said).get("match", "none") != "none":
         reference = {_of_reference(key): value for key, value in ours.items()}
-    config, unknown = resolved(values | reference | ours, GROUPS)
-    for key in [*own, *(key for key in settings if not owners_of(key, GROUPS))]:
+    config, unknown = resolved(values | reference | ours, known_groups())
+    for key in [*own, *(key for key in settings if not owners_of(key, known_groups()))]:
         if key in unknown:
             raise ConfigError(unknown[key])
     heard = {key for key in ours if _of_reference(key) in reference.keys() - unknown}
@@ -154,6 +166,12 @@ def _of_reference(key: str) -> str:
 
 
 def parsed(text: str) -> Override:
+    if re.fullmatch(r"[\w.+]+", text):
+        groups = known_groups()
+        whose = [key for key in groups if text in groups[key].names]
+        hint = "; ".join(f"nearest: {key}={text}" for key in whose)
+        hint = hint or f"kancl list {text} shows what it takes"
+        raise ConfigError(f"{text} has no value; {hint}")
     try:
         with _PARSING:
             return OverridesParser.create().parse_override(text)
@@ -167,7 +185,7 @@ def _values(override: Override) -> list[Any]:
     """All values of a sweep; the one value of anything else."""
     key, value = override.key_or_group, override.value()
     if isinstance(value, Glob) and key in CHOICES:
-        return value.filter(group_of(GROUPS, key).names)
+        return value.filter(group_of(known_groups(), key).names)
     if not override.is_sweep_override():
         return [value]
     texts = list(override.sweep_string_iterator())
@@ -195,6 +213,14 @@ def _check_form(override: Override, sweep: bool) -> None:
         raise ConfigError(f"{text} asks for several runs; add -m")
 
 
+def _must_be_typed(override: Override) -> bool:
+    """Whether a file may not set this, unless to its default."""
+    key = override.key_or_group
+    if key in TYPED:
+        return shown(override.value()) != shown(FIXED[key].default)
+    return bool(override.is_hydra_override())
+
+
 def _check_launcher(override: Override) -> None:
     key, chosen = override.key_or_group, override.value()
     if key != "hydra/launcher" and not key.startswith("hydra.launcher."):
@@ -202,6 +228,6 @@ def _check_launcher(override: Override) -> None:
         raise ConfigError(f"{key} is not a key; {hint}")
     if "_target_" in str(override.input_line):
         raise ConfigError(f"{key} is refused; nearest: hydra/launcher")
-    known = {*launchers.registered(), *launchers.EXTRAS}
+    known = {*installed.registered(), *installed.EXTRAS}
     if key == "hydra/launcher" and chosen not in known:
         raise ConfigError(f"there is no {key}={chosen}; {nearest(chosen, known)}")

@@ -11,9 +11,9 @@ from kancl.config import ConfigError, Option, nearest
 from kancl.config.docstrings import about
 from kancl.config.schema import FIXED, RunConfig
 from kancl.config.values import shown
-from kancl.runner import launchers
-from kancl.runner.registry import GROUPS
+from kancl.runner import installed
 from kancl.runner.request.experiments import experiment_names, read_experiment
+from kancl.runner.request.known import known_groups
 
 LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "settings")
 
@@ -34,7 +34,7 @@ def show_list(words: Sequence[str], console: Console) -> None:
     Raises: ConfigError with the nearest word for one that is none of these.
     """
     entries = list(_entries([word for word in words if "+" in word]))
-    lists = dict(zip(LISTS, [*GROUPS, "experiment", "setting"]))
+    lists = dict(zip(LISTS, [*known_groups(), "experiment", "setting"]))
     for word in words or LISTS:
         group = lists.get(word, word)
         found = [e for e in entries if e.group == group]
@@ -42,11 +42,14 @@ def show_list(words: Sequence[str], console: Console) -> None:
         if not found:
             for entry in entries:
                 texts = entry.keys.items()
-                keys = {k: text for k, text in texts if k.partition("=")[0] == word}
+                keys = {k: text for k, text in texts if _is_called(k, word)}
                 found += [entry._replace(keys=keys)] if keys else []
         if not found:
-            known = [*LISTS, *FIXED, *(entry.name for entry in entries)]
-            raise ConfigError(f"there is nothing called {word}; {nearest(word, known)}")
+            known = [*LISTS, *FIXED, *(entry.name for entry in entries if entry.name)]
+            known += [k.partition("=")[0] for entry in entries for k in entry.keys]
+            raise ConfigError(
+                f"there is nothing called {word}; {nearest(word, {*known})}"
+            )
         for entry in found:
             table = Table.grid(padding=(0, 2, 0, 0))
             table.add_column(no_wrap=True)
@@ -59,7 +62,7 @@ def show_list(words: Sequence[str], console: Console) -> None:
 
 def _entries(sums: Sequence[str]) -> Iterator[Entry]:
     """All that can be listed; sums of strategies where they are asked for."""
-    for kind, group in GROUPS.items():
+    for kind, group in known_groups().items():
         for name in [*group.names, *(sums if kind == "strategy" else ())]:
             keys = _keys(f"{kind}.", group.options(name))
             said = [about(part.builder) for part in group.parts(name)]
@@ -77,10 +80,18 @@ def _entries(sums: Sequence[str]) -> Iterator[Entry]:
         details = f"{experiment.question}\n\n{experiment.control}"
         yield Entry("experiment", name, experiment.question, details, {})
     keys = _keys("", FIXED)
-    keys[f"match_to={RunConfig.match_to.name}"] = "|".join(GROUPS["model"].names)
-    installed = filter(launchers.is_installed, launchers.registered())
-    keys["hydra/launcher=basic"] = "|".join(installed)
+    keys[f"match_to={RunConfig.match_to.name}"] = "|".join(
+        known_groups()["model"].names
+    )
+    usable = filter(installed.is_installed, installed.registered())
+    keys["hydra/launcher=basic"] = "|".join(usable)
     yield Entry("setting", "", "keys of every run", "", keys)
+
+
+def _is_called(setting: str, word: str) -> bool:
+    """Whether ``optimizer.lr=0.1`` sets ``optimizer.lr``, or ``lr`` for short."""
+    key = setting.partition("=")[0]
+    return word in (key, key.rpartition(".")[2])
 
 
 def _keys(prefix: str, options: Mapping[str, Option]) -> dict[str, str]:

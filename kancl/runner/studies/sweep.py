@@ -9,6 +9,7 @@ from rich.console import Console
 
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig
+from kancl.reading import try_json
 from kancl.reporting.figures import as_png
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
@@ -20,11 +21,11 @@ from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
-from kancl.runs.files import own_folder, try_json
+from kancl.runs.files import own_folder
 from kancl.runs.names import COMPARISONS, EVENTS, REPLACEMENT, SUMMARY
-from kancl.runs.reader import read_completed, read_measurements, read_run
+from kancl.runs.reader import read_run
 from kancl.runs.replacement import replacing
-from kancl.runs.status import note_sweep, report_failures
+from kancl.runs.status import note_sweep, read_completed, report_failures
 
 COMPARISON = ("comparison.md", "forgetting_curves.png", EVENTS, f"over_seeds/*{EVENTS}")
 """Patterns of a comparison's files."""
@@ -98,11 +99,18 @@ def _make_here(
     console: Console,
     quiet: bool,
 ) -> list[Summary]:
-    parts, alone = _check(configs, to_do), len(configs) == 1
-    return [
-        _make(config, console, quiet, parts if config in to_do[:1] else None, alone)
-        for config in configs
-    ]
+    parts = _check(configs, to_do)
+    if len(configs) == 1:
+        return [_make(configs[0], console, quiet, parts)]
+    summaries = []
+    for config in configs:
+        try:
+            own = parts if config in to_do[:1] else None
+            summaries.append(_make(config, console, quiet, own))
+        except ConfigError as error:  # its folder is a file, say: the others go on
+            warn(str(error))
+            summaries.append(_without_result(config, "failed", str(error)))
+    return summaries
 
 
 def _make(
@@ -110,21 +118,18 @@ def _make(
     console: Console = Console(quiet=True),
     quiet: bool = True,
     parts: Parts | None = None,
-    alone: bool = False,
 ) -> Summary:
     """One run of several; whatever goes wrong with it becomes part of its summary.
 
-    Raises: ConfigError if it is ``alone`` and cannot be begun.
+    Raises: ConfigError if it cannot be begun.
     """
     try:
         summary = run(config, parts=parts, console=console, quiet=quiet)
     except RunLocked as locked:
         warn(f"{locked}; left to it")
         return _without_result(config, "running", str(locked))
-    except ConfigError as error:
-        if alone:
-            raise
-        summary = _without_result(config, "failed", str(error))
+    except ConfigError:
+        raise
     except Exception as error:
         summary = _without_result(config, "failed", f"{type(error).__name__}: {error}")
     if summary["status"] != "completed":
@@ -163,18 +168,22 @@ def _write_comparison(made: Made, table: Table) -> Path:
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     first = made[0][0]
     folder = own_folder(Path(first.log_dir) / COMPARISONS / digest)
+    runs = {path: read_run(path) for path in folders}
+    for path, (_, summary) in zip(folders, made):
+        if summary["status"] == "completed" and not runs[path].completed:
+            warn(f"{path} is in no figure: {runs[path].problems[0]}")
     curves = [
-        reporting.Curves.from_measurements(read_measurements(path), config.label)
-        for path, (config, summary) in zip(folders, made)
+        reporting.Curves.from_measurements(runs[path].metrics, config.label)
+        for path, (config, _) in zip(folders, made)
         if config.seed == first.seed and config.evaluation.samples
-        if summary["status"] == "completed"
+        if runs[path].completed
     ]
     with replacing(folder, *COMPARISON) as new:
         write_whole(new / "comparison.md", table.markdown().encode())
         if curves:
             reporting.write_comparison(new, curves)
             if first.events != "none":
-                over_seeds = benchmarks(list(map(read_run, folders)))
+                over_seeds = benchmarks(list(runs.values()))
                 pictures = first.events == "all"
                 write_over_seeds(new / "over_seeds", over_seeds, pictures=pictures)
             picture = as_png(reporting.forgetting_curves(curves))
@@ -189,8 +198,9 @@ def _convergence(made: Made, console: Console) -> list[str]:
         model, facts = summary["model"], (summary["status"], summary["n_experiences"])
         is_one = config.evaluation.each_epoch and facts == ("completed", 1)
         if is_one and model not in epochs:
-            measured = read_measurements(run_folder(config))
-            epochs[model] = reporting.Epochs.from_measurements(measured, model)
+            measured = read_run(run_folder(config)).metrics
+            if measured:
+                epochs[model] = reporting.Epochs.from_measurements(measured, model)
     variants = list(epochs.values())
     if variants:
         reporting.convergence_table(variants).show(console)

@@ -18,8 +18,10 @@ from rich.console import Console
 
 from kancl import __version__
 from kancl.config import ConfigError, RunConfig
+from kancl.config.files import TYPED
 from kancl.config.schema import CHOICES
 from kancl.config.typed import all_options
+from kancl.reading import MOST_YAML, read_bytes
 from kancl.reporting.table import Column, Table
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
@@ -116,7 +118,7 @@ def tune(
     name = f"{run_folder(first).parts[-3]}.yaml"
     path = Path(out or Path(first.log_dir) / TRIALS / name)
     command = shlex.join(["kancl", "tune", *overrides])
-    if path.is_file() and f"# {command}\n" not in path.read_text():
+    if path.is_file() and f"# {command}\n" not in _text(path):
         raise ConfigError(f"{path} was chosen by another command; --out names a file")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     tuned = partial(_tune_cell, n_trials=n_trials, seeds=seeds, console=console)
@@ -124,6 +126,14 @@ def tune(
     _show(records, console)
     _write(path, command, records, fixed, validation)
     return path
+
+
+def _text(path: Path) -> str:
+    """Raises: ConfigError if it is none."""
+    try:
+        return read_bytes(path, MOST_YAML).decode()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
 def _tune_cell(
@@ -261,11 +271,15 @@ kancl run experiment={path}
     content = {
         "question": "With settings chosen alike, which of them forgets less?",
         "control": "Equal trials for every variant, chosen on held-out training images.",
-        "shared": [*fixed, "seed=range(5)"],
+        "shared": [*(f for f in fixed if not _is_typed(f)), "seed=range(5)"],
         "variants": [[*cell, *_chosen(record)] for cell, record in records.items()],
         "tuning": list(records.values()),
     }
     write_whole(path, (head + OmegaConf.to_yaml(OmegaConf.create(content))).encode())
+
+
+def _is_typed(text: str) -> bool:
+    return text.partition("=")[0] in TYPED
 
 
 def _chosen(record: Record) -> list[str]:

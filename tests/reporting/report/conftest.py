@@ -14,8 +14,8 @@ import torch
 
 from kancl.config import RunConfig, plain
 from kancl.metrics.score_matrix import ACCURACY, RMSE, empty_matrix, summarise
-from kancl.runner import read_request, run_folder
-from kancl.runner.identity import environment
+from kancl.runner.identity import environment, run_folder
+from kancl.runner.request.compose import read_request
 from kancl.runs import RunFolder
 from tests.runner.conftest import make_run  # noqa: F401  (a fixture)
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from kancl.reporting.report import benchmarks, compare, find_tunings
+from kancl.reporting.report import benchmarks, compare, find_tunings, write_report
 from kancl.reporting.report.confounds import confounds
 from kancl.runs import find_runs
 
@@ -76,8 +76,35 @@ def test_no_tuning_says_nothing_of_it(flagged):
     assert not {BUDGET, EDGE, "Tuned alike"} & flagged().keys()
 
 
-def test_a_file_of_somebody_else_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tuning: [{model: kan}]",
+        "tuning: 3",
+        "model: kan",
+        "a: &a [x, x]\ntuning: [*a, *a]",
+        yaml.safe_dump({"tuning": [record("kan", at_edge=[[1, 2], {}])]}),
+        yaml.safe_dump({"tuning": [record("kan", chosen=[1])]}),
+        yaml.safe_dump({"tuning": [record("kan", strategy={})]}),
+        yaml.safe_dump({"tuning": [record("kan", trials="many")]}),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_file_of_somebody_else_costs_itself_alone(plant, tmp_path, text):
+    plant("model=kan,mlp", outcome=lambda config: (0.9, 0.5))
     (tmp_path / "tuned").mkdir()
-    (tmp_path / "tuned" / "other.yaml").write_text("tuning: [{model: kan}]\n")
-    with pytest.raises(ValueError, match="other.yaml was not written by kancl tune"):
-        find_tunings([tmp_path])
+    (tmp_path / "tuned" / "other.yaml").write_text(text)
+    (tmp_path / "tuned" / "own.yaml").write_text(
+        yaml.safe_dump({"tuning": [record("kan", chosen={}), record("mlp", chosen={})]})
+    )
+    tunings = find_tunings([tmp_path])
+    runs = find_runs([tmp_path])
+    (benchmark,) = benchmarks(runs)
+    found = {c.title: c for c in confounds(benchmark, compare(benchmark), tunings)}
+    said = found["A file of settings cannot be read"].text
+    assert "other.yaml was not written by kancl tune" in said
+    assert "Tuned alike" in found and len(tunings) == 3
+    assert (
+        "was not written by"
+        in write_report(runs, tmp_path / "report", tunings).page.read_text()
+    )

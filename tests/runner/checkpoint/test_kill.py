@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kancl.runner import read_request, run, run_folder
+from kancl.runner.identity import run_folder
+from kancl.runner.request.compose import read_request
+from kancl.runner.run import run
 from kancl.runs import read_completed
 
 CELLS = [

@@ -118,7 +118,7 @@ REFUSED = [
     (["training.batch_size=null"], "training.batch_size takes int, not null"),
     (["training={epochs:3}"], "is refused; nearest: training.epochs=3"),
     (["model.hidden=64"], "nearest: model.hidden=[64]"),
-    (["model.hidden=[a]"], "model.hidden takes list of int, not [a]"),
+    (["model.hidden=[a]"], "model.hidden takes list of int >= 1, not [a]"),
     (["optimizer.lr=fast"], "optimizer.lr takes float, not fast"),
     (["optimizer.lr=nan"], "optimizer.lr takes float, not nan"),
     (["optimizer.momentum=.9"], "of optimizer=adam, but of optimizer=sgd"),
@@ -142,7 +142,7 @@ REFUSED = [
     (["hydra/sweeper=basic"], "hydra/launcher"),
     (["hydra.launcher._target_=x"], "nearest: hydra/launcher"),
     (["seed=[1,"], "cannot read 'seed=[1,'"),
-    (["seed"], "cannot read 'seed'"),
+    (["seed"], "seed has no value; kancl list seed"),
     (["training.epochs=${oops}"], "oops"),
     (["seed=interval(0,1)"], "name the values"),
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from rich.console import Console
 
 from kancl.config import ConfigError, config_dir
-from kancl.runner import read_request, run
+from kancl.config.values import shown
 from kancl.runner.build import build
+from kancl.runner.request.compose import read_request
 from kancl.runner.request.experiments import experiment_names, read_experiment
+from kancl.runner.run import run
 
 SMALL = (
     "scenario.train_samples=18",
@@ -172,3 +175,37 @@ def test_a_wrong_file_is_refused_with_the_nearest_right_key(tmp_path, text, says
 def test_what_is_no_experiment_is_refused(words, says):
     with pytest.raises(ConfigError, match=says):
         read_request(words, sweep=False)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "log_dir=/elsewhere",
+        "overwrite=true",
+        "data_dir=/etc",
+        "loggers=[wandb]",
+        "hydra/launcher=joblib",
+        "log_dir=a,b",
+    ],
+)
+def test_a_file_does_not_say_where_results_go_or_what_they_replace(tmp_path, word):
+    path = tmp_path / "theirs.yaml"
+    path.write_text(yaml.safe_dump({"shared": [word], "variants": [["model=mlp"]]}))
+    with pytest.raises(ConfigError, match="refused in an experiment's file; type it"):
+        read_request([f"experiment={path}"], sweep=False)
+    if "," not in word and "hydra" not in word:  # typed, it is all right
+        path.write_text(yaml.safe_dump({"variants": [["model=mlp"]]}))
+        (config,) = read_request([f"experiment={path}", word], sweep=False).configs
+        key, _, value = word.partition("=")
+        assert shown(getattr(config, key)) == value
+        preset = tmp_path / "small.yaml"
+        preset.write_text(f"preset_of: mlp\nwith: {{{key}: {value}}}\n")
+        with pytest.raises(ConfigError, match=f"{key} is refused in a preset; type it"):
+            read_request([f"model={preset}"], sweep=False)
+
+
+def test_a_file_reads_nothing_of_the_environment(tmp_path):
+    path = tmp_path / "theirs.yaml"
+    path.write_text("shared: ['data_dir=${oc.env:PATH}']\nvariants: [[model=mlp]]\n")
+    with pytest.raises(ConfigError, match="not resolved"):
+        read_request([f"experiment={path}"], sweep=False)

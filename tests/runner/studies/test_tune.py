@@ -18,7 +18,7 @@ from rich.console import Console
 from kancl.cli import main
 from kancl.config import ConfigError
 from kancl.reporting.report import find_tunings
-from kancl.runner import read_request
+from kancl.runner.request.compose import read_request
 from kancl.runner.studies.tune import Space, tune
 from kancl.runs import find_runs
 
