@@ -152,17 +152,14 @@ def _report(arguments: list[str]) -> int:
     from kancl.reporting import tensorboard_command
     from kancl.reporting.report import find_tunings, headline, write_report
     from kancl.runs import find_runs
+    from kancl.runs.files import own_folder
 
     try:
         runs, tunings = find_runs(options.paths), find_tunings(options.paths)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    target = options.out or f"{options.paths[0]}/report"
-    try:
-        report = write_report(runs, target, tunings)
-    except OSError as error:
-        why = f"{error.strerror or error}; -o names another"
-        raise ConfigError(f"cannot write to {target}: {why}") from error
+    target = options.out or own_folder(Path(options.paths[0]) / "report")
+    report = write_report(runs, target, tunings)
     for benchmark, comparisons in report.compared:
         print(f"{benchmark.title}: {headline(comparisons)}")
     lost = sum(not run.completed for run in runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import inspect
+import io
 import statistics
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import torch
 
 from kancl.config.groups import Option, signature_options
+from kancl.runs.files import write_whole
 
 TURN_SECONDS = 0.1
 """A turn is as many steps as fit in."""
@@ -54,10 +56,9 @@ def main(bench: Callable[..., Iterable[Rows]], argv: list[str] | None = None) ->
     except ValueError as error:
         parser.error(str(error))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([rows[0], *(row.values() for row in rows)])
+        writer = csv.writer(file := io.StringIO(), lineterminator="\n")
+        writer.writerows([rows[0], *(row.values() for row in rows)])
+        write_whole(path, file.getvalue().encode())
     return int(any(row.get("verdict") == "FAIL" for row in rows))
 
 

@@ -32,6 +32,11 @@ class NotebookFigure(Figure):
         return file.getvalue()
 
 
+def as_png(figure: Figure) -> bytes:
+    figure.savefig(file := io.BytesIO(), format="png")
+    return file.getvalue()
+
+
 def new_figure(
     width: float,
     height: float,

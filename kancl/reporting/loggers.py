@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from kancl.config import ConfigError
 from kancl.runs.measurements import Measurement
-from kancl.runs.names import MLFLOW
+from kancl.runs.names import MLFLOW, REPLACEMENT
 from kancl.runs.reader import finite
 
 PROJECT = "kancl"
@@ -45,7 +45,7 @@ class WandbLogger:
     ) -> None:
         import wandb
 
-        *_, scenario, label, run = folder.parts
+        *_, scenario, label, run = _home(folder).parts
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             group=f"{scenario} {label}",
@@ -77,12 +77,12 @@ class MLflowLogger:
     ) -> None:
         from mlflow import MlflowClient
 
-        *_, scenario, label, run = folder.parts
+        *_, scenario, label, run = _home(folder).parts
         place = os.environ.get("MLFLOW_TRACKING_URI")
         if not place:
             # MLflow asks for this word before it opens a folder of files.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-            place = (folder.absolute().parents[2] / MLFLOW).as_uri()
+            place = (_home(folder).absolute().parents[2] / MLFLOW).as_uri()
         self._client = MlflowClient(tracking_uri=place)
         self._waiting: list[Measurement] = []
         found = self._client.get_experiment_by_name(scenario)
@@ -92,11 +92,10 @@ class MLflowLogger:
         there = self._client.search_runs(
             [experiment], f"attributes.run_name = '{name}'"
         )
+        self._old = [old.info.run_id for old in there]  # the latest first
         if there and resumed:
-            self._id = there[0].info.run_id
+            self._id = self._old.pop(0)
             return
-        for old in there:
-            self._client.delete_run(old.info.run_id)
         self._id = self._client.create_run(experiment, run_name=name).info.run_id
         for key, value in settings.items():
             self._client.log_param(self._id, key, value)
@@ -112,6 +111,9 @@ class MLflowLogger:
             self._client.log_metric(self._id, f"final/{key}", value)
         status = "FINISHED" if summary.get("status") == "completed" else "FAILED"
         self._client.set_terminated(self._id, status)
+        if status == "FINISHED":
+            for old in self._old:
+                self._client.delete_run(old)
 
     def _send(self) -> None:
         from mlflow.entities import Metric
@@ -150,6 +152,11 @@ def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of a summary."""
     each = {key: finite(value) for key, value in summary.items()}
     return {key: value for key, value in each.items() if value is not None}
+
+
+def _home(folder: Path) -> Path:
+    """The run folder, also of one that is to replace it."""
+    return folder.parent if folder.name == REPLACEMENT else folder
 
 
 def _named(m: Measurement) -> dict[str, float]:

@@ -32,6 +32,7 @@ from kancl.reporting import figures
 from kancl.reporting.curves import Curves
 from kancl.reporting.loggers import numbers
 from kancl.reporting.measures import so_far
+from kancl.runs.files import own_folder, writing
 from kancl.runs.measurements import Measurement
 
 TEXT = (resources.files("kancl.reporting") / "tags.md").read_text()
@@ -55,6 +56,31 @@ PICTURES_SECONDS = 0.5
 
 PICTURED_SAMPLES = 128
 """Of the latest experience, for the picture of the network."""
+
+
+class EventWriter(SummaryWriter):
+    """A writer into a folder of kancl's own, whose errors name that folder.
+
+    Raises: WriteError, also for what could not be written earlier: a thread writes.
+    """
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        with writing(own_folder(folder)):
+            super().__init__(str(folder), **options)
+        assert self.file_writer is not None
+        self.file_writer.event_writer = _EventFile(self.file_writer.event_writer)
+
+
+class _EventFile:
+    """TensorBoard's own writer of a file, whose errors name the folder."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        writes = writing(Path(self._writer.get_logdir()))
+        method: Callable[..., Any] = writes(getattr(self._writer, name))
+        return method
 
 
 def write_picture(
@@ -138,7 +164,7 @@ class TensorBoardPlugin(SupervisedPlugin):
     def _writer(self, run: str = "") -> SummaryWriter:
         if run not in self._writers:
             options: Any = {"flush_secs": 10, "purge_step": self._purged_from}
-            self._writers[run] = SummaryWriter(str(self.folder / run), **options)
+            self._writers[run] = EventWriter(self.folder / run, **options)
         return self._writers[run]
 
     def _scalar(self, tag: str, value: float, run: str = "") -> None:
@@ -240,8 +266,8 @@ def network_picture(strategy: Any) -> Figure:
         return network_figure(network, x, heads=heads, output_names=names)
 
 
-def write_comparison(folder: Path | str, runs: Sequence[Curves]) -> None:
-    with SummaryWriter(str(folder)) as writer:
+def write_comparison(folder: Path, runs: Sequence[Curves]) -> None:
+    with EventWriter(folder) as writer:
         figure = figures.forgetting_curves(runs)
         write_picture(writer, "picture/forgetting_curves", figure)
 

@@ -1,12 +1,10 @@
 """Diagnose a run: while it is made, and afterwards from its folder (``kancl locality``)."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from torch.utils.tensorboard import SummaryWriter
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
@@ -18,13 +16,15 @@ from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
-from kancl.reporting.figures import LearnedFunction, learned_functions
+from kancl.reporting.figures import LearnedFunction, as_png, learned_functions
 from kancl.reporting.table import wide_console
-from kancl.reporting.tensorboard import write_picture
+from kancl.reporting.tensorboard import EventWriter, write_picture
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
-from kancl.runs import RunFolder, names
+from kancl.runs import RunFolder, names, write_whole
+from kancl.runs.files import own_folder
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
+from kancl.runs.replacement import replacing
 from kancl.strategies import trains_jointly, trains_last_layer_only
 
 Figures = dict[str, Figure]
@@ -87,8 +87,7 @@ class Observers:
             return {}
         facts = plugin.points, plugin.target, plugin.functions
         figure = learned_functions([LearnedFunction(self._config.label, *facts)])
-        figure.savefig(buffer := io.BytesIO(), format="png")
-        folder.write_file(names.LEARNED_FUNCTION_PICTURE, buffer.getvalue())
+        folder.write_file(names.LEARNED_FUNCTION_PICTURE, as_png(figure))
         return {"learned_function": figure}
 
     def _write_states(self, folder: RunFolder, plugin: SnapshotPlugin) -> Figures:
@@ -129,13 +128,14 @@ def diagnose(
     for folder, of_run in zip(folders, diagnoses):
         for table in diagnosis_tables(of_run):
             table.show(console)
-        pictures = Path(folder) / "locality"
-        pictures.mkdir(exist_ok=True)
+        pictures = own_folder(Path(folder) / names.LOCALITY)
         run = of_run.reviews, of_run.image_shape, of_run.score.title
-        with SummaryWriter(str(pictures)) as writer:
+        with replacing(pictures, "*.png", names.EVENTS) as new, EventWriter(
+            new
+        ) as events:
             for name, figure in locality_figures(*run).items():
-                figure.savefig(pictures / f"{name}.png")
-                write_picture(writer, f"picture/{name}", figure)
+                write_whole(new / f"{name}.png", as_png(figure))
+                write_picture(events, f"picture/{name}", figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)

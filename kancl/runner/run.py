@@ -44,7 +44,9 @@ from kancl.runner.identity import (
 from kancl.runner.seeding import stream_seeds
 from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.runs.checkpoints import CheckpointFolder
+from kancl.runs.files import WriteError, check_place, checkpoints_of, own_folder
 from kancl.runs.measurements import all_metrics, matrix_of
+from kancl.runs.replacement import Replacement
 
 STATE_BYTES = "strategy_state_bytes"  # that a strategy keeps, after each experience
 
@@ -59,9 +61,9 @@ def run(
 ) -> dict[str, Any]:
     """Train and evaluate as configured, write the run folder, return its summary.
 
-    A completed run is not repeated unless ``config.overwrite``; one that was killed is
-    resumed from its last checkpoint, to the same bytes. A run that fails or diverges is
-    written down as such, with its traceback.
+    A completed run is not repeated unless ``config.overwrite``, and then stays until a
+    new one has completed. One that was killed is resumed from its last checkpoint, to the
+    same bytes. A run that fails or diverges is written down as such, with its traceback.
 
     Args:
         parts: what ``build`` made of the configuration; made here if left out. They
@@ -73,8 +75,9 @@ def run(
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     path = run_folder(config)
+    new = Replacement(path, *names.OWNED, names.KEPT)
     done = read_completed(path)
-    if done is not None and not config.overwrite:
+    if done is not None and not config.overwrite and not new.is_whole:
         if not quiet:
             hint = f"overwrite=true{_missing(config, path)}"
             say(f"{path}: completed before, skipped ({hint})")
@@ -84,11 +87,18 @@ def run(
     machine.keep_freed_memory()
     machine.be_deterministic(config.deterministic)
     made_in = environment(machine.resolve_device(config.device)) | made_of(config)
-    folder, interruption = RunFolder(path), Interruption()
+    own_folder(path, may_be_moved=True)
+    check_place(*(path / name for name in (*names.FILES, *names.LOCKS)))
+    interruption = Interruption()
     with run_lock(path), interruption.listening(), machine.flushed_denormals():
-        checkpoints = CheckpointFolder(path / names.CHECKPOINTS, provenance(config))
-        points = checkpoints.points(say) if done is None else []
-        for point in [*points, None]:
+        if new.finish():
+            say(f"{path}: made again; the end of it, which was cut off, is made up for")
+            if (done := read_completed(path)) is not None:
+                return done
+        folder = RunFolder(path if done is None else own_folder(new.path))
+        place = checkpoints_of(folder.path)
+        checkpoints = CheckpointFolder(place, provenance(config))
+        for point in [*checkpoints.points(say), None]:
             parts = parts or build(config)
             if run_folder(config) != path:
                 raise ConfigError("a data file changed while it was read: try again")
@@ -113,10 +123,15 @@ def run(
                 say(f"{checkpoints.path / point.name} is refused: {error}")
                 parts = None  # they serve one run
         if summary["status"] != "failed" and not config.checkpoint.keep:
-            checkpoints.clear()
+            with suppress(WriteError):  # they are in nobody's way
+                checkpoints.clear()
+        if summary["status"] == "completed" and done is not None:
+            new.commit()
     if summary["status"] != "completed" and not quiet:
         say(f"  {summary['status']}: {summary['error']}")
-        say(f"  traceback: {path / names.ERROR}")
+        say(f"  traceback: {folder.path / names.ERROR}")
+        if done is not None:
+            say("  the result from before stays")
     return summary
 
 

@@ -1,9 +1,11 @@
 """Checkpoints on disk: whole or not at all, and none is believed without its checksum."""
 
+import fnmatch
 import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,15 @@ from typing import Any
 from kancl.data.checks import free_memory
 from kancl.reading import read_bytes
 from kancl.runs import names
-from kancl.runs.files import delete, pack, unpack, write_whole
+from kancl.runs.files import (
+    WriteError,
+    delete,
+    entries,
+    own_folder,
+    pack,
+    unpack,
+    write_whole,
+)
 
 MAGIC = b"kancl checkpoint 1\n"
 
@@ -50,17 +60,20 @@ class CheckpointFolder:
         if inside:
             name, number = names.INSIDE, f"{iteration:09d}"
         body = json.dumps(head).encode() + b"\n" + pack(state)
-        path = self.path / name.replace("*", number)
+        path = own_folder(self.path) / name.replace("*", number)
         write_whole(path, MAGIC + _digest(body) + b"\n" + body)
-        for old in sorted(self.path.glob(name))[:-2]:
-            old.unlink(missing_ok=True)
+        written = fnmatch.filter(entries(self.path), name)
+        with suppress(WriteError):  # an old one too many does no harm
+            delete(self.path, *sorted(written)[:-2])
 
     def points(self, say: Callable[[str], None]) -> list[ResumePoint]:
         """Where the run can be resumed, the latest first; ``say`` hears of refusals."""
         boundaries: dict[int, Mapping[str, Any]] = {}
         points = []
+        # Those from before the user moved the folder lie beside that of the run.
+        folders = [self.path, *[p for p in [*self.path.parents][:2] if p.is_symlink()]]
         for pattern in (names.BOUNDARY, names.INSIDE):
-            for path in sorted(self.path.glob(pattern)):
+            for path in sorted(found for f in folders for found in f.glob(pattern)):
                 try:
                     n_done, iteration, state = self._read(path)
                     inside = state if pattern == names.INSIDE else None
@@ -78,8 +91,8 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Remove what is there."""
-        delete(self.path, names.CHECKPOINT, names.PARTS)
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        delete(self.path, names.BOUNDARY, names.INSIDE, names.PARTS)
+        with suppress(OSError):  # others' files are in it, or there is none
             self.path.rmdir()
 
     def _read(self, path: Path) -> tuple[int, int, Mapping[str, Any]]:

@@ -1,47 +1,117 @@
 """Files are written whole, tensors packed, files deleted by the names kancl gives."""
 
-import contextlib
+import errno
+import fnmatch
 import io
 import os
-import shutil
+import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-"""Flags of ``os.open``: a link is refused, nothing is written through it."""
+from kancl.config import ConfigError
+from kancl.runs import names
+
+WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+"""Flags of ``os.open``: a file that nobody else has a name for."""
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
-class WriteError(OSError):
-    """A file cannot be written; the message says what to do."""
+class WriteError(OSError, ConfigError):
+    """Something cannot be written; the message says what, and what to do."""
+
+
+@contextmanager
+def writing(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+    """Raises: WriteError, with the path and a remedy, for what goes wrong inside."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null in the name
+        code, remedy = getattr(error, "errno", None), "Look after the disk"
+        if code in _FULL:
+            remedy = "Make room" + (f" for {n_bytes:,} bytes" if n_bytes else "")
+        elif code in _FORBIDDEN:
+            remedy = "Allow writing there"
+        why = getattr(error, "strerror", None) or error
+        raise WriteError(
+            f"cannot write {path}: {why}; what was written before is "
+            f"still there. {remedy}, or name a folder on another disk, and give the same "
+            "command again"
+        ) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a kill or a power cut leaves the whole of it or none.
 
+    A link of that name gives way to the file; what it leads to stays as it is.
+
     Raises: WriteError if the disk does not take it; what was there before stays.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path, len(data)):
+        check_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(part, WRITE, 0o666), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        with contextlib.suppress(PermissionError):  # Windows opens no folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)  # a power cut does not take the new name
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
+        try:
             part.unlink(missing_ok=True)
+            with open(os.open(part, WRITE, 0o666), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        sync(path.parent)  # a power cut does not take the new name
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a folder."""
+    with suppress(PermissionError):  # Windows opens no folder
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def check_place(*paths: Path) -> None:
+    """Raises: WriteError for a path at which there is neither nothing nor a file."""
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                kind = _KINDS.get(stat.S_IFMT(mode), "a device")
+                raise WriteError(
+                    f"{path} is {kind} where kancl writes a file: move it away"
+                )
+
+
+def own_folder(path: Path, may_be_moved: bool = False) -> Path:
+    """Make a folder in which files are replaced and deleted; the same path.
+
+    The folders above it may be links.
+
+    Args:
+        may_be_moved: it may be a link to a folder of its own name, on another disk.
+
+    Raises: WriteError for another link, or where it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    moved = may_be_moved and path.resolve().name == path.name
+    if path.is_symlink() and not moved:
         raise WriteError(
-            f"cannot write {path}: {error.strerror or error}; what was written before is "
-            f"still there. Make room for {len(data):,} bytes (or set log_dir to another "
-            "disk) and give the same command again"
-        ) from error
+            f"{path} is a link to {path.resolve()}, in which kancl would replace files: "
+            "remove the link, or name the folder itself"
+        )
+    return path
 
 
 def pack(content: Mapping[str, Any]) -> bytes:
@@ -76,11 +146,50 @@ def unpack(file: BinaryIO) -> dict[str, Any]:
     return content
 
 
-def delete(folder: Path, *patterns: str) -> None:
-    """Delete the files in a folder that match, in the order of ``patterns``."""
+def files_of_runs(path: Path, name: str) -> set[Path]:
+    """All files of a name in and below a folder; links are followed where runs lie."""
+    return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
+
+
+def checkpoints_of(run: Path) -> Path:
+    """The folder of a run's checkpoints: its own ``checkpoint``. Where the user has made
+    that a link to another disk, which others may share, one in it that is named as the run.
+
+    Args:
+        run: its folder, or one in it where it is made to replace a finished one.
+    """
+    whole = run.parent if run.name == names.REPLACEMENT else run
+    if (shared := whole / names.CHECKPOINTS).is_symlink():
+        return shared / run.relative_to(whole.parent)
+    return run / names.CHECKPOINTS
+
+
+def entries(folder: Path) -> list[str]:
+    """Paths of all files and links in and below a folder, within it; no link is followed."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        found += [Path(parent, name).relative_to(folder) for name in files + links]
+    return sorted(path.as_posix() for path in found)
+
+
+def delete(folder: Path, *patterns: str, but: Iterable[str] = ()) -> None:
+    """Delete the files in a folder that match, in the order of ``patterns``, and
+    subfolders that are empty then. Links go as such.
+
+    Args:
+        patterns: of paths within the folder, where ``*`` stands for ``/``, too.
+        but: paths that stay.
+    Raises: WriteError.
+    """
+    there, kept = entries(folder), set(but)
     for pattern in patterns:
-        for path in folder.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for name in fnmatch.filter(there, pattern):
+            if name not in kept:
+                kept.add(name)
+                path = folder / name
+                with writing(path):
+                    path.unlink(missing_ok=True)
+                for parent in [*path.parents][: name.count("/")]:
+                    with suppress(OSError):
+                        parent.rmdir()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kancl.reading import try_json
 from kancl.runs import names
-from kancl.runs.files import delete, pack, write_whole
+from kancl.runs.files import delete, own_folder, pack, write_whole
 
 
 class RunFolder:
@@ -24,8 +24,8 @@ class RunFolder:
 
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Clear what an earlier run left and write how this one is made."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        delete(self.path, *names.FILES, names.PARTS, f"**/{names.EVENTS}", names.WANDB)
+        own_folder(self.path, may_be_moved=True)
+        delete(self.path, *names.OWNED)
         self.write_file(names.CONFIG, OmegaConf.to_yaml(dict(config)))
         self.write_json(names.ENVIRONMENT, environment)
 

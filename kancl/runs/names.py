@@ -5,14 +5,17 @@
 SUMMARY, CONFIG, ENVIRONMENT = "summary.json", "config.yaml", "env.json"
 METRICS, MODEL, ERROR = "metrics.csv", "model.pt", "error.txt"
 SNAPSHOTS, LOCALITY_ARRAYS = "snapshots.pt", "locality.npz"
+LOCALITY = "locality"  # folder of kancl locality's pictures
 LEARNED_FUNCTION = "learned_function.csv"
 LEARNED_FUNCTION_PICTURE = "learned_function.png"
-LOCK, MACHINE_LOCK, LOCK_TURN = ".lock", ".lock.machine", ".lock.turn"
+LOCK, MACHINE_LOCK, LOCK_TURN = LOCKS = ".lock", ".lock.machine", ".lock.turn"
 EVENTS, PARTS = "events.out.*", ".*.part"
 """Patterns of TensorBoard's files, and of files that are being written."""
 CHECKPOINTS, CHECKPOINT = "checkpoint", "*.ckpt"
 BOUNDARY, INSIDE = "experience-*.ckpt", "iteration-*.ckpt"
 """Folder and files of checkpoints: at an experience boundary, inside an experience."""
+REPLACEMENT, WHOLE = ".replacement", ".whole"
+"""Folder of files that are to take the place of finished ones; there, their list."""
 WANDB = "wandb"
 """Folder of Weights & Biases, whose files are no run's own."""
 SCORES = ("accuracy", "rmse")
@@ -30,6 +33,9 @@ FILES: tuple[str, ...] = (
 )
 """Everything that a run writes beside events and checkpoints. The summary is the first to
 go and the last to come: it says whether the rest is complete."""
+OWNED = (*FILES, PARTS, EVENTS, f"*/{EVENTS}", f"{WANDB}/*")  # as delete takes them
+KEPT = f"{CHECKPOINTS}/{CHECKPOINT}"
+"""Patterns of these and of all else in a run folder that kancl writes and deletes."""
 
 # the folder of all runs
 
@@ -37,6 +43,8 @@ SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
 """Lists of the runs of each sweep; runs that chose settings; tables and figures."""
 MLFLOW = "mlruns"
 """MLflow's files."""
+NO_RUNS = frozenset({WANDB, REPLACEMENT})
+"""Folders that hold no finished runs, whatever files are in them."""
 
 # columns and keys
 

@@ -21,7 +21,7 @@ from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
 from kancl.reading import in_one_line, opened, printable, read_json, read_rows
 from kancl.runs import measurements as series
 from kancl.runs import names
-from kancl.runs.files import unpack
+from kancl.runs.files import files_of_runs, unpack
 from kancl.runs.measurements import Measurement
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 1000, 2**53  # more than any run has
@@ -85,8 +85,9 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
     for path in map(Path, paths):
         if not path.exists():
             raise ValueError(f"there is no {path}; kancl run writes runs below logs")
-        files = [*path.rglob(names.CONFIG), *path.rglob(names.SUMMARY)]
-        others = {names.TRIALS, names.WANDB}
+        each = names.CONFIG, names.SUMMARY
+        files = [file for name in each for file in files_of_runs(path, name)]
+        others = {names.TRIALS, *names.NO_RUNS}
         ours = [f for f in files if others.isdisjoint(f.relative_to(path).parts)]
         here = {file.parent.resolve() for file in ours}
         if not here:

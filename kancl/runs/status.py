@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kancl.config import ConfigError
 from kancl.reading import in_one_line, printable, read_json, try_json
 from kancl.runs import names
-from kancl.runs.files import WriteError, write_whole
+from kancl.runs.files import checkpoints_of, files_of_runs, write_whole
 from kancl.runs.lock import lock_holder
 
 STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
@@ -31,10 +31,7 @@ def note_sweep(log_dir: Path, folders: Sequence[Path]) -> None:
     runs = sorted(str(folder.relative_to(log_dir)) for folder in folders)
     digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
     text = json.dumps({"runs": runs}, indent=1) + "\n"
-    try:
-        write_whole(log_dir / names.SWEEPS / f"{digest}.json", text.encode())
-    except WriteError as error:
-        raise ConfigError(str(error)) from error
+    write_whole(log_dir / names.SWEEPS / f"{digest}.json", text.encode())
 
 
 def read_status(log_dir: Path) -> list[Cell]:
@@ -45,8 +42,9 @@ def read_status(log_dir: Path) -> list[Cell]:
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
-    found = (p.parent.relative_to(log_dir) for p in log_dir.rglob(names.CONFIG))
-    runs = {str(folder) for folder in found if names.WANDB not in folder.parts}
+    files = files_of_runs(log_dir, names.CONFIG)
+    found = (file.parent.relative_to(log_dir) for file in files)
+    runs = {str(f) for f in found if names.NO_RUNS.isdisjoint(f.parts)}
     for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
         runs |= _sweep(path, log_dir)
     if not runs:
@@ -69,7 +67,7 @@ def read_completed(folder: Path) -> dict[str, Any] | None:
 def show_status(cells: Sequence[Cell]) -> None:
     """Print how many there are of each kind, and which are not completed."""
     for cell in sorted(cells, key=lambda cell: STATES.index(cell.state)):
-        if cell.state != "completed":
+        if cell.state != "completed" or cell.reason:
             why = f"  ({cell.reason})" if cell.reason else ""
             print(f"{cell.state:9} {printable(cell.name)}{why}")
     counts = Counter(cell.state for cell in cells)
@@ -109,14 +107,30 @@ def _cell(log_dir: Path, name: str) -> Cell:
     if not folder.is_dir():
         return Cell(name, "missing")
     if not (folder / names.SUMMARY).exists():
-        return Cell(name, "stopped", _where_it_resumes(folder / names.CHECKPOINTS))
+        return Cell(name, "stopped", _where_it_resumes(checkpoints_of(folder)))
     summary = try_json(folder / names.SUMMARY) or {}
     status = summary.get("status")
     if status not in names.ENDINGS:
         return Cell(name, "stopped", "its summary.json cannot be read")
     if status == "completed" and read_completed(folder) is None:
         return Cell(name, "stopped", "files of it are missing: begins anew")
-    return Cell(name, status, in_one_line(summary.get("error", "")))
+    reason = str(summary.get("error", ""))
+    if status == "completed" and (folder / names.REPLACEMENT).is_dir():
+        reason = _of_repetition(folder / names.REPLACEMENT)
+    return Cell(name, status, in_one_line(reason))
+
+
+def _of_repetition(folder: Path) -> str:
+    """What became of a completed run that was to be made again."""
+    again = "this result stays; overwrite=true makes it again"
+    if (folder / names.WHOLE).is_file():
+        return "its replacement was cut off at its end: the same command ends it"
+    summary = try_json(folder / names.SUMMARY)
+    if summary is not None:
+        why = f"its repetition {summary.get('status')}: {summary.get('error', '')}"
+    else:
+        why = f"its repetition was stopped and {_where_it_resumes(checkpoints_of(folder))}"
+    return f"{why}; {again}"
 
 
 def _where_it_resumes(checkpoints: Path) -> str:

@@ -148,7 +148,7 @@ def test_a_cell_that_cannot_be_written_stops_no_other(capsys: Capture) -> None:
     (second / ".lock").mkdir(parents=True)
     assert main(line) == 1
     said = capsys.readouterr()
-    assert f"{first} cannot be written to" in said.err
+    assert f"cannot write {first}: " in said.err
     assert len(list(Path("logs").glob("*/*/*/summary.json"))) >= 1
     assert "2 of 3 runs" in said.err or "1 of 3 runs" in said.err
     assert first.read_text() == "a file where the folder belongs"

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from torch.utils.tensorboard import SummaryWriter
 
 import kancl
 from kancl.config.files import flat
@@ -20,7 +19,7 @@ from kancl.reporting.report import figures, tables
 from kancl.reporting.report.confounds import confounds
 from kancl.reporting.report.tables import Compared
 from kancl.reporting.report.verdicts import compare, headline
-from kancl.reporting.tensorboard import write_picture
+from kancl.reporting.tensorboard import EventWriter, write_picture
 from kancl.reporting.variants import (
     Benchmark,
     Tuning,
@@ -29,7 +28,19 @@ from kancl.reporting.variants import (
     shown,
     unlike,
 )
+from kancl.runs.files import write_whole
+from kancl.runs.names import EVENTS
 from kancl.runs.reader import STATUSES, Run
+from kancl.runs.replacement import replacing
+
+TENSORBOARD = "tensorboard"
+_TABLES = ("results", "comparison", "continual", "cost")
+FILES = (
+    *("report.html", "runs.csv", "results.csv", "comparison.csv"),
+    *(f"{name}.{kind}" for name in _TABLES for kind in ("md", "tex")),
+    f"{TENSORBOARD}/*{EVENTS}",
+)
+"""Patterns of what a report consists of; the next one deletes what it does not replace."""
 
 
 class Report(NamedTuple):
@@ -46,7 +57,7 @@ def write_report(
 ) -> Report:
     """Write ``report.html``, which needs nothing else, its tables and TensorBoard runs.
 
-    Raises: ValueError without any run.
+    Raises: ValueError without any run; WriteError.
     """
     if not runs:
         raise ValueError("no runs to report on")
@@ -68,10 +79,11 @@ def write_report(
         if parts := [table for table in made if table is not None]:
             files[f"{name}.md"] = "\n".join(table.markdown() for table in parts)
             files[f"{name}.tex"] = "\n".join(table.latex() for table in parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    over_seeds = write_over_seeds(folder / "tensorboard", groups)
+    with replacing(folder, *FILES) as new:
+        for name, text in files.items():
+            write_whole(new / name, text.encode())
+        written = write_over_seeds(new / TENSORBOARD, groups)
+    over_seeds = [folder / path.relative_to(new) for path in written]
     return Report(folder / "report.html", over_seeds, runs, compared)
 
 
@@ -139,10 +151,7 @@ def write_over_seeds(
 
     Returns: the benchmarks' folders.
     """
-    folder = Path(folder)
-    for left in folder.rglob("events.out.tfevents.*"):
-        left.unlink()
-    written = []
+    folder, written = Path(folder), list[Path]()
     for benchmark in benchmarks:
         pairs = [(variant, variant.curves) for variant in benchmark.variants]
         if several := [(v, c) for v, c in pairs if c and c.n_seeds > 1]:
@@ -165,17 +174,17 @@ def _write(
         tag = f"over_seeds/{benchmark.slug}/{file_name(what)}"
         return [f"{tag}/{end}" for end in ("mean", "low", "high")]
 
-    def write_band(writer: SummaryWriter, what: str, line: Line, band: Band) -> None:
+    def write_band(writer: EventWriter, what: str, line: Line, band: Band) -> None:
         for (iteration, *mean), (_, *ends) in zip(line, band):
             for tag, number in zip(tags(what), [*mean, *ends]):
                 writer.add_scalar(tag, number, iteration)
 
     for k in range(max(curves.n_experiences for _, curves in variants)):
-        with SummaryWriter(str(folder / f"experience_{k + 1}")) as writer:
+        with EventWriter(folder / f"experience_{k + 1}") as writer:
             for variant, curves in variants:
                 write_band(writer, variant.label, curves.points[k], curves.bands[k])
     for variant, curves in variants:
-        with SummaryWriter(str(folder / file_name(variant.label))) as writer:
+        with EventWriter(folder / file_name(variant.label)) as writer:
             write_band(writer, seen, curves.seen(), curves.seen_band)
             if pictures:
                 labelled = [replace(curves, label=figures.plain(variant.label))]
@@ -191,7 +200,7 @@ def _write(
     charts |= {label: label for label in reversed(ordered)}  # shown last first
     margins = {name: ["Margin", tags(what)] for name, what in charts.items()}
     title = f"{benchmark.title}: mean over seeds, 95 % band"
-    with SummaryWriter(str(folder)) as writer:
+    with EventWriter(folder) as writer:
         writer.add_custom_scalars({title: margins})
 
 

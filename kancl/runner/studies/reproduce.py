@@ -11,7 +11,12 @@ from rich.console import Console
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import NOT_HASHED
 from kancl.protocols import SLACK, Judgement, Protocol, Row, judge_fall, read_protocol
-from kancl.reporting.figures import LearnedFunction, learned_functions, phase_diagram
+from kancl.reporting.figures import (
+    LearnedFunction,
+    as_png,
+    learned_functions,
+    phase_diagram,
+)
 from kancl.reporting.table import Column, Table
 from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import Request, read_request
@@ -123,8 +128,7 @@ def _draw_learned(
         figures["phase_diagram"] = phase_diagram(lines, levels)
     for stem, figure in figures.items():
         path = Path(config.log_dir) / name / f"{stem}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        write_whole(path, as_png(figure))
         yield path
 
 

@@ -15,6 +15,7 @@ from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.values import shown
 from kancl.reading import try_json
+from kancl.reporting.figures import as_png
 from kancl.reporting.progress import duration
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
@@ -25,12 +26,15 @@ from kancl.runner.launchers import launch, warn
 from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
-from kancl.runs import RunLocked, lock_holder
-from kancl.runs.files import delete
-from kancl.runs.names import COMPARISONS, EVENTS, SUMMARY
+from kancl.runs import RunLocked, lock_holder, write_whole
+from kancl.runs.files import own_folder
+from kancl.runs.names import COMPARISONS, EVENTS, REPLACEMENT, SUMMARY
 from kancl.runs.reader import read_run
+from kancl.runs.replacement import replacing
 from kancl.runs.status import note_sweep, read_completed, report_failures
 
+COMPARISON = ("comparison.md", "forgetting_curves.png", EVENTS, f"over_seeds/*{EVENTS}")
+"""Patterns of a comparison's files."""
 Summary = dict[str, Any]
 
 
@@ -164,7 +168,10 @@ def _make(
     quiet: bool = True,
     parts: Parts | None = None,
 ) -> Summary:
-    """One run of several; whatever goes wrong with it becomes part of its summary."""
+    """One run of several; whatever goes wrong with it becomes part of its summary.
+
+    Raises: ConfigError if it cannot be begun.
+    """
     try:
         summary = run(config, parts=parts, console=console, quiet=quiet)
     except RunLocked as locked:
@@ -184,6 +191,8 @@ def _summary(config: RunConfig) -> Summary:
     """What a launcher's process has written down."""
     folder = run_folder(config)
     summary, owner = try_json(folder / SUMMARY), lock_holder(folder)
+    if config.overwrite:  # one that did not take the old one's place
+        summary = try_json(folder / REPLACEMENT / SUMMARY) or summary
     if owner is not None:
         return _without_result(config, "running", f"it is being made by {owner}")
     why = "its process ended without a result; the same command makes it again"
@@ -207,9 +216,7 @@ def _write_comparison(made: Made, table: Table) -> Path:
     names = sorted(folder.name + str(folder.parent) for folder in folders)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     first = made[0][0]
-    folder = Path(first.log_dir) / COMPARISONS / digest
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.md").write_text(table.markdown())
+    folder = own_folder(Path(first.log_dir) / COMPARISONS / digest)
     runs = {path: read_run(path) for path in folders}
     for path, (_, summary) in zip(folders, made):
         if summary["status"] == "completed" and not runs[path].completed:
@@ -220,14 +227,16 @@ def _write_comparison(made: Made, table: Table) -> Path:
         if config.seed == first.seed and config.evaluation.samples
         if runs[path].completed
     ]
-    if curves:
-        delete(folder, EVENTS)
-        reporting.write_comparison(folder, curves)
-        if first.events != "none":
-            over_seeds = benchmarks(list(runs.values()))
-            pictures = first.events == "all"
-            write_over_seeds(folder / "over_seeds", over_seeds, pictures=pictures)
-        reporting.forgetting_curves(curves).savefig(folder / "forgetting_curves.png")
+    with replacing(folder, *COMPARISON) as new:
+        write_whole(new / "comparison.md", table.markdown().encode())
+        if curves:
+            reporting.write_comparison(new, curves)
+            if first.events != "none":
+                over_seeds = benchmarks(list(runs.values()))
+                pictures = first.events == "all"
+                write_over_seeds(new / "over_seeds", over_seeds, pictures=pictures)
+            picture = as_png(reporting.forgetting_curves(curves))
+            write_whole(new / "forgetting_curves.png", picture)
     return folder
 
 

@@ -28,6 +28,7 @@ from kancl.runner.identity import run_folder
 from kancl.runner.registry import GROUPS
 from kancl.runner.request.compose import parsed, read_request
 from kancl.runner.run import run
+from kancl.runs import write_whole
 from kancl.runs.names import TRIALS
 
 try:
@@ -274,8 +275,7 @@ kancl run experiment={path}
         "variants": [[*cell, *_chosen(record)] for cell, record in records.items()],
         "tuning": list(records.values()),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(head + OmegaConf.to_yaml(OmegaConf.create(content)))
+    write_whole(path, (head + OmegaConf.to_yaml(OmegaConf.create(content))).encode())
 
 
 def _is_typed(text: str) -> bool:

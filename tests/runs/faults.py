@@ -1,0 +1,158 @@
+"""Fail or kill the n-th call to the disk of every command, then give the command again.
+
+Run by ``test_faults.py`` with ``faults.c`` preloaded. All commands are forked from here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import kancl.api  # noqa: F401  (once, for all the processes that are forked)
+import kancl.runner.studies.tune  # noqa: F401
+from kancl.cli import main
+from kancl.runs import names
+from kancl.runs.status import read_completed
+
+KINDS = ("create", "write", "fsync", "rename", "unlink", "mkdir", "flock")
+ERRORS = {"killed": 0, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES}
+SAME = ("metrics.csv", "accuracy_matrix.csv", "model.pt", "report.html", "runs.csv")
+SAME += ("results.csv", "out.csv", "results.md", "split_mnist-class.yaml")
+TRACEBACK = 70
+SMALL = (
+    *"scenario.train_samples=32 scenario.test_samples=10 scenario.n_experiences=2".split(),
+    *"training.batch_size=16 evaluation.samples=10 device=cpu model=mlp".split(),
+    *"model.hidden=[3] checkpoint.every_iterations=2 tensorboard=numbers".split(),
+)
+
+
+class Command(NamedTuple):
+    before: Sequence[Sequence[str]]
+    words: Sequence[str]
+
+
+def commands(logs: Path) -> dict[str, Command]:
+    small = [*SMALL, f"log_dir={logs}"]
+    run, sweep = ["run", "-q", *small], ["run", "-q", "-m", *small]
+    locality = [*run, "evaluation.locality=true"]
+    report = ["report", str(logs), "-o", str(logs / "out")]
+    tune = ["tune", *small[:-2], small[-1], "optimizer.lr=0.1,0.01", "--seeds", "1000"]
+    tune = [word for word in tune if not word.startswith("evaluation.")]
+    pair = [*sweep, "seed=0,1"]
+    return {
+        "run": Command([], [*run, "keep_model=true"]),
+        "overwrite": Command([run], [*run, "overwrite=true"]),
+        "sweep": Command([], pair),
+        "compare": Command([pair], pair),
+        "report": Command([run, report, [*run, "seed=1"]], report),
+        "export": Command([pair], ["export", str(logs), "--to", str(logs / "out.csv")]),
+        "tune": Command([], tune),
+        "locality": Command([locality], ["locality", "LOCALITY"]),
+    }
+
+
+class Faults:
+    def __init__(self, library: str, place: Path) -> None:
+        self.library = ctypes.CDLL(library)
+        self.place, self.logs = place, place / "logs"
+
+    def give(
+        self, words: Sequence[str], kind: str = "", n: int = 0, code: int = 0
+    ) -> int:
+        """The exit code of a command in a process of its own; minus a signal."""
+        words = [self._run() if word == "LOCALITY" else word for word in words]
+        pid = os.fork()
+        if pid == 0:
+            status = TRACEBACK
+            try:
+                with open(self.place / "said", "w") as file:
+                    os.dup2(file.fileno(), 1)
+                    os.dup2(file.fileno(), 2)
+                if kind:
+                    root = str(self.logs).encode()
+                    self.library.arm(kind.encode(), root, ctypes.c_long(n), code)
+                status = main(words)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+            finally:
+                sys.stderr.flush()
+                (self.place / "calls").write_text(str(self.library.calls()))
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def _run(self) -> str:
+        return str(next(self.logs.glob("*/*/*/config.yaml")).parent)
+
+    def content(self) -> dict[str, bytes]:
+        files = (p for p in self.logs.rglob("*") if p.name in SAME and p.is_file())
+        found = {str(p.relative_to(self.logs)): p.read_bytes() for p in files}
+        return {k: v for k, v in found.items() if names.REPLACEMENT not in k}
+
+    def completed(self) -> set[Path]:
+        folders = {p.parent for p in self.logs.rglob(names.CONFIG)}
+        return {f for f in folders if read_completed(f) is not None}
+
+    def prove(self, name: str, command: Command, most: int) -> tuple[int, list[str]]:
+        """How many faults were tried, at most ``most`` of each kind and error; what is
+        wrong.
+        """
+        template = self.place / f"before {name}"
+        for words in command.before:
+            assert self.give(words) == 0, (words, (self.place / "said").read_text())
+        self.logs.mkdir(exist_ok=True)
+        os.rename(self.logs, template)
+        counts = {}
+        for kind in KINDS:
+            shutil.copytree(template, self.logs)
+            old, finished = self.content(), self.completed()
+            assert self.give(command.words, kind) == 0
+            counts[kind] = int((self.place / "calls").read_text())
+            new = self.content()
+            shutil.rmtree(self.logs)
+        tried, wrong = 0, []
+        for kind, count in counts.items():
+            step = max(1, -(-count // most))
+            for error, code in ERRORS.items():
+                for n in range(1, count + 1, step):
+                    what = f"{name}: {kind} {n} of {count} {error}: "
+                    shutil.copytree(template, self.logs)
+                    status = self.give(command.words, kind, n, code)
+                    said = (self.place / "said").read_text()
+                    tried += 1
+                    if status == TRACEBACK:
+                        wrong.append(what + "traceback\n" + said[-1500:])
+                    if error == "killed" and status not in (-signal.SIGKILL, 0):
+                        wrong.append(what + f"ended with {status}")
+                    if finished - self.completed():
+                        wrong.append(what + "a finished run is gone")
+                    now = self.content()
+                    gone = [k for k in old if now.get(k) not in (old[k], new.get(k))]
+                    if gone:
+                        wrong.append(what + f"gone: {gone}")
+                    if self.give(command.words) != 0:
+                        said = (self.place / "said").read_text()
+                        wrong.append(what + "the next one failed\n" + said[-1500:])
+                    if self.content() != new:
+                        wrong.append(what + "other bytes in the end")
+                    shutil.rmtree(self.logs)
+        shutil.rmtree(template)
+        return tried, wrong
+
+
+if __name__ == "__main__":
+    library, place, most, *chosen = sys.argv[1:]
+    faults, total, failures = Faults(library, Path(place)), 0, list[str]()
+    for name, command in commands(faults.logs).items():
+        if name in chosen or not chosen:
+            tried, wrong = faults.prove(name, command, int(most))
+            print(f"{name}: {tried} faults, {len(wrong)} wrong", flush=True)
+            total, failures = total + tried, failures + wrong
+    print(f"{total} faults, {len(failures)} wrong", *failures, sep="\n")
+    sys.exit(bool(failures))
