@@ -8,11 +8,12 @@ the second that of the first.
 """
 
 import errno
+import os
 import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,8 @@ BEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
 """A lease is renewed so often; another machine's older one has no owner any more."""
 TURN_SECONDS = 10.0
 """To make or remove a lease takes a moment; who dies in it is waited for so long."""
+TORN_SECONDS = 2.0
+"""A lease that stays empty so long has no owner: it died before it wrote its name."""
 _UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -55,6 +58,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             is_alone = _enter_machine_lock(folder, held)
             doubt = "; if that is no more, its lock ends "
             doubt += f"{DEAD_SECONDS:.0f} s after its last sign of life"
+            _remove_torn(folder / LOCK_TURN)
             with turn:
                 # The file system's own clock: that of the machine may be another.
                 now = (folder / LOCK_TURN).stat().st_mtime
@@ -88,6 +92,16 @@ def _enter_machine_lock(folder: Path, held: ExitStack) -> bool:
         return False
     held.callback(path.unlink, missing_ok=True)
     return True
+
+
+def _remove_torn(path: Path) -> None:
+    """Remove a lease that stays empty; filelock would wait for it for ever."""
+    with suppress(FileNotFoundError):
+        if (seen := path.stat()).st_size == 0:
+            time.sleep(TORN_SECONDS)
+            now = path.stat()
+            if now.st_size == 0 and os.path.samestat(seen, now):
+                path.unlink()
 
 
 def _owner(folder: Path, is_alone: bool, now: float) -> str | None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +43,9 @@ def commands(logs: Path) -> dict[str, Command]:
     run, sweep = ["run", "-q", *small], ["run", "-q", "-m", *small]
     locality = [*run, "evaluation.locality=true"]
     report = ["report", str(logs), "-o", str(logs / "out")]
-    tune = ["tune", *small[:-2], small[-1], "optimizer.lr=0.1,0.01", "--seeds", "1000"]
-    tune = [word for word in tune if not word.startswith("evaluation.")]
+    tests = ("evaluation.", "scenario.test_samples")
+    trial = [word for word in small if not word.startswith(tests)]
+    tune = ["tune", *trial, "optimizer.lr=0.1,0.01", "--seeds", "1000"]
     pair = [*sweep, "seed=0,1"]
     return {
         "run": Command([], [*run, "keep_model=true"]),
@@ -56,6 +57,17 @@ def commands(logs: Path) -> dict[str, Command]:
         "tune": Command([], tune),
         "locality": Command([locality], ["locality", "LOCALITY"]),
     }
+
+
+def spread(count: int, most: int) -> Iterator[tuple[tuple[str, int], list[int]]]:
+    """Even places among ``count`` calls, others for each error; all if they are few."""
+    share = len(ERRORS) * most
+    for turn, error in enumerate(ERRORS.items()):
+        places = range(turn, share, len(ERRORS))
+        few = range(1, count + 1)
+        yield error, (
+            [*few] if count <= most else [1 + i * count // share for i in places]
+        )
 
 
 class Faults:
@@ -118,9 +130,8 @@ class Faults:
             shutil.rmtree(self.logs)
         tried, wrong = 0, []
         for kind, count in counts.items():
-            step = max(1, -(-count // most))
-            for error, code in ERRORS.items():
-                for n in range(1, count + 1, step):
+            for (error, code), at in spread(count, most):
+                for n in at:
                     what = f"{name}: {kind} {n} of {count} {error}: "
                     shutil.copytree(template, self.logs)
                     status = self.give(command.words, kind, n, code)
@@ -139,8 +150,9 @@ class Faults:
                     if self.give(command.words) != 0:
                         said = (self.place / "said").read_text()
                         wrong.append(what + "the next one failed\n" + said[-1500:])
-                    if self.content() != new:
-                        wrong.append(what + "other bytes in the end")
+                    now = self.content()
+                    if other := [k for k in {*now, *new} if now.get(k) != new.get(k)]:
+                        wrong.append(what + f"other bytes in the end: {other}")
                     shutil.rmtree(self.logs)
         shutil.rmtree(template)
         return tried, wrong
@@ -152,7 +164,12 @@ if __name__ == "__main__":
     for name, command in commands(faults.logs).items():
         if name in chosen or not chosen:
             tried, wrong = faults.prove(name, command, int(most))
-            print(f"{name}: {tried} faults, {len(wrong)} wrong", flush=True)
+            print(
+                f"{name}: {tried} faults, {len(wrong)} wrong",
+                *wrong,
+                sep="\n",
+                flush=True,
+            )
             total, failures = total + tried, failures + wrong
     print(f"{total} faults, {len(failures)} wrong", *failures, sep="\n")
     sys.exit(bool(failures))

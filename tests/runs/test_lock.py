@@ -90,6 +90,16 @@ def test_a_torn_lock_is_nobodys(tmp_path: Path, content: str) -> None:
         assert lock_holder(tmp_path) is not None
 
 
+def test_who_dies_before_its_name_is_written_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "TORN_SECONDS", 0.05)
+    (tmp_path / ".lock.turn").touch()
+    with run_lock(tmp_path):
+        assert lock_holder(tmp_path) is not None
+    assert not (tmp_path / ".lock.turn").exists()
+
+
 def test_the_owner_gives_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,10 @@ def _restore_optimizer(strategy: Any, state: Mapping[str, Any]) -> None:
     for group, names in zip(strategy.optimizer.param_groups, state["order"]):
         group["params"] = [parameters[name] for name in names]
     strategy.optimizer.load_state_dict(state["state"])
+    # Without these, Avalanche takes the next training for the first and empties the state.
+    strategy.optimized_param_id = {
+        n: parameters[n] for ns in state["order"] for n in ns
+    }
 
 
 def _random_state() -> dict[str, Any]:

@@ -70,9 +70,18 @@ def few(strategy: str) -> list[str]:
 
 
 def check_bytes(
-    make_run: MakeRun, tmp_path: Path, words: list[str], *kills: int, every: int = 4
+    make_run: MakeRun,
+    tmp_path: Path,
+    words: list[str],
+    *kills: int,
+    every: int = 4,
+    at_boundary: int | None = None,
 ) -> None:
-    """Kill a run at these iterations, one after the other; lay it beside a whole one."""
+    """Kill a run at these iterations, one after the other; lay it beside a whole one.
+
+    Args:
+        at_boundary: the iteration of the boundary to resume from, not one inside.
+    """
     words = [*SMALL, *words]
     whole, undisturbed = make_run(*words, log_dir=tmp_path / "a")
     assert whole["status"] == "completed", whole
@@ -80,6 +89,9 @@ def check_bytes(
     for iteration in kills:
         with killed_at(iteration):
             make_run(*words, log_dir=tmp_path / "b")
+    if at_boundary is not None:
+        for path in tmp_path.glob("b/*/*/*/checkpoint/iteration-*"):
+            path.unlink()
     again, folder = make_run(*words, log_dir=tmp_path / "b")
     assert again["status"] == "completed", again
     resumed_at = json.loads((folder / "env.json").read_text())["resumed_at_iterations"]
@@ -87,7 +99,7 @@ def check_bytes(
     for kill in kills:  # counted anew from where the run goes on
         start += (kill - 1 - start) // every * every
         expected.append(start)
-    assert resumed_at == expected
+    assert resumed_at == (expected if at_boundary is None else [at_boundary])
     for name in BYTES:
         one, other = (undisturbed / name).read_bytes(), (folder / name).read_bytes()
         assert one == other, name
@@ -161,6 +173,21 @@ def test_every_strategy_resumes_in_mid_epoch(
     words += [f"scenario.head={head}", "training.epochs=3"]
     kill = 11 if strategy in ("joint", "gdumb") else 22
     check_bytes(make_run, tmp_path, words, kill)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "optimizer=sgd optimizer.momentum=.9",
+        "scenario.head=growing",
+        "scenario.incremental=task scenario.head=multi",
+    ],
+)
+def test_the_optimizer_resumes_at_an_experience_boundary(
+    make_run: MakeRun, tmp_path: Path, words: str
+) -> None:
+    options = [*words.split(), "model=mlp", "training.iterations=6"]
+    check_bytes(make_run, tmp_path, options, 11, at_boundary=6)
 
 
 def test_tensorboard_shows_each_step_once(make_run: MakeRun, tmp_path: Path) -> None:
