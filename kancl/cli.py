@@ -266,8 +266,9 @@ def _reproduce(arguments: list[str]) -> int:
     """Run a published protocol exactly, its results beside the paper's.
 
     A row passes if its accuracy differs from the paper's by no more than
-    2 sqrt(SEM_paper^2 + SEM_ours^2) + 0.3 points, either way (a number too good fails as
-    well), or if it lies within its bounds. Runs land in run folders; the same line again
+    t sqrt(SEM_paper^2 + s^2 / n) + 0.3 points, either way (a number too good fails as
+    well), or if it lies within its bounds; s is the spread of our n seeds, at least the
+    most that the paper's seeds allow. Runs land in run folders; the same line again
     does what is missing. key=value says where and how to run (device=cuda, log_dir=...,
     hydra/launcher=joblib); one that changes the protocol takes the verdicts away.
     """

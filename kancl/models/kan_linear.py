@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kancl.models.checks import check_dtype, check_input, check_options
 from kancl.models.efficient_kan import adapt_to_state_dict
 from kancl.models.processes import all_samples, as_in_first
 from kancl.models.sparsity import l1_and_entropy
@@ -17,8 +17,6 @@ from kancl.splines import (
     Implementation,
     Outside,
     anchors_of,
-    check_implementation,
-    check_outside,
     ends_of,
     fit_coefficients,
     fitted_knots,
@@ -109,7 +107,7 @@ class KANLinear(nn.Module):
         self.enable_standalone_scale_spline = has_scale = enable_standalone_scale_spline
         self.outside: Outside = outside
         self.implementation: Implementation = implementation
-        self._check_options(grid_size)
+        check_options(self, grid_size)
 
         self._ends = ends_of(grid_range, in_features)
         self._anchors = None if anchor is None else anchors_of(anchor, in_features)
@@ -159,13 +157,9 @@ class KANLinear(nn.Module):
             self.coefficients.normal_(0, deviation)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check_input(x)
+        check_input(self, x)
+        check_dtype(x, self.coefficients)
         splines = self.coefficients, self.edge_factor
-        if x.dtype != splines[0].dtype and not torch.is_autocast_enabled(x.device.type):
-            raise ValueError(
-                f"inputs are {x.dtype} and weights {splines[0].dtype}: convert one of "
-                "them, x.to(dtype) or layer.to(dtype)"
-            )
         rows = x.reshape(-1, self.in_features)  # (batch, in_features)
         y = self.spline_grid.sum(rows, *splines, self.implementation)
         if (base_weight := self.masked_base_weight) is not None:
@@ -175,7 +169,7 @@ class KANLinear(nn.Module):
 
     def b_splines(self, x: Tensor) -> Tensor:
         """All bases at ``x``, see ``Grid.basis``."""
-        self._check_input(x, 2)
+        check_input(self, x, 2)
         return self.spline_grid.basis(x)
 
     @property
@@ -332,7 +326,7 @@ class KANLinear(nn.Module):
 
     def off_grid_share(self, x: Tensor) -> float:
         """Share of the values in ``x`` that lie outside the grid."""
-        self._check_input(x)
+        check_input(self, x)
         grid = self.spline_grid
         return float(((x < grid.low) | (x > grid.high)).double().mean())
 
@@ -357,39 +351,9 @@ class KANLinear(nn.Module):
             f"implementation={self.implementation!r}"
         )
 
-    def _check_options(self, grid_size: int) -> None:
-        sizes = dict(in_features=self.in_features, out_features=self.out_features)
-        for name, size in (sizes | {"grid_size": grid_size}).items():
-            if not isinstance(size, Integral) or size < 1:
-                raise ValueError(f"{name} must be a whole number from 1, got {size!r}")
-        for name in ("scale_noise", "scale_base", "scale_spline"):
-            if not math.isfinite(scale := getattr(self, name)):
-                raise ValueError(f"{name} must be finite, got {scale}")
-        if self.spline_order not in range(1, 6):
-            raise ValueError(
-                f"spline_order is the degree, 1 to 5 (3 = cubic), got {self.spline_order}"
-            )
-        if not 0 <= self.grid_eps <= 1:
-            raise ValueError(f"grid_eps is a share from 0 to 1, got {self.grid_eps}")
-        check_outside(self.outside)
-        check_implementation(self.implementation, grid_size, self.spline_order)
-
-    def _check_input(self, x: Tensor, n_dimensions: int | None = None) -> None:
-        if n_dimensions not in (None, x.dim()):
-            raise ValueError(
-                f"expected samples as (batch, {self.in_features}), got {tuple(x.shape)}"
-            )
-        if not x.is_floating_point():
-            raise ValueError(f"expected floating-point inputs, got {x.dtype}")
-        if x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"expected {self.in_features} input features in the last dimension, "
-                f"got shape {tuple(x.shape)}"
-            )
-
     def _all_samples(self, x: Tensor, rule: str) -> Tensor:
         """Those of all processes."""
-        self._check_input(x, 2)
+        check_input(self, x, 2)
         x = all_samples(x)
         if len(x) == 0 or not bool(torch.isfinite(x).all()):
             raise ValueError(f"{rule}, got NaN, inf or none")

@@ -83,7 +83,7 @@ def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) 
     processes = max(1, cpu_count() // threads)
     shared = [f"+threads={threads}", f"+processes={processes}", *_preset(overrides)]
     ours = [
-        *("hydra/job_logging=disabled", "hydra/hydra_logging=disabled"),
+        *("hydra/job_logging=none", "hydra/hydra_logging=none"),
         *("hydra.output_subdir=null", "hydra.sweep.subdir=."),
         f"hydra.sweep.dir={str(Path(configs[0].log_dir).resolve())!r}",
     ]

@@ -43,5 +43,8 @@ def test_what_is_wrong_comes_with_its_remedy(
     assert "-> pip install 'scipy>=999'" in told and "ok numpy " in told
     assert "!! no-such-thing   not installed" in told
     assert "train-images-idx3-ubyte is damaged" in told and "delete it" in told
-    assert "/dev/null/logs: not writable" in told and "set log_dir to another" in told
+    assert (
+        "/dev/null/logs: not writable" in told
+        and "name a folder on another disk" in told
+    )
     assert "4 to be mended" in told

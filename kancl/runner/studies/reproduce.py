@@ -197,14 +197,17 @@ def verdicts_table(
     """Rows with their verdicts, and what a reader has to know below."""
     notes = ["From the smallest to the largest of the seeds; the worst decides."]
     if "tolerance" in protocol.columns:
-        rule = f"2 sqrt(SEM_paper^2 + SEM_ours^2) + {SLACK} points, both ways"
+        rule = f"t sqrt(SEM_paper^2 + s^2 / n) + {SLACK} points, both ways; s is our "
+        rule += (
+            "seeds' spread, at least the most that the paper's seeds allow theirs to be"
+        )
+        rule += ", t Student's 97.5 % quantile"
         notes = [f"± is the standard error of the mean; tolerance: {rule}."]
         fewest = min((len(j.values) for j in judgements), default=0)
         if fewest < SEEDS_WANTED:
             notes.append(f"Fewer seeds than {SEEDS_WANTED}: {fewest} at least.")
         if any(len(j.values) == 1 and j.tolerance is not None for j in judgements):
-            spread = f"SEM_paper sqrt({protocol.n_seeds})"
-            notes.append(f"One seed has no spread: the paper's, {spread}, stands in.")
+            notes.append("One seed has no spread: the paper's stands in.")
     if altered:
         changed = ", ".join(f"`{text}`" for text in altered)
         notes.append(f"NOT the protocol, so no verdict: {changed}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,7 @@ def state(benchmark: Benchmark) -> State:
     """After one experience: a head, moments, importances, a teacher and exemplars."""
     live = fresh(benchmark, 0)
     live.strategy.train(benchmark.train_stream[0])
-    return unpack(pack(live.state()))
+    return unpack(io.BytesIO(pack(live.state())))
 
 
 def test_a_state_goes_into_a_fresh_run_and_out_again(
@@ -153,7 +154,7 @@ def test_an_argument_that_training_changes_is_declared_or_said(
         ):
             live.state()
         return
-    kept, other = unpack(pack(live.state())), Fading()
+    kept, other = unpack(io.BytesIO(pack(live.state()))), Fading()
     fresh(benchmark, 1, other).restore(kept)
     assert other.rate == 0.5
 
@@ -193,7 +194,7 @@ def test_plugins_of_a_users_own_are_kept_whole(
     plugin: Any = kind()
     live = fresh(benchmark, 0, plugin)
     live.strategy.train(benchmark.train_stream[0])
-    kept = unpack(pack(live.state()))
+    kept = unpack(io.BytesIO(pack(live.state())))
     other: Any = kind()
     fresh(benchmark, 1, other).restore(kept)
     assert other.n == plugin.n == 2
