@@ -90,8 +90,14 @@ def _enter_machine_lock(folder: Path, held: ExitStack) -> bool:
         if error.errno not in _UNSUPPORTED:
             raise
         return False
-    held.callback(path.unlink, missing_ok=True)
+    held.callback(_clear_away, path)
     return True
+
+
+def _clear_away(path: Path) -> None:
+    """Remove a lock file that no longer locks anything; one that stays does no harm."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _remove_torn(path: Path) -> None:

@@ -25,7 +25,7 @@ KINDS = ("create", "write", "fsync", "rename", "unlink", "mkdir", "flock")
 ERRORS = {"killed": 0, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES}
 SAME = ("metrics.csv", "accuracy_matrix.csv", "model.pt", "report.html", "runs.csv")
 SAME += ("results.csv", "out.csv", "results.md", "split_mnist-class.yaml")
-TRACEBACK = 70
+TRACEBACK, LOSS = 70, "LOSS"
 SMALL = (
     *"scenario.train_samples=32 scenario.test_samples=10 scenario.n_experiences=2".split(),
     *"training.batch_size=16 evaluation.samples=10 device=cpu model=mlp".split(),
@@ -112,8 +112,8 @@ class Faults:
         return {f for f in folders if read_completed(f) is not None}
 
     def prove(self, name: str, command: Command, most: int) -> tuple[int, list[str]]:
-        """How many faults were tried, at most ``most`` of each kind and error; what is
-        wrong.
+        """How many cases were tried, at most ``most`` of each kind and error; what is
+        wrong. What begins with ``LOSS`` was finished before, and is gone.
         """
         template = self.place / f"before {name}"
         for words in command.before:
@@ -142,11 +142,11 @@ class Faults:
                     if error == "killed" and status not in (-signal.SIGKILL, 0):
                         wrong.append(what + f"ended with {status}")
                     if finished - self.completed():
-                        wrong.append(what + "a finished run is gone")
+                        wrong.append(f"{LOSS} {what}a finished run")
                     now = self.content()
                     gone = [k for k in old if now.get(k) not in (old[k], new.get(k))]
                     if gone:
-                        wrong.append(what + f"gone: {gone}")
+                        wrong.append(f"{LOSS} {what}{gone}")
                     if self.give(command.words) != 0:
                         said = (self.place / "said").read_text()
                         wrong.append(what + "the next one failed\n" + said[-1500:])
@@ -158,18 +158,18 @@ class Faults:
         return tried, wrong
 
 
+def counted(n_cases: int, wrong: Sequence[str]) -> str:
+    losses = sum(line.startswith(LOSS) for line in wrong)
+    return f"{n_cases} cases, {losses} losses, {len(wrong) - losses} otherwise wrong"
+
+
 if __name__ == "__main__":
     library, place, most, *chosen = sys.argv[1:]
     faults, total, failures = Faults(library, Path(place)), 0, list[str]()
     for name, command in commands(faults.logs).items():
         if name in chosen or not chosen:
             tried, wrong = faults.prove(name, command, int(most))
-            print(
-                f"{name}: {tried} faults, {len(wrong)} wrong",
-                *wrong,
-                sep="\n",
-                flush=True,
-            )
+            print(f"{name}: {counted(tried, wrong)}", *wrong, sep="\n", flush=True)
             total, failures = total + tried, failures + wrong
-    print(f"{total} faults, {len(failures)} wrong", *failures, sep="\n")
+    print(f"all: {counted(total, failures)}")
     sys.exit(bool(failures))

@@ -1,6 +1,6 @@
 """Full disks, errors and kills at the calls to the disk of every command.
 
-``pytest -n0 -m proof tests/runs/test_faults.py -s`` prints how many were tried.
+``pytest -n0 -m proof tests/runs/test_faults.py -s`` prints cases and losses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ linux_with_gcc = pytest.mark.skipif(
 
 
 def faults(place: Path, most: int, *commands: str) -> int:
-    """How many were tried, ``most`` of each kind of call and error; none may do harm."""
+    """Count the cases, ``most`` of each kind of call and error; none may do harm."""
     library, work = place / "faults.so", place / "work"
     work.mkdir()
     source = str(HERE / "faults.c")
@@ -39,8 +39,10 @@ def faults(place: Path, most: int, *commands: str) -> int:
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    tried = re.search(r"^(\d+) faults, 0 wrong$", done.stdout, re.MULTILINE)
-    assert tried is not None
+    tried = re.search(
+        r"^all: (\d+) cases, 0 losses, 0 otherwise wrong$", done.stdout, re.M
+    )
+    assert tried is not None, done.stdout
     return int(tried[1])
 
 
