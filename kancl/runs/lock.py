@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -64,7 +64,8 @@ def run_lock(folder: Path) -> Iterator[None]:
                 now = (folder / LOCK_TURN).stat().st_mtime
                 if _owner(folder, is_alone, now) is None:
                     (folder / LOCK).unlink(missing_ok=True)
-                held.enter_context(lease)
+                lease.acquire()
+                held.callback(_remove, lease.release)
         except Timeout as error:
             owner = lock_holder(folder) or "another process"
             raise RunLocked(f"{folder} is being made by {owner}{doubt}") from error
@@ -90,14 +91,14 @@ def _enter_machine_lock(folder: Path, held: ExitStack) -> bool:
         if error.errno not in _UNSUPPORTED:
             raise
         return False
-    held.callback(_clear_away, path)
+    held.callback(_remove, path.unlink)
     return True
 
 
-def _clear_away(path: Path) -> None:
-    """Remove a lock file that no longer locks anything; one that stays does no harm."""
+def _remove(step: Callable[[], object]) -> None:
+    """End a hold; a file that cannot be removed counts no more once its process ends."""
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        step()
 
 
 def _remove_torn(path: Path) -> None:
