@@ -5,6 +5,7 @@ Torch's fused kernels: on one core a step on 460,000 parameters takes 0.7 ms ins
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,9 +58,24 @@ def sgd(
         momentum: share of the last step that goes into the next.
         weight_decay: strength of a pull to 0, part of the gradient.
     """
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         parameters, lr, momentum=momentum, weight_decay=weight_decay, fused=True
     )
+    if momentum:
+        optimizer.register_step_pre_hook(_begin_momentum)
+    return optimizer
+
+
+def _begin_momentum(optimizer: Optimizer, arguments: Any, options: Any) -> None:
+    """Let the parameters of a new head begin with a momentum of 0, which is what they
+    have: torch's fused step takes the momentum of all parameters, or of none.
+    """
+    state = optimizer.state
+    if any(known.get("momentum_buffer") is not None for known in state.values()):
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and state[p].get("momentum_buffer") is None:
+                    state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = dict(adam=adam, adamw=adamw, sgd=sgd)

@@ -32,7 +32,7 @@ TORN_SECONDS = 2.0
 _UNSUPPORTED = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
-class RunLocked(RuntimeError):
+class RunLocked(ConfigError, RuntimeError):
     """Another process makes this run; the message says which."""
 
 
