@@ -410,7 +410,14 @@ OF_KINDS = [
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("implementation", CPU)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "warped",
+        "pruned",
+        *(pytest.param(k, marks=pytest.mark.proof) for k in list(KINDS)[2:]),
+    ],
+)
 @pytest.mark.parametrize("name", OF_KINDS)
 def test_same_values_for_every_kind(
     name: str,
