@@ -19,6 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import torch
 
 from kancl.config.groups import Option, signature_options
+from kancl.runner.machine import keep_freed_memory
 from kancl.runs.files import write_whole
 
 TURN_SECONDS = 0.1
@@ -48,6 +49,7 @@ def main(bench: Callable[..., Iterable[Rows]], argv: list[str] | None = None) ->
     parser.add_argument("--csv", type=Path, help="where to write the table as well")
     options = vars(parser.parse_args(argv))
     torch.set_num_threads(options.pop("threads"))
+    keep_freed_memory()  # as runs do
     path, rows = options.pop("csv"), list[Row]()
     try:
         for part in bench(**options):
