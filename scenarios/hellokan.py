@@ -30,7 +30,7 @@ STAGES = {3: 5.07e-3, 5: 1.92e-3, 10: 3.51e-4, 20: 1.37e-4}
 ``KAN(width=[2, 5, 1], grid=3, k=3, seed=seed)``, ``fit(opt="LBFGS", steps=50)`` in each
 stage, ``refine`` between them."""
 FIXED = {3: 3.73e-3, 5: 2.05e-3, 10: 5.38e-4, 20: 4.25e-4}
-"""The same with ``update_grid=False``."""
+"""pykan's medians with ``update_grid=False``, likewise by cells."""
 CALLS, UPDATES = 50, 10
 
 

@@ -68,12 +68,7 @@ class RandomPatches(LastLayerOnly):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        side = isqrt(in_features)
-        if side**2 != in_features or side < SIDES[0]:
-            raise ValueError(
-                f"patches need square images of at least {SIDES[0]}x{SIDES[0]} pixels, "
-                f"got {in_features} inputs: set strategy.features=network instead"
-            )
+        side = image_side("patches", in_features, SIDES[0])
         self.in_features, self.feature_dim, self.kind = in_features, n_features, kind
         self.projection = nn.Linear(in_features, n_features)
         inside = _patches(n_features, side, generator)
@@ -128,6 +123,20 @@ class OneLayer(LastLayerOnly):
         if self._options is None:
             return super().make_head(n_outputs)
         return KANLinear(self.in_features, n_outputs, **self._options)
+
+
+def image_side(what: str, in_features: int, least: int) -> int:
+    """The side of a square image of so many pixels.
+
+    Raises: ValueError that names ``what`` needs it, if there is none or it is too short.
+    """
+    side = isqrt(in_features)
+    if side**2 != in_features or side < least:
+        raise ValueError(
+            f"{what} need square images of at least {least}x{least} pixels, got "
+            f"{in_features} inputs: set strategy.features=network instead"
+        )
+    return side
 
 
 def _patches(n: int, side: int, generator: torch.Generator) -> Tensor:

@@ -1,14 +1,12 @@
 """Random filters as a convolution, frozen, with a linear layer on top."""
 
-from math import isqrt
-
 import torch
 from torch import Tensor, nn
 
-from kancl.models.frozen_features import LastLayerOnly, PatchFeature
+from kancl.models.frozen_features import LastLayerOnly, PatchFeature, image_side
 
 SIDE, WINDOW, STRIDE = 7, 6, 5
-"""Of a filter and of the pooling, in pixels."""
+"""Side of a filter, and side and step of the pooling windows, in pixels."""
 NORM = {"relu": 2.0, "spline": 4.0}
 SPREAD = {"relu": 0.7, "spline": 0.3}
 """Norm of a filter's weights and deviation of its threshold, chosen on held-out training
@@ -43,13 +41,8 @@ class RandomFilters(LastLayerOnly):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        side = isqrt(in_features)
         least = SIDE + WINDOW - 1
-        if side**2 != in_features or side < least:
-            raise ValueError(
-                f"filters need square images of at least {least}x{least} pixels, got "
-                f"{in_features} inputs: set strategy.features=network instead"
-            )
+        side = image_side("filters", in_features, least)
         windows = ((side - least) // STRIDE + 1) ** 2
         bumps = 1 if kind == "relu" else 2
         n_filters = n_features // (windows * bumps)

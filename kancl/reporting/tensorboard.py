@@ -55,7 +55,7 @@ DEFAULT_ADDRESS = "http://localhost:6006"
 PICTURES_SECONDS = 0.5
 
 PICTURED_SAMPLES = 128
-"""Of the latest experience, for the picture of the network."""
+"""Samples of the latest experience that the picture of the network is drawn from."""
 
 
 class EventWriter(SummaryWriter):

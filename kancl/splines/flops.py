@@ -11,7 +11,7 @@ from kancl.splines import modes
 
 
 def basis_flops(degree: int) -> int:
-    """Of all bases at one value: 3 for each round of the recursion and live basis."""
+    """Floating-point operations for all bases at one value: 3 for each round and live basis."""
     return 3 * (degree + 1) ** 2
 
 
