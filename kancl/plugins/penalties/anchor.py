@@ -82,16 +82,17 @@ class QuadraticAnchor:
             self.centre[name] = insertion.values(self.centre[name])
             self.importance[name] = insertion.shares(self.importance[name])
 
-    def penalty(self, model: nn.Module) -> Tensor:
-        """Return the sum at the present parameters of ``model``, differentiable."""
+    def penalty(self, model: nn.Module, factor: float = 1.0) -> Tensor:
+        """Return ``factor`` times the sum at the parameters of ``model``, differentiable."""
         if not self:
             return torch.zeros((), device=next(model.parameters()).device)
         parameters = trainable(model)
         held = [parameters[name] for name in self.importance]
         importances = list(self.importance.values())
         centres = [self.centre[name] for name in self.importance]
-        total: Tensor = _Distances.apply(importances, centres, *held)
-        return total + self.constant
+        constants = self.constant, factor
+        total: Tensor = _Distances.apply(constants, importances, centres, *held)
+        return total
 
     @torch.no_grad()
     def pull(self, model: nn.Module, strength: float) -> None:
@@ -144,7 +145,7 @@ class AnchorPlugin(Plugin):
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor:
-            strategy.loss += self.factor * self.anchor.penalty(strategy.model)
+            strategy.loss += self.anchor.penalty(strategy.model, self.factor)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         importance = self.importance(strategy)
@@ -184,34 +185,39 @@ def pooled(
 
 
 class _Distances(torch.autograd.Function):
-    """``sum_i A_i (theta_i - m_i)^2`` over lists of tensors, in few calls of torch.
+    """``f (sum_i A_i (theta_i - m_i)^2 + c)`` over lists of tensors, in few calls of torch.
 
     The gradient is made as torch makes it of the formula, in the same order.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, importances: list[Tensor], centres: list[Tensor], *held: Tensor
+        ctx: Any,
+        constants: tuple[float, float],
+        importances: list[Tensor],
+        centres: list[Tensor],
+        *held: Tensor,
     ) -> Tensor:
         parts = [_part(theta, a) for theta, a in zip(held, importances)]
         drifts = torch._foreach_sub(parts, centres)
-        ctx.importances, ctx.drifts, ctx.held = importances, drifts, held
+        (constant, ctx.factor), ctx.importances = constants, importances
+        ctx.drifts, ctx.held = drifts, held
         terms = torch._foreach_mul(importances, torch._foreach_pow(drifts, 2))
         total = torch.zeros((), device=held[0].device)
         for term in terms:
             total = total + term.sum()
-        return total
+        return (total + constant) * ctx.factor
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = torch._foreach_mul(ctx.importances, gradient)
+        slopes = torch._foreach_mul(ctx.importances, gradient * ctx.factor)
         torch._foreach_mul_(slopes, torch._foreach_mul(ctx.drifts, 2))
         both = zip(ctx.held, slopes)
         whole = (
             s if s.shape == t.shape else _overlaid(zeros_like(t), s) for t, s in both
         )
-        return None, None, *whole
+        return None, None, None, *whole
 
 
 def _part(grown: Tensor, like: Tensor) -> Tensor:
