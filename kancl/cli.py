@@ -279,7 +279,8 @@ def _reproduce(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--rows", default="", help="such as none,joint,lwf/task; all")
     parser.add_argument("--seeds", type=int, help="how many; the paper's number")
-    parser.add_argument("--results", default="RESULTS.md", help="file to write to")
+    text = "file to write to; docs/results/PROTOCOL.md"
+    parser.add_argument("--results", help=text)
     options = parser.parse_intermixed_args(arguments)
     _check_positive("--seeds", options.seeds)
     from kancl.runner.studies.reproduce import reproduce
@@ -291,7 +292,6 @@ def _reproduce(arguments: list[str]) -> int:
         overrides=options.overrides,
         results=options.results,
     )
-    print(f"written to {options.results}")
     return int(any(j.verdict == "FAIL" or j.n_lost for j in judgements))
 
 
