@@ -28,7 +28,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [NAME ...]          what can be chosen and set, its default and meaning
-  kancl bench layers|data|runs|evaluation|checkpoints|sweep|device  how fast they are here
+  kancl bench layers|data|runs|evaluation|iteration|checkpoints|sweep|device  how fast it is here
 
 examples:
   kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
@@ -39,7 +39,7 @@ exit codes:
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
 BENCHES = {"layers": "layers", "device": "device", "data": "stock", "runs": "stock"}
-BENCHES |= dict.fromkeys(("evaluation", "checkpoints", "sweep"), "costs")
+BENCHES |= dict.fromkeys(("evaluation", "iteration", "checkpoints", "sweep"), "costs")
 """Module of ``kancl.bench`` by benchmark."""
 
 
@@ -279,7 +279,8 @@ def _reproduce(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--rows", default="", help="such as none,joint,lwf/task; all")
     parser.add_argument("--seeds", type=int, help="how many; the paper's number")
-    parser.add_argument("--results", default="RESULTS.md", help="file to write to")
+    text = "file to write to; docs/results/PROTOCOL.md"
+    parser.add_argument("--results", help=text)
     options = parser.parse_intermixed_args(arguments)
     _check_positive("--seeds", options.seeds)
     from kancl.runner.studies.reproduce import reproduce
@@ -291,7 +292,6 @@ def _reproduce(arguments: list[str]) -> int:
         overrides=options.overrides,
         results=options.results,
     )
-    print(f"written to {options.results}")
     return int(any(j.verdict == "FAIL" or j.n_lost for j in judgements))
 
 
