@@ -59,8 +59,11 @@ EXTRAS = {
 }
 """Modules that a line needs, which not everyone has."""
 
-SMALL = ["scenario.train_samples=40", "scenario.test_samples=20"]
-CUT = [*SMALL, "evaluation.samples=10"]
+CUT = [
+    "scenario.train_samples=40",
+    "scenario.test_samples=20",
+    "evaluation.samples=10",
+]
 
 
 class Block(NamedTuple):
@@ -331,7 +334,8 @@ def made_small(words: list[str]) -> list[str]:
     if words[0] in ("bench", "reproduce") or "experiment=" in text or cluster:
         return []
     if words[0] == "tune":
-        return [*words, *SMALL, "--trials=1", "--seeds=1000", "training.iterations=2"]
+        quick = [CUT[0], "training.iterations=2", "--trials=1", "--seeds=1000"]
+        return [*words, *quick]
     return [*words, *CUT] if words[0] in DRY and "--from" not in words else words
 
 
