@@ -191,6 +191,12 @@ def test_the_readme_is_one_screen_and_a_bit() -> None:
     assert len(text) <= 130 and max(map(len, text)) <= 160
 
 
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_figures_say_how_many_seeds_they_show(page: Path) -> None:
+    for caption in re.findall(r"!\[(.*?)\]", page.read_text(), re.DOTALL):
+        assert re.search("seed|Time and memory", caption), caption
+
+
 def anchors(page: Path) -> set[str]:
     """What GitHub makes of the headings."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
