@@ -135,12 +135,13 @@ def filled(line: str) -> list[str]:
     return [word for word in shlex.split(line) if not word.startswith(data)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=by_name)
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("scenarios/*.py")], ids=by_name)
 def test_lines_are_quoted_for_bash_and_zsh(page: Path) -> None:
     """Both read parentheses, zsh reads brackets too, and knows no comments where it is
     typed into.
     """
-    for line in shown(page):
+    typed = re.findall(r"^    (python scenarios/.*)$", page.read_text(), re.MULTILINE)
+    for line in typed if page.suffix == ".py" else shown(page):
         bare = re.sub(r"'[^']*'|\"[^\"$`]*\"", "", line)
         assert not re.search(r"[][(){}*?#~<>|;$!`'\"]", bare), line
 
