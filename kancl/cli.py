@@ -5,7 +5,8 @@ import inspect
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from kancl import __version__
@@ -68,6 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Say in a terminal what takes seconds, until it is done."""
+    if sys.stdout.isatty():
+        print("importing torch, Avalanche and Hydra ...", end="\r", flush=True)
+    yield
+    if sys.stdout.isatty():
+        print("\x1b[K", end="", flush=True)
+
+
 def _parser(command: Callable[[list[str]], int], epilog: str = "") -> ArgumentParser:
     return ArgumentParser(
         f"kancl {command.__name__.strip('_')}",
@@ -124,7 +135,8 @@ def _run(
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    from kancl.runner.studies.sweep import execute, show_plan
+    with _importing():
+        from kancl.runner.studies.sweep import execute, show_plan
 
     if options.dry_run:
         show_plan(request)
