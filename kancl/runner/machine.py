@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 LARGEST_KEPT_BYTES = 31 * 2**20
 
 _TURN = threading.RLock()
+_DETERMINISM: Any = torch.utils.deterministic  # a module with properties
 
 
 @contextmanager
@@ -32,6 +34,7 @@ def taking_turns() -> Iterator[None]:
         numbers = random.getstate(), np.random.get_state()
         n_threads = torch.get_num_threads()
         deterministic = torch.are_deterministic_algorithms_enabled()
+        filled = _DETERMINISM.fill_uninitialized_memory
         try:
             yield
         finally:
@@ -39,6 +42,7 @@ def taking_turns() -> Iterator[None]:
             np.random.set_state(numbers[1])
             torch.set_num_threads(n_threads)
             torch.use_deterministic_algorithms(deterministic)
+            _DETERMINISM.fill_uninitialized_memory = filled
 
 
 @contextmanager
@@ -58,12 +62,17 @@ def _collecting() -> Iterator[None]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Raises: ConfigError if cuda is asked for where there is none."""
+    """Raises: ConfigError if a GPU is asked for that is not there."""
+    n_cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU here; nearest: device=cpu")
-    return torch.device(name)
+        name = "cuda" if n_cards else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= n_cards:
+        there = f"{n_cards} GPU{'s' * (n_cards > 1)}" if n_cards else "no GPU"
+        other = f"cuda:{n_cards - 1}" if n_cards else "cpu"
+        why = f"torch finds {there} here; nearest: device={other}"
+        raise ConfigError(f"device={name}: {why}")
+    return device
 
 
 def be_deterministic(wanted: bool) -> None:
@@ -75,6 +84,8 @@ def be_deterministic(wanted: bool) -> None:
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
+    # Torch would fill memory that is written anyhow: one more kernel for each.
+    _DETERMINISM.fill_uninitialized_memory = not wanted
 
 
 def keep_freed_memory() -> None:

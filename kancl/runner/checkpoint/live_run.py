@@ -59,7 +59,8 @@ class LiveRun:
             "strategy": {n: to_state(getattr(strategy, n), n) for n in strategy.state},
             "plugins": {key: _plugin_state(p) for key, p in self.plugins.items()},
         }
-        return {**self._samples.swapped(state), "random": _random_state()}
+        random = _random_state(torch.device(strategy.device))
+        return {**self._samples.swapped(state), "random": random}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises: Unresumable, if the state is no state of this configuration."""
@@ -84,7 +85,7 @@ class LiveRun:
         load_module_state(strategy.model, state["model"])
         _restore_optimizer(strategy, state["optimizer"])
         _set_attributes(strategy, {n: state["strategy"][n] for n in strategy.state})
-        _restore_random_state(state["random"])
+        _restore_random_state(state["random"], torch.device(strategy.device))
 
 
 def _arguments(plugin: SupervisedPlugin) -> dict[str, Any]:
@@ -135,17 +136,18 @@ def _restore_optimizer(strategy: Any, state: Mapping[str, Any]) -> None:
     }
 
 
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """The streams that a run on the device draws from."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     numpy = to_state(list(np.random.get_state()), "numpy")
     streams = {"numpy": numpy, "python": random.getstate()}
     return {"torch": torch.get_rng_state(), "cuda": cuda, **streams}
 
 
-def _restore_random_state(state: Mapping[str, Any]) -> None:
+def _restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     kind, words, *rest = state["numpy"]
     np.random.set_state((kind, words.numpy(), *rest))
     random.setstate(state["python"])
