@@ -10,6 +10,7 @@ import torch
 
 from kancl.bench.harness import finished_run
 from kancl.config import ConfigError
+from kancl.plugins.state import random_state, restore_random_state
 from kancl.runner import doctor, machine
 from kancl.runner.request.compose import read_request
 from kancl.runs.files import pack, unpack
@@ -66,14 +67,12 @@ def test_what_was_on_a_card_is_read_onto_the_one_that_is_there() -> None:
 
 
 def test_only_the_streams_of_its_own_card_are_a_run_s(card: Log) -> None:
-    from kancl.runner.checkpoint import live_run
-
     torch.cuda.default_generators[0].manual_seed(5)
-    state = live_run._random_state(torch.device("cuda:0"))
+    state = random_state(torch.device("cuda:0"))
     torch.cuda.default_generators[0].manual_seed(6)
-    live_run._restore_random_state(state, torch.device("cuda"))
+    restore_random_state(state, torch.device("cuda"))
     assert torch.cuda.default_generators[0].initial_seed() == 5
-    assert live_run._random_state(torch.device("cpu"))["cuda"] is None
+    assert random_state(torch.device("cpu"))["cuda"] == []
 
 
 def test_deterministic_runs_fill_no_memory_in_vain() -> None:
