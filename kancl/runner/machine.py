@@ -4,17 +4,23 @@ import gc
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from joblib import cpu_count
 
 from kancl.config import ConfigError, RunConfig
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
+
+LEAST_PER_RUN, MOST_PER_CARD = 4 * 2**30, 8
+"""Bytes of a GPU for each of several runs at least (CUDA alone takes half a GiB of them);
+runs on one GPU at most."""
 
 # Just below 32 MiB, the most that glibc adapts to.
 LARGEST_KEPT_BYTES = 31 * 2**20
@@ -73,6 +79,58 @@ def resolve_device(name: str) -> torch.device:
         why = f"torch finds {there} here; nearest: device={other}"
         raise ConfigError(f"device={name}: {why}")
     return device
+
+
+@dataclass(frozen=True)
+class Places:
+    """How many runs a machine makes at a time, and on how many GPUs."""
+
+    processes: int
+    n_cards: int = 0  # 0: on the CPU
+    card_bytes: int = 0  # of the smallest
+    per_card: int = 1  # runs on one GPU
+
+    @property
+    def share(self) -> float:
+        """Of a GPU, for each run; 0 on the CPU."""
+        return 1 / self.per_card if self.n_cards else 0
+
+    def __str__(self) -> str:
+        where = f"{self.n_cards} GPU{'s' * (self.n_cards > 1)}"
+        size = self.share * self.card_bytes / 2**30
+        return (
+            f"at most {self.processes} runs at a time on {where}, {size:.1f} GiB each"
+        )
+
+
+def places(devices: Collection[str], threads: int) -> Places:
+    """A run per core; on GPUs, where each is a process with a context of its own, no
+    more than have ``LEAST_PER_RUN`` of memory each.
+
+    Args:
+        devices: those that the runs ask for.
+    """
+    processes = max(1, cpu_count() // threads)
+    on_gpu = {d for d in map(resolve_device, devices) if d.type == "cuda"}
+    if not on_gpu:
+        return Places(processes)
+    every = any(device.index is None for device in on_gpu)
+    n_cards = torch.cuda.device_count() if every else len(on_gpu)
+    cards = range(n_cards) if every else on_gpu
+    size = min(torch.cuda.get_device_properties(c).total_memory for c in cards)
+    per_card = min(max(1, size // LEAST_PER_RUN), MOST_PER_CARD)
+    return Places(min(processes, n_cards * per_card), n_cards, size, per_card)
+
+
+def take_card(number: int, n_cards: int) -> None:
+    """Let this process, before it computes on a GPU, see one of them.
+
+    Args:
+        number: of its first run.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n_cards)))
+    cards = named.split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
 
 
 def be_deterministic(wanted: bool) -> None:
