@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from kancl.config.groups import signature_options
-from kancl.config.values import Bounds, Count, Natural, NonNegative, Positive
+from kancl.config.values import (
+    Bounds,
+    Count,
+    Device,
+    Natural,
+    NonNegative,
+    Positive,
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ class RunConfig:
             ``match_to.*``. Without options where nothing is to be matched.
         seed: one number for initialisation, class order, permutations, batches and
             buffers, each with a random stream of its own.
-        device: auto is cuda where there is one.
+        device: auto is cuda where there is one; cuda:1 is the second GPU.
         threads: CPU threads of torch; null leaves torch's default. The order of sums,
             so every last bit, depends on it: with 1, machines with more or fewer cores
             agree, and runs side by side do not wait for each other's threads.
@@ -165,7 +172,7 @@ class RunConfig:
     match_to: Choice = Choice("kan", {})
     seed: Natural = 0
     seeds: Seeds = field(default_factory=Seeds)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: Annotated[int, Bounds(1, 1024)] | None = 1
     deterministic: bool = False
     data_dir: str | None = None
