@@ -81,7 +81,8 @@ def test_the_series_hold_the_matrix(make_run: MakeRun) -> None:
         column = [
             float(row["value"])
             for row in rows
-            if row["name"] == "test_accuracy" and row["experience"] == str(j)
+            if row["name"] == "test_accuracy"
+            and row["experience"] == f"experience_{j + 1}"
         ]
         assert column == [row[j] for row in matrix]
     names = {row["name"] for row in rows}
