@@ -1,14 +1,17 @@
 """What the README and the docs show works as it stands there, and is still true."""
 
+import itertools
 import os
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from kancl.benchmarks import SCENARIOS
@@ -56,8 +59,11 @@ EXTRAS = {
 }
 """Modules that a line needs, which not everyone has."""
 
-SMALL = ["scenario.train_samples=40", "scenario.test_samples=20"]
-CUT = [*SMALL, "evaluation.samples=10"]
+CUT = [
+    "scenario.train_samples=40",
+    "scenario.test_samples=20",
+    "evaluation.samples=10",
+]
 
 
 class Block(NamedTuple):
@@ -103,20 +109,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["compare", *CUT, "scenario.n_experiences=2", "-q"]) == 0
-        for page in TOPICS:
-            write_files(page)
+        small = [*CUT, "scenario.n_experiences=2", "tensorboard=none"]
+        assert main(["compare", *small, "-q"]) == 0
+        for block in itertools.chain(*map(blocks, TOPICS)):
+            if block.language == "yaml":
+                Path(block.word).write_text(block.text)
         tuned = Path("logs/tuned/split_mnist-class.yaml")
         tuned.parent.mkdir()
         (example,) = ROOT.glob("configs/experiment/labels-trick*.yaml")
         tuned.write_text(example.read_text())
+        x, y = np.random.rand(14, 20), np.arange(14) % 7
+        np.savez("mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     return folder
-
-
-def write_files(page: Path) -> None:
-    for block in blocks(page):
-        if block.language == "yaml":
-            Path(block.word).write_text(block.text)
 
 
 def filled(line: str) -> list[str]:
@@ -131,12 +135,13 @@ def filled(line: str) -> list[str]:
     return [word for word in shlex.split(line) if not word.startswith(data)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=by_name)
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("scenarios/*.py")], ids=by_name)
 def test_lines_are_quoted_for_bash_and_zsh(page: Path) -> None:
     """Both read parentheses, zsh reads brackets too, and knows no comments where it is
     typed into.
     """
-    for line in shown(page):
+    typed = re.findall(r"^    (python scenarios/.*)$", page.read_text(), re.MULTILINE)
+    for line in typed if page.suffix == ".py" else shown(page):
         bare = re.sub(r"'[^']*'|\"[^\"$`]*\"", "", line)
         assert not re.search(r"[][(){}*?#~<>|;$!`'\"]", bare), line
 
@@ -149,7 +154,8 @@ LINES = {line: page for page in [*STUDIES, *TOPICS] for line in shown(page)}
     [
         pytest.param(
             line,
-            marks=[pytest.mark.proof] * (page in STUDIES or "wandb" in line),
+            marks=[pytest.mark.proof]
+            * bool(page in STUDIES or re.search("wandb|experiment=", line)),
         )
         for line, page in LINES.items()
     ],
@@ -184,6 +190,12 @@ def test_command_is_accepted(
 def test_the_readme_is_one_screen_and_a_bit() -> None:
     text = (ROOT / "README.md").read_text().splitlines()
     assert len(text) <= 130 and max(map(len, text)) <= 160
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_figures_say_how_many_seeds_they_show(page: Path) -> None:
+    for caption in re.findall(r"!\[(.*?)\]", page.read_text(), re.DOTALL):
+        assert re.search("seed|Time and memory", caption), caption
 
 
 def anchors(page: Path) -> set[str]:
@@ -273,14 +285,10 @@ def trains(code: str) -> bool:
 
 
 SCRIPTS = [
-    pytest.param(
-        block.text,
-        id=f"{page.stem}-{k}",
-        marks=[pytest.mark.proof] * trains(block.text),
-    )
+    pytest.param(block.text, id=f"{page.stem}-{k}")
     for page in TOPICS
     for k, block in enumerate(blocks(page))
-    if block[:2] == ("python", "script")
+    if block[:2] == ("python", "script") and not trains(block.text)
 ]
 
 
@@ -308,17 +316,18 @@ def test_script_runs(
 @pytest.mark.proof
 @pytest.mark.parametrize("page", TOPICS, ids=by_name)
 def test_page_works(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page from top to bottom: its Python is one program, its runs are made small."""
     pytest.importorskip("pandas", reason="pip install 'kancl[dev]'")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    write_files(page)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     program: dict[str, Any] = {"__name__": page.stem}
     for language, word, text in blocks(page):
-        if language == "python" and not word:
-            exec(compile(text, page.name, "exec"), program)
+        if language == "python" and (not word or trains(text)):
+            assert not word or len(text.strip().splitlines()) <= 15
+            exec(compile(text, page.name, "exec"), {} if word else program)
         for line in lines(text) if language == "bash" else ():
             name, *words = filled(line)
             if name == "kancl" and (words := made_small(words)):
@@ -332,7 +341,8 @@ def made_small(words: list[str]) -> list[str]:
     if words[0] in ("bench", "reproduce") or "experiment=" in text or cluster:
         return []
     if words[0] == "tune":
-        return [*words, *SMALL, "--trials=1", "--seeds=1000", "training.iterations=2"]
+        quick = [CUT[0], "training.iterations=2", "--trials=1", "--seeds=1000"]
+        return [*words, *quick]
     return [*words, *CUT] if words[0] in DRY and "--from" not in words else words
 
 

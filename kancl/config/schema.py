@@ -69,6 +69,10 @@ class Evaluation:
             data, if none are held out) after every epoch, for learning curves.
         locality: occupancy, overlap, drift and what rolling parameters back regains,
             for ``kancl locality``; keeps the network's states.
+        forecast: before each experience but the first, foretell what its training will
+            take from every earlier one: probe trains a copy for 0.3 of the iterations.
+        forecast_ceiling: train a copy for all of them, in another order of batches: as
+            good as a forecast can be; doubles the time.
     """
 
     points_per_experience: Count = 10
@@ -76,6 +80,8 @@ class Evaluation:
     samples: Natural = 200
     each_epoch: bool = False
     locality: bool = False
+    forecast: Literal["none", "probe"] = "none"
+    forecast_ceiling: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,9 @@
 """From what a plugin keeps to plain data, and back."""
 
+import random
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -90,3 +92,30 @@ def n_bytes(value: Any, seen: set[int]) -> int:
     elif not isinstance(value, (list, tuple, deque, set)):
         return 0
     return sum(n_bytes(part, seen) for part in value)
+
+
+def random_state() -> dict[str, Any]:
+    """The random streams of Python, NumPy and torch as they are now."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    numpy = to_state(list(np.random.get_state()), "numpy")
+    streams = {"numpy": numpy, "python": random.getstate()}
+    return {"torch": torch.get_rng_state(), "cuda": cuda, **streams}
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    kind, words, *rest = state["numpy"]
+    np.random.set_state((kind, words.numpy(), *rest))
+    random.setstate(state["python"])
+
+
+@contextmanager
+def random_streams_kept() -> Iterator[None]:
+    """Whatever is drawn inside, the random streams are then as they were."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(state)

@@ -178,7 +178,8 @@ class _Run:
         n, score = benchmark.info.n_experiences, benchmark.info.score
         jointly = strategies.trains_jointly(config.strategy.builder)
         self.recorder = RecorderPlugin(n, trains_jointly=jointly, score=score)
-        self.observers = Observers(config, parts, self.recorder)
+        self.plugins: list[SupervisedPlugin] = [self.recorder]
+        self.observers = Observers(config, parts, self.recorder, self.plugins)
         self.off_grid = OffGridPlugin(self.recorder, benchmark.test_stream)
         self.board: list[TensorBoardPlugin] = []
         if config.events != "none":
@@ -204,7 +205,6 @@ class _Run:
         ]
         self.recorder.listeners += [logger.listen for logger in self.loggers]
         self.iterations = iterations_planned(config, benchmark)
-        self.plugins: list[SupervisedPlugin] = [self.recorder]
         if evaluation.samples:
             every = math.ceil(max(self.iterations) / evaluation.points_per_experience)
             points = evaluation.every_iterations or every, evaluation.samples
@@ -306,6 +306,7 @@ class _Run:
         config, recorder, folder = self.config, self.recorder, self.folder
         self.summary |= results(config, self.parts, recorder)
         self.summary["off_grid_share"] = list(self.off_grid.shares) or None
+        self.summary |= self.observers.costs()
         folder.write_matrix(recorder.matrix, recorder.score.name)
         if config.scenario.options.get("validation"):
             rows, n = recorder.measurements, recorder.n_experiences
