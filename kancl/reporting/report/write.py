@@ -18,7 +18,6 @@ from kancl.reporting.figures import forgetting_curves
 from kancl.reporting.report import figures, tables
 from kancl.reporting.report.confounds import confounds
 from kancl.reporting.report.tables import Compared
-from kancl.reporting.report.verdicts import compare, headline
 from kancl.reporting.tensorboard import EventWriter, write_picture
 from kancl.reporting.variants import (
     Benchmark,
@@ -28,6 +27,7 @@ from kancl.reporting.variants import (
     shown,
     unlike,
 )
+from kancl.reporting.verdicts import compare, headline
 from kancl.runs.files import write_whole
 from kancl.runs.names import EVENTS
 from kancl.runs.reader import STATUSES, Run

@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
@@ -16,9 +18,10 @@ from kancl.config.files import flat, nested
 from kancl.config.values import shown
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
-from kancl.reporting.progress import duration
+from kancl.reporting.progress import Place, finished
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
+from kancl.reporting.variants import short, unlike
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
@@ -28,13 +31,17 @@ from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
-from kancl.runs.names import COMPARISONS, EVENTS, REPLACEMENT, SUMMARY
-from kancl.runs.reader import read_run
+from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY
+from kancl.runs.reader import Run, read_run
 from kancl.runs.replacement import replacing
 from kancl.runs.status import note_sweep, read_completed, report_failures
 
-COMPARISON = ("comparison.md", "forgetting_curves.png", EVENTS, f"over_seeds/*{EVENTS}")
+COMPARISON = (
+    *("comparison.md", "comparison.csv", "forgetting_curves.png"),
+    *(EVENTS, f"over_seeds/*{EVENTS}"),
+)
 """Patterns of a comparison's files."""
+LINE = 200  # columns, where there is no terminal
 Summary = dict[str, Any]
 
 
@@ -44,30 +51,52 @@ Made = Sequence[tuple[RunConfig, Summary]]  # runs that have something to show
 def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
 ) -> list[Summary]:
-    """Make the runs, then print a table, the paths and the TensorBoard line."""
+    """Make the runs, then print a table, what to open, and what to type next."""
     console = console or Console()
     summaries = make_runs(request, console=console, quiet=quiet)
+    if len(summaries) > 1:
+        report_failures(summaries)
     made = [run for run in zip(request.configs, summaries) if "n_parameters" in run[1]]
     if not made:
         return summaries
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     first, summary = made[0]
     if len(made) == 1:
+        folder = run_folder(first)
         reporting.run_table(summary).show(console)
-        lines = [f"run folder: {run_folder(first)}"]
     else:
-        table = reporting.comparison_table([summary for _, summary in made])
+        for line in _convergence(made, console):
+            say(line)
+        runs = [_as_it_ended(*run) for run in made]
+        table = reporting.comparison_table(runs)
+        folder = _write_comparison(first, runs, table)
         table.show(console)
-        lines = _convergence(made, console)
-        lines.append(f"figure and table: {_write_comparison(made, table)}")
     labels = list(dict.fromkeys(config.label for config, _ in made))
     is_regression = any("average_rmse" in summary for _, summary in made)
     url = reporting.dashboard_url(labels, score="rmse" if is_regression else "accuracy")
-    lines += [reporting.tensorboard_command(first.log_dir), f"  {url}"]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if len(summaries) > 1:
-        report_failures(summaries)
+    command = reporting.tensorboard_command(first.log_dir)
+    say("open:", command, _link(url, console))
+    say("next:", f"kancl report {folder}")
     return summaries
+
+
+def _link(url: str, console: Console) -> Text:
+    """The address, which a terminal shows without the words after its path."""
+    if not console.is_terminal:
+        return Text(url)
+    return Text(url.partition("/?")[0], style=Style(link=url, underline=True))
+
+
+def _as_it_ended(config: RunConfig, summary: Summary) -> Run:
+    """The run as its folder tells it, and the end that it came to just now."""
+    folder = run_folder(config)
+    found = read_run(folder)
+    if summary["status"] == "completed" and not found.completed:
+        warn(f"{folder} is in no table: {found.problems[0]}")
+        return replace(found, config=plain(config), summary=summary)
+    if found.summary != summary:  # it did not take an old one's place
+        return replace(found, summary=summary, status=summary["status"])
+    return found
 
 
 def show_plan(request: Request, console: Console | None = None) -> None:
@@ -121,9 +150,8 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     if not request.launcher:
         return _make_here(configs, to_do, console, quiet)
     _check(configs, to_do)
-    for config in configs:
-        if config not in to_do and not quiet:
-            run(config, console=console)  # says that it is skipped
+    if not quiet and (n_done := len(configs) - len(to_do)):
+        _say_skipped(n_done, len(configs), console)
     if to_do:
         launch(to_do, request.launcher, _make)
     return [_summary(config) for config in configs]
@@ -146,20 +174,46 @@ def _make_here(
     parts = _check(configs, to_do)
     if len(configs) == 1:
         return [_make(configs[0], console, quiet, parts)]
-    summaries, n, started = list[Summary](), 0, perf_counter()
+    summaries, place = list[Summary](), Place(len(to_do))
+    if not quiet and (n_done := len(configs) - len(to_do)):
+        _say_skipped(n_done, len(configs), console)
+    titles = dict(zip(map(id, configs), _titles(configs)))
     for config in configs:
-        if config in to_do and len(to_do) > 1 and not quiet:
-            seconds = (perf_counter() - started) / max(n, 1) * (len(to_do) - n)
-            left = f", {duration(seconds)} left" if n else ""
-            n += 1
-            console.print(f"run {n} of {len(to_do)}{left}", highlight=False)
+        if config in to_do:
+            place.n_begun += 1
         try:
             own = parts if config in to_do[:1] else None
-            summaries.append(_make(config, console, quiet, own))
+            summaries.append(_make(config, console, quiet, own, place))
         except ConfigError as error:  # its folder is a file, say: the others go on
             warn(str(error))
             summaries.append(_without_result(config, "failed", str(error)))
+        if config in to_do and not quiet:
+            width = console.width if console.is_terminal else LINE
+            line = finished(place, titles[id(config)], summaries[-1], width)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
     return summaries
+
+
+def _say_skipped(n: int, n_all: int, console: Console) -> None:
+    text = f"{n} of {n_all} runs were completed before, skipped (overwrite=true)"
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _titles(configs: Sequence[RunConfig]) -> list[str]:
+    """``kan-ewc lr=0.01 seed 1``: each run by what tells it from the others."""
+    each = [flat(plain(config)) for config in configs]
+    named = ("model", "strategy", "match_to", "seed")
+    keys = [key for key in unlike(each) if not key.startswith(named)]
+    return [
+        " ".join(
+            [
+                config.label,
+                *(f"{short(k)}={shown(v[k])}" for k in keys if k in v),
+                f"seed {config.seed}",
+            ]
+        )
+        for config, v in zip(configs, each)
+    ]
 
 
 def _make(
@@ -167,13 +221,14 @@ def _make(
     console: Console = Console(quiet=True),
     quiet: bool = True,
     parts: Parts | None = None,
+    place: Place | None = None,
 ) -> Summary:
     """One run of several; whatever goes wrong with it becomes part of its summary.
 
     Raises: ConfigError if it cannot be begun.
     """
     try:
-        summary = run(config, parts=parts, console=console, quiet=quiet)
+        summary = run(config, parts=parts, console=console, quiet=quiet, place=place)
     except RunLocked as locked:
         warn(f"{locked}; left to it")
         return _without_result(config, "running", str(locked))
@@ -182,8 +237,9 @@ def _make(
     except Exception as error:
         summary = _without_result(config, "failed", f"{type(error).__name__}: {error}")
     if summary["status"] != "completed":
-        why = summary.get("error", "")
-        warn(f"{run_folder(config)} {summary['status']}: {why}")
+        folder, why = run_folder(config), summary.get("error", "")
+        trace = f" (traceback: {ERROR})" if (folder / ERROR).is_file() else ""
+        warn(f"{folder} {summary['status']}: {why}{trace}")
     return summary
 
 
@@ -210,31 +266,21 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
     }
 
 
-def _write_comparison(made: Made, table: Table) -> Path:
-    """The table as Markdown and, of the first seed, the forgetting curves."""
-    folders = [run_folder(config) for config, _ in made]
-    names = sorted(folder.name + str(folder.parent) for folder in folders)
+def _write_comparison(first: RunConfig, runs: Sequence[Run], table: Table) -> Path:
+    """The table as Markdown and CSV, and the forgetting curves, means over the seeds."""
+    names = sorted(run.folder.name + str(run.folder.parent) for run in runs)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    first = made[0][0]
     folder = own_folder(Path(first.log_dir) / COMPARISONS / digest)
-    runs = {path: read_run(path) for path in folders}
-    for path, (_, summary) in zip(folders, made):
-        if summary["status"] == "completed" and not runs[path].completed:
-            warn(f"{path} is in no figure: {runs[path].problems[0]}")
-    curves = [
-        reporting.Curves.from_measurements(runs[path].metrics, config.label)
-        for path, (config, _) in zip(folders, made)
-        if config.seed == first.seed and config.evaluation.samples
-        if runs[path].completed
-    ]
+    groups = benchmarks(runs)
+    curves = [v.curves for group in groups for v in group.variants if v.curves]
     with replacing(folder, *COMPARISON) as new:
         write_whole(new / "comparison.md", table.markdown().encode())
+        write_whole(new / "comparison.csv", table.csv().encode())
         if curves:
             reporting.write_comparison(new, curves)
             if first.events != "none":
-                over_seeds = benchmarks(list(runs.values()))
                 pictures = first.events == "all"
-                write_over_seeds(new / "over_seeds", over_seeds, pictures=pictures)
+                write_over_seeds(new / "over_seeds", groups, pictures=pictures)
             picture = as_png(reporting.forgetting_curves(curves))
             write_whole(new / "forgetting_curves.png", picture)
     return folder
