@@ -63,10 +63,10 @@ def test_compare_lays_kan_beside_mlp(capsys: Capture) -> None:
     assert "KAN - MLP" in out and "(matched to)" in out
     (folder,) = Path("logs/comparisons").iterdir()
     assert {path.name.split(".")[0] for path in folder.iterdir()} == {
-        "comparison",
-        "forgetting_curves",
-        "events",
+        *("comparison", "runs", "forgetting_curves"),
+        *("boundaries", "kan-naive", "mlp-naive"),
     }
+    assert f"tensorboard --logdir {folder} --load_fast=false" in out
     runs = summaries()
     assert [run["model"] for run in runs] == ["kan", "kan", "mlp", "mlp"]
     sizes = [run["n_parameters"] for run in runs]
@@ -79,12 +79,15 @@ def test_compare_lays_kan_beside_mlp(capsys: Capture) -> None:
 def test_a_sweep_of_several_seeds_ends_with_means_and_bands(capsys: Capture) -> None:
     words = [*SMALL, "model.hidden=[4]", "tensorboard=numbers", "seed=0,1"]
     assert main(["run", "-q", "-m", "model=kan,mlp", *words]) == 0
-    (folder,) = Path("logs/comparisons").glob("*/over_seeds/split-mnist-class*")
-    assert {path.name for path in folder.iterdir() if path.is_dir()} == {
-        "experience_1",
-        "experience_2",
-        "kan-naive",
-        "mlp-naive",
+    (folder,) = Path("logs/comparisons").iterdir()
+    groups = {path.parent.relative_to(folder).parts for path in folder.rglob("events*")}
+    assert groups == {
+        ("boundaries",),
+        *(
+            (m, *end)
+            for m in ("kan-naive", "mlp-naive")
+            for end in ((), ("low",), ("high",))
+        ),
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from kancl.benchmarks import SCENARIOS
 from kancl.models import MODELS
-from kancl.reporting.tensorboard import OVER_SEEDS, TAGS, TAGS_ON_REQUEST
+from kancl.reporting.events import TAGS, TAGS_OF_GROUPS, TAGS_ON_REQUEST
 from kancl.runner.registry import OPTIMIZERS
 from kancl.runner.request.experiments import experiment_names
 from kancl.strategies import GROUP, STRATEGIES
@@ -78,5 +78,5 @@ def test_every_name_is_in_the_table(group: str, names: list[str]) -> None:
 
 
 def test_every_tag_is_explained() -> None:
-    for tag, meaning in {**TAGS, **TAGS_ON_REQUEST, **OVER_SEEDS}.items():
+    for tag, meaning in {**TAGS, **TAGS_ON_REQUEST, **TAGS_OF_GROUPS}.items():
         assert f"| `{tag}` | {meaning} |" in README

@@ -41,6 +41,8 @@ KEPT = f"{CHECKPOINTS}/{CHECKPOINT}"
 
 SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
 """Lists of the runs of each sweep; runs that chose settings; tables and figures."""
+RUNS = "runs.json"
+"""The runs that a comparison is of, by their paths in that folder."""
 MLFLOW = "mlruns"
 """MLflow's files."""
 NO_RUNS = frozenset({WANDB, REPLACEMENT})

@@ -16,11 +16,12 @@ from matplotlib.lines import Line2D
 from kancl.metrics.statistics import t_interval
 from kancl.reporting import figures
 from kancl.reporting.colours import FAINT, INK, KAN, model_colours
+from kancl.reporting.groups import mean_matrix, plain
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.report.verdicts import Comparison
 from kancl.reporting.table import UNDEFINED
-from kancl.reporting.variants import Benchmark, Variant
+from kancl.reporting.variants import Benchmark
 
 MARKERS = "osD^vP*Xphd<>8H"
 PAGE = "#FEFEFE"
@@ -156,19 +157,6 @@ def matrices(benchmark: Benchmark) -> dict[str, Figure]:
         for variant in benchmark.variants
         if variant.matrices is not None
     }
-
-
-def mean_matrix(variant: Variant) -> Figure:
-    matrices, label = variant.matrices, plain(variant.label)
-    assert matrices is not None
-    spread = matrices.std(0) if len(matrices) > 1 else None
-    return figures.score_matrix(matrices.mean(0), label, spread, variant.score)
-
-
-def plain(text: str, longest: int = 48) -> str:
-    """Words from a file: no formula, however many dollars they hold; cut if long."""
-    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return cut.replace("$", r"\$")
 
 
 def svg(figure: Figure, description: str) -> Markup:

@@ -1,6 +1,8 @@
 """Make the runs that a command line asks for, then lay them side by side."""
 
 import hashlib
+import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +16,12 @@ from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.values import shown
+from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
+from kancl.reporting.groups import forgetting_curves, write_groups
 from kancl.reporting.progress import duration
-from kancl.reporting.report import benchmarks, write_over_seeds
+from kancl.reporting.report import benchmarks
 from kancl.reporting.table import Table
 from kancl.runner.build import Parts
 from kancl.runner.check import check
@@ -28,12 +32,12 @@ from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
-from kancl.runs.names import COMPARISONS, EVENTS, REPLACEMENT, SUMMARY
+from kancl.runs.names import COMPARISONS, EVENTS, REPLACEMENT, RUNS, SUMMARY
 from kancl.runs.reader import read_run
 from kancl.runs.replacement import replacing
 from kancl.runs.status import note_sweep, read_completed, report_failures
 
-COMPARISON = ("comparison.md", "forgetting_curves.png", EVENTS, f"over_seeds/*{EVENTS}")
+COMPARISON = ("comparison.md", RUNS, "forgetting_curves*.png", f"*{EVENTS}")
 """Patterns of a comparison's files."""
 Summary = dict[str, Any]
 
@@ -53,16 +57,24 @@ def execute(
     first, summary = made[0]
     if len(made) == 1:
         reporting.run_table(summary).show(console)
-        lines = [f"run folder: {run_folder(first)}"]
+        folder = run_folder(first)
+        lines = [f"run folder: {folder}"]
+        shown_runs = re.escape(folder.relative_to(first.log_dir).as_posix())
+        logs = first.log_dir
     else:
         table = reporting.comparison_table([summary for _, summary in made])
         table.show(console)
         lines = _convergence(made, console)
-        lines.append(f"figure and table: {_write_comparison(made, table)}")
-    labels = list(dict.fromkeys(config.label for config, _ in made))
-    is_regression = any("average_rmse" in summary for _, summary in made)
-    url = reporting.dashboard_url(labels, score="rmse" if is_regression else "accuracy")
-    lines += [reporting.tensorboard_command(first.log_dir), f"  {url}"]
+        folder = _write_comparison(made, table)
+        lines.append(f"figure and table: {folder}")
+        # in the comparison's own folder, and in that of all runs
+        shown_runs = rf"(^|/{re.escape(folder.name)}/)[^/]+(/(low|high))?$"
+        logs = str(folder)
+    if any(config.events != "none" for config, _ in made):
+        is_regression = any("average_rmse" in summary for _, summary in made)
+        score = RMSE if is_regression else ACCURACY
+        url = reporting.dashboard_url(shown_runs, score)
+        lines += [reporting.tensorboard_command(logs), f"  {url}"]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if len(summaries) > 1:
@@ -211,32 +223,28 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
 
 
 def _write_comparison(made: Made, table: Table) -> Path:
-    """The table as Markdown and, of the first seed, the forgetting curves."""
+    """The table as Markdown, the list of runs, and the forgetting curves: of every model
+    and strategy the mean over the seeds.
+    """
     folders = [run_folder(config) for config, _ in made]
-    names = sorted(folder.name + str(folder.parent) for folder in folders)
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     first = made[0][0]
+    runs = [folder.relative_to(first.log_dir).as_posix() for folder in folders]
+    digest = hashlib.sha256("\n".join(sorted(runs)).encode()).hexdigest()[:8]
     folder = own_folder(Path(first.log_dir) / COMPARISONS / digest)
-    runs = {path: read_run(path) for path in folders}
+    found = {path: read_run(path) for path in folders}
     for path, (_, summary) in zip(folders, made):
-        if summary["status"] == "completed" and not runs[path].completed:
-            warn(f"{path} is in no figure: {runs[path].problems[0]}")
-    curves = [
-        reporting.Curves.from_measurements(runs[path].metrics, config.label)
-        for path, (config, _) in zip(folders, made)
-        if config.seed == first.seed and config.evaluation.samples
-        if runs[path].completed
-    ]
+        if summary["status"] == "completed" and not found[path].completed:
+            warn(f"{path} is in no figure: {found[path].problems[0]}")
+    groups = benchmarks(list(found.values()))
     with replacing(folder, *COMPARISON) as new:
         write_whole(new / "comparison.md", table.markdown().encode())
-        if curves:
-            reporting.write_comparison(new, curves)
-            if first.events != "none":
-                over_seeds = benchmarks(list(runs.values()))
-                pictures = first.events == "all"
-                write_over_seeds(new / "over_seeds", over_seeds, pictures=pictures)
-            picture = as_png(reporting.forgetting_curves(curves))
-            write_whole(new / "forgetting_curves.png", picture)
+        write_whole(new / RUNS, (json.dumps({"runs": runs}, indent=1) + "\n").encode())
+        if first.events != "none":
+            write_groups(new, groups, pictures=first.events == "all")
+        for group in groups:
+            if (figure := forgetting_curves(group)) is not None:
+                place = f"-{group.slug}" if len(groups) > 1 else ""
+                write_whole(new / f"forgetting_curves{place}.png", as_png(figure))
     return folder
 
 
