@@ -37,7 +37,7 @@ def logs(tmp_path_factory):
     return logs
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_a_comparison_of_60_runs_opens_with_all_groups_ticked_and_drawn(logs):
     with tensorboard(logs / "comparisons/first") as address, browser() as page:
@@ -87,7 +87,7 @@ def _n_colours(page, card):
     return len({tuple(v // 32 for v in colour) for colour in vivid})
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.mark.parametrize("width", [1400, 600])
 def test_a_report_is_whole_labelled_and_asks_nobody_for_anything(report, width):
