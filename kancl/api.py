@@ -24,8 +24,8 @@ from kancl.reading import opened
 from kancl.reporting.report import benchmarks
 from kancl.reporting.report import compare as judge
 from kancl.reporting.report import headline, write_report
-from kancl.reporting.report.verdicts import Comparison as Verdict
 from kancl.reporting.table import Table
+from kancl.reporting.verdicts import Comparison as Verdict
 from kancl.runner.build import build, build_strategy
 from kancl.runner.identity import run_folder
 from kancl.runner.machine import taking_turns
@@ -191,7 +191,7 @@ class Comparison:
     @property
     def table(self) -> Table:
         """Means over seeds, and paired differences, as ``kancl compare`` prints them."""
-        return reporting.comparison_table([run.summary for run in self.runs])
+        return reporting.comparison_table(self.runs)
 
     @property
     def differences(self) -> list[dict[str, Any]]:

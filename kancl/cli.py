@@ -5,7 +5,8 @@ import inspect
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from kancl import __version__
@@ -28,7 +29,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [NAME ...]          what can be chosen and set, its default and meaning
-  kancl bench layers|data|runs|evaluation|checkpoints|sweep|device  how fast they are here
+  kancl bench layers|data|runs|evaluation|iteration|checkpoints|sweep|device  how fast it is here
 
 examples:
   kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
@@ -39,7 +40,7 @@ exit codes:
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
 BENCHES = {"layers": "layers", "device": "device", "data": "stock", "runs": "stock"}
-BENCHES |= dict.fromkeys(("evaluation", "checkpoints", "sweep"), "costs")
+BENCHES |= dict.fromkeys(("evaluation", "iteration", "checkpoints", "sweep"), "costs")
 """Module of ``kancl.bench`` by benchmark."""
 
 
@@ -66,6 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # kancl list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Say in a terminal what takes seconds, until it is done."""
+    if sys.stdout.isatty():
+        print("importing torch, Avalanche and Hydra ...", end="\r", flush=True)
+    yield
+    if sys.stdout.isatty():
+        print("\x1b[K", end="", flush=True)
 
 
 def _parser(command: Callable[[list[str]], int], epilog: str = "") -> ArgumentParser:
@@ -124,7 +135,8 @@ def _run(
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
-    from kancl.runner.studies.sweep import execute, show_plan
+    with _importing():
+        from kancl.runner.studies.sweep import execute, show_plan
 
     if options.dry_run:
         show_plan(request)
@@ -279,7 +291,8 @@ def _reproduce(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--rows", default="", help="such as none,joint,lwf/task; all")
     parser.add_argument("--seeds", type=int, help="how many; the paper's number")
-    parser.add_argument("--results", default="RESULTS.md", help="file to write to")
+    text = "file to write to; docs/results/PROTOCOL.md"
+    parser.add_argument("--results", help=text)
     options = parser.parse_intermixed_args(arguments)
     _check_positive("--seeds", options.seeds)
     from kancl.runner.studies.reproduce import reproduce
@@ -291,7 +304,6 @@ def _reproduce(arguments: list[str]) -> int:
         overrides=options.overrides,
         results=options.results,
     )
-    print(f"written to {options.results}")
     return int(any(j.verdict == "FAIL" or j.n_lost for j in judgements))
 
 

@@ -48,7 +48,9 @@ def test_run_writes_under_log_dir_only(capsys: Capture, tmp_path: Path) -> None:
     out = capsys.readouterr().out
     assert "hidden [4], " in out and "parameters" in out and "FLOPs per sample" in out
     assert "values outside the grid: layer 1 0.0%, layer 2 " in out
-    assert "run folder: logs/" in out and "tensorboard" not in out
+    assert "\nopen: logs/split_mnist-class/kan-naive/seed0-" in out
+    assert "\nnext: kancl report logs/split_mnist-class/kan-naive/seed0-" in out
+    assert "tensorboard" not in out
     assert "\x1b" not in out and "\r" not in out  # no terminal, no control codes
     assert main(["run", "model.hidden=[4]", *SMALL[:-1], "-q"]) == 0
     assert "skipped" not in capsys.readouterr().out
@@ -57,18 +59,23 @@ def test_run_writes_under_log_dir_only(capsys: Capture, tmp_path: Path) -> None:
 def test_compare_lays_kan_beside_mlp(capsys: Capture) -> None:
     assert main(["compare", *SMALL, "model.hidden=[4]", "seed=0,1"]) == 0
     out = capsys.readouterr().out
-    assert "KAN - MLP" in out and "(matched to)" in out
+    assert "KAN - MLP" in out and "too few seeds" in out
+    assert [line.partition(":")[0] for line in out.splitlines()[-2:]] == [
+        "open",
+        "next",
+    ]
     (folder,) = Path("logs/comparisons").iterdir()
     assert {path.name.split(".")[0] for path in folder.iterdir()} == {
         *("comparison", "runs", "forgetting_curves"),
     }
+    assert "backward transfer %" in (folder / "comparison.csv").read_text()
     runs = summaries()
     assert [run["model"] for run in runs] == ["kan", "kan", "mlp", "mlp"]
     sizes = [run["n_parameters"] for run in runs]
     assert sizes[0] == pytest.approx(sizes[2], rel=0.05)
     capsys.readouterr()
     assert main(["compare", *SMALL, "model.hidden=[4]", "seed=0,1"]) == 0
-    assert capsys.readouterr().out.count("completed before, skipped") == 4
+    assert "4 of 4 runs were completed before, skipped" in capsys.readouterr().out
 
 
 def test_a_sweep_of_several_seeds_ends_with_means_and_bands(capsys: Capture) -> None:
@@ -112,8 +119,9 @@ def test_a_sweep_with_a_diverged_run_goes_on_and_says_so(capsys: Capture) -> Non
     sweep = ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30,1e-2", "model.hidden=[3]"]
     assert main(["run", "-m", *sweep, *SMALL[:-1]]) == 1
     assert {run["status"] for run in summaries()} == {"diverged", "completed"}
-    out = capsys.readouterr().out
-    assert "diverged: Diverged" in out and "error.txt" in out
+    said = capsys.readouterr()
+    assert "mlp-naive lr=1e+30 seed 0, diverged" in said.out
+    assert "diverged: Diverged" in said.err and "error.txt" in said.err
 
 
 @pytest.mark.parametrize(
@@ -249,7 +257,7 @@ def test_a_sweep_through_a_launcher_of_hydra(capsys: Capture) -> None:
     written = {path.name for path in Path("logs").iterdir()}
     assert written == {"split_mnist-class", "comparisons", "sweeps"}
     assert main(["run", "-m", "hydra/launcher=basic", *words]) == 0
-    assert capsys.readouterr().out.count("completed before, skipped") == 2
+    assert "2 of 2 runs were completed before, skipped" in capsys.readouterr().out
 
 
 def test_a_sweep_in_parallel_by_joblib() -> None:
@@ -300,5 +308,6 @@ def test_a_sweep_says_which_run_it_is_at_and_how_long_is_left(capsys: Capture) -
     assert "run 1 of" not in capsys.readouterr().out
     assert main([*sweep, "seed=0,1,2"]) == 0
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("run ")]
-    assert said[0] == "run 1 of 2"  # that of seed 0 is there
-    assert re.fullmatch(r"run 2 of 2, \d+ s left", said[1])
+    scores = r"kan-naive seed \d, accuracy [\d.]+ %, forgetting -?[\d.]+ %"
+    assert re.fullmatch(rf"run 1 of 2, \d+ s left: {scores}", said[0])
+    assert re.fullmatch(rf"run 2 of 2: {scores}", said[1]) and len(said) == 2

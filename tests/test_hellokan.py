@@ -39,7 +39,7 @@ def test_errors_fall_from_stage_to_stage(
 
 @pytest.mark.proof
 def test_errors_are_at_most_pykans(hellokan: dict[str, Any]) -> None:
-    """But for the last stage beside grids that follow the samples: RESULTS.md."""
+    """But for the last stage beside grids that follow the samples: docs/results/hellokan.md."""
     errors, changes, _ = zip(*(hellokan["run"](seed) for seed in range(5)))
     medians = [median(per_stage) for per_stage in zip(*errors)]
     assert all(a <= b for a, b in zip(medians, hellokan["FIXED"].values()))

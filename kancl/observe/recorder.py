@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class RecorderPlugin(Plugin):
     stage = Stage.RECORD
     state = tuple(
         "matrix measurements boundaries iteration n_experiences_done train_seconds "
-        "eval_seconds in_training _losses _scores _evaluated _eval_sums _n_evaluated".split()
+        "eval_seconds in_training _losses _outputs _evaluated _eval_sums _n_evaluated".split()
     )
     transient = ("listeners", "last_evaluation", "_matrix_stream", "_every", "_since")
 
@@ -86,7 +87,7 @@ class RecorderPlugin(Plugin):
         """Whether ``strategy.train`` is under way, also while it evaluates."""
         self._since = time.perf_counter()
         self._losses: list[Tensor] = []  # on the device, since the last row
-        self._scores: list[Tensor] = []
+        self._outputs: list[tuple[Tensor, Tensor]] = []  # with their targets
         self._evaluated: list[tuple[str, int, Tensor, int]] = []
         self._eval_sums = torch.zeros(2, dtype=torch.float64)
         self._n_evaluated = 0
@@ -169,9 +170,9 @@ class RecorderPlugin(Plugin):
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self.iteration += 1
         self._losses.append(strategy.loss.detach())
-        output, target = strategy.mb_output, strategy.mb_y
+        output, target = strategy.mb_output.detach(), strategy.mb_y
         if len(output) == len(target):
-            self._scores.append(self.score.per_sample(output.detach(), target))
+            self._outputs.append((output, target))
         if len(self._losses) >= self._every:
             self._write_batches(strategy)
 
@@ -185,15 +186,21 @@ class RecorderPlugin(Plugin):
             return
         # losses are (1,) each
         means = [torch.cat([loss.flatten() for loss in self._losses]).double().mean()]
-        if self._scores:
-            means.append(self.score.reduce(torch.cat(self._scores).double().mean()))
-        self._losses, self._scores = [], []
+        if self._outputs:
+            means.append(self.score.reduce(torch.cat(self._scores()).double().mean()))
+        self._losses, self._outputs = [], []
         loss, *score = torch.stack(means).tolist()  # the one wait for the device
         experience = None if self.trains_jointly else _index(strategy.experience)
         self.add("batch_loss", loss, experience)
         for value in score:
             self.add(f"batch_{self.score.name}", value, experience)
         _check_finite(loss, f"training loss by iteration {self.iteration}")
+
+    def _scores(self) -> list[Tensor]:
+        """Of each sample since the last row; heads may differ in their outputs."""
+        alike = groupby(self._outputs, lambda pair: pair[0].shape[1:])
+        batches = [map(torch.cat, zip(*pairs)) for _, pairs in alike]
+        return [self.score.per_sample(*batch) for batch in batches]
 
     # evaluation
 

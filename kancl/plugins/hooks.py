@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import is_
 from typing import Any
 
 from avalanche.core import SupervisedPlugin
@@ -94,7 +95,7 @@ class DirectHooks:
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = strategy
-        self._known: list[int] = []
+        self._known: list[Any] = []
         self._methods: dict[str, list[Callable[..., Any]]] = {}
         for hook in _HOOKS:
             name = f"_{hook}"
@@ -104,10 +105,10 @@ class DirectHooks:
     def call(self, hook: str, **kwargs: Any) -> None:
         strategy = self._strategy
         evaluator = strategy.evaluator
-        known = [*map(id, strategy.plugins), *map(id, evaluator.metrics)]
-        known += map(id, evaluator.loggers)
-        if known != self._known or hook in _BEGINNINGS:
-            self._known = known
+        now = [*strategy.plugins, *evaluator.metrics, *evaluator.loggers]
+        same = len(now) == len(self._known) and all(map(is_, now, self._known))
+        if not same or hook in _BEGINNINGS:
+            self._known = now
             self._methods = {
                 each: [getattr(p, each) for p in strategy.plugins if _acts(p, each)]
                 for each in _HOOKS

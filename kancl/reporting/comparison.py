@@ -6,23 +6,32 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from kancl.reporting.measures import COSTS, METRICS
-from kancl.reporting.pairing import model_title, pair_title, pairs
+from kancl.reporting.measures import COMPARED, COSTS, METRICS
+from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
-from kancl.reporting.variants import Variant
+from kancl.reporting.variants import Benchmark, Variant, benchmarks, shown, unlike
+from kancl.reporting.verdicts import compare
 from kancl.runs.measurements import Measurement
-from kancl.runs.reader import Run
+from kancl.runs.reader import STATUSES, Run
 
 Summary = Mapping[str, Any]
 
 LEFT_OUT = ("forward_transfer", "n_iterations", "eval_seconds")
+BRIEF = {key: rank for keys in COMPARED.values() for rank, key in enumerate(keys[::-1])}
+"""Metrics that a terminal shows, and in which order."""
+SIZES = {
+    "n_parameters": "parameters",
+    "flops": "FLOPs per sample",
+    "train_seconds": "s of training",
+}
 COLUMNS = {
-    key: replace(column, absent=UNDEFINED, starts_part=key == "n_parameters")
-    for key, column in {**METRICS, **COSTS}.items()
+    key: replace(column, absent=UNDEFINED, in_files_only=key not in BRIEF)
+    for key, column in sorted(
+        {**METRICS, **COSTS}.items(), key=lambda item: BRIEF.get(item[0], len(BRIEF))
+    )
     if key not in LEFT_OUT
 }
 
@@ -38,70 +47,114 @@ def run_table(summary: Summary) -> Table:
     return Table("", (Column(""), Column("", str)), rows)
 
 
-def comparison_table(summaries: Sequence[Summary]) -> Table:
-    """Means over seeds, differences paired over seeds, and what a reader has to know.
+def comparison_table(runs: Sequence[Run]) -> Table:
+    """A row per variant, means over seeds with half of their 95 % t-intervals; below,
+    differences paired over seeds, with their verdicts; and what a reader has to know.
+
+    A terminal shows what is compared; files have every metric and cost.
 
     Raises: ValueError without runs.
     """
-    if not summaries:
+    if not runs:
         raise ValueError("no runs to compare")
-    columns = {k: c for k, c in COLUMNS.items() if any(k in s for s in summaries)}
-    scenarios = list(dict.fromkeys(s["scenario"] for s in summaries))
+    judged = [(benchmark, compare(benchmark)) for benchmark in benchmarks(runs)]
+    names = _scenario_names([benchmark for benchmark, _ in judged])
+    told = [run.summary for run in runs]
+    columns = {k: c for k, c in COLUMNS.items() if any(k in s for s in told)}
     rows: list[list[Cell]] = []
     below: list[list[Cell]] = []
-    pair_counts = set()
-    twice = []
-    for scenario in scenarios:
-        words = [scenario] if len(scenarios) > 1 else []
-        variants = _variants(s for s in summaries if s["scenario"] == scenario)
-        for v in variants:
+    for name, (benchmark, comparisons) in zip(names, judged):
+        for v in benchmark.variants:
             n, n_completed = len(v.runs), len(v.completed)
             counted = str(n) if n == n_completed else f"{n_completed} of {n}"
-            numbers = [v.numbers(key) for key in columns]
-            means = [fmean(values) if values else None for values in numbers]
-            rows.append([*words, v.model, v.strategy, counted, *means])
-        once = [v for v in variants if len(set(v.seeds)) == len(v.seeds)]
-        twice += [v.label for v in variants if v not in once]
-        for a, b in pairs(once, lambda variant: variant.strategy):
-            n_pairs = len(set(a.seeds) & set(b.seeds))
-            if n_pairs and columns.keys() & METRICS.keys():
-                pair_counts.add(n_pairs)
-                apart = {k: Estimate.of_difference(a.minus(b, k)) for k in METRICS}
+            cells = [_cell(v, key) for key in columns]
+            words = [name, v.model, v.strategy, v.distinction]
+            rows.append([*words, counted, *cells, ""])
+        for c in comparisons:
+            if c.n_pairs and columns.keys() & METRICS.keys():
+                settings = dict.fromkeys(v.distinction for v in c.both)
+                apart = {
+                    k: Estimate.of_difference(c.compared.minus(c.reference, k))
+                    for k in METRICS
+                }
+                words = [
+                    name,
+                    pair_title(*c.both),
+                    c.strategy,
+                    " against ".join(settings),
+                ]
                 cells = [apart.get(k, "") for k in columns]
-                title = pair_title(a, b)
-                below.append([*words, title, a.strategy, n_pairs, *cells])
-    names = ["scenario"][: len(scenarios) - 1] + ["model", "strategy", "runs"]
-    heads, notes = map(Column, names), [*_notes(summaries, pair_counts, twice)]
-    return Table("", [*heads, *columns.values()], rows, below, notes)
+                below.append([*words, c.n_pairs, *cells, c.outcome])
+    heads = [
+        *map(Column, ("scenario", "model", "strategy", "settings")),
+        Column("seeds", str),
+    ]
+    heads += [*columns.values(), Column("verdict", wraps=True)]
+    notes = [*_sizes(judged), *_notes([b for b, _ in judged], below)]
+    return Table("", heads, rows, below, notes).without_empty_columns()
 
 
-def _variants(summaries: Iterable[Summary]) -> list[Variant]:
-    runs: dict[tuple[str, str], list[Run]] = {}
-    for s in summaries:
-        run = Run(Path(), {"seed": s["seed"]}, {}, s, s["status"], recomputed=s)
-        runs.setdefault((s["model"], s["strategy"]), []).append(run)
-    return [Variant(*names, "", tuple(group)) for names, group in runs.items()]
+def _cell(variant: Variant, key: str) -> Cell:
+    if key in METRICS:
+        return Estimate.of([*variant.by_seed(key).values()])
+    values = variant.numbers(key)
+    return fmean(values) if values else None
+
+
+def _scenario_names(groups: Sequence[Benchmark]) -> list[str]:
+    """What tells benchmarks apart, in a few words; of a single one nothing."""
+    options = [benchmark.options for benchmark in groups]
+    telling = [key for key in unlike(options) if all(key in each for each in options)]
+    bare = ("name", "incremental")  # values that need no key beside them
+    return [
+        " ".join(
+            shown(each[key]) if key in bare else f"{key}={shown(each[key])}"
+            for key in sorted(telling, key=lambda key: key not in bare)
+        )
+        for each in options
+    ]
+
+
+def _sizes(groups: Iterable[tuple[Benchmark, Any]]) -> Iterator[str]:
+    """A line per model: its parameters and what it costs, from the least to the most."""
+    variants: dict[str, list[Variant]] = {}
+    for v in (v for benchmark, _ in groups for v in benchmark.variants):
+        variants.setdefault(v.model, []).append(v)
+    for model, group in variants.items():
+        words = []
+        for key, unit in SIZES.items():
+            numbers = [number for v in group for number in v.numbers(key)]
+            if numbers:
+                show = COLUMNS[key].text
+                ends = dict.fromkeys(map(show, (min(numbers), max(numbers))))
+                words.append(f"{' to '.join(ends)} {unit}")
+        if words:
+            yield f"{model}: {', '.join(words)}"
 
 
 def _notes(
-    summaries: Sequence[Summary], pair_counts: set[int], twice: Sequence[str]
+    groups: Sequence[Benchmark], differences: Sequence[Sequence[Cell]]
 ) -> Iterator[str]:
-    if pair_counts - {1}:
-        yield "±: 95 % t-interval of the difference, paired over seeds."
-    if 1 in pair_counts:
+    variants = [v for benchmark in groups for v in benchmark.variants]
+    if any(len(v.seeds) > 1 for v in variants):
+        yield "±: half of the 95 % t-interval over seeds; differences are paired."
+    if any(row[4] == 1 for row in differences):
         text = "A difference of one seed has no error bar: it may be chance."
-        yield f"{text} Several seeds: -m seed=range(10)."
-    for label in twice:
-        yield f"{label}: several runs of one seed, so not paired."
-    for status in ["diverged", "failed"]:
-        if lost := [s for s in summaries if s["status"] == status]:
-            names = [f"{s['model']}-{s['strategy']} seed {s['seed']}" for s in lost]
-            yield f"{len(lost)} {status}, not in the means: {', '.join(names)}."
+        yield f"{text} Several seeds: 'seed=range(10)'."
+    for v in variants:
+        if v.repeated:
+            again = ", ".join(str(run.seed) for run in v.repeated)
+            yield f"{v.label}: counted once, though run again: seed {again}."
+    for status in STATUSES[1:]:
+        pairs = [(v, run) for v in variants for run in v.runs if run.status == status]
+        if pairs:
+            names = [f"{v.label} seed {run.seed}" for v, run in pairs]
+            yield f"{len(pairs)} {status}, not in the means: {', '.join(names)}."
     # why metrics of completed runs are undefined, each reason once
     reasons: dict[str, dict[str, None]] = {}
-    for s in summaries:
-        for key, reason in s.get("undefined", {}).items():
-            if s["status"] == "completed" and key in COLUMNS:
+    for run in (run for v in variants for run in v.completed):
+        for key, reason in run.summary.get("undefined", {}).items():
+            if key in COLUMNS:
                 reasons.setdefault(reason, {})[COLUMNS[key].words] = None
     for reason, words in reasons.items():
         yield f"{UNDEFINED} {', '.join(words)}: {reason}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,7 +21,30 @@ UPDATES_PER_SECOND = 8
 WIDE = 120
 """Columns into which everything fits spelled out; below, words are abbreviated."""
 SHORT = {"experience": "exp", "epoch": "ep", "accuracy": "acc", "forgetting": "forg"}
-SHORT_TITLE = 9
+SHORT_TITLE, SHORT_RUN = 9, 22
+LEAST_DONE = 0.1
+"""Of a run, before the time that all take is told."""
+
+
+class Place:
+    """Which of several runs is being made, and how long all of them still take."""
+
+    def __init__(self, n_runs: int) -> None:
+        self.n_runs, self.n_begun = n_runs, 0
+        self._started = time.perf_counter()
+
+    def text(self, share: float = 1.0) -> str:
+        """``run 4 of 12, 2 min left``.
+
+        Args:
+            share: of the run that was begun last, what is done of it.
+        """
+        done = self.n_begun - 1 + share
+        text = f"run {self.n_begun} of {self.n_runs}"
+        if done < LEAST_DONE or done >= self.n_runs:
+            return text
+        each = (time.perf_counter() - self._started) / done
+        return f"{text}, {duration(each * (self.n_runs - done))} left"
 
 
 class ProgressPlugin(SupervisedPlugin):
@@ -29,7 +53,8 @@ class ProgressPlugin(SupervisedPlugin):
 
     In a terminal, or a notebook with ipywidgets: one line, redrawn, with scores of the
     forgetting curve's samples. Everywhere: a line per experience, with those of the whole
-    test sets, and per epoch where they are evaluated. Use it behind the recorder::
+    test sets, and per epoch where they are evaluated. Of one of several runs, the redrawn
+    line alone. Use it behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained
@@ -43,14 +68,17 @@ class ProgressPlugin(SupervisedPlugin):
         total_iterations: int | None = None,
         console: Console | None = None,
         quiet: bool = False,
+        place: Place | None = None,
     ) -> None:
         super().__init__()
         self._recorder, self._title, self._quiet = recorder, title, quiet
+        self._place = place
         self._console = console or Console()
         self._epoch = 0
         self._learning_rate = self._loss = math.nan
         self._next = 0.0
         self._started = time.perf_counter()
+        self._first: tuple[int, float] | None = None
         self._scores: dict[int, float] = {}
         self._best: dict[int, float] = {}
         recorder.listeners.append(self._listen)
@@ -67,8 +95,10 @@ class ProgressPlugin(SupervisedPlugin):
             disable=quiet
             or not (self._console.is_terminal or _has_widgets(self._console)),
         )
-        if not self._wide and len(title) > SHORT_TITLE:
-            title = f"{title[: SHORT_TITLE - 1]}…"
+        if not self._wide:
+            most = SHORT_TITLE if place is None else SHORT_RUN
+            title = title if len(title) <= most else f"{title[: most - 1]}…"
+        self._short_title = title
         fields: Any = dict.fromkeys(["where", "speed", "score"], "")
         self._task = self._live.add_task(title, total=total_iterations, **fields)
 
@@ -119,6 +149,8 @@ class ProgressPlugin(SupervisedPlugin):
             self._say(*words, f"learning rate {self._learning_rate:.1e}")
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        if self._first is None:  # kernels are compiled in it
+            self._first = self._recorder.iteration, time.perf_counter()
         if time.perf_counter() >= self._next:
             self._draw(strategy)
 
@@ -133,14 +165,19 @@ class ProgressPlugin(SupervisedPlugin):
         where = f"after experience {n} of {recorder.n_experiences}"
         if recorder.trains_jointly:
             where = f"after all {n} experiences at once"
-        words = [f"{self._title}: {where}", f"{recorder.iteration} iterations"]
-        for _, name, value in so_far(recorder.matrix, n, recorder.score):
-            words.append(f"{name} {_number(value, recorder.score)}")
+        told = [
+            f"{name} {_number(value, recorder.score)}"
+            for _, name, value in so_far(recorder.matrix, n, recorder.score)
+        ]
+        if self._console.is_terminal and not self._wide:
+            scores = ", ".join(told).replace("learning accuracy", "learning")
+            return self._say(f"{where}: {scores}")
+        words = [f"{self._title}: {where}", f"{recorder.iteration} iterations", *told]
         self._say(*words, f"{time.perf_counter() - self._started:.0f} s")
 
     def _say(self, *words: str) -> None:
         """A line that stays; a terminal breaks it between words, a log not at all."""
-        if not self._quiet:
+        if not self._quiet and self._place is None:
             soft = not self._console.is_terminal
             self._console.print(", ".join(words), highlight=False, soft_wrap=soft)
 
@@ -153,12 +190,19 @@ class ProgressPlugin(SupervisedPlugin):
             where = f"all {n} experiences"
         if strategy.train_epochs > 1:
             where += f" epoch {max(self._epoch, 1)}/{strategy.train_epochs}"
+        title, speed, score = self._short_title, self._speed(), self._score()
+        if self._place is not None:
+            (task,) = self._live.tasks
+            share = recorder.iteration / task.total if task.total else 0.0
+            where, speed = f"{title} {where}", ""
+            title, score = self._place.text(share), score.partition(" forgetting")[0]
         self._live.update(
             self._task,
             completed=recorder.iteration,
+            description=title,
             where=self._short(where),
-            speed=self._speed(),
-            score=self._short(self._score()),
+            speed=speed,
+            score=self._short(score),
         )
         self._live.refresh()
         self._next = time.perf_counter() + 1 / UPDATES_PER_SECOND
@@ -171,13 +215,15 @@ class ProgressPlugin(SupervisedPlugin):
         return text
 
     def _speed(self) -> str:
-        """Iterations per second so far, and the time left at that pace."""
+        """Iterations per second since the first, and the time left at that pace."""
         (task,), done = self._live.tasks, self._recorder.iteration
-        if not done or not task.elapsed:
+        since, started = self._first or (done, 0.0)
+        if done <= since:
             return ""
-        speed = f"{done / task.elapsed:.0f} it/s"
+        each = (time.perf_counter() - started) / (done - since)
+        speed = f"{1 / each:.0f} it/s"
         if task.total is not None:
-            left = duration(max(task.total - done, 0) * task.elapsed / done)
+            left = duration(max(task.total - done, 0) * each)
             speed += f", {left}{' left' if self._wide else ''}"
         return speed
 
@@ -194,6 +240,21 @@ class ProgressPlugin(SupervisedPlugin):
         if falls := [abs(self._best[k] - self._scores[k]) for k in range(n_seen - 1)]:
             text += f" forgetting {_number(sum(falls) / len(falls), score)}"
         return text
+
+
+def finished(place: Place, title: str, summary: Mapping[str, Any], width: int) -> str:
+    """A line that says how one of several runs ended, whole in a terminal of ``width``."""
+    words = [title]
+    if summary["status"] != "completed":
+        words.append(str(summary["status"]))
+    elif summary.get("average_rmse") is not None:
+        words.append(f"RMSE {summary['average_rmse']:.2g}")
+    for key, word in (("average_accuracy", "accuracy"), ("forgetting", "forgetting")):
+        if summary["status"] == "completed" and summary.get(key) is not None:
+            words.append(f"{word} {100 * summary[key]:.1f} %")
+    if (too_many := len(f"{place.text()}: {', '.join(words)}") - width) > 0:
+        words[0] = f"{title[: max(len(title) - too_many - 1, 1)]}…"
+    return f"{place.text()}: {', '.join(words)}"
 
 
 def _has_widgets(console: Console) -> bool:

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any, Union
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
@@ -22,6 +23,9 @@ UNDEFINED = "n/a"
 GOOD, BAD = ("PASS", "completed"), ("FAIL", "failed", "diverged")
 STYLES = dict.fromkeys(GOOD, "green") | dict.fromkeys(BAD, "bold red")
 """Style of a row in a terminal, by the verdict in its last cell."""
+
+LONGEST_WORD = 24
+"""Columns that wrap break a longer one."""
 
 Show = Callable[[float], str]
 
@@ -74,7 +78,7 @@ class Column:
         show: a number -> the text for it; None in a column of words, which is set left.
         absent: stands for None.
         wraps: long words may take several lines in a terminal.
-        starts_part: begins a table of its own in a terminal too narrow for all columns.
+        in_files_only: a terminal does not show it.
     """
 
     title: str
@@ -82,7 +86,7 @@ class Column:
     unit: str = ""
     absent: str = UNDEFINED
     wraps: bool = False
-    starts_part: bool = False
+    in_files_only: bool = False
 
     @property
     def words(self) -> str:
@@ -120,12 +124,23 @@ class Table:
         return [[c.text(cell) for c, cell in zip(self.columns, row)] for row in rows]
 
     def show(self, console: Console | None = None) -> None:
-        """Print it with its notes; in a narrow terminal as several tables."""
+        """Print it with its notes. In a narrow terminal, words wrap where a column may,
+        and those that begin a row share a column; else there are several tables.
+        """
         console = wide_console(console)
-        for part in self._parts(console):
+        n = range(len(self.columns))
+        table = self._of([k for k in n if not self.columns[k].in_files_only])
+        for part in table._parts(console):
             console.print(part.rich())
         for note in self.notes:
             console.print(note, style="dim", highlight=False, markup=False)
+
+    def without_empty_columns(self) -> Table:
+        """The columns in which a row says anything."""
+        rows = [*self.rows, *self.below]
+        return self._of(
+            [k for k in range(len(self.columns)) if any(row[k] != "" for row in rows)]
+        )
 
     def rich(self) -> RichTable:
         headed = any(column.name for column in self.columns)
@@ -136,11 +151,25 @@ class Table:
             pad_edge=False,
             collapse_padding=headed,
         )
-        for column in self.columns:
+        texts = [*zip(*self.texts([*self.rows, *self.below]))] or [()] * len(
+            self.columns
+        )
+        for column, cells in zip(self.columns, texts):
             gap = "\n" if column.unit and "\n" not in column.title else " "
             title = Text(f"{column.title}{gap}{column.unit}".rstrip())
             side: Any = "right" if column.show else "left"
-            table.add_column(title, justify=side, no_wrap=not column.wraps)
+            whole = "\n".join([title.plain, *cells])
+            least = max(
+                map(cell_len, whole.split() if column.wraps else whole.split("\n")),
+                default=0,
+            )
+            table.add_column(
+                title,
+                justify=side,
+                no_wrap=not column.wraps,
+                min_width=min(least, LONGEST_WORD) if column.wraps else least,
+                overflow="fold",
+            )
         for row in self.texts(self.rows):
             table.add_row(*map(Text, row), style=STYLES.get(row[-1], ""))
         table.add_section()
@@ -150,19 +179,35 @@ class Table:
 
     def _parts(self, console: Console) -> list[Table]:
         """The table, or tables that fit: each has the first columns, those of words."""
-        if self._fits(console) or any(column.wraps for column in self.columns):
-            return [self]
         n = len(self.columns)
         n_words = next((k for k, c in enumerate(self.columns) if c.show), n)
+        if any(column.wraps for column in self.columns):
+            return [self if self._fits(console, True) else self._joined(n_words)]
+        if self._fits(console):
+            return [self]
         parts = [list(range(n_words))]
         for k in range(n_words, n):
             wider = [*parts[-1], k]
-            starts = self.columns[k].starts_part or not self._of(wider)._fits(console)
-            if starts and len(parts[-1]) > n_words:
+            if not self._of(wider)._fits(console) and len(parts[-1]) > n_words:
                 parts.append([*range(n_words), k])
             else:
                 parts[-1] = wider
         return [self._of(part) for part in parts]
+
+    def _joined(self, n: int) -> Table:
+        """The first ``n`` columns as one, whose words wrap."""
+        if n < 2:
+            return self
+        first = Column(" ".join(c.title for c in self.columns[:n]), wraps=True)
+
+        def joined(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+            words = (" ".join(filter(None, row[:n])) for row in self.texts(rows))
+            return [[word, *row[n:]] for word, row in zip(words, rows)]
+
+        columns = [first, *self.columns[n:]]
+        return replace(
+            self, columns=columns, rows=joined(self.rows), below=joined(self.below)
+        )
 
     def _of(self, columns: Sequence[int]) -> Table:
         """The columns with these indices; of the rows below, those with numbers."""
@@ -174,9 +219,10 @@ class Table:
         below = [r for r in below if any(v != "" and c.show for c, v in zip(head, r))]
         return replace(self, columns=head, rows=rows, below=below)
 
-    def _fits(self, console: Console) -> bool:
+    def _fits(self, console: Console, wrapped: bool = False) -> bool:
         wide = console.options.update(max_width=10_000)
-        return Measurement.get(console, wide, self.rich()).maximum <= console.width
+        width = Measurement.get(console, wide, self.rich())
+        return (width.minimum if wrapped else width.maximum) <= console.width
 
     @property
     def _head(self) -> list[str]:

@@ -151,6 +151,11 @@ def unlike(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return [k for k in keys if len({_text(m.get(k)) for m in given}) > 1]
 
 
+def short(key: str) -> str:
+    """``lr`` for ``optimizer.lr``, ``optimizer`` for ``optimizer.name``."""
+    return key.removesuffix(".name").split(".")[-1]
+
+
 def shown(value: Any) -> str:
     """A setting's value as it is typed."""
     if value is None or isinstance(value, bool):
@@ -181,9 +186,7 @@ def _variants(runs: Sequence[Run]) -> tuple[Variant, ...]:
         same = [settings(g[0]) for g in groups if _name(g[0]) == name]
         # A key that some lack is one that their version of kancl did not know yet.
         telling = [key for key in unlike(same) if all(key in m for m in same)]
-        # ``lr`` for ``optimizer.lr``, ``optimizer`` for ``optimizer.name``
-        short = {key: key.removesuffix(".name").split(".")[-1] for key in telling}
-        words = ", ".join(f"{short[key]}={shown(own[key])}" for key in telling)
+        words = ", ".join(f"{short(key)}={shown(own[key])}" for key in telling)
         if (*name, words) in variants:
             words = f"{words} settings of another version {len(variants)}".strip()
         key = (*name, words)

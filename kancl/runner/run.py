@@ -30,6 +30,7 @@ from kancl.plugins.loop import BestEpochPlugin
 from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.reporting.loggers import LOGGERS
+from kancl.reporting.progress import Place
 from kancl.runner import machine
 from kancl.runner.build import Parts, build, build_strategy, iterations_planned
 from kancl.runner.checkpoint import CheckpointPlugin
@@ -58,6 +59,7 @@ def run(
     parts: Parts | None = None,
     console: Console | None = None,
     quiet: bool = False,
+    place: Place | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate as configured, write the run folder, return its summary.
 
@@ -68,11 +70,14 @@ def run(
     Args:
         parts: what ``build`` made of the configuration; made here if left out. They
             serve one run.
+        place: of one of several runs: nothing but a redrawn line is shown.
     Raises: ConfigError, before anything is written, for values that cannot work.
         Interrupted, once a checkpoint is written, for SIGTERM and Ctrl-C. RunLocked, if
         another process makes this run.
     """
     console = console or Console()
+    shown = None if quiet else console
+    quiet = quiet or place is not None
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     path = run_folder(config)
     new = Replacement(path, *names.OWNED, names.KEPT)
@@ -96,8 +101,8 @@ def run(
             if (done := read_completed(path)) is not None:
                 return done
         folder = RunFolder(path if done is None else own_folder(new.path))
-        place = checkpoints_of(folder.path)
-        checkpoints = CheckpointFolder(place, provenance(config))
+        kept_in = checkpoints_of(folder.path)
+        checkpoints = CheckpointFolder(kept_in, provenance(config))
         for point in [*checkpoints.points(say), None]:
             parts = parts or build(config)
             if run_folder(config) != path:
@@ -114,7 +119,7 @@ def run(
                 folder.resume(point.iteration, made_in)
             options = config.checkpoint, point, interruption, say
             state = CheckpointPlugin(checkpoints, *options)
-            made = _Run(config, parts, folder, state, None if quiet else console)
+            made = _Run(config, parts, folder, state, shown, place)
             try:
                 summary = made.make(interruption)
                 break
@@ -164,9 +169,10 @@ class _Run:
         folder: RunFolder,
         checkpointing: CheckpointPlugin,
         console: Console | None,
+        place: Place | None,
     ) -> None:
         self.config, self.parts, self.folder = config, parts, folder
-        self.checkpointing, self.console = checkpointing, console
+        self.checkpointing, self.console, self.place = checkpointing, console, place
         self.summary = {**identity(config, parts), "status": "failed"}
         benchmark, evaluation = parts.benchmark, config.evaluation
         n, score = benchmark.info.n_experiences, benchmark.info.score
@@ -272,6 +278,7 @@ class _Run:
                 title=f"{config.label} seed {config.seed}",
                 total_iterations=sum(iterations),
                 console=self.console,
+                place=self.place,
             )
             for plugins in (strategy.plugins, self.plugins, displays):
                 plugins.append(progress)
@@ -288,7 +295,7 @@ class _Run:
                 recorder.add(STATE_BYTES, strategies.strategy_state_bytes(strategy))
                 for stream in streams:
                     strategy.eval(stream)
-                if self.off_grid.shares and self.console is not None:
+                if self.off_grid.shares and self.console and self.place is None:
                     each = enumerate(self.off_grid.shares, start=1)
                     shares = ", ".join(f"layer {k} {share:.1%}" for k, share in each)
                     line = f"  values outside the grid: {shares}"

@@ -78,7 +78,10 @@ def prepare(x: Tensor, grid: UniformGrid) -> tuple[Any, ...]:
 
 
 def spline_sum(
-    samples: tuple[Any, ...], coefficients: Tensor, scale: Tensor | None
+    samples: tuple[Any, ...],
+    coefficients: Tensor,
+    scale: Tensor | None,
+    base_weight: None,
 ) -> Tensor:
     batch, n_outputs = len(samples[0]), coefficients.shape[2]
     y = coefficients.new_zeros(batch, n_outputs)
@@ -89,7 +92,11 @@ def spline_sum(
 
 
 def input_gradient(
-    samples: tuple[Any, ...], coefficients: Tensor, scale: Tensor | None, grad: Tensor
+    samples: tuple[Any, ...],
+    coefficients: Tensor,
+    scale: Tensor | None,
+    base_weight: None,
+    grad: Tensor,
 ) -> Tensor:
     x, _, _, grid = samples
     grad_x = torch.empty_like(torch.from_numpy(x))
@@ -100,9 +107,13 @@ def input_gradient(
 
 
 def coefficient_gradient(
-    samples: tuple[Any, ...], coefficients: Tensor, scale: Tensor | None, grad: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """The gradients by the coefficients and by the scale."""
+    samples: tuple[Any, ...],
+    coefficients: Tensor,
+    scale: Tensor | None,
+    base_weight: None,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor | None, None]:
+    """The gradients by the coefficients and by the scale; no base weights come here."""
     x = samples[0]
     grads = torch.empty(coefficients.shape, dtype=coefficients.dtype)
     none = coefficients.new_empty(0, 0)
@@ -114,7 +125,7 @@ def coefficient_gradient(
     arrays = *samples, *splines, grads.numpy(), scale_grads.numpy()
     kernel = _kernels(x.dtype, coefficients.dtype).coefficient_gradient
     _in_parts(kernel, arrays, x.shape[1], x.size * grad.shape[1])
-    return grads, None if scale is None else scale_grads
+    return grads, None if scale is None else scale_grads, None
 
 
 @cache

@@ -13,9 +13,9 @@ from kancl.splines.uniform import UniformGrid
 Samples = tuple[Tensor, UniformGrid]
 
 HIGHEST_DEGREE = 3
-# Bases per edge from which on `auto` takes this path on a GPU in place of the dense
-# one. To be set by `kancl bench device`; inf: not measured yet, so never.
-FEWEST_BASES_IN_AUTO = math.inf
+# Bases per edge from which on `auto` takes this path on a GPU: always. A training step of a
+# small KAN is bound by its launches, and these kernels take a third of the dense path's.
+FEWEST_BASES_IN_AUTO = 1
 
 BLOCK_B, BLOCK_G = 32, 16  # samples, and bases, that a program works on together
 BLOCKS_O = 16, 32, 64  # outputs; a product of matrices starts from 16
@@ -38,10 +38,15 @@ def prepare(x: Tensor, grid: UniformGrid) -> Samples:
     return x.contiguous(), grid
 
 
-def spline_sum(samples: Samples, coefficients: Tensor, scale: Tensor | None) -> Tensor:
+def spline_sum(
+    samples: Samples,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    base_weight: Tensor | None,
+) -> Tensor:
     """Raises: ValueError if a kernel can't read the tensors where they are."""
-    x = samples[0]
-    devices = {t.device for t in (x, coefficients, scale) if t is not None}
+    x, splines = samples[0], (coefficients, scale, base_weight)
+    devices = {t.device for t in (x, *splines) if t is not None}
     if len(devices) > 1 or not (x.is_cuda or _kernels().INTERPRETED):
         raise ValueError(
             f"implementation='triton' needs all tensors on one CUDA device, got "
@@ -58,72 +63,104 @@ def spline_sum(samples: Samples, coefficients: Tensor, scale: Tensor | None) -> 
     sums = x.new_empty(n_parts, batch, n_out, dtype=dtype)
     sizes = batch, n_in, n_out, per_part
     programs = *n_blocks, n_parts
-    _run("spline_sum", programs, samples, coefficients, scale, block, sums, *sizes)
+    _run_sum("spline_sum", programs, samples, splines, block, sums, *sizes)
     # A sum of torch's over rows is deterministic, too.
     return sums[0] if n_parts == 1 else sums.sum(0).to(coefficients.dtype)
 
 
 def input_gradient(
-    samples: Samples, coefficients: Tensor, scale: Tensor | None, grad: Tensor
+    samples: Samples,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    base_weight: Tensor | None,
+    grad: Tensor,
 ) -> Tensor:
-    x, n_out = samples[0], coefficients.shape[2]
+    x, splines, n_out = samples[0], (coefficients, scale, base_weight), grad.shape[1]
     grad_x = torch.empty_like(x)
     programs = _blocks(len(x), BLOCK_B), x.shape[1]
     rest = _block(n_out, GATHERED), grad.contiguous(), grad_x, *x.shape, n_out
-    _run("input_gradient", programs, samples, coefficients, scale, *rest)
+    _run_sum("input_gradient", programs, samples, splines, *rest)
     return grad_x
 
 
 def coefficient_gradient(
-    samples: Samples, coefficients: Tensor, scale: Tensor | None, grad: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """The gradients by the coefficients and by the scale."""
-    x = samples[0]
+    samples: Samples,
+    coefficients: Tensor,
+    scale: Tensor | None,
+    base_weight: Tensor | None,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The gradients by the coefficients, by the scale and by the base weights."""
+    x, splines = samples[0], (coefficients, scale, base_weight)
     n_in, n_basis, n_out = coefficients.shape
-    block, n_blocks = _block(n_out, BLOCKS_O[-1]), _blocks(n_basis, BLOCK_G)
+    n_rows = n_basis + (base_weight is not None)
+    block, n_blocks = _block(n_out, BLOCKS_O[-1]), _blocks(n_rows, BLOCK_G)
     grads = torch.empty_like(coefficients, memory_format=torch.contiguous_format)
-    sums = grads  # not written if there is no scale
+    sums = of_base = grads  # not written if there is no scale, no base branch
     if scale is not None:
         sums = x.new_empty(n_blocks, n_in, n_out, dtype=_sum_dtype(coefficients))
+    if base_weight is not None:
+        of_base = base_weight.new_empty(base_weight.shape)
     programs = n_in, _blocks(n_out, block), n_blocks
-    rest = block, grad.contiguous(), grads, sums, *x.shape, n_out
-    _run(
-        *("coefficient_gradient", programs, samples, coefficients, scale, *rest),
-        BLOCK_G=BLOCK_G,
-    )
-    if scale is None:
-        return grads, None
-    return grads, (sums[0] if n_blocks == 1 else sums.sum(0)).to(scale.dtype)
+    rest = grad.contiguous(), grads, sums, of_base, *x.shape, n_out
+    name = "coefficient_gradient"
+    _run_sum(name, programs, samples, splines, block, *rest, BLOCK_G=BLOCK_G)
+    of_scale = None
+    if scale is not None:
+        of_scale = (sums[0] if n_blocks == 1 else sums.sum(0)).to(scale.dtype)
+    return grads, of_scale, None if base_weight is None else of_base
+
+
+def idle_bases(samples: Samples, n_basis: int, dtype: torch.dtype) -> Tensor:
+    """Whether each basis is 0, in ``dtype``, at all samples: ``(in_features, n_basis)``."""
+    x, n_in = samples[0], samples[0].shape[1]
+    idle = x.new_empty(n_in, n_basis, dtype=torch.bool)
+    programs = n_in, _blocks(n_basis, BLOCK_G)
+    options = {"BLOCK_B": BLOCK_B, "BLOCK_G": BLOCK_G}
+    _run("idle_bases", programs, samples, dtype, idle, *x.shape, **options)
+    return idle
+
+
+def _run_sum(
+    name: str,
+    programs: tuple[int, ...],
+    samples: Samples,
+    splines: tuple[Tensor, Tensor | None, Tensor | None],
+    block: int,
+    *arguments: Any,
+    **options: Any,
+) -> None:
+    """Start a kernel that takes coefficients, scale and base weights."""
+    coefficients = splines[0].contiguous()
+    given = [coefficients if t is None else t.contiguous() for t in splines]
+    options |= {"SCALED": splines[1] is not None, "BASED": splines[2] is not None}
+    options |= {"BLOCK_B": BLOCK_B, "BLOCK_O": block}
+    _run(name, programs, samples, coefficients.dtype, *given, *arguments, **options)
 
 
 def _run(
     name: str,
     programs: tuple[int, ...],
     samples: Samples,
-    coefficients: Tensor,
-    scale: Tensor | None,
-    block: int,
+    dtype: torch.dtype,
     *arguments: Any,
     **options: Any,
 ) -> None:
-    """Start a kernel on the device that its tensors are on."""
+    """Start a kernel on the device that its tensors are on.
+
+    Args:
+        dtype: of the coefficients; values are float64 if they are, else float32.
+    """
     if math.prod(programs) == 0:
         return
     x, grid = samples
     language = _kernels().tl
-    double = coefficients.dtype == torch.float64
-    kind = language.float64 if double else language.float32
-    coefficients = coefficients.contiguous()
+    kind = language.float64 if dtype == torch.float64 else language.float32
     with torch.cuda.device_of(x):
         getattr(_kernels(), name)[programs](
-            *(x, *_constants(grid, x.dtype), coefficients),
-            coefficients if scale is None else scale.contiguous(),
-            *arguments,
+            *(x, *_constants(grid, x.dtype), *arguments),
             GRID=(grid.size, grid.degree, grid.outside, kind),
             ANCHORED=grid.anchor is not None,
-            SCALED=scale is not None,
-            BLOCK_B=BLOCK_B,
-            BLOCK_O=block,
             enable_fp_fusion=True,
             **options,
         )

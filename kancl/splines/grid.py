@@ -1,11 +1,14 @@
 """A grid as a value: whatever decides how splines are computed, read from tensors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import SiLU
+from torch.nn.functional import silu
 
-from kancl.splines import modes
+from kancl.splines import gpu, modes
 from kancl.splines.basis import Outside, anchored_basis, spline_basis
 from kancl.splines.flops import basis_flops, counted
 from kancl.splines.knots import (
@@ -15,7 +18,7 @@ from kancl.splines.knots import (
     uniform_knots,
     warped,
 )
-from kancl.splines.sums import Implementation, spline_sum
+from kancl.splines.sums import Implementation, fastest, spline_sum
 from kancl.splines.uniform import UniformGrid, grid_basis
 
 MOVED = (
@@ -82,27 +85,54 @@ class Grid:
         coefficients: Tensor,
         scale: Tensor | None = None,
         implementation: Implementation = "auto",
+        base_weight: Tensor | None = None,
+        activation: Callable[[Tensor], Tensor] = silu,
     ) -> Tensor:
-        """``y_o = sum_i scale_io sum_g coefficients_igo B_g(x_i)``
+        """``y_o = sum_i (base_weight_oi activation(x_i) + scale_io sum_g coefficients_igo
+        B_g(x_i))``
 
         Shape: x ``(batch, in_features)``, coefficients ``(in_features, n_basis,
-            out_features)``, scale ``(in_features, out_features)`` -> ``(batch,
-            out_features)``.
+            out_features)``, scale ``(in_features, out_features)``, base_weight
+            ``(out_features, in_features)`` -> ``(batch, out_features)``.
         Where nothing else can be followed, whatever the implementation, it goes the way
         of the ``reference``: forward mode, tracing, ONNX, stacked models.
 
         Raises: ValueError if the implementation needs uniform knots, and as
             ``spline_sum`` does.
         """
+        splines, fused = (coefficients, scale), False
         plain = implementation == "reference" or modes.plain_operators_only()
         if self.uniform and not plain:
-            x = self.position(x)
-            return spline_sum(x, coefficients, scale, self._closed, implementation)
-        if not (plain or implementation == "auto" or modes.transforms()):
+            is_silu = activation is silu or type(activation) is SiLU
+            fusible = base_weight if is_silu and self.warp is None else None
+            options = *splines, fusible, self._closed, implementation
+            y, fused = spline_sum(self.position(x), *options)
+        elif plain or implementation == "auto" or modes.transforms():
+            y = self._reference_sum(x, *splines)
+        else:
             raise ValueError(
                 f"implementation={implementation!r} needs a uniform grid, and this one "
                 f"was moved: choose 'auto' or 'reference'"
             )
+        if base_weight is None or fused:
+            return y
+        # One product for both parts took 1.0 to 1.3 times as long, for the copying.
+        return torch.addmm(y, activation(x), base_weight.T)
+
+    def idle(self, x: Tensor) -> Tensor:
+        """Whether each basis is 0 at all of the samples.
+
+        Shape: ``(batch, in_features)`` -> ``(in_features, n_basis)``, boolean.
+        """
+        if self.uniform and fastest(x.device.type, self._closed) == "triton":
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            samples = gpu.prepare(self.position(x).detach(), self._closed)
+            return gpu.idle_bases(samples, self.size + self.degree, dtype)
+        return (self.basis(x) == 0).all(0)
+
+    def _reference_sum(
+        self, x: Tensor, coefficients: Tensor, scale: Tensor | None
+    ) -> Tensor:
         if scale is not None:
             coefficients = coefficients * scale.unsqueeze(1)
         basis = self._cox_de_boor(x).to(coefficients.dtype)
@@ -163,7 +193,7 @@ class GridReader:
             if self._uniform and not torch.compiler.is_exporting():
                 torch._assert_async(evenly_spaced(knots, degree), MOVED)
             return Grid(knots, *options, self._uniform)
-        if knots.is_meta or type(knots) is not Tensor:
+        if knots.is_meta or not modes.readable(knots):
             return Grid(knots, *options, self._uniform)
         transformed = modes.transforms()
         if transformed and modes.batched(knots):

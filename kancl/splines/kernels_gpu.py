@@ -10,8 +10,10 @@ summed in a fixed order, without atomics: the same inputs give the same bits.
 
 All kernels take ``x (batch, in_features)``; ``low``, ``cells`` (grid cells per unit of
 x) and ``anchor``, ``(in_features,)`` float64 each; ``GRID``: its size, degree, policy
-outside, and the type of all values and sums. What the flags ``ANCHORED`` and ``SCALED``
-rule out is not read.
+outside, and the type of all values and sums. Those that sum take ``coefficients``,
+``scale (in_features, out_features)`` and, of the branch with SiLU beside the splines,
+``base_weight (out_features, in_features)``. What the flags ``ANCHORED``, ``SCALED`` and
+``BASED`` rule out is neither read nor written.
 """
 
 # Triton compiles these functions from their source: no annotations but its own.
@@ -94,6 +96,13 @@ def _weight(u, beyond, m: tl.constexpr, SLOPE: tl.constexpr, GRID: tl.constexpr)
 
 
 @triton.jit
+def _silu(x, SLOPE: tl.constexpr):
+    """``x / (1 + exp(-x))``, or its derivative."""
+    share = 1 / (1 + tl.exp(-x))
+    return share * (1 + x * (1 - share)) if SLOPE else x * share
+
+
+@triton.jit
 def _live_sum(
     coefficients, i, place, outputs, n_out, SLOPE: tl.constexpr, GRID: tl.constexpr
 ):
@@ -128,12 +137,24 @@ def _bases_at(bases, place, GRID: tl.constexpr):
     return total
 
 
+@triton.jit
+def _bases(bases, value, known, GRID: tl.constexpr, ANCHORED: tl.constexpr):
+    """``_bases_at`` an input's values, less those at its anchor, where exactly 0."""
+    at, at_anchor, low, cells = known
+    weights = _bases_at(bases, _locate(value, low, cells, GRID), GRID)
+    if ANCHORED:
+        weights -= at_anchor
+        weights = tl.where((value.to(tl.float64) == at)[None, :], 0.0, weights)
+    return weights  # (n_bases, n_samples)
+
+
 # fmt: off
 @triton.jit
 def spline_sum(
-    x, low, cells, anchor, coefficients, scale, sums, batch, n_in, n_out, inputs_per_part,
+    x, low, cells, anchor, coefficients, scale, base_weight, sums,
+    batch, n_in, n_out, inputs_per_part,
     GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
-    BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
+    BASED: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: on
     """Sums over a part of the inputs: ``sums (n_parts, batch, out_features)``."""
     samples = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -157,7 +178,11 @@ def spline_sum(
         if SCALED:
             factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
             y *= factor.to(GRID[3])[None, :]
-        total += y
+        if BASED:
+            at_weights = base_weight + outputs * n_in + i
+            weights = tl.load(at_weights, mask=in_range, other=0.0).to(GRID[3])
+            y += _silu(value.to(GRID[3]), False)[:, None] * weights[None, :]
+        total += y  # (BLOCK_B, BLOCK_O)
     row = (samples.to(tl.int64) + part.to(tl.int64) * batch) * n_out
     tl.store(
         sums + row[:, None] + outputs[None, :],
@@ -169,9 +194,10 @@ def spline_sum(
 # fmt: off
 @triton.jit
 def input_gradient(
-    x, low, cells, anchor, coefficients, scale, grad, grad_x, batch, n_in, n_out,
+    x, low, cells, anchor, coefficients, scale, base_weight, grad, grad_x,
+    batch, n_in, n_out,
     GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
-    BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
+    BASED: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr,
 ):  # fmt: on
     """``grad_x (batch, in_features)``, from ``grad (batch, out_features)``."""
     samples = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -182,6 +208,7 @@ def input_gradient(
     grid_cells = tl.load(cells + i)
     place = _locate(value, tl.load(low + i), grid_cells, GRID)
     total = tl.zeros([BLOCK_B], GRID[3])
+    of_base = tl.zeros([BLOCK_B], GRID[3])
     for start in range(0, n_out, BLOCK_O):
         outputs = start + tl.arange(0, BLOCK_O)
         in_range = outputs < n_out
@@ -193,22 +220,32 @@ def input_gradient(
             grad + (samples.to(tl.int64) * n_out)[:, None] + outputs[None, :],
             mask=in_batch[:, None] & in_range[None, :],
             other=0.0,
-        )
-        total += tl.sum(grads.to(GRID[3]) * slope, 1)
-    tl.store(grad_x + at, (total * grid_cells).to(GRID[3]), mask=in_batch)
+        ).to(GRID[3])
+        total += tl.sum(grads * slope, 1)  # (BLOCK_B,)
+        if BASED:
+            at_weights = base_weight + outputs * n_in + i
+            weights = tl.load(at_weights, mask=in_range, other=0.0).to(GRID[3])
+            of_base += tl.sum(grads * weights[None, :], 1)
+    total = (total * grid_cells).to(GRID[3])  # per unit of x
+    if BASED:
+        total += of_base * _silu(value.to(GRID[3]), True)
+    tl.store(grad_x + at, total, mask=in_batch)
 
 
 # fmt: off
 @triton.jit
 def coefficient_gradient(
-    x, low, cells, anchor, coefficients, scale, grad, grad_coefficients, grad_scale,
-    batch, n_in, n_out, GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
+    x, low, cells, anchor, coefficients, scale, base_weight, grad,
+    grad_coefficients, grad_scale, grad_base_weight, batch, n_in, n_out,
+    GRID: tl.constexpr, ANCHORED: tl.constexpr, SCALED: tl.constexpr,
+    BASED: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_G: tl.constexpr,
 ):  # fmt: on
     """An input's gradients, for a block of its bases.
 
-    ``grad_coefficients`` like ``coefficients``; ``grad_scale (n_blocks_of_bases,
-    in_features, out_features)``, to be summed.
+    ``grad_coefficients`` and ``grad_base_weight`` like these; ``grad_scale
+    (n_blocks_of_bases, in_features, out_features)``, to be summed. SiLU goes as one more
+    basis, the last.
     """
     N_BASIS: tl.constexpr = GRID[0] + GRID[1]
     i = tl.program_id(0)
@@ -217,35 +254,69 @@ def coefficient_gradient(
     bases = block * BLOCK_G + tl.arange(0, BLOCK_G)
     in_range = outputs < n_out
     grid_low, grid_cells = tl.load(low + i), tl.load(cells + i)
-    if ANCHORED:
-        at = tl.load(anchor + i + tl.zeros([1], tl.int32))
-        at_anchor = _bases_at(bases, _locate(at, grid_low, grid_cells, GRID), GRID)
+    at = tl.load(anchor + i + tl.zeros([1], tl.int32))  # (1,)
+    at_anchor = _bases_at(bases, _locate(at, grid_low, grid_cells, GRID), GRID)
     total = tl.zeros([BLOCK_G, BLOCK_O], GRID[3])
     for start in range(0, batch, BLOCK_B):
         samples = start + tl.arange(0, BLOCK_B)
         in_batch = samples < batch
         value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=in_batch, other=0.0)
-        weights = _bases_at(bases, _locate(value, grid_low, grid_cells, GRID), GRID)
-        if ANCHORED:
-            weights -= at_anchor
-            weights = tl.where((value.to(tl.float64) == at)[None, :], 0.0, weights)
+        known = at, at_anchor, grid_low, grid_cells
+        weights = _bases(bases, value, known, GRID, ANCHORED)
+        if BASED:
+            activation = _silu(value.to(GRID[3]), False)
+            is_base = (bases == N_BASIS)[:, None]
+            weights = tl.where(is_base, activation[None, :], weights)
         grads = tl.load(
             grad + (samples.to(tl.int64) * n_out)[:, None] + outputs[None, :],
             mask=in_batch[:, None] & in_range[None, :],
             other=0.0,
         )
-        # "ieee": no TF32, whose 10 bits are not float32.
-        total = tl.dot(weights, grads.to(GRID[3]), total, input_precision="ieee")
+        # "ieee": no TF32, whose 10 bits are not float32. The type said: Triton 3.6 takes
+        # float32 else, for doubles too.
+        total = tl.dot(
+            weights, grads.to(GRID[3]), total, input_precision="ieee", out_dtype=GRID[3]
+        )  # (BLOCK_G, BLOCK_O)
+    if BASED:
+        of_base = tl.sum(tl.where((bases == N_BASIS)[:, None], total, 0.0), 0)
+        has_base = in_range & (block == N_BASIS // BLOCK_G)
+        tl.store(grad_base_weight + outputs * n_in + i, of_base, mask=has_base)
     row = (bases + i * N_BASIS).to(tl.int64) * n_out
     at_row = row[:, None] + outputs[None, :]
     mask = (bases < N_BASIS)[:, None] & in_range[None, :]
     if SCALED:
         rows = tl.load(coefficients + at_row, mask=mask, other=0.0).to(GRID[3])
         edges = grad_scale + (block * n_in + i) * n_out + outputs
-        tl.store(edges, tl.sum(total * rows, 0), mask=in_range)
+        tl.store(edges, tl.sum(tl.where(mask, total * rows, 0.0), 0), mask=in_range)
         factor = tl.load(scale + i * n_out + outputs, mask=in_range, other=0.0)
         total *= factor.to(GRID[3])[None, :]
     tl.store(grad_coefficients + at_row, total, mask=mask)
+
+
+# fmt: off
+@triton.jit
+def idle_bases(
+    x, low, cells, anchor, idle, batch, n_in,
+    GRID: tl.constexpr, ANCHORED: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_G: tl.constexpr,
+):  # fmt: on
+    """``idle (in_features, n_basis)``: whether a basis is 0 at all samples."""
+    N_BASIS: tl.constexpr = GRID[0] + GRID[1]
+    i = tl.program_id(0)
+    bases = tl.program_id(1) * BLOCK_G + tl.arange(0, BLOCK_G)
+    grid_low, grid_cells = tl.load(low + i), tl.load(cells + i)
+    at = tl.load(anchor + i + tl.zeros([1], tl.int32))  # (1,)
+    at_anchor = _bases_at(bases, _locate(at, grid_low, grid_cells, GRID), GRID)
+    alive = tl.zeros([BLOCK_G], tl.int32)
+    for start in range(0, batch, BLOCK_B):
+        samples = start + tl.arange(0, BLOCK_B)
+        in_batch = samples < batch
+        value = tl.load(x + samples.to(tl.int64) * n_in + i, mask=in_batch, other=0.0)
+        known = at, at_anchor, grid_low, grid_cells
+        weights = _bases(bases, value, known, GRID, ANCHORED)
+        now = (weights != 0) & in_batch[None, :]  # (BLOCK_G, BLOCK_B)
+        alive = tl.maximum(alive, tl.max(now.to(tl.int32), 1))
+    tl.store(idle + i * N_BASIS + bases, alive == 0, mask=bases < N_BASIS)
 
 
 INTERPRETED = not isinstance(spline_sum, triton.JITFunction)

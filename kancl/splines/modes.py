@@ -4,6 +4,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+READABLE: set[type] = {Tensor, Parameter}
+"""Types of tensors whose memory a kernel may read and write: no subclass does as much."""
+
+
+def readable(*tensors: Tensor) -> bool:
+    """Whether kernels can be given these tensors."""
+    return READABLE.issuperset(map(type, tensors))
 
 
 def transforms() -> bool:

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn import Parameter
 
 from kancl.splines import cpu, gpu, modes
 from kancl.splines.flops import basis_flops, counted
@@ -41,10 +40,14 @@ def spline_sum(
     x: Tensor,
     coefficients: Tensor,
     scale: Tensor | None,
+    base_weight: Tensor | None,
     grid: UniformGrid,
     implementation: str,
-) -> Tensor:
+) -> tuple[Tensor, bool]:
     """``y_o = sum_i scale_io sum_g coefficients_igo B_g(x_i)``, by the way chosen.
+
+    Returns: the sums, and whether ``silu(x) @ base_weight.T`` is among them: where one
+        kernel can do both.
 
     Where kernels can't follow (a graph that is compiled, function transforms, counters of
     FLOPs, an empty batch; on a CPU autocast and half precision) all go the dense way.
@@ -53,24 +56,28 @@ def spline_sum(
     Raises: ValueError if the tensors are on a device of another implementation.
     """
     if torch.compiler.is_compiling():
-        return dense_spline_sum(x, coefficients, scale, grid)
+        return dense_spline_sum(x, coefficients, scale, grid), False
     if implementation == "auto":
-        implementation = _fastest(x.device.type, grid)
+        implementation = fastest(x.device.type, grid)
     if implementation == "sparse" and x.device.type not in ("cpu", "meta"):
         raise ValueError(
             f"implementation='sparse' runs on a CPU, the inputs are on {x.device}: "
             f"choose 'auto'"
         )
     kernels = KERNELS.get(implementation)
-    ordinary = {type(x), type(coefficients)} <= {Tensor, Parameter}
     watched = modes.transforms() or modes.dispatch_modes()
-    if kernels and ordinary and not watched:
-        if kernels is gpu or cpu.takes(x, coefficients):
-            return _kernel_sum(kernels, x, coefficients, scale, grid)
-    return dense_spline_sum(x, coefficients, scale, grid)
+    if kernels and modes.readable(x, coefficients) and not watched:
+        if kernels is gpu:
+            if torch.is_autocast_enabled(x.device.type):  # has a type for products
+                base_weight = None
+            y = _kernel_sum(gpu, x, coefficients, scale, grid, base_weight)
+            return y, base_weight is not None
+        if cpu.takes(x, coefficients):
+            return _kernel_sum(cpu, x, coefficients, scale, grid), False
+    return dense_spline_sum(x, coefficients, scale, grid), False
 
 
-def _fastest(device: str, grid: UniformGrid) -> str:
+def fastest(device: str, grid: UniformGrid) -> str:
     """The fastest that is possible, as far as measured."""
     implementation = {"cpu": "sparse", "cuda": "triton"}.get(device, "dense")
     kernels = KERNELS.get(implementation)
@@ -119,8 +126,10 @@ def _kernel_sum(
     coefficients: Tensor,
     scale: Tensor | None,
     grid: UniformGrid,
+    base_weight: Tensor | None = None,
 ) -> Tensor:
-    y: Tensor = _KernelSum.apply(x, coefficients, scale, grid, kernels)
+    splines = coefficients, scale, base_weight
+    y: Tensor = _KernelSum.apply(x, *splines, grid, kernels)
     return y
 
 
@@ -139,29 +148,30 @@ class _KernelSum(Function):
         x: Tensor,
         coefficients: Tensor,
         scale: Tensor | None,
+        base_weight: Tensor | None,
         grid: UniformGrid,
         kernels: ModuleType,
     ) -> Tensor:
-        ctx.save_for_backward(x, coefficients, scale)
+        ctx.save_for_backward(x, coefficients, scale, base_weight)
         ctx.grid, ctx.kernels = grid, kernels
         ctx.samples = kernels.prepare(x, grid)
-        y: Tensor = kernels.spline_sum(ctx.samples, coefficients, scale)
+        y: Tensor = kernels.spline_sum(ctx.samples, coefficients, scale, base_weight)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = x, *splines = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:3]
+        needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():  # someone wants to differentiate again: dense
             y = dense_spline_sum(x, splines[0], splines[1], ctx.grid)
+            if splines[2] is not None:
+                y = y + torch.nn.functional.silu(x).to(y.dtype) @ splines[2].T
             of = [tensor for tensor, need in zip(inputs, needed) if need]
             dense = iter(torch.autograd.grad(y, of, grad, create_graph=True))
             return *(next(dense) if need else None for need in needed), None, None
-        grad_x = grad_coefficients = grad_scale = None
+        grad_x, of_splines = None, (None, None, None)
         if needed[0]:
             grad_x = ctx.kernels.input_gradient(ctx.samples, *splines, grad)
-        if needed[1] or needed[2]:
-            grad_coefficients, grad_scale = ctx.kernels.coefficient_gradient(
-                ctx.samples, *splines, grad
-            )
-        return grad_x, grad_coefficients, grad_scale, None, None
+        if any(needed[1:]):
+            of_splines = ctx.kernels.coefficient_gradient(ctx.samples, *splines, grad)
+        return grad_x, *of_splines, None, None

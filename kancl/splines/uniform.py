@@ -154,7 +154,7 @@ def _dense(
     options = grid_size, degree, derivative, closed
     if derivative > degree:
         pass
-    elif torch.compiler.is_compiling() or flat.shape[0] <= MANY_VALUES:
+    elif not _is_many(flat):
         _scatter_values(basis, flat, options)
     else:  # a block at a time, whose temporaries stay in the cache
         blocks = flat.split(BLOCK), basis.split(BLOCK * n_basis)
@@ -171,7 +171,7 @@ def _scatter_values(
     n_values, device = position.shape[0], position.device
     n_basis = grid_size + degree
     first = torch.arange(0, n_values * n_basis, n_basis, device=device)
-    many = not torch.compiler.is_compiling() and n_values > MANY_VALUES
+    many = _is_many(position)
     if many and degree == 3 and derivative == 0 and _on_grid(position, grid_size):
         column = position.long().clamp_(max=grid_size - 1)
         local = (position - column).to(basis.dtype)
@@ -194,10 +194,15 @@ def _scatter_values(
         basis.scatter_(0, (column + some).view(-1), values.view(-1))
 
 
-def _on_grid(position: Tensor, grid_size: int) -> bool:
-    """Whether no value is off the grid; not asked on a GPU, to wait."""
-    if position.device.type != "cpu":
+def _is_many(position: Tensor) -> bool:
+    """Whether memory traffic counts, on a CPU: a GPU is slowed by calls of operators."""
+    if torch.compiler.is_compiling() or position.device.type != "cpu":
         return False
+    return position.shape[0] > MANY_VALUES
+
+
+def _on_grid(position: Tensor, grid_size: int) -> bool:
+    """Whether no value is off the grid."""
     low, high = position.aminmax()
     return bool(low >= 0) and bool(high <= grid_size)  # False for NaN
 

@@ -1,6 +1,7 @@
 """Checkpoints, evaluation and sweeps are timed on real, small trainings."""
 
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,29 @@ def test_the_cost_is_the_median_of_ratios_within_turns(capsys, monkeypatch):
     assert curve.split()[:2] == ["mlp", "curve"] and head.split()[0] == "model"
     assert curve.split()[4:] == ["47", "0.100", "6.000", "10.0", "PASS"]
     assert locality.split()[-3:] == ["6.000", "5.000", "FAIL"]
+
+
+def test_an_iteration_costs_what_twice_as_many_cost_more(monkeypatch) -> None:
+    per_run = {"bare": 1e-4, "naive": 5 * 2e-4, "ewc": 5 * 4e-4}  # s, an iteration
+
+    def timed(variants, turns):
+        assert all(callable(prepare(0)) for prepare in variants.values())
+        both = product(per_run, (100, 200))
+        return {(s, n): Timing([], [7 + per_run[s] * n]) for s, n in both}
+
+    monkeypatch.setattr(costs, "take_turns", timed)
+    (rows,) = costs.bench_iteration(strategies=("naive", "ewc"), iterations=100)
+    beyond = [(row["strategy"], row["beyond, us"], row["verdict"]) for row in rows]
+    assert beyond == [
+        ("naive", pytest.approx(100), "PASS"),
+        ("ewc", pytest.approx(300), "FAIL"),
+    ]
+
+
+@pytest.mark.proof
+def test_an_iteration_is_timed_in_real_runs() -> None:
+    (rows,) = costs.bench_iteration(strategies=("naive",), iterations=50, repeats=1)
+    assert 0 < rows[0]["bare step, us"] < 1e5 and rows[0]["iteration, us"] > 0
 
 
 @pytest.mark.parametrize(("seconds", "code"), [([5.0, 8.0, 20.0], 0), ([9.0] * 3, 1)])

@@ -12,7 +12,7 @@ L6   occupancy is counted per coefficient and experience
 L7   a constant background has no share of the splines and no gradient
 ===  ======================================================================
 
-``KEPT`` says by whom, and the README's table has to say the same. L3 holds for the
+``KEPT`` says by whom, and the tables in docs/locality.md have to say the same. L3 holds for the
 optimizer's steps and whatever adds to the loss. Gram strategies move weights after the
 step, on purpose; what they promise instead is that outputs on past images drift less,
 ``DRIFT``, which is shown here too. Of an MLP, whose every weight has one "basis", its
@@ -65,7 +65,7 @@ OPTIONS = {
 }
 EXCEPTIONS = [name for name in OPTIONS if "gram" in name]
 N_BATCHES, BATCH = 2, 8
-README = Path(__file__).parents[2] / "README.md"
+DOCS = Path(__file__).parents[2] / "docs" / "locality.md"
 
 
 def keeps_it(model, strategy, clause):
@@ -275,12 +275,12 @@ def test_L7_background_has_no_share(model, keeps, images):
 
 
 def table_rows(start):
-    """Cells of the README's table rows whose first cell matches."""
-    rows = re.findall(rf"^\| ({start}.*) \|$", README.read_text(), re.MULTILINE)
+    """Cells of the docs' table rows whose first cell matches."""
+    rows = re.findall(rf"^\| ({start}.*) \|$", DOCS.read_text(), re.MULTILINE)
     return [[cell.strip() for cell in row.split("|")] for row in rows]
 
 
-def test_the_readme_says_which_clauses_a_model_keeps():
+def test_the_docs_say_which_clauses_a_model_keeps():
     ((*_, kan, kan_local, mlp),) = table_rows(r"clause ")
     models = [name.strip("`") for name in (kan, kan_local, mlp)]
     assert models == list(KEPT)
@@ -294,7 +294,7 @@ def test_the_readme_says_which_clauses_a_model_keeps():
             assert words.split(":")[0] == expected, (clause, model)
 
 
-def test_the_readme_says_what_a_strategy_leaves_of_it_and_promises_instead():
+def test_the_docs_say_what_a_strategy_leaves_of_it_and_promises_instead():
     rows = table_rows("`(?:naive|occupancy|gram)`.*L")
     assert [row[0].split("`")[1] for row in rows] == list(DRIFT)
     for names, *said, promise in rows:

@@ -2,11 +2,13 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from kancl.reporting.comparison import comparison_table, run_table
+from kancl.runs import Run
 
 
 def _summary(model="kan", strategy="naive", seed=0, status="completed", **changes):
@@ -28,14 +30,25 @@ def _summary(model="kan", strategy="naive", seed=0, status="completed", **change
     } | changes
 
 
+def _table(summaries):
+    runs = []
+    for s in summaries:
+        scenario, _, incremental = s["scenario"].partition("-")
+        groups = {"scenario": {"name": scenario, "incremental": incremental}}
+        groups |= {group: {"name": s[group]} for group in ("model", "strategy")}
+        config = {**groups, "seed": s["seed"], "optimizer": {"lr": s.get("lr", 0.1)}}
+        runs.append(Run(Path(), config, {}, s, s["status"], recomputed=s))
+    return comparison_table(runs)
+
+
 def _print(summaries, **console):
     file = io.StringIO()
-    comparison_table(summaries).show(Console(file=file, **console))
-    return file.getvalue()
+    _table(summaries).show(Console(file=file, **console))
+    return re.sub(r"\x1b\[[\d;]*m", "", file.getvalue())
 
 
 def comparison_markdown(summaries):
-    return comparison_table(summaries).markdown()
+    return _table(summaries).markdown()
 
 
 def _rows(text):
@@ -76,8 +89,9 @@ def test_differences_over_seeds_are_paired_with_their_interval():
         for seed, accuracy in enumerate(accuracies)
     ]
     kan, _, difference = _rows(comparison_markdown(runs))
-    assert kan["runs"] == difference["runs"] == "3"
-    assert kan["average accuracy %"] == "53.3"
+    assert kan["seeds"] == difference["seeds"] == "3"
+    # s = 25.17, t(2) = 4.303: 4.303 s / sqrt(3) = 62.5
+    assert kan["average accuracy %"] == "53.3 ± 62.5"
     # differences 10, 5, 12 points: mean 9, s = 3.606, t(2) = 4.303: 4.303 s / sqrt(3)
     assert difference["average accuracy %"] == "+9.0 ± 9.0"
 
@@ -85,7 +99,7 @@ def test_differences_over_seeds_are_paired_with_their_interval():
 def test_seeds_that_only_one_side_ran_are_not_in_the_difference():
     runs = [*PAIR, _summary(seed=1, average_accuracy=0.9)]
     *_, difference = _rows(comparison_markdown(runs))
-    assert difference["runs"] == "1"
+    assert difference["seeds"] == "1"
     assert difference["average accuracy %"] == "+1.3"
 
 
@@ -96,7 +110,7 @@ def test_diverged_and_failed_runs_are_counted_and_named():
         _summary("mlp", seed=5, status="failed", average_accuracy=None),
     ]
     text = comparison_markdown(runs)
-    assert _rows(text)[1]["runs"] == "1 of 3"
+    assert _rows(text)[1]["seeds"] == "1 of 3"
     assert "1 diverged, not in the means: mlp-naive seed 4" in text
     assert "1 failed, not in the means: mlp-naive seed 5" in text
 
@@ -104,7 +118,7 @@ def test_diverged_and_failed_runs_are_counted_and_named():
 def test_a_model_of_which_no_run_completed_has_no_numbers():
     runs = [_summary(), _summary("mlp", status="diverged")]
     kan, mlp = _rows(comparison_markdown(runs))  # and no difference
-    assert mlp["runs"] == "0 of 1"
+    assert mlp["seeds"] == "0 of 1"
     assert mlp["average accuracy %"] == "n/a"
 
 
@@ -155,15 +169,32 @@ def test_errors_stand_where_a_regression_has_no_accuracies():
 def test_scenarios_are_never_mixed():
     runs = [*PAIR, _summary(scenario="permuted_mnist-domain", average_accuracy=0.8)]
     rows = _rows(comparison_markdown(runs))
-    assert [row["scenario"] for row in rows].count("permuted_mnist-domain") == 1
-    assert rows[-1]["scenario"] == "split_mnist-class"
-    assert rows[0]["average accuracy %"] == "19.4"
+    assert [row["scenario"] for row in rows].count("permuted_mnist domain") == 1
+    assert rows[-1]["scenario"] == "split_mnist class"
+    (kan,) = (
+        r for r in rows if (r["model"], r["scenario"]) == ("kan", rows[-1]["scenario"])
+    )
+    assert kan["average accuracy %"] == "19.4"
+    runs = [*PAIR, *(run | {"scenario": "split_mnist-task"} for run in PAIR)]
+    rows = _rows(comparison_markdown(runs))  # only what tells them apart
+    assert [row["scenario"] for row in rows] == ["class", "class", "task", "task"] + [
+        "class",
+        "task",
+    ]
 
 
-def test_runs_of_one_seed_with_other_settings_are_not_paired():
+def test_runs_of_other_settings_have_rows_of_their_own():
+    others = [run | {"lr": 0.01, "average_accuracy": 0.7} for run in PAIR]
+    rows = _rows(comparison_markdown([*PAIR, *others]))
+    assert [r["settings"] for r in rows] == ["lr=0.01", "lr=0.1"] * 3
+    assert {r["average accuracy %"] for r in rows[:2]} == {"19.4", "70.0"}
+    assert "settings" not in _rows(comparison_markdown(PAIR))[0]
+
+
+def test_a_seed_that_was_run_twice_counts_once_and_is_named():
     text = comparison_markdown([*PAIR, _summary(average_accuracy=0.7)])
-    assert "KAN - MLP" not in text
-    assert "kan-naive: several runs of one seed, so not paired" in text
+    assert _rows(text)[0]["average accuracy %"] == "19.4"
+    assert "kan-naive: counted once, though run again: seed 0" in text
 
 
 def test_no_runs_are_refused():
@@ -171,26 +202,41 @@ def test_no_runs_are_refused():
         comparison_table([])
 
 
-def test_a_wide_terminal_gets_one_table():
-    text = _print(PAIR, force_terminal=True, width=140)
-    assert text.count("model") == 1
+SEEDS = [
+    _summary(model, strategy, seed=seed, average_accuracy=0.2 + shift - 0.001 * seed)
+    | {"forgetting": 0.9 - 5 * shift + 0.002 * seed * (model != "mlp")}
+    for strategy in ("naive", "labels_trick_gram")
+    for model, shift in (("kan_local", 0.06), ("mlp", 0.02))
+    for seed in range(6)
+]
 
 
-@pytest.mark.parametrize("width", [80, 90])
-def test_a_narrow_terminal_gets_two_tables_and_loses_nothing(width):
-    text = _print(PAIR, force_terminal=True, width=width)
-    plain = re.sub(r"\x1b\[[\d;]*m", "", text)
-    assert plain.count("model") == 2
-    assert "…" not in plain
-    assert max(len(line) for line in plain.splitlines()) <= width
-    for number in ["19.4", "98.1", "98.7", "+1.3", "508,160", "2,034,000", "13.2"]:
-        assert number in plain
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_one_table_that_fits(width):
+    text = _print(SEEDS, force_terminal=True, width=width)
+    assert text.count("verdict") == 1 and "…" not in text
+    assert max(len(line) for line in text.splitlines()) <= width
+    # of 6 seeds 0 to 5: s = 0.187 points, t(5) = 2.571: 2.571 s / sqrt(6) = 0.2
+    for words in ["25.8 ± 0.2", "60.5 ± 0.4", "+4.0 ± 0.0", "-19.5 ± 0.4"]:
+        assert words in text
+    assert "kan_local: 508,160 parameters, 2,034,000 FLOPs per sample, 13.2 s" in text
+    words = " ".join(text.split())
+    assert "forgets less" in words if width == 120 else "forgets" in words
+    files = _table(SEEDS)
+    assert "508,160" in files.markdown() and "backward transfer %" in files.csv()
+
+
+def test_the_verdict_stands_beside_its_difference():
+    rows = _rows(comparison_markdown(SEEDS))
+    assert [row["verdict"] for row in rows] == [""] * 4 + ["forgets less"] * 2
+    rows = _rows(comparison_markdown(SEEDS[:2] + SEEDS[6:8]))
+    assert rows[-1]["verdict"] == "too few seeds"
 
 
 def test_where_there_is_no_terminal_it_is_plain_and_whole():
-    text = _print(PAIR, force_terminal=False, width=40)
+    text = _print(SEEDS, force_terminal=False, width=40)
     assert "\x1b" not in text and "…" not in text
-    assert "2,034,000" in text
+    assert "kan_local - MLP  labels_trick_gram" in text and "2,034,000" in text
 
 
 def test_one_run_shows_its_status_and_reasons():
@@ -216,7 +262,3 @@ def test_every_cost_that_was_recorded_is_in_the_table():
     assert row["iterations / second"] == "72"
     assert row["peak memory"] == "3.0 GiB"
     assert row["strategy memory"] == "1.5 KiB"
-    text = _print([_summary(**cost)], force_terminal=True, width=80)
-    plain = re.sub(r"\x1b\[[\d;]*m", "", text)
-    assert max(len(line) for line in plain.splitlines()) <= 80
-    assert "254,080" in plain and "1.5 KiB" in plain and "…" not in plain

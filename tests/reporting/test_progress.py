@@ -11,11 +11,17 @@ from rich.console import Console
 
 from kancl.observe.curves import ForgettingCurvePlugin
 from kancl.observe.recorder import RecorderPlugin
-from kancl.reporting.progress import UPDATES_PER_SECOND, ProgressPlugin, duration
+from kancl.reporting.progress import (
+    UPDATES_PER_SECOND,
+    Place,
+    ProgressPlugin,
+    duration,
+    finished,
+)
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 
-def _run(epochs=2, n_train=64, quiet=False, width=120, **console):
+def _run(epochs=2, n_train=64, quiet=False, width=120, place=None, **console):
     file = io.StringIO()
     benchmark = stream_of_digits(2, n_train=n_train)
     recorder = RecorderPlugin(2)
@@ -27,6 +33,7 @@ def _run(epochs=2, n_train=64, quiet=False, width=120, **console):
         total_iterations=total,
         console=Console(file=file, width=width, **console),
         quiet=quiet,
+        place=place,
     )
     strategy = naive(small_mlp(), [recorder, curve, bar], epochs=epochs)
     started = time.perf_counter()
@@ -72,7 +79,53 @@ def test_all_of_it_fits_80_columns():
         assert words in plain
     lines = re.split(r"[\r\n]+", plain)
     assert max(len(line.rstrip()) for line in lines) <= 80
-    assert plain.count("after experience") == 2  # broken between words
+    stays = [line.strip() for line in lines if line.strip().startswith("after exp")]
+    assert [line.partition(":")[0] for line in stays] == [
+        f"after experience {k} of 2" for k in (1, 2)
+    ]
+    assert re.search(
+        r"accuracy [\d.]+ %, learning [\d.]+ %, forgetting -?[\d.]+ %$", stays[1]
+    )
+
+
+def test_one_of_several_runs_is_one_line_that_goes():
+    place = Place(12)
+    place.n_begun = 4
+    text, _, _ = _run(force_terminal=True, width=80, place=place)
+    plain = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text)
+    assert re.search(r"run 4 of 12, \d+ s left .* mlp-naive exp 2/2 ep 2/2 +acc", plain)
+    assert "after experience" not in plain and "it/s" not in plain
+    lines = re.split(r"[\r\n]+", plain)
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert _run(force_terminal=False, place=place)[0] == ""
+
+
+def test_the_line_of_a_finished_run_is_whole_at_80_columns():
+    place, title = Place(12), "kan_local-labels_trick_gram lr=0.001 seed 12"
+    place.n_begun, place._started = 4, time.perf_counter() - 60
+    scores = {"average_accuracy": 0.194, "forgetting": 0.987}
+    line = finished(place, "kan-ewc seed 1", {"status": "completed", **scores}, 80)
+    expected = (
+        "run 4 of 12, 2 min left: kan-ewc seed 1, accuracy 19.4 %, forgetting 98.7 %"
+    )
+    assert line == expected
+    line = finished(place, title, {"status": "completed", **scores}, 80)
+    assert len(line) == 80 and "kan_local-labels_t…, accuracy" in line
+    line = finished(place, "kan-si seed 0", {"status": "diverged", **scores}, 80)
+    assert line == "run 4 of 12, 2 min left: kan-si seed 0, diverged"
+    line = finished(
+        place, "kan-si seed 0", {"status": "completed", "average_rmse": 0.5}, 80
+    )
+    assert line.endswith("kan-si seed 0, RMSE 0.5")
+    place.n_begun = 12
+    assert place.text() == "run 12 of 12"
+
+
+def test_the_time_left_waits_until_some_of_it_is_known():
+    place = Place(4)
+    place.n_begun, place._started = 1, time.perf_counter() - 10
+    assert place.text(0.01) == "run 1 of 4"
+    assert place.text(0.5) == "run 1 of 4, 1 min left"  # 10 s for a half: 70 s for 3.5
 
 
 @pytest.mark.parametrize("jointly", [False, True])
@@ -89,7 +142,7 @@ def test_the_longest_line_fits_80_columns(jointly):
     bar._scores, bar._best = dict.fromkeys(range(10), 0.0), dict.fromkeys(
         range(10), 1.0
     )
-    bar._live.tasks[0].start_time = bar._live.get_time() - 40
+    bar._first = (0, time.perf_counter() - 40)
     bar._draw(SimpleNamespace(train_epochs=10))
     with console.capture() as shown:
         console.print(bar._live.get_renderable())

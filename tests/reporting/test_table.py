@@ -24,7 +24,7 @@ TABLE = Table(
     (
         Column("model"),
         Column("average\naccuracy", percent, "%"),
-        Column("parameters", count, starts_part=True),
+        Column("parameters", count),
     ),
     [
         ["kan", Estimate(0.5, Interval(0.4, 0.6)), 508160],
@@ -119,6 +119,19 @@ def test_a_column_that_wraps_keeps_the_table_whole():
     table = Table("", columns, [["peaks", "one two three four five", 1000]])
     text = _show(table, width=24, force_terminal=True)
     assert text.count("row") == 1 and "five" in text and "1,000" in text
+
+
+def test_words_share_a_column_where_the_terminal_is_narrow():
+    columns = (Column("model"), Column("strategy"), Column("ours", count))
+    columns += (Column("seconds", count, in_files_only=True), Column("v", wraps=True))
+    row = ["kan_local", "labels_trick_gram", 1000, 7, "no difference shown"]
+    table = Table("", columns, [row], below=[row])
+    text = _show(table, width=54, force_terminal=True)
+    assert re.search(r"kan_local  labels_trick_gram +1,000 +no difference", text)
+    text = _show(table, width=40, force_terminal=True)
+    assert "model strategy" in text and "no difference" in text
+    assert max(map(len, text.splitlines())) <= 40
+    assert "seconds" not in text and "| 7 |" in table.markdown()
 
 
 def test_where_there_is_no_terminal_nothing_is_cut_off():

@@ -122,7 +122,7 @@ def test_a_comparison_of_regressions_is_laid_side_by_side(capsys):
 def test_the_protocol_in_small(capsys):
     rows = ["--rows", "mlp,g5,kan-2d", "--seeds", "1", "training.iterations=1"]
     assert main(["reproduce", "gaussian-peaks", *rows, "device=cpu"]) == 0
-    text = Path("RESULTS.md").read_text()
+    text = Path("docs/results/gaussian-peaks.md").read_text()
     assert text.count("| shown |") == 3 and "NOT the protocol" in text
     assert text.count("shown") == 3 and capsys.readouterr().out.count("shown") == 6
     figures = {path.name for path in Path("logs/gaussian-peaks").iterdir()}
@@ -136,4 +136,6 @@ def test_the_protocol_in_small(capsys):
 @pytest.mark.proof
 def test_the_protocol_holds():
     assert main(["reproduce", "gaussian-peaks", "--seeds", "1", "device=cpu"]) == 0
-    assert Path("RESULTS.md").read_text().count("| PASS |") == 5  # every gate
+    assert (
+        Path("docs/results/gaussian-peaks.md").read_text().count("| PASS |") == 5
+    )  # every gate

@@ -162,5 +162,6 @@ def test_a_completed_run_that_was_damaged_costs_its_own_curve(capsys: Capture) -
     capsys.readouterr()
     assert main(line) == 0
     said = capsys.readouterr()
-    assert f"{damaged.parent} is in no figure: ValueError: metrics.csv" in said.err
-    assert "figure and table" in said.out and "tensorboard --logdir" in said.out
+    assert f"{damaged.parent} is in no table: ValueError: metrics.csv" in said.err
+    assert "1 unreadable, not in the means: mlp-naive" in said.out
+    assert "next: kancl report" in said.out and "tensorboard --logdir" in said.out

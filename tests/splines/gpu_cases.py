@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from kancl import KANLinear
 from kancl.splines import (
@@ -17,9 +18,9 @@ from kancl.splines import (
     dense_spline_sum,
     fused_spline_sum,
     gpu,
-    sums,
     uniform_knots,
 )
+from kancl.splines.uniform import grid_basis
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 4e-12}
@@ -69,23 +70,39 @@ def check(
     scale: Tensor | None,
     grid: UniformGrid,
     tolerance: float,
+    base: bool = False,
 ) -> None:
-    """Output and all gradients against the dense path in float64."""
-    weight = torch.randn(len(x), coefficients.shape[2], dtype=coefficients.dtype)
+    """Output and all gradients against the dense path in float64.
+
+    Args:
+        base: whether there is a branch with SiLU as well.
+    """
+    n_in, _, n_out = coefficients.shape
+    weight = torch.randn(len(x), n_out, dtype=coefficients.dtype)
+    inputs = {"x": x, "coefficients": coefficients}
+    if scale is not None:
+        inputs["scale"] = scale
+    if base:
+        inputs["base"] = torch.randn(n_out, n_in, device=DEVICE).to(coefficients.dtype)
     results = []
-    for path, dtype in ((dense_spline_sum, torch.float64), (fused_spline_sum, None)):
-        leaves = [
-            t.detach().to(dtype or t.dtype).clone().requires_grad_()
-            for t in (x, coefficients, scale)
-            if t is not None
-        ]
-        y = path(leaves[0], leaves[1], leaves[2] if scale is not None else None, grid)
-        grads = torch.autograd.grad(y, leaves, weight.to(y))
+    for exact in (True, False):
+        leaves = {
+            name: t.detach().to(torch.float64 if exact else t.dtype).clone()
+            for name, t in inputs.items()
+        }
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        given = leaves["x"], leaves["coefficients"], leaves.get("scale"), grid
+        if exact:
+            y = dense_spline_sum(*given)
+            y = y + silu(leaves["x"]) @ leaves["base"].T if base else y
+        else:
+            y = fused_spline_sum(*given, leaves.get("base"))
+        grads = torch.autograd.grad(y, list(leaves.values()), weight.to(y))
         results.append([y, *grads])
-    for found, expected, like in zip(
-        results[1], results[0], [coefficients, x, coefficients, scale]
-    ):
-        assert like is not None and found.dtype == like.dtype
+    alike = [coefficients, *inputs.values()]
+    for found, expected, like in zip(results[1], results[0], alike):
+        assert found.dtype == like.dtype
         assert found.shape == expected.shape
         assert relative_error(found, expected) < tolerance
 
@@ -104,7 +121,7 @@ def test_outputs_and_gradients_are_those_of_the_dense_path(
         n_in = x.shape[1]
         coefficients = torch.randn(n_in, size + degree, n_out, device=DEVICE).to(dtype)
         scale = torch.randn(n_in, n_out, device=DEVICE).to(dtype) if anchored else None
-        check(x, coefficients, scale, grid, TOLERANCE[dtype])
+        check(x, coefficients, scale, grid, TOLERANCE[dtype], base=True)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +132,26 @@ def test_sizes_that_fill_no_block(batch: int, n_in: int, n_out: int, size: int) 
     coefficients = torch.randn(n_in, size + 3, n_out, device=DEVICE).double()
     scale = torch.randn(n_in, n_out, device=DEVICE).double()
     check(x, coefficients, scale, grid, 4e-12)
+    check(x, coefficients, None, grid, 4e-12, base=True)
+
+
+@pytest.mark.parametrize("size", [12, 13, 14])
+def test_silu_has_its_row_in_whatever_block_of_bases(size: int) -> None:
+    x, grid = case(torch.float64, size, 3, "zero", False, 7)  # 15, 16, 17 bases
+    coefficients = torch.randn(2, size + 3, 6, device=DEVICE).double()
+    check(x, coefficients, None, grid, 4e-12, base=True)
+
+
+@pytest.mark.parametrize("outside", POLICIES)
+@pytest.mark.parametrize("anchored", [False, True])
+def test_idle_bases_are_those_that_are_0_everywhere(
+    outside: str, anchored: bool
+) -> None:
+    for degree, size in ((1, 1), (3, 20)):
+        x, grid = case(torch.float32, size, degree, outside, anchored, 21, 3)
+        for rows in (x[:1], x[9:12], x):
+            idle = gpu.idle_bases(gpu.prepare(rows, grid), size + degree, torch.float32)
+            assert torch.equal(idle, (grid_basis(rows, grid) == 0).all(0))
 
 
 def test_inputs_that_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,15 +233,20 @@ def test_nan_propagates_and_infinity_is_far_outside(value: float, outside: str) 
 
 def test_second_derivatives() -> None:
     x, grid = case(torch.float64, 5, 3, "linear", False, 4)
-    inputs = [
-        x.requires_grad_(),
-        torch.randn(2, 8, 2, device=DEVICE, dtype=torch.float64, requires_grad=True),
-        torch.randn(2, 2, device=DEVICE, dtype=torch.float64, requires_grad=True),
+    shapes = (2, 8, 2), (2, 2), (2, 2)
+    splines = [
+        torch.randn(shape, device=DEVICE, dtype=torch.float64, requires_grad=True)
+        for shape in shapes
     ]
+    inputs = [x.requires_grad_(), *splines]
     found = []
-    for path in (dense_spline_sum, fused_spline_sum):
-        y = path(*inputs, grid).square().sum()
-        first = torch.autograd.grad(y, inputs, create_graph=True)
+    for exact in (True, False):
+        *given, base = inputs
+        if exact:
+            y = dense_spline_sum(*given, grid) + silu(x) @ base.T
+        else:
+            y = fused_spline_sum(*given, grid, base)
+        first = torch.autograd.grad(y.square().sum(), inputs, create_graph=True)
         size = torch.stack([g.square().sum() for g in first]).sum()
         found.append(torch.autograd.grad(size, inputs))
     for ours, theirs in zip(found[1], found[0]):
@@ -232,24 +274,3 @@ def test_transforms_take_the_dense_path() -> None:
     layer = KANLinear(3, 4, implementation="triton").to(DEVICE)
     x = torch.rand(6, 5, 3, device=DEVICE)
     torch.testing.assert_close(torch.func.vmap(layer)(x), layer(x))
-
-
-def test_auto_takes_it_from_the_measured_size_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    calls = []
-
-    def spy(*inputs: object) -> Tensor:
-        calls.append(inputs)
-        return fused_spline_sum(*inputs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sums, "fused_spline_sum", spy)
-    layer = KANLinear(3, 4, 5).to(DEVICE)
-    x = torch.rand(6, 3, device=DEVICE)
-    layer(x)
-    assert not calls  # nobody has measured yet
-    monkeypatch.setattr(gpu, "FEWEST_BASES_IN_AUTO", 8)
-    layer(x)
-    assert len(calls) == (DEVICE == "cuda")  # never on a CPU
-    KANLinear(3, 4, 4).to(DEVICE)(x)
-    assert len(calls) == (DEVICE == "cuda")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, zeros_like
+from torch.autograd.function import once_differentiable
 
 from kancl.models.inspect import kan_layers, trainable
 from kancl.plugins.plugin import Plugin, Stage
@@ -81,14 +82,17 @@ class QuadraticAnchor:
             self.centre[name] = insertion.values(self.centre[name])
             self.importance[name] = insertion.shares(self.importance[name])
 
-    def penalty(self, model: nn.Module) -> Tensor:
-        """Return the sum at the present parameters of ``model``, differentiable."""
+    def penalty(self, model: nn.Module, factor: float = 1.0) -> Tensor:
+        """Return ``factor`` times the sum at the parameters of ``model``, differentiable."""
+        if not self:
+            return torch.zeros((), device=next(model.parameters()).device)
         parameters = trainable(model)
-        total = torch.zeros((), device=next(model.parameters()).device)
-        for name, importance in self.importance.items():
-            drift = _part(parameters[name], importance) - self.centre[name]
-            total = total + (importance * drift**2).sum()
-        return total + self.constant
+        held = [parameters[name] for name in self.importance]
+        importances = list(self.importance.values())
+        centres = [self.centre[name] for name in self.importance]
+        constants = self.constant, factor
+        total: Tensor = _Distances.apply(constants, importances, centres, *held)
+        return total
 
     @torch.no_grad()
     def pull(self, model: nn.Module, strength: float) -> None:
@@ -141,7 +145,7 @@ class AnchorPlugin(Plugin):
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor:
-            strategy.loss += self.factor * self.anchor.penalty(strategy.model)
+            strategy.loss += self.anchor.penalty(strategy.model, self.factor)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         importance = self.importance(strategy)
@@ -180,8 +184,46 @@ def pooled(
     return changed
 
 
+class _Distances(torch.autograd.Function):
+    """``f (sum_i A_i (theta_i - m_i)^2 + c)`` over lists of tensors, in few calls of torch.
+
+    The gradient is made as torch makes it of the formula, in the same order.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        constants: tuple[float, float],
+        importances: list[Tensor],
+        centres: list[Tensor],
+        *held: Tensor,
+    ) -> Tensor:
+        parts = [_part(theta, a) for theta, a in zip(held, importances)]
+        drifts = torch._foreach_sub(parts, centres)
+        (constant, ctx.factor), ctx.importances = constants, importances
+        ctx.drifts, ctx.held = drifts, held
+        terms = torch._foreach_mul(importances, torch._foreach_pow(drifts, 2))
+        total = torch.zeros((), device=held[0].device)
+        for term in terms:
+            total = total + term.sum()
+        return (total + constant) * ctx.factor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = torch._foreach_mul(ctx.importances, gradient * ctx.factor)
+        torch._foreach_mul_(slopes, torch._foreach_mul(ctx.drifts, 2))
+        both = zip(ctx.held, slopes)
+        whole = (
+            s if s.shape == t.shape else _overlaid(zeros_like(t), s) for t, s in both
+        )
+        return None, None, None, *whole
+
+
 def _part(grown: Tensor, like: Tensor) -> Tensor:
     """View the leading part of ``grown`` that has the shape of ``like``."""
+    if grown.shape == like.shape:
+        return grown
     return grown[tuple(slice(n) for n in like.shape)]
 
 

@@ -135,6 +135,7 @@ class SynapticIntelligencePlugin(AnchorPlugin):
     """
 
     state = ("anchor", "_path", "_start", "_before_step")
+    transient = ("_moving",)
     strength = "si_c"
 
     si_c: NonNegative = 0.1
@@ -143,6 +144,7 @@ class SynapticIntelligencePlugin(AnchorPlugin):
     _path: dict[str, Tensor] = field(default_factory=dict, init=False)
     _start: dict[str, Tensor] = field(default_factory=dict, init=False)
     _before_step: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _moving: list[tuple[str, Tensor]] = field(default_factory=list, init=False)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._start = values(strategy.model)
@@ -151,14 +153,20 @@ class SynapticIntelligencePlugin(AnchorPlugin):
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        for name, p in trainable(strategy.model).items():
-            self._before_step[name].copy_(p)
+        moving = trainable(strategy.model).items()
+        self._moving = [(name, p) for name, p in moving if p.grad is not None]
+        if self._moving:
+            before = [self._before_step[name] for name, _ in self._moving]
+            torch._foreach_copy_(before, [p for _, p in self._moving])
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        for name, p in trainable(strategy.model).items():
-            if p.grad is not None:
-                self._path[name].addcmul_(p.grad, self._before_step[name] - p)
+        if self._moving:
+            names, moved = zip(*self._moving)
+            before = [self._before_step[name] for name in names]
+            paths = [self._path[name] for name in names]
+            steps = torch._foreach_sub(before, moved)
+            torch._foreach_addcmul_(paths, [p.grad for p in moved], steps)
 
     def importance(self, strategy: Any) -> dict[str, Tensor]:
         end = values(strategy.model)

@@ -148,7 +148,7 @@ class RehearsalPlugin(MemoryPlugin):
             self._order = torch.randperm(self.n_kept)
         rows, self._order = self._order[:n], self._order[n:]
         rows = rows.to(self._device)
-        return tuple(part[rows] for part in self._samples)
+        return tuple(part.index_select(0, rows) for part in self._samples)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self.exemplars.update_from_dataset(strategy.experience.dataset)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -30,9 +31,10 @@ class FreezingPlugin(Plugin):
     stage = Stage.RESTORE
     transient: ClassVar[tuple[str, ...]] = ("_before",)
 
-    _before: list[tuple[nn.Parameter, Tensor, Tensor, dict[str, Tensor]]] = field(
+    _before: list[tuple[nn.Parameter, Tensor, dict[str, Tensor]]] = field(
         default_factory=list, init=False
     )
+    """Parameters, what is frozen, and copies of them and of their moments."""
 
     @abstractmethod
     def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
@@ -45,15 +47,22 @@ class FreezingPlugin(Plugin):
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         for p, rows in self.frozen(strategy).items():
-            moments = {k: v[rows] for k, v in _moments(p, strategy.optimizer).items()}
-            self._before.append((p, rows, p[rows], moments))
+            now = {"": p, **_moments(p, strategy.optimizer)}
+            before = [torch.empty_like(tensor) for tensor in now.values()]
+            torch._foreach_copy_(before, list(now.values()))
+            self._before.append((p, rows, dict(zip(now, before))))
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        for parameter, rows, before, moments in self._before:
-            parameter[rows] = before
-            for key, moment in _moments(parameter, strategy.optimizer).items():
-                moment[rows] = moments.get(key, moment.new_zeros(()))
+        # No indexing by booleans: a GPU is waited for to learn how many there are.
+        for parameter, rows, before in self._before:
+            rows = rows.unsqueeze(-1)
+            now = {"": parameter, **_moments(parameter, strategy.optimizer)}
+            for key, tensor in now.items():
+                if key in before:
+                    torch.where(rows, before[key], tensor, out=tensor)
+                else:
+                    tensor.masked_fill_(rows, 0)
         self._before.clear()
 
 
@@ -113,15 +122,15 @@ class LazyStepsPlugin(FreezingPlugin):
         if only_the_loss and _is_plain(strategy.optimizer):
             return {}
         layers = kan_layers(strategy.model).items()
-        return {m.coefficients: ~_touched(m, inputs[name]) for name, m in layers}
+        return {m.coefficients: _idle(m, inputs[name]) for name, m in layers}
 
 
-def _touched(layer: KANLinear, inputs: list[Tensor]) -> Tensor:
-    shape = layer.coefficients.shape[:2]
-    touched = torch.zeros(shape, dtype=torch.bool, device=layer.grid.device)
-    for x in inputs:
-        touched |= (layer.b_splines(x) != 0).any(0)
-    return touched
+def _idle(layer: KANLinear, inputs: list[Tensor]) -> Tensor:
+    """Which bases no sample touches, ``(in_features, n_basis)``."""
+    if not inputs:
+        shape = layer.coefficients.shape[:2]
+        return torch.ones(shape, dtype=torch.bool, device=layer.grid.device)
+    return reduce(torch.logical_and, map(layer.spline_grid.idle, inputs))
 
 
 def _is_plain(optimizer: Optimizer) -> bool:
@@ -204,7 +213,11 @@ class FrozenBasePlugin(FreezingPlugin):
 
     def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
         paths = _global_paths(strategy.model).items()
-        return {p: torch.tensor(True) for name, p in paths if name in self.names}
+        return {
+            p: p.new_ones((), dtype=torch.bool)
+            for name, p in paths
+            if name in self.names
+        }
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         paths = _global_paths(strategy.model).items()

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from kancl.metrics.statistics import ALPHA, pairs_needed, smallest_p
 from kancl.reporting.measures import ERRORS, METRICS
-from kancl.reporting.report.verdicts import (
+from kancl.reporting.variants import Benchmark, Tuning, Variant, shown, unlike
+from kancl.reporting.verdicts import (
     EQUAL_SIZE,
     FEWEST_PAIRS,
     Comparison,
     training_differences,
 )
-from kancl.reporting.variants import Benchmark, Tuning, Variant, shown, unlike
 from kancl.runs.reader import finite
 
 OFF_GRID = 0.1

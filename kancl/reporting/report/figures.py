@@ -19,9 +19,9 @@ from kancl.reporting.colours import FAINT, INK, KAN, model_colours
 from kancl.reporting.groups import mean_matrix, plain
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
-from kancl.reporting.report.verdicts import Comparison
 from kancl.reporting.table import UNDEFINED
 from kancl.reporting.variants import Benchmark
+from kancl.reporting.verdicts import Comparison
 
 MARKERS = "osD^vP*Xphd<>8H"
 PAGE = "#FEFEFE"

@@ -5,9 +5,9 @@ from statistics import fmean, stdev
 
 from kancl.metrics.statistics import bootstrap_interval, t_interval
 from kancl.reporting.measures import COMPARED, CONTINUAL, COSTS, METRICS, NOT_RECORDED
-from kancl.reporting.report.verdicts import Comparison
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
 from kancl.reporting.variants import Benchmark, Variant
+from kancl.reporting.verdicts import Comparison
 
 Compared = Sequence[tuple[Benchmark, Sequence[Comparison]]]
 

@@ -15,8 +15,8 @@ from kancl.reporting.groups import write_groups
 from kancl.reporting.report import figures, tables
 from kancl.reporting.report.confounds import confounds
 from kancl.reporting.report.tables import Compared
-from kancl.reporting.report.verdicts import compare, headline
 from kancl.reporting.variants import Benchmark, Tuning, benchmarks, shown, unlike
+from kancl.reporting.verdicts import compare, headline
 from kancl.runs.files import write_whole
 from kancl.runs.names import EVENTS
 from kancl.runs.reader import STATUSES, Run

@@ -24,6 +24,7 @@ from kancl.runner.studies.sweep import make_runs
 from kancl.runs import write_whole
 from kancl.runs.names import LEARNED_FUNCTION
 
+RESULTS = "docs/results/{}.md"
 SEEDS_WANTED = 10
 NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}  # set right
 KEYS = ("row", "incremental")  # the first columns, by which a row is known
@@ -37,7 +38,7 @@ def reproduce(
     rows: Sequence[str] = (),
     n_seeds: int | None = None,
     overrides: Sequence[str] = (),
-    results: Path | str = "RESULTS.md",
+    results: Path | str | None = None,
     console: Console | None = None,
 ) -> list[Judgement]:
     """Run the rows of a protocol over seeds 0, 1, ...; print and write the verdicts.
@@ -49,12 +50,15 @@ def reproduce(
         n_seeds: the paper's number if None.
         overrides: where and how to run (``device=cuda``); those that change what is
             run take the verdicts away.
+        results: file whose section of the protocol takes the rows in;
+            ``docs/results/<protocol>.md`` if None.
     Raises: ConfigError, before anything is run, for what cannot work.
     """
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    check_writable(Path(results))
     protocol = read_protocol(name)
+    target = Path(results or RESULTS.format(name))
+    check_writable(target)
     chosen = protocol.chosen(rows)
     seeds = ",".join(map(str, range(n_seeds or protocol.n_seeds)))
     keys = [text.partition("=")[0].lstrip("+~") for text in overrides]
@@ -77,7 +81,8 @@ def reproduce(
         say(" ".join(filter(None, cells)))
     judgements = list(judged.values())
     verdicts_table(protocol, judgements, altered).show(console)
-    write_section(Path(results), section(protocol, judgements, altered))
+    write_section(target, section(protocol, judgements, altered))
+    say(f"written to {target}")
     worst = {
         row.name: (request.configs[0], max(judged[row].values))
         for row, request in requests.items()
@@ -134,15 +139,14 @@ def _draw_learned(
 
 def check_writable(path: Path) -> None:
     """Raises: ConfigError for a file that could not be written, days later."""
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir():
-        why = "is a folder" if path.is_dir() else f"has no folder {folder}"
-        why += "; name a file in a folder that exists"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        why = "cannot be written here; name another file"
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if path.is_dir() or not (existing == path or existing.is_dir()):
+        why = "is a folder" if path.is_dir() else f"cannot lie in {existing}, a file"
+    elif not os.access(existing, os.W_OK):
+        why = "cannot be written here"
     else:
         return
-    raise ConfigError(f"--results {path} {why}")
+    raise ConfigError(f"--results {path} {why}; name another file")
 
 
 def write_section(path: Path, text: str) -> None:

@@ -4,13 +4,16 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from shlex import quote
 from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
@@ -20,9 +23,10 @@ from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
 from kancl.reporting.groups import forgetting_curves, write_groups
-from kancl.reporting.progress import duration
+from kancl.reporting.progress import Place, finished
 from kancl.reporting.report import benchmarks
 from kancl.reporting.table import Table
+from kancl.reporting.variants import short, unlike
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
@@ -32,13 +36,24 @@ from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
-from kancl.runs.names import COMPARISONS, EVENTS, REPLACEMENT, RUNS, SUMMARY
-from kancl.runs.reader import read_run
+from kancl.runs.names import (
+    COMPARISONS,
+    ERROR,
+    EVENTS,
+    REPLACEMENT,
+    RUNS,
+    SUMMARY,
+)
+from kancl.runs.reader import Run, read_run
 from kancl.runs.replacement import replacing
 from kancl.runs.status import note_sweep, read_completed, report_failures
 
-COMPARISON = ("comparison.md", RUNS, "forgetting_curves*.png", f"*{EVENTS}")
+COMPARISON = (
+    *("comparison.md", "comparison.csv", RUNS),
+    *("forgetting_curves*.png", f"*{EVENTS}"),
+)
 """Patterns of a comparison's files."""
+LINE = 200  # columns, where there is no terminal
 Summary = dict[str, Any]
 
 
@@ -48,38 +63,57 @@ Made = Sequence[tuple[RunConfig, Summary]]  # runs that have something to show
 def execute(
     request: Request, *, console: Console | None = None, quiet: bool = False
 ) -> list[Summary]:
-    """Make the runs, then print a table, the paths and the TensorBoard line."""
+    """Make the runs, then print a table, what to open, and what to type next."""
     console = console or Console()
     summaries = make_runs(request, console=console, quiet=quiet)
+    if len(summaries) > 1:
+        report_failures(summaries)
     made = [run for run in zip(request.configs, summaries) if "n_parameters" in run[1]]
     if not made:
         return summaries
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     first, summary = made[0]
     if len(made) == 1:
-        reporting.run_table(summary).show(console)
         folder = run_folder(first)
-        lines = [f"run folder: {folder}"]
-        shown_runs = re.escape(folder.relative_to(first.log_dir).as_posix())
-        logs = first.log_dir
+        reporting.run_table(summary).show(console)
+        pattern = re.escape(folder.relative_to(first.log_dir).as_posix())
+        logs = Path(first.log_dir)
     else:
-        table = reporting.comparison_table([summary for _, summary in made])
+        for line in _convergence(made, console):
+            say(line)
+        runs = [_as_it_ended(*run) for run in made]
+        table = reporting.comparison_table(runs)
+        folder = _write_comparison(first, runs, table)
         table.show(console)
-        lines = _convergence(made, console)
-        folder = _write_comparison(made, table)
-        lines.append(f"figure and table: {folder}")
         # in the comparison's own folder, and in that of all runs
-        shown_runs = rf"(^|/{re.escape(folder.name)}/)[^/]+(/(low|high))?$"
-        logs = str(folder)
+        pattern, logs = rf"(^|/{re.escape(folder.name)}/)[^/]+(/(low|high))?$", folder
     if any(config.events != "none" for config, _ in made):
         is_regression = any("average_rmse" in summary for _, summary in made)
-        score = RMSE if is_regression else ACCURACY
-        url = reporting.dashboard_url(shown_runs, score)
-        lines += [reporting.tensorboard_command(logs), f"  {url}"]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if len(summaries) > 1:
-        report_failures(summaries)
+        url = reporting.dashboard_url(pattern, RMSE if is_regression else ACCURACY)
+        say("open:", reporting.tensorboard_command(logs), _link(url, console))
+    else:
+        say("open:", folder)
+    say("next:", f"kancl report {quote(str(folder))}")
     return summaries
+
+
+def _link(url: str, console: Console) -> Text:
+    """The address, which a terminal shows without the words after its path."""
+    if not console.is_terminal:
+        return Text(url)
+    return Text(url.partition("/?")[0], style=Style(link=url, underline=True))
+
+
+def _as_it_ended(config: RunConfig, summary: Summary) -> Run:
+    """The run as its folder tells it, and the end that it came to just now."""
+    folder = run_folder(config)
+    found = read_run(folder)
+    if summary["status"] == "completed" and not found.completed:
+        warn(f"{folder} is in no table: {found.problems[0]}")
+        return replace(found, config=plain(config), summary=summary)
+    if found.summary != summary:  # it did not take an old one's place
+        return replace(found, summary=summary, status=summary["status"])
+    return found
 
 
 def show_plan(request: Request, console: Console | None = None) -> None:
@@ -133,9 +167,8 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     if not request.launcher:
         return _make_here(configs, to_do, console, quiet)
     _check(configs, to_do)
-    for config in configs:
-        if config not in to_do and not quiet:
-            run(config, console=console)  # says that it is skipped
+    if not quiet and (n_done := len(configs) - len(to_do)):
+        _say_skipped(n_done, len(configs), console)
     if to_do:
         launch(to_do, request.launcher, _make)
     return [_summary(config) for config in configs]
@@ -158,20 +191,46 @@ def _make_here(
     parts = _check(configs, to_do)
     if len(configs) == 1:
         return [_make(configs[0], console, quiet, parts)]
-    summaries, n, started = list[Summary](), 0, perf_counter()
+    summaries, place = list[Summary](), Place(len(to_do))
+    if not quiet and (n_done := len(configs) - len(to_do)):
+        _say_skipped(n_done, len(configs), console)
+    titles = dict(zip(map(id, configs), _titles(configs)))
     for config in configs:
-        if config in to_do and len(to_do) > 1 and not quiet:
-            seconds = (perf_counter() - started) / max(n, 1) * (len(to_do) - n)
-            left = f", {duration(seconds)} left" if n else ""
-            n += 1
-            console.print(f"run {n} of {len(to_do)}{left}", highlight=False)
+        if config in to_do:
+            place.n_begun += 1
         try:
             own = parts if config in to_do[:1] else None
-            summaries.append(_make(config, console, quiet, own))
+            summaries.append(_make(config, console, quiet, own, place))
         except ConfigError as error:  # its folder is a file, say: the others go on
             warn(str(error))
             summaries.append(_without_result(config, "failed", str(error)))
+        if config in to_do and not quiet:
+            width = console.width if console.is_terminal else LINE
+            line = finished(place, titles[id(config)], summaries[-1], width)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
     return summaries
+
+
+def _say_skipped(n: int, n_all: int, console: Console) -> None:
+    text = f"{n} of {n_all} runs were completed before, skipped (overwrite=true)"
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def _titles(configs: Sequence[RunConfig]) -> list[str]:
+    """``kan-ewc lr=0.01 seed 1``: each run by what tells it from the others."""
+    each = [flat(plain(config)) for config in configs]
+    named = ("model", "strategy", "match_to", "seed")
+    keys = [key for key in unlike(each) if not key.startswith(named)]
+    return [
+        " ".join(
+            [
+                config.label,
+                *(f"{short(k)}={shown(v[k])}" for k in keys if k in v),
+                f"seed {config.seed}",
+            ]
+        )
+        for config, v in zip(configs, each)
+    ]
 
 
 def _make(
@@ -179,13 +238,14 @@ def _make(
     console: Console = Console(quiet=True),
     quiet: bool = True,
     parts: Parts | None = None,
+    place: Place | None = None,
 ) -> Summary:
     """One run of several; whatever goes wrong with it becomes part of its summary.
 
     Raises: ConfigError if it cannot be begun.
     """
     try:
-        summary = run(config, parts=parts, console=console, quiet=quiet)
+        summary = run(config, parts=parts, console=console, quiet=quiet, place=place)
     except RunLocked as locked:
         warn(f"{locked}; left to it")
         return _without_result(config, "running", str(locked))
@@ -194,8 +254,9 @@ def _make(
     except Exception as error:
         summary = _without_result(config, "failed", f"{type(error).__name__}: {error}")
     if summary["status"] != "completed":
-        why = summary.get("error", "")
-        warn(f"{run_folder(config)} {summary['status']}: {why}")
+        folder, why = run_folder(config), summary.get("error", "")
+        trace = f" (traceback: {ERROR})" if (folder / ERROR).is_file() else ""
+        warn(f"{folder} {summary['status']}: {why}{trace}")
     return summary
 
 
@@ -222,23 +283,19 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
     }
 
 
-def _write_comparison(made: Made, table: Table) -> Path:
-    """The table as Markdown, the list of runs, and the forgetting curves: of every model
-    and strategy the mean over the seeds.
+def _write_comparison(first: RunConfig, runs: Sequence[Run], table: Table) -> Path:
+    """The table as Markdown and CSV, the list of runs, and what every model and strategy
+    shows, means over the seeds.
     """
-    folders = [run_folder(config) for config, _ in made]
-    first = made[0][0]
-    runs = [folder.relative_to(first.log_dir).as_posix() for folder in folders]
-    digest = hashlib.sha256("\n".join(sorted(runs)).encode()).hexdigest()[:8]
-    folder = own_folder(Path(first.log_dir) / COMPARISONS / digest)
-    found = {path: read_run(path) for path in folders}
-    for path, (_, summary) in zip(folders, made):
-        if summary["status"] == "completed" and not found[path].completed:
-            warn(f"{path} is in no figure: {found[path].problems[0]}")
-    groups = benchmarks(list(found.values()))
+    root = Path(first.log_dir)
+    names = [run.folder.relative_to(root).as_posix() for run in runs]
+    digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
+    folder = own_folder(root / COMPARISONS / digest)
+    groups = benchmarks(runs)
     with replacing(folder, *COMPARISON) as new:
         write_whole(new / "comparison.md", table.markdown().encode())
-        write_whole(new / RUNS, (json.dumps({"runs": runs}, indent=1) + "\n").encode())
+        write_whole(new / "comparison.csv", table.csv().encode())
+        write_whole(new / RUNS, (json.dumps({"runs": names}, indent=1) + "\n").encode())
         if first.events != "none":
             write_groups(new, groups, pictures=first.events == "all")
         for group in groups:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from kancl.reporting.report.confounds import confounds
-from kancl.reporting.report.verdicts import compare
 from kancl.reporting.variants import benchmarks
+from kancl.reporting.verdicts import compare
 from kancl.runs import find_runs
 from tests.reporting.report.conftest import edit
 

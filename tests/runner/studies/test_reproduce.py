@@ -16,6 +16,7 @@ SMALL = [
     "model.hidden=[4]",
 ]
 COMMAND = ["reproduce", "vandeven2022-split", "--rows", "joint", "--seeds", "2"]
+RESULTS = Path("docs/results/vandeven2022-split.md")
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def test_rows_are_run_over_seeds_and_written_down(capsys):
     assert main([*COMMAND, *SMALL, "device=cpu"]) == 0
     out = capsys.readouterr().out
     assert out.count("shown") == 2 * 3 and "PASS" not in out and "FAIL" not in out
-    text = Path("RESULTS.md").read_text()
+    text = RESULTS.read_text()
     assert "## vandeven2022-split, altered\n" in text
     assert "| joint | class | 98.17 ± 0.04 |" in text
     assert "`training.iterations=1`" in text and "device=cpu" not in text
@@ -35,7 +36,7 @@ def test_rows_are_run_over_seeds_and_written_down(capsys):
     runs = sorted(path.parent.name for path in Path("logs").glob("*/*/*/summary.json"))
     assert len(runs) == 3 * 2
     assert main([*COMMAND, *SMALL, "device=cpu"]) == 0  # nothing is run again
-    assert Path("RESULTS.md").read_text() == text
+    assert RESULTS.read_text() == text
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_rows_are_run_over_seeds_and_written_down(capsys):
         (["vandeven-permuted", "--rows", "nothing"], "has no row nothing"),
         (["vandeven-permuted", "--seeds", "0"], "--seeds must be at least 1"),
         (["vandeven-permuted", "training.epoch=2"], "nearest: training.epochs"),
-        (["gaussian-peaks", "--results", "no/R.md"], "name a file in a folder that"),
+        (["gaussian-peaks", "--results", "."], "is a folder; name another file"),
+        (["gaussian-peaks", "--results", "/dev/null/R.md"], "in /dev/null, a file"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_run(arguments, says, capsys):

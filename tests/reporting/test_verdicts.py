@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kancl.reporting.report.verdicts import compare, headline
 from kancl.reporting.variants import Benchmark, Variant, benchmarks
+from kancl.reporting.verdicts import compare, headline
 from kancl.runs import Run, find_runs
 
 

@@ -89,18 +89,23 @@ class Comparison:
         return "less" if self.finding(self.learned) == worse else "more"
 
     @property
-    def verdict(self) -> str:
-        """Whether the compared model forgets less, and what it is shown to learn."""
+    def outcome(self) -> str:
+        """What the compared model is shown to do, in a few words without its name."""
         finding = self.finding(self.lost)
         if not self.is_shown(self.lost):
-            return {
-                "not shown": "no difference shown",
-                "too few seeds": f"too few seeds to tell ({self.n_pairs})",
-            }.get(finding, finding)
+            return "no difference shown" if finding == "not shown" else finding
         forgets = "less" if finding == "lower" else "more"
-        words = f"{model_title(self.compared.model)} forgets {forgets}"
         link = "but" if self.learns == forgets else "and"
-        return f"{words}, {link} learns {self.learns}" if self.learns else words
+        learns = f", {link} learns {self.learns}" if self.learns else ""
+        return f"forgets {forgets}{learns}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the compared model forgets less, and what it is shown to learn."""
+        if self.is_shown(self.lost):
+            return f"{model_title(self.compared.model)} {self.outcome}"
+        few = f" to tell ({self.n_pairs})" * (self.outcome == "too few seeds")
+        return f"{self.outcome}{few}"
 
     @property
     def evidence(self) -> str:

@@ -1,0 +1,149 @@
+"""Launches and waits of a training iteration, counted on the pretend device.
+
+``pytest -n0 -s -m proof tests/device/test_launches.py -k table`` prints the table for every
+strategy, model and head, at batches of 64 and 1,024.
+"""
+
+from functools import cache
+from pathlib import Path
+from statistics import median_high
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from kancl import KANLinear
+from kancl.bench.harness import finished_run
+from kancl.config import ConfigError
+from kancl.runner.check import check
+from kancl.runner.request.compose import read_request
+from kancl.splines import gpu
+from kancl.strategies import STRATEGIES
+from tests.device.pretend_device import Log, pretend_device
+
+MODELS = {"mlp": "hidden=[16,16]", "kan": "hidden=[16]", "kan_local": "hidden=[16]"}
+HEADS = {"single": "class", "growing": "class", "multi": "task"}
+BATCHES = 64, 1024
+N_ITERATIONS = 4
+CUT = ["scenario.n_experiences=2", "scenario.test_samples=20", "evaluation.samples=5"]
+CUT += ["tensorboard=none", "device=cuda", f"training.iterations={N_ITERATIONS}"]
+MEMORY = {"replay", "agem", "mir", "er_ace", "der", "gdumb"}
+
+
+class Counts(NamedTuple):
+    """Per iteration of the last experience."""
+
+    launches: int
+    waits: int
+    copies: int
+    mixing: int  # in the whole run
+
+
+def words(
+    strategy: str = "naive", model: str = "kan", head: str = "single", batch: int = 64
+) -> list[str]:
+    said = [f"strategy={strategy}", f"model={model}", f"model.{MODELS[model]}"]
+    said += [f"scenario.head={head}", f"scenario.incremental={HEADS[head]}", *CUT]
+    said += [f"training.batch_size={batch}", f"scenario.train_samples={3 * batch}"]
+    if strategy.startswith("gram") and model != "mlp":
+        said.append("strategy.structure=blocks")  # a full matrix takes a CPU minutes
+    if strategy in MEMORY:
+        said.append(f"strategy.mem_size={2 * batch}")
+    if strategy == "mir":
+        said.append(f"strategy.candidates={2 * batch}")
+    return said
+
+
+def run_on_pretend_device(said: list[str]) -> Log:
+    with TemporaryDirectory() as folder, pretend_device() as log:
+        finished_run([f"log_dir={folder!r}", *said])
+    return log
+
+
+@cache
+def counted(
+    strategy: str = "naive", model: str = "kan", head: str = "single", batch: int = 64
+) -> Counts:
+    log = run_on_pretend_device(words(strategy, model, head, batch))
+    each = (log.per_iteration(k)[-N_ITERATIONS:] for k in ("launch", "wait", "copy"))
+    return Counts(*map(median_high, each), log.total("mixing"))
+
+
+def goes_together(strategy: str, model: str, head: str) -> bool:
+    said = [w for w in words(strategy, model, head) if not w.startswith("device=")]
+    try:
+        check(read_request(said, sweep=False).configs)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_a_kan_takes_hardly_more_launches_than_an_mlp_at_every_batch() -> None:
+    mlp, kan, large = (counted(model="mlp"), counted(), counted(batch=1024))
+    assert kan.launches <= 1.3 * mlp.launches
+    assert kan == large
+    assert counted(model="kan_local").launches <= 2 * mlp.launches
+
+
+def test_without_fused_kernels_a_kan_takes_four_times_as_many() -> None:
+    said = [*words(batch=128), "model.implementation=dense"]
+    dense = run_on_pretend_device(said).per_iteration("launch")[-1]
+    assert dense <= 4 * counted(model="mlp").launches
+
+
+def test_what_goes_wrong_on_a_card_is_seen() -> None:
+    with pretend_device() as log:
+        x = torch.rand(4, 3, device="cuda")
+        with pytest.raises(TypeError, match="cpu"):
+            x.numpy()
+        assert x.device == torch.device("cuda", 0) and x.cpu().device.type == "cpu"
+        assert log.total("copy") == 1
+        x[x > 0.5]  # how many there are is read
+        assert log.total("wait") == 1
+        assert float(x.sum()) > 0 and log.total("wait") == 2
+        x[:, [0, 2]]  # the list becomes a tensor, here, and is copied there
+        assert log.total("copy") == 2
+        torch.tensor([1.0, 2.0], device="cuda")
+        assert log.total("copy") == 3 and log.total("mixing") == 0
+        x + torch.ones(4, 3)
+        layer = KANLinear(3, 2, implementation="triton").to("cuda")
+        samples = gpu.prepare(x, layer.spline_grid._closed)
+        gpu.input_gradient(samples, layer.coefficients, None, None, torch.rand(4, 2))
+    mixed = log.places("mixing")
+    assert sorted(what for what, _ in mixed) == ["add", "input_gradient"]
+
+
+def test_a_run_on_the_pretend_device_is_the_run_on_a_cpu(tmp_path: Path) -> None:
+    """So that what is counted is what a run does."""
+    said = [*words(), "evaluation.samples=0", "scenario.test_samples=200"]
+    said += ["keep_model=true", "optimizer=sgd", "optimizer.lr=0.01"]
+    networks = []
+    for device in ("cuda", "cpu"):
+        own = [*said, f"device={device}", f"log_dir='{tmp_path / device}'"]
+        with pretend_device():
+            finished_run(own)
+        (path,) = (tmp_path / device).rglob("model.pt")
+        networks.append(torch.load(path))
+    for name, found in networks[0].items():
+        torch.testing.assert_close(found, networks[1][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("head", HEADS)
+def test_table_of_all(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\nper iteration, head {head}: launches / waits and blocking copies")
+        print(f"batch 64 | 1,024\n{'':14}", *(f"{m:>22}" for m in MODELS))
+        for strategy in STRATEGIES:
+            cells = [_cell(strategy, model, head) for model in MODELS]
+            if any(cells):
+                print(f"{strategy:14}", *(f"{c:>22}" for c in cells), flush=True)
+
+
+def _cell(strategy: str, model: str, head: str) -> str:
+    if not goes_together(strategy, model, head):
+        return ""
+    each = [counted(strategy, model, head, batch) for batch in BATCHES]
+    assert not any(c.mixing for c in each), (strategy, model, head)
+    return " | ".join(f"{c.launches} / {c.waits + c.copies}" for c in each)
