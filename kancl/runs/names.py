@@ -39,6 +39,7 @@ KEPT = f"{CHECKPOINTS}/{CHECKPOINT}"
 
 # the folder of all runs
 
+LOGS = "logs"
 SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
 """Lists of the runs of each sweep; runs that chose settings; tables and figures."""
 RUNS = "runs.json"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kancl.config import ConfigError
-from kancl.reading import in_one_line, printable, read_json, try_json
+from kancl.reading import in_one_line, printable, try_json
 from kancl.runs import names
-from kancl.runs.files import checkpoints_of, files_of_runs, write_whole
+from kancl.runs.files import checkpoints_of, files_of_runs, listed_runs, write_whole
 from kancl.runs.lock import lock_holder
 
 STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
@@ -46,7 +46,7 @@ def read_status(log_dir: Path) -> list[Cell]:
     found = (file.parent.relative_to(log_dir) for file in files)
     runs = {str(f) for f in found if names.NO_RUNS.isdisjoint(f.parts)}
     for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
-        runs |= _sweep(path, log_dir)
+        runs |= listed_runs(path, log_dir)
     if not runs:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
     return [_cell(log_dir, run) for run in sorted(runs)]
@@ -86,18 +86,6 @@ def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
     run = "  {status:9} {scenario} {model}-{strategy} seed {seed}: "
     lines += [run.format(**s) + in_one_line(s.get("error", "")) for s in lost]
     print("\n".join(lines), file=sys.stderr)
-
-
-def _sweep(path: Path, log_dir: Path) -> set[str]:
-    root = log_dir.resolve()
-    try:
-        runs = set(read_json(path)["runs"])
-        inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no list of runs: remove it") from error
-    if inside != runs:
-        raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
-    return inside
 
 
 def _cell(log_dir: Path, name: str) -> Cell:

@@ -16,7 +16,7 @@ from kancl.reporting.report import figures, tables
 from kancl.reporting.report.confounds import confounds
 from kancl.reporting.report.tables import Compared
 from kancl.reporting.variants import Benchmark, Tuning, benchmarks, shown, unlike
-from kancl.reporting.verdicts import compare, headline
+from kancl.reporting.verdicts import Comparison, compare, headline
 from kancl.runs.files import write_whole
 from kancl.runs.names import EVENTS
 from kancl.runs.reader import STATUSES, Run
@@ -42,10 +42,18 @@ class Report(NamedTuple):
 
 
 def write_report(
-    runs: Sequence[Run], folder: Path | str, tunings: Sequence[Tuning] = ()
+    runs: Sequence[Run],
+    folder: Path | str,
+    tunings: Sequence[Tuning] = (),
+    *,
+    asked: Sequence[str] = (),
+    boards: bool = True,
 ) -> Report:
     """Write ``report.html``, which needs nothing else, its tables and TensorBoard runs.
 
+    Args:
+        asked: what these runs are, as was typed.
+        boards: write the TensorBoard runs, too.
     Raises: ValueError without any run; WriteError.
     """
     if not runs:
@@ -57,7 +65,7 @@ def write_report(
         "results.csv": tables.all_results(groups).csv(),
         "comparison.csv": tables.all_comparisons(compared).csv(),
         "runs.csv": tables.all_runs(groups).csv(),
-        "report.html": page(runs, compared, tunings),
+        "report.html": page(runs, compared, tunings, asked),
     }
     for name, made in {
         "results": map(tables.results, groups),
@@ -71,12 +79,19 @@ def write_report(
     with replacing(folder, *FILES) as new:
         for name, text in files.items():
             write_whole(new / name, text.encode())
-        written = write_groups(new / TENSORBOARD, groups)
+        written = (
+            write_groups(new / TENSORBOARD, [g.main for g in groups]) if boards else []
+        )
     means = [folder / path.relative_to(new) for path in written]
     return Report(folder / "report.html", means, runs, compared)
 
 
-def page(runs: Sequence[Run], judged: Compared, tunings: Sequence[Tuning] = ()) -> str:
+def page(
+    runs: Sequence[Run],
+    judged: Compared,
+    tunings: Sequence[Tuning] = (),
+    asked: Sequence[str] = (),
+) -> str:
     """The whole page. Every word that comes from a file is escaped."""
     strict = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     files = resources.files("kancl.reporting.report")
@@ -86,6 +101,8 @@ def page(runs: Sequence[Run], judged: Compared, tunings: Sequence[Tuning] = ()) 
         style=Markup((files / "style.css").read_text()),
         compared=judged,
         tunings=tunings,
+        asked=asked,
+        parts=parts,
         strategies={v.strategy for b, _ in judged for v in b.variants},
         counts=[f"{counts[status]} {status}" for status in STATUSES if counts[status]],
         lost=[run for run in runs if not run.completed],
@@ -99,10 +116,32 @@ def page(runs: Sequence[Run], judged: Compared, tunings: Sequence[Tuning] = ()) 
     )
 
 
+class Part(NamedTuple):
+    """Settings of a benchmark that are shown together, and what is said of them."""
+
+    title: str  # of the fold that it lies in; "" lies open
+    benchmark: Benchmark
+    comparisons: Sequence[Comparison]
+
+
+def parts(benchmark: Benchmark, comparisons: Sequence[Comparison]) -> list[Part]:
+    """What was asked for, then, folded away, settings that were tried on fewer seeds."""
+    trials = {variant.label for variant in benchmark.trials.variants}
+    of_trials = [c for c in comparisons if trials & {v.label for v in c.both}]
+    others = [c for c in comparisons if all(c is not other for other in of_trials)]
+    shown = [Part("", benchmark.main, others)]
+    if trials:
+        words = f"{len(trials)} other setting{'s' * (len(trials) > 1)}"
+        title = f"Trials: {words}, on fewer seeds"
+        shown.append(Part(title, benchmark.trials, of_trials))
+    return shown
+
+
 def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
     """What was done, on one card; where variants differ, each value with its owners."""
     variants = benchmark.variants
-    rows = [(f"scenario.{key}", shown(v)) for key, v in benchmark.options.items()]
+    options = benchmark.options.items()
+    rows = [(f"scenario.{key}", shown(v)) for key, v in options if v is not None]
     settings = [variant.settings for variant in variants]
     differing = unlike(settings)
     for key in dict.fromkeys(key for s in settings for key in s):
@@ -113,7 +152,7 @@ def protocol(benchmark: Benchmark) -> list[tuple[str, str]]:
                 owner = named.get(key.split(".")[0], variant.label)
                 values.setdefault(shown(given[key]), {})[owner] = None
         owned = [f"{value} ({', '.join(owners)})" for value, owners in values.items()]
-        if not key.endswith(".name"):
+        if not key.endswith(".name") and [*values] != ["null"]:
             rows.append((key, "; ".join(owned if key in differing else values)))
     hidden = {v.label: v.example.summary.get("hidden") for v in variants}
     rows += [(f"hidden widths, {k}", shown(n)) for k, n in hidden.items() if n]

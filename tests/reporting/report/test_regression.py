@@ -30,9 +30,11 @@ def test_the_verdict_is_of_errors(runs):
     (comparison,) = compare(benchmark)
     assert comparison.verdict == "KAN forgets less, and learns more"
     assert comparison.evidence.startswith(
-        "old peaks' increase -0.3 [-0.3, -0.3], n = 6"
+        "old peaks' increase 0.3 lower (95 % interval: 0.3 to 0.3 lower), 6 paired seeds"
     )
-    assert comparison.caveat == "it learns more: -0.01 [-0.01, -0.01]"
+    assert comparison.caveat == (
+        "it learns more: learning RMSE 0.01 lower (95 % interval: 0.01 to 0.01 lower)"
+    )
     assert benchmark.variants[0].curves.score.title == "RMSE"
 
 
