@@ -2,7 +2,7 @@
 
 KAN [784, 64, 10] and an MLP with as many parameters, as KAN write-ups train them: pixels
 in [-1, 1], AdamW with lr 1e-3 falling by 0.8 each epoch, batches of 64, ten epochs;
-validated on the test images after every epoch; about four minutes on 2 CPU cores. The
+measured on the test images after every epoch; about four minutes on 2 CPU cores. The
 run ends with a table and the three answers. Everything can be overridden:
 
     python scenarios/mnist.py training.epochs=3 match=width scenario.validation=0.1

@@ -3,7 +3,7 @@
 Five experiences of two digits each, class-incremental, trained naively one after the
 other; under a minute on 2 CPU cores. Everything can be overridden:
 
-    python scenarios/split_mnist.py strategy=ewc scenario.incremental=task seed=range(5)
+    python scenarios/split_mnist.py strategy=ewc scenario.incremental=task 'seed=range(5)'
 
 Source: van de Ven and Tolias 2019, arXiv:1904.07734.
 """

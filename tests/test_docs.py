@@ -59,8 +59,11 @@ EXTRAS = {
 }
 """Modules that a line needs, which not everyone has."""
 
-SMALL = ["scenario.train_samples=40", "scenario.test_samples=20"]
-CUT = [*SMALL, "evaluation.samples=10"]
+CUT = [
+    "scenario.train_samples=40",
+    "scenario.test_samples=20",
+    "evaluation.samples=10",
+]
 
 
 class Block(NamedTuple):
@@ -132,12 +135,13 @@ def filled(line: str) -> list[str]:
     return [word for word in shlex.split(line) if not word.startswith(data)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=by_name)
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("scenarios/*.py")], ids=by_name)
 def test_lines_are_quoted_for_bash_and_zsh(page: Path) -> None:
     """Both read parentheses, zsh reads brackets too, and knows no comments where it is
     typed into.
     """
-    for line in shown(page):
+    typed = re.findall(r"^    (python scenarios/.*)$", page.read_text(), re.MULTILINE)
+    for line in typed if page.suffix == ".py" else shown(page):
         bare = re.sub(r"'[^']*'|\"[^\"$`]*\"", "", line)
         assert not re.search(r"[][(){}*?#~<>|;$!`'\"]", bare), line
 
@@ -186,6 +190,12 @@ def test_command_is_accepted(
 def test_the_readme_is_one_screen_and_a_bit() -> None:
     text = (ROOT / "README.md").read_text().splitlines()
     assert len(text) <= 130 and max(map(len, text)) <= 160
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_figures_say_how_many_seeds_they_show(page: Path) -> None:
+    for caption in re.findall(r"!\[(.*?)\]", page.read_text(), re.DOTALL):
+        assert re.search("seed|Time and memory", caption), caption
 
 
 def anchors(page: Path) -> set[str]:
@@ -312,7 +322,8 @@ def test_page_works(
     pytest.importorskip("pandas", reason="pip install 'kancl[dev]'")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    without = shutil.ignore_patterns("tuned")  # kancl tune is carried out
+    shutil.copytree(made, tmp_path, ignore=without, dirs_exist_ok=True)
     program: dict[str, Any] = {"__name__": page.stem}
     for language, word, text in blocks(page):
         if language == "python" and (not word or trains(text)):
@@ -328,10 +339,12 @@ def made_small(words: list[str]) -> list[str]:
     """The words of a command for seconds; none for one that other tests carry out."""
     text = " ".join(words)
     cluster = re.search(r"launcher=(ray|submitit)", text)
-    if words[0] in ("bench", "reproduce") or "experiment=" in text or cluster:
+    written_down = "experiment=" in text and "logs/tuned" not in text
+    if words[0] in ("bench", "reproduce") or written_down or cluster:
         return []
     if words[0] == "tune":
-        return [*words, *SMALL, "--trials=1", "--seeds=1000", "training.iterations=2"]
+        quick = [CUT[0], "training.iterations=2", "--trials=1", "--seeds=1000"]
+        return [*words, *quick]
     return [*words, *CUT] if words[0] in DRY and "--from" not in words else words
 
 

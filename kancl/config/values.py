@@ -71,6 +71,21 @@ class Content:
         return "(a file)"
 
 
+class DeviceName:
+    """Marks the name of a device, as the second argument of ``Annotated``."""
+
+    def checked(self, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", value):
+            names = "auto", "cpu", "cuda", "cuda:0", "cuda:1"
+            close = difflib.get_close_matches(value, names, 1, 0.3)
+            raise _Unfit(f"={value} is not one of {', '.join(names)}, ...", *close)
+        return value
+
+    def __str__(self) -> str:
+        return "(auto, cpu, cuda or cuda:0, cuda:1, ...)"
+
+
+Device = Annotated[str, DeviceName()]
 DataFile = Annotated[str, Content()]
 Natural = Annotated[int, Bounds(0)]
 Count = Annotated[int, Bounds(1)]

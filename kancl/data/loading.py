@@ -63,7 +63,7 @@ class WholeBatchLoader:
     """Iterate a loader's batches, each fetched at once, without workers or pinned memory."""
 
     def __init__(self, loader: Any, resolved: ResolvedRows) -> None:
-        self._loader, self._fetch = loader, resolved.batch
+        self._loader, self._resolved = loader, resolved
         self.draws_at_start = False  # and no random number after the first batch
 
     def __len__(self) -> int:
@@ -73,7 +73,8 @@ class WholeBatchLoader:
         sampler, generator = self._sampler()
         once = not getattr(sampler, "never_ending", False)
         self.draws_at_start = once and _deciding(sampler, generator) is not None
-        yield from _batches(self._fetch, sampler, generator)
+        device = self._resolved.rows.device
+        yield from _batches(self._resolved.batch, sampler, generator, device)
 
     def _sampler(self) -> tuple[Any, torch.Generator | None]:
         loader = self._loader
@@ -116,8 +117,9 @@ class EndlessLoader:
         self._iterations = iterations
         resolved, samples = resolve_rows(datasets), ConcatDataset[Any](datasets)
         self._fetch: Fetch = lambda index: collate_fn([samples[int(i)] for i in index])
+        self._device = torch.device("cpu")
         if resolved is not None:
-            self._fetch = resolved.batch
+            self._fetch, self._device = resolved.batch, resolved.rows.device
 
     def __len__(self) -> int:
         return self._iterations
@@ -135,13 +137,21 @@ class EndlessLoader:
         ]
         datasets = [dataset for dataset, _ in self._parts]
         sampler = MultiDatasetSampler(datasets, samplers, never_ending=True)
-        yield from islice(_batches(self._fetch, sampler, generator), self._iterations)
+        batches = _batches(self._fetch, sampler, generator, self._device)
+        yield from islice(batches, self._iterations)
 
 
 def _batches(
-    fetch: Fetch, sampler: Any, generator: torch.Generator | None
+    fetch: Fetch,
+    sampler: Any,
+    generator: torch.Generator | None,
+    device: torch.device,
 ) -> Iterator[list[Any]]:
-    """What a DataLoader with this batch sampler and generator would give."""
+    """What a DataLoader with this batch sampler and generator would give.
+
+    Args:
+        device: of the data: an order known beforehand goes there at once.
+    """
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
     alone = _deciding(sampler, generator)
     if alone is None:
@@ -151,7 +161,8 @@ def _batches(
         order = np.fromiter(alone.sampler, np.int64)
         if alone.drop_last:
             order = order[: len(alone) * alone.batch_size]
-        yield from map(fetch, torch.from_numpy(order).split(alone.batch_size))
+        indices = torch.from_numpy(order).to(device, non_blocking=True)
+        yield from map(fetch, indices.split(alone.batch_size))
         if not getattr(sampler, "never_ending", False):
             return
 

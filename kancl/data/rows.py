@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -130,17 +130,25 @@ class ResolvedRows:
     rows: Tensor
     targets: Tensor
     orders: Tensor | int  # pixel order of each sample, (n,), or one for all
-    task_labels: Tensor | None  # (n,), None if the data set gives none
+    task_labels: Tensor | None  # (n,), or () if all are one; None if there are none
     others: tuple[DataAttribute, ...]  # what else samples carry (DER's logits)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @cached_property
+    def _columns(self) -> list[Any]:
+        """``others`` as tensors on the device, ``(n, ...)`` each, where they can be."""
+        each = [default_collate([a[i] for i in range(len(self))]) for a in self.others]
+        device = self.rows.device
+        return [c.to(device) if isinstance(c, Tensor) else c for c in each]
+
     def batch(self, indices: Sequence[int] | Tensor) -> list[Any]:
         """``[x, y, task_labels, ...]`` of these samples, as collating them would give."""
         if not isinstance(indices, Tensor):
             indices = torch.from_numpy(np.array(indices, dtype=np.int64))
-        index = indices.to(self.rows.device)
+        # Not waited for: of memory that is not pinned the driver takes a copy at once.
+        index = indices.to(self.rows.device, non_blocking=True)
         orders = self.orders
         if isinstance(orders, Tensor):
             orders = orders.index_select(0, index)
@@ -149,9 +157,16 @@ class ResolvedRows:
             self.targets.index_select(0, index),
         ]
         if self.task_labels is not None:
-            batch.append(self.task_labels.index_select(0, index))
-        for attribute in self.others:
-            batch.append(default_collate([attribute[i] for i in indices.tolist()]))
+            several = self.task_labels.dim() > 0
+            labels = self.task_labels.index_select(0, index) if several else None
+            batch.append(
+                self.task_labels.expand(len(index)) if labels is None else labels
+            )
+        for column in self._columns:
+            if isinstance(column, Tensor):
+                batch.append(column.index_select(0, index))
+            else:
+                batch.append([column[i] for i in indices.tolist()])
         return batch
 
 
@@ -173,9 +188,15 @@ def resolve_rows(datasets: Sequence[Dataset]) -> ResolvedRows | None:
         rows=torch.cat([leaf.rows for leaf in leaves])[index],
         targets=torch.cat([leaf.targets for leaf in leaves])[index],
         orders=int(orders[0]) if one_order else torch.from_numpy(orders).to(device),
-        task_labels=None if labels is None else torch.from_numpy(labels).to(device),
+        task_labels=None if labels is None else _labels(labels).to(device),
         others=tuple(source.others.values()),
     )
+
+
+def _labels(labels: np.ndarray) -> Tensor:
+    """Task labels ``(n,)``, or their one value: what need not be gathered, nor asked."""
+    one = len(labels) > 0 and bool((labels == labels[0]).all())
+    return torch.tensor(labels[0]) if one else torch.from_numpy(labels)
 
 
 def as_tensors(

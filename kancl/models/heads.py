@@ -142,6 +142,9 @@ class GrowingHead(DynamicModule):
         self.classes: list[list[int]] = []  # ids of each head's outputs, ascending
         self.head_of_class: Tensor  # of each class, for the state dict; -1: none yet
         self.register_buffer("head_of_class", torch.full((n_outputs,), -1))
+        self.columns: Tensor  # classes in the order of the heads' outputs
+        none = torch.empty(0, dtype=torch.long)
+        self.register_buffer("columns", none, persistent=False)
 
     def adaptation(self, experience: Any) -> None:
         """Add a head for the classes of a training experience not seen before."""
@@ -156,8 +159,7 @@ class GrowingHead(DynamicModule):
         if not self.heads:
             return masked
         outputs = torch.cat([head(features) for head in self.heads], 1)
-        columns = torch.tensor(sum(self.classes, []), device=outputs.device)
-        columns = columns.expand_as(outputs)
+        columns = self.columns.expand_as(outputs)
         return masked.to(outputs.dtype).scatter(1, columns, outputs)
 
     def keep_heads(self, n: int) -> None:
@@ -165,9 +167,12 @@ class GrowingHead(DynamicModule):
         del self.heads[n:]
         del self.classes[n:]
         self.head_of_class[self.head_of_class >= n] = -1
+        self.columns = self.columns[: sum(map(len, self.classes))]
 
     def _add_head(self, classes: list[int]) -> None:
-        self.head_of_class[classes] = len(self.heads)
+        columns = torch.tensor(classes, device=self.head_of_class.device)
+        self.head_of_class[columns] = len(self.heads)
+        self.columns = torch.cat([self.columns, columns])
         self.heads.append(_fresh_head(self.network, len(classes)))
         self.classes.append(classes)
 
@@ -203,6 +208,28 @@ class MultiHead(MultiTaskModule):
         self.n_outputs = n_outputs
         self.max_class_label = n_outputs  # width of MultiTaskModule's output
         self.heads = nn.ModuleDict()
+        self._read: tuple[Tensor | None, int, int] = None, 0, 0
+
+    def forward(self, x: Tensor, task_labels: Any = None) -> Any:
+        """Outputs by the samples' task labels; all heads' by label if there are none."""
+        if isinstance(task_labels, Tensor):
+            label = self._only_label(task_labels)
+            task_labels = task_labels if label is None else label
+        return super().forward(x, task_labels)
+
+    def _only_label(self, labels: Tensor) -> int | None:
+        """The value that all labels show, of one place in memory; None if there are more.
+
+        It is read, and a GPU waited for, once: what was read holds for the same tensor.
+        """
+        place = labels._base
+        if place is None or place.dim() > 0 or torch.compiler.is_compiling():
+            return None
+        known, version, label = self._read
+        if known is not place or version != place._version:
+            label = int(place)
+            self._read = place, place._version, label
+        return label
 
     def adaptation(self, experience: Any) -> None:
         """Add the heads of task labels that a training experience brings."""

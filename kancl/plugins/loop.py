@@ -1,5 +1,6 @@
 """The training loop itself: batches, optimizer, evaluation, rate, first and best weights."""
 
+import inspect
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import torch
 from avalanche.training.plugins import AGEMPlugin
 from avalanche.training.supervised import Cumulative, JointTraining
+from avalanche.training.utils import cycle
 from torch import Tensor
 
 from kancl.config.values import Bounds, Positive
@@ -60,7 +62,7 @@ class OptimizerStatePlugin(Plugin):
 class TensorLoadingPlugin(Plugin):
     """Swap a strategy's loaders for ones that fetch a batch at once.
 
-    Training, evaluation and A-GEM's memory are served. Over kancl's benchmarks batches
+    Training, evaluation and the memories of A-GEM, DER and ER-ACE are served. Over kancl's benchmarks batches
     are the same as Avalanche's, to the bit; a loader over other data is left as it is.
 
     Args:
@@ -89,6 +91,13 @@ class TensorLoadingPlugin(Plugin):
             if isinstance(plugin, AGEMPlugin) and plugin.buffer_dataloader is not None:
                 plugin.buffer_dataloader = whole_batches(plugin.buffer_dataloader)
                 plugin.buffer_dliter = iter(plugin.buffer_dataloader)
+        replayed = getattr(
+            strategy, "replay_loader", None
+        )  # of DER and ER-ACE: endless
+        if inspect.isgenerator(replayed) and replayed.gi_code is cycle.__code__:
+            if inspect.getgeneratorstate(replayed) == inspect.GEN_CREATED:
+                loader = inspect.getgeneratorlocals(replayed)["loader"]
+                strategy.replay_loader = cycle(whole_batches(loader))
         self.before_training_epoch(strategy)
 
     def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:

@@ -1,7 +1,9 @@
 """From what a plugin keeps to plain data, and back."""
 
+import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -90,3 +92,42 @@ def n_bytes(value: Any, seen: set[int]) -> int:
     elif not isinstance(value, (list, tuple, deque, set)):
         return 0
     return sum(n_bytes(part, seen) for part in value)
+
+
+def random_state(device: torch.device | None = None) -> dict[str, Any]:
+    """The random streams of Python, NumPy and torch as they are now.
+
+    Args:
+        device: whose stream is taken beside the CPU's; None: those of all GPUs in use.
+    """
+    cuda = [torch.cuda.get_rng_state(card) for card in _cards(device)]
+    numpy = to_state(list(np.random.get_state()), "numpy")
+    streams = {"numpy": numpy, "python": random.getstate()}
+    return {"torch": torch.get_rng_state(), "cuda": cuda, **streams}
+
+
+def restore_random_state(
+    state: Mapping[str, Any], device: torch.device | None = None
+) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    for stream, card in zip(state["cuda"], _cards(device)):
+        torch.cuda.set_rng_state(stream.cpu(), card)
+    kind, words, *rest = state["numpy"]
+    np.random.set_state((kind, words.numpy(), *rest))
+    random.setstate(state["python"])
+
+
+def _cards(device: torch.device | None) -> Iterable[Any]:
+    if device is not None:
+        return [device] if device.type == "cuda" else []
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+
+
+@contextmanager
+def random_streams_kept() -> Iterator[None]:
+    """Whatever is drawn inside, the random streams are then as they were."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(state)

@@ -139,19 +139,23 @@ class Comparison:
         difference, show = self.differences[metric], METRICS[metric].text
         assert difference is not None
 
+        def way(value: float) -> str:
+            return (
+                "" if show(abs(value)) == show(0) else "lower" * (value < 0) or "higher"
+            )
+
         def apart(value: float) -> str:
-            return f"{show(abs(value))} {'lower' if value < 0 else 'higher'}"
+            return f"{show(abs(value))} {way(value)}".rstrip()
 
         unit = " points" * (METRICS[metric].unit == "%")
-        amount, way = apart(difference.mean).split(" ")
-        text = f"{amount}{unit} {way}"
+        text = f"{show(abs(difference.mean))}{unit} {way(difference.mean) or 'apart'}"
         if difference.interval is None:
             return f"{text} (no interval of one seed)"
         low, high = difference.interval
         span = f"from {apart(low)} to {apart(high)}"
-        if low * high > 0:
+        if way(low) == way(high):
             smallest, largest = sorted(map(abs, (low, high)))
-            span = f"{show(smallest)} to {show(largest)} {way}"
+            span = f"{show(smallest)} to {apart(largest)}"
         return f"{text} (95 % interval: {span})"
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kancl.benchmarks import Benchmark
-from kancl.config import ConfigError, Evaluation, RunConfig, Seeds
+from kancl.config import ConfigError, RunConfig, Seeds
 from kancl.reporting.loggers import check_loggers
 from kancl.runner.build import Parts, build, build_benchmark, build_strategy
 from kancl.runner.diagnosis import check_diagnosis
@@ -24,7 +24,6 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
     unlike: dict[str, RunConfig] = {}
     for config in configs:  # runs that differ in these only are built alike
         same = replace(config, seed=0, seeds=Seeds(), device="cpu", overwrite=False)
-        same = replace(same, evaluation=Evaluation())
         unlike.setdefault(repr(same), config)
     first: Parts | None = None
     benchmarks: dict[str, Benchmark] = {}

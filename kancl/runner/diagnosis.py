@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from avalanche.training.plugins import SupervisedPlugin
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -11,6 +13,7 @@ from kancl.config import ConfigError, RunConfig
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis
 from kancl.observe.curves import LearnedFunctionPlugin
+from kancl.observe.forecast import ForecastPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
@@ -21,11 +24,12 @@ from kancl.reporting.figures import LearnedFunction, as_png, learned_functions
 from kancl.reporting.table import wide_console
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
+from kancl.runner.trial import Trial
 from kancl.runs import RunFolder, names, write_whole
 from kancl.runs.files import own_folder
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.runs.replacement import replacing
-from kancl.strategies import trains_jointly, trains_last_layer_only
+from kancl.strategies import steps_alone, trains_jointly, trains_last_layer_only
 
 Figures = dict[str, Figure]
 
@@ -47,14 +51,63 @@ def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
         follows = "follows a network from one experience to the next"
         why = f"{follows}, and {reason}; nearest: evaluation.locality=false"
         raise ConfigError(f"evaluation.locality=true {why}")
+    if forecast_kinds(config):
+        check_forecast(config, benchmark)
+
+
+def forecast_kinds(config: RunConfig) -> list[str]:
+    """What ``evaluation.forecast`` and ``evaluation.forecast_ceiling`` ask for."""
+    asked = config.evaluation.forecast
+    kinds = ["kernel", "probe", "stored"] if asked == "all" else [asked]
+    kinds = [] if asked == "none" else ["overlap", *kinds]
+    return [*kinds, *["ceiling"] * config.evaluation.forecast_ceiling]
+
+
+def check_forecast(config: RunConfig, benchmark: Benchmark) -> None:
+    """Raises: ConfigError where nothing can be foretold, naming the way out."""
+    name, training = config.strategy.name, config.training
+    reasons = {
+        f"scenario={config.scenario.name} has a single experience": (
+            benchmark.info.n_experiences == 1
+        ),
+        f"scenario={config.scenario.name} is a regression, without accuracies": (
+            not benchmark.info.score.higher_is_better
+        ),
+        f"strategy={name} trains on all experiences at once": trains_jointly(name),
+        f"strategy={name} takes no gradient steps that could be tried": (
+            trains_last_layer_only(name)
+        ),
+        "training.lr_gamma counts epochs, which a part of a training has not": (
+            training.lr_gamma is not None
+        ),
+        f"a kernel knows steps of optimizer=sgd alone, not {config.optimizer.name}": (
+            "kernel" in forecast_kinds(config) and config.optimizer.builder != "sgd"
+        ),
+        f"a kernel knows plain and preconditioned steps, not all of strategy={name}": (
+            "kernel" in forecast_kinds(config) and not steps_alone(name)
+        ),
+        "training.early_stopping and restore_best choose epochs, which a part of a "
+        "training has not": bool(training.early_stopping or training.restore_best),
+    }
+    for reason in (why for why, holds in reasons.items() if holds):
+        kind = config.evaluation.forecast
+        key = "forecast_ceiling=true" if kind == "none" else f"forecast={kind}"
+        what = "foretells what training takes from earlier experiences"
+        way = "evaluation.forecast=none evaluation.forecast_ceiling=false"
+        raise ConfigError(f"evaluation.{key} {what}, and {reason}; nearest: {way}")
 
 
 class Observers:
     """The plugins that look closer, and the files that come of them."""
 
     def __init__(
-        self, config: RunConfig, parts: Parts, recorder: RecorderPlugin
+        self,
+        config: RunConfig,
+        parts: Parts,
+        recorder: RecorderPlugin,
+        observers: Sequence[SupervisedPlugin],
     ) -> None:
+        """``observers``: all that the run will have; they may be added to."""
         self._config, self._parts, self._recorder = config, parts, recorder
         info = parts.benchmark.info
         self.plugins: list[Plugin] = []
@@ -63,6 +116,25 @@ class Observers:
             self.plugins.append(LearnedFunctionPlugin(recorder, *function))
         if config.evaluation.locality:
             self.plugins.append(SnapshotPlugin(recorder, parts.benchmark.test_stream))
+        if kinds := forecast_kinds(config):
+            trial = Trial(config, parts, observers)
+            stream = parts.benchmark.train_stream
+            rank = config.evaluation.forecast_rank
+            forecast = ForecastPlugin(recorder, stream, trial, kinds, rank=rank)
+            self.plugins.append(forecast)
+
+    def costs(self) -> dict[str, Any]:
+        """Seconds that each kind of forecast took before each training but the first,
+        and the bytes that are stored for it.
+        """
+        found: dict[str, Any] = {}
+        for plugin in self.plugins:
+            if isinstance(plugin, ForecastPlugin):
+                for kind, seconds in plugin.seconds.items():
+                    found[f"{names.FORECAST}_{kind}_seconds"] = seconds
+                if plugin.stored:
+                    found[f"{names.FORECAST}_stored_bytes"] = plugin.stored_bytes
+        return found
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
         figures: Figures = {}

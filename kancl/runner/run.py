@@ -91,7 +91,8 @@ def run(
         torch.set_num_threads(config.threads)
     machine.keep_freed_memory()
     machine.be_deterministic(config.deterministic)
-    made_in = environment(machine.resolve_device(config.device)) | made_of(config)
+    device = machine.resolve_device(config.device)
+    made_in = environment(device) | made_of(config)
     own_folder(path, may_be_moved=True)
     check_place(*(path / name for name in (*names.FILES, *names.LOCKS)))
     interruption = Interruption()
@@ -102,7 +103,7 @@ def run(
                 return done
         folder = RunFolder(path if done is None else own_folder(new.path))
         kept_in = checkpoints_of(folder.path)
-        checkpoints = CheckpointFolder(kept_in, provenance(config))
+        checkpoints = CheckpointFolder(kept_in, provenance(config), str(device))
         for point in [*checkpoints.points(say), None]:
             parts = parts or build(config)
             if run_folder(config) != path:
@@ -178,7 +179,8 @@ class _Run:
         n, score = benchmark.info.n_experiences, benchmark.info.score
         jointly = strategies.trains_jointly(config.strategy.builder)
         self.recorder = RecorderPlugin(n, trains_jointly=jointly, score=score)
-        self.observers = Observers(config, parts, self.recorder)
+        self.plugins: list[SupervisedPlugin] = [self.recorder]
+        self.observers = Observers(config, parts, self.recorder, self.plugins)
         self.off_grid = OffGridPlugin(self.recorder, benchmark.test_stream)
         self.board: list[TensorBoardPlugin] = []
         if config.events != "none":
@@ -204,7 +206,6 @@ class _Run:
         ]
         self.recorder.listeners += [logger.listen for logger in self.loggers]
         self.iterations = iterations_planned(config, benchmark)
-        self.plugins: list[SupervisedPlugin] = [self.recorder]
         if evaluation.samples:
             every = math.ceil(max(self.iterations) / evaluation.points_per_experience)
             points = evaluation.every_iterations or every, evaluation.samples
@@ -306,6 +307,7 @@ class _Run:
         config, recorder, folder = self.config, self.recorder, self.folder
         self.summary |= results(config, self.parts, recorder)
         self.summary["off_grid_share"] = list(self.off_grid.shares) or None
+        self.summary |= self.observers.costs()
         folder.write_matrix(recorder.matrix, recorder.score.name)
         if config.scenario.options.get("validation"):
             rows, n = recorder.measurements, recorder.n_experiences

@@ -124,9 +124,11 @@ def pack(content: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(file: BinaryIO) -> dict[str, Any]:
+def unpack(file: BinaryIO, device: str = "cpu") -> dict[str, Any]:
     """Return what was packed. Code in the file is not run: ``weights_only``.
 
+    Args:
+        device: where tensors go that were on a GPU, whichever; the others stay on the CPU.
     Raises: ValueError if it is another kind of file, or unpacks to more than it holds.
     """
     import torch
@@ -137,7 +139,14 @@ def unpack(file: BinaryIO) -> dict[str, Any]:
         if sum(part.file_size for part in parts) > file.seek(0, os.SEEK_END):
             raise ValueError("it unpacks to more than it holds")
         file.seek(0)
-        content = torch.load(file, weights_only=True)
+        place = torch.serialization.default_restore_location
+        content = torch.load(
+            file,
+            map_location=lambda storage, location: (
+                storage if location == "cpu" else place(storage, device)
+            ),
+            weights_only=True,
+        )
     except ValueError:
         raise
     except Exception as error:  # whatever a forged file makes the reader do

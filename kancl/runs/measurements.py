@@ -1,11 +1,13 @@
 """What the raw series of a run amount to: curves, ends of trainings, metrics."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from kancl.metrics.continual import summarise_curves
+from kancl.metrics.forecast import RANKED_BY, judge
 from kancl.metrics.score_matrix import (
     ACCURACY,
     RMSE,
@@ -13,7 +15,7 @@ from kancl.metrics.score_matrix import (
     matrix_from_series,
     summarise,
 )
-from kancl.runs.names import CURVE, LOSS, RMSE_CURVE, TEST_RMSE
+from kancl.runs.names import CURVE, FORECAST, LOSS, RMSE_CURVE, TEST_RMSE
 
 
 class Measurement(NamedTuple):
@@ -60,16 +62,35 @@ def score_of(measurements: Iterable[Measurement]) -> Score:
     return RMSE if errors else ACCURACY
 
 
+def forecasts_of(
+    measurements: Iterable[Measurement],
+) -> dict[str, dict[tuple[int, int], float]]:
+    """Forecasts by kind, then by old and new experience, 0-based."""
+    name = re.compile(rf"{FORECAST}_([a-z]+)_([a-z_]+)_before_([0-9]+)")
+    found: dict[str, dict[tuple[int, int], float]] = {}
+    for m in measurements:
+        if m.experience is not None and (parts := name.fullmatch(m.name)):
+            kind, what, new = parts.groups()
+            if RANKED_BY.get(kind) == what:
+                found.setdefault(kind, {})[m.experience, int(new) - 1] = m.value
+    return found
+
+
 def all_metrics(
     matrix: Tensor, measurements: Sequence[Measurement], score: Score = ACCURACY
 ) -> dict[str, Any]:
     """Metrics of the score matrix and, for accuracies, of the forgetting curves between
-    its rows; None where undefined, with the reason under ``"undefined"``.
+    its rows and of forecasts; None where undefined, for the reason under ``"undefined"``.
     """
     at_boundaries, curves = summarise(matrix, score), series_of(measurements, CURVE)
     if not score.higher_is_better:
         return at_boundaries
     ends = training_ends(measurements) if curves else ((), False)
     between = summarise_curves(curves, *ends)
-    undefined = {**at_boundaries["undefined"], **between["undefined"]}
-    return {**at_boundaries, **between, "undefined": undefined}
+    parts = (
+        at_boundaries,
+        between,
+        judge(forecasts_of(measurements), matrix),
+    )
+    undefined = {k: why for part in parts for k, why in part["undefined"].items()}
+    return {k: v for part in parts for k, v in part.items()} | {"undefined": undefined}

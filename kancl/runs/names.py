@@ -26,6 +26,11 @@ def matrix_file(score: str) -> str:
     return f"{score}_matrix.csv"
 
 
+def forecast_row(kind: str, what: str, new: int) -> str:
+    """Name of a forecast of what training on an experience, 0-based, takes from others."""
+    return f"{FORECAST}_{kind}_{what}_before_{new + 1}"
+
+
 FILES: tuple[str, ...] = (
     *(SUMMARY, CONFIG, ENVIRONMENT, *map(matrix_file, (*SCORES, "validation"))),
     *(LEARNED_FUNCTION, LEARNED_FUNCTION_PICTURE, LOCALITY_ARRAYS, SNAPSHOTS),
@@ -53,6 +58,7 @@ NO_RUNS = frozenset({WANDB, REPLACEMENT})
 
 METRICS_COLUMNS = ("iteration", "experience", "name", "value")
 LOSS = "batch_loss"  # of training; its last row ends that of an experience
+FORECAST = "forecast"
 CURVE, RMSE_CURVE = "curve_accuracy", "curve_rmse"
 TEST_RMSE = "test_rmse"
 

@@ -250,7 +250,8 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     moved = name == "_to_copy" and (not ours or target == CPU)
     if moved or (name == "copy_" and theirs):
         blocking = not (kwargs.get("non_blocking") or (args[2:] and args[2]))
-        log().add("copy" if blocking or target == CPU else "launch", name)
+        if blocking or target == CPU:
+            log().add("copy", name)
         log().add("launch", "memcpy")
         if moved:
             return out if ours else PretendTensor(out)
@@ -425,6 +426,7 @@ def pretend_device(launches: list[Launch] | None = None) -> Iterator[Log]:
         )
         for owner, name, stand_in in replaced:
             stack.enter_context(mock.patch.object(owner, name, stand_in))
+        stack.enter_context(torch.serialization.safe_globals([PretendTensor]))
         modes.READABLE.add(PretendTensor)
         # On CUDA this is one kernel; elsewhere autograd would take it to pieces.
         library = torch.library.Library("aten", "IMPL", "AutogradLazy")

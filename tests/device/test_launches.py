@@ -1,7 +1,8 @@
 """Launches and waits of a training iteration, counted on the pretend device.
 
-``pytest -n0 -s -m proof tests/device/test_launches.py -k table`` prints the table for every
-strategy, model and head, at batches of 64 and 1,024.
+``pytest -n0 -q -m proof tests/device/test_launches.py -k budget`` prints, for every strategy,
+head and model (mlp, kan, kan_local), launches / waits and blocking copies; they are the same
+at batches of 64 and 1,024.
 """
 
 from functools import cache
@@ -38,6 +39,7 @@ class Counts(NamedTuple):
     waits: int
     copies: int
     mixing: int  # in the whole run
+    places: frozenset[tuple[str, str]]  # of waits and copies, in all its iterations
 
 
 def words(
@@ -67,7 +69,8 @@ def counted(
 ) -> Counts:
     log = run_on_pretend_device(words(strategy, model, head, batch))
     each = (log.per_iteration(k)[-N_ITERATIONS:] for k in ("launch", "wait", "copy"))
-    return Counts(*map(median_high, each), log.total("mixing"))
+    places = frozenset(log.places("wait", "copy", phase="iteration"))
+    return Counts(*map(median_high, each), log.total("mixing"), places)
 
 
 def goes_together(strategy: str, model: str, head: str) -> bool:
@@ -90,6 +93,22 @@ def test_without_fused_kernels_a_kan_takes_four_times_as_many() -> None:
     said = [*words(batch=128), "model.implementation=dense"]
     dense = run_on_pretend_device(said).per_iteration("launch")[-1]
     assert dense <= 4 * counted(model="mlp").launches
+
+
+@pytest.mark.parametrize("strategy", "naive ewc si mas lwf replay gram".split())
+def test_nothing_is_waited_for_inside_an_epoch(strategy: str) -> None:
+    found = counted(strategy, "mlp")
+    assert (found.waits, found.copies, found.mixing) == (0, 0, 0)
+
+
+def test_losses_and_scores_are_read_every_50_iterations(tmp_path: Path) -> None:
+    said = [*words(model="mlp", batch=8), "training.iterations=101"]
+    log = run_on_pretend_device([*said, "scenario.train_samples=40"])
+    (read,) = log.places("wait", "copy", phase="iteration")
+    assert "recorder.py" in read[1] and "_write_batches" in read[1]
+    waiting = log.per_iteration("wait", "copy")
+    experience = [0] * 49 + [1] + [0] * 49 + [1] + [0]
+    assert waiting == 2 * experience
 
 
 def test_what_goes_wrong_on_a_card_is_seen() -> None:
@@ -129,21 +148,41 @@ def test_a_run_on_the_pretend_device_is_the_run_on_a_cpu(tmp_path: Path) -> None
         torch.testing.assert_close(found, networks[1][name], rtol=1e-3, atol=1e-5)
 
 
+# Where an iteration may wait or block, and why.
+ALLOWED = {
+    ("recorder.py", "_write_batches"): "losses and scores, every 50 iterations",
+    ("present_classes.py", "_of_present_classes"): "how many classes a batch has",
+    ("replay.py", "_total"): "whether A-GEM projects, and how far",
+    ("lwf.py", "_columns"): "classes as an index, once per experience",
+    ("heads.py", "_only_label"): "whose head it is, once per experience",
+    ("dynamic_modules.py", "forward"): "heads of several tasks in a batch: Avalanche's",
+    ("base_sgd.py", "backward"): "the same",
+    ("gem.py", "before_training_iteration"): "Avalanche's GEM, as it is",
+    ("gem.py", "after_backward"): "the same",
+    ("gem.py", "solve_quadprog"): "the same",
+    ("owm.py", "observe"): "whether a matrix can be inverted",
+}
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize("head", HEADS)
-def test_table_of_all(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_keeps_its_budget(
+    strategy: str, head: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells, mlp = {}, None
+    for model in MODELS:
+        if not goes_together(strategy, model, head):
+            continue
+        small, large = (counted(strategy, model, head, batch) for batch in BATCHES)
+        cells[model] = f"{small.launches} / {small.waits + small.copies}"
+        assert small == large and not small.mixing, (model, small, large)
+        for what, place in small.places:
+            file, _, function = place.partition(":")
+            assert (file.split("/")[-1], function.split()[-1]) in ALLOWED, (what, place)
+        mlp = mlp or (small if model == "mlp" else None)
+        if mlp is not None:
+            most = {"mlp": 1, "kan": 1.3, "kan_local": 2}[model]
+            assert small.launches <= most * mlp.launches, (model, small, mlp)
     with capsys.disabled():
-        print(f"\nper iteration, head {head}: launches / waits and blocking copies")
-        print(f"batch 64 | 1,024\n{'':14}", *(f"{m:>22}" for m in MODELS))
-        for strategy in STRATEGIES:
-            cells = [_cell(strategy, model, head) for model in MODELS]
-            if any(cells):
-                print(f"{strategy:14}", *(f"{c:>22}" for c in cells), flush=True)
-
-
-def _cell(strategy: str, model: str, head: str) -> str:
-    if not goes_together(strategy, model, head):
-        return ""
-    each = [counted(strategy, model, head, batch) for batch in BATCHES]
-    assert not any(c.mixing for c in each), (strategy, model, head)
-    return " | ".join(f"{c.launches} / {c.waits + c.copies}" for c in each)
+        print(f"{strategy:14} {head:8}", *(f"{cells.get(m, ''):>10}" for m in MODELS))

@@ -101,12 +101,15 @@ def test_learning_less_is_said_beside_forgetting_less():
     assert comparison.verdict == f"{LESS}, but learns less"
     # 0.7 or 0.71 against 0.9: -19.6, s = 0.548, ± 2.776 * 0.548 / sqrt(5) = 0.68
     assert comparison.caveat == (
-        "it learns less: learning accuracy 19.6 points lower (95 % interval: 18.9 to 20.3 "
-        "lower)"
+        "it learns less: learning accuracy 19.6 points lower (95 % interval: 18.9 to "
+        "20.3 lower)"
     )
     (comparison,) = compare(Benchmark("B", {}, (kan, mlp)))
     assert comparison.verdict == LESS
-    assert comparison.caveat == "learning accuracy: +0.0 [+0.0, +0.0] points"
+    assert (
+        comparison.caveat
+        == "learning accuracy 0.0 points apart (95 % interval: 0.0 to 0.0)"
+    )
 
 
 @pytest.mark.parametrize(

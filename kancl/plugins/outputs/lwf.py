@@ -40,7 +40,7 @@ class LwFPlugin(Plugin):
 
     stage = Stage.OUTPUTS
     state = ("_teacher", "_classes")
-    transient = ("_model",)
+    transient = ("_model", "_indices")
     needs = Needs(
         class_labels="it distils class probabilities; use strategy=l2_anchor or "
         "strategy=si instead"
@@ -54,6 +54,7 @@ class LwFPlugin(Plugin):
     _classes: dict[int, set[int]] = field(default_factory=dict, init=False)
     """Classes of past experiences, by task label."""
     _model: nn.Module | None = field(default=None, init=False)
+    _indices: dict[Any, Tensor] = field(default_factory=dict, init=False)
 
     def prepare(self, setup: TrainingSetup) -> None:
         self._model = setup.model
@@ -102,10 +103,17 @@ class LwFPlugin(Plugin):
     def _cross_entropy(
         self, output: Tensor, taught: Tensor, old: list[int], seen: list[int]
     ) -> Tensor:
-        log_q = (output[:, seen] / self.temperature).log_softmax(1)
-        log_q = log_q[:, [seen.index(c) for c in old]]
-        p = (taught[:, old] / self.temperature).softmax(1)
+        log_q = (self._columns(output, seen) / self.temperature).log_softmax(1)
+        log_q = self._columns(log_q, [seen.index(c) for c in old])
+        p = (self._columns(taught, old) / self.temperature).softmax(1)
         return nn.functional.kl_div(log_q, p, reduction="batchmean")
+
+    def _columns(self, outputs: Tensor, numbers: list[int]) -> Tensor:
+        """Their tensor is made once: a list as an index is copied each time."""
+        key = outputs.device, *numbers
+        if key not in self._indices:
+            self._indices[key] = torch.tensor(numbers, device=outputs.device)
+        return outputs.index_select(1, self._indices[key])
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         experience = strategy.experience

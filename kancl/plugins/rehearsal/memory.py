@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kancl.config.values import Count, convert
 from kancl.data.rows import as_tensors
-from kancl.plugins.plugin import Needs, Plugin, Stage
+from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 CLASSES = (
     "it keeps samples by class; use strategy=l2_anchor, strategy=si or strategy=mas "
@@ -129,13 +129,17 @@ class RehearsalPlugin(MemoryPlugin):
         replay_batch_size: samples drawn per iteration; null: as many as the batch size.
     """
 
-    state = ("exemplars", "_order", "_device")
-    transient = ("_samples",)
+    state = ("exemplars", "_order")
+    transient = ("_samples", "_device")
 
     replay_batch_size: Count | None = None
     _order: Tensor = field(default_factory=partial(torch.empty, 0), init=False)
+    """What is left of the permutation, on the device."""
     _device: torch.device = field(default=torch.device("cpu"), init=False)
     _samples: tuple[Tensor, ...] = field(default=(), init=False)
+
+    def prepare(self, setup: TrainingSetup) -> None:
+        self._device = torch.device(setup.device)
 
     @property
     def n_kept(self) -> int:
@@ -145,19 +149,19 @@ class RehearsalPlugin(MemoryPlugin):
         """Return inputs, targets and task labels of ``n`` samples (all, if fewer)."""
         n = min(n or self.replay_batch_size or strategy.train_mb_size, self.n_kept)
         if len(self._order) < n:
-            self._order = torch.randperm(self.n_kept)
+            order = torch.randperm(self.n_kept)
+            self._order = order.to(self._device, non_blocking=True)
         rows, self._order = self._order[:n], self._order[n:]
-        rows = rows.to(self._device)
         return tuple(part.index_select(0, rows) for part in self._samples)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self.exemplars.update_from_dataset(strategy.experience.dataset)
-        self._order, self._device = torch.empty(0), torch.device(strategy.device)
+        self._order = torch.empty(0)
         self._gather()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._order = self._order.cpu()
+        self._order = self._order.to(self._device)
         if self.exemplars.buffer_groups:
             self._gather()
 

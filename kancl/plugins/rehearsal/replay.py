@@ -1,5 +1,6 @@
 """What is done with kept samples: learn them again, or alone, or never step against them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -72,6 +73,7 @@ class MIRPlugin(RehearsalPlugin):
         self._check_candidates(self.replay_batch_size or 1)
 
     def prepare(self, setup: TrainingSetup) -> None:
+        super().prepare(setup)
         self._check_candidates(self.replay_batch_size or setup.batch_size)
 
     def _check_candidates(self, n_replayed: int) -> None:
@@ -157,12 +159,17 @@ class AGEMPlugin(RehearsalPlugin):
         loss = strategy._criterion(avalanche_forward(strategy.model, x, task_labels), y)
         reference = torch.autograd.grad(loss, parameters, allow_unused=True)
         pairs = [(p, r) for p, r in zip(parameters, reference) if r is not None]
-        along = sum(float((p.grad * r).sum()) for p, r in pairs if p.grad is not None)
+        along = _total((p.grad * r).sum() for p, r in pairs if p.grad is not None)
         if along >= 0:
             return
-        step = along / sum(float((r * r).sum()) for _, r in pairs)
+        step = along / _total((r * r).sum() for _, r in pairs)
         for p, r in pairs:  # a head of the past has no gradient of its own
             p.grad = -step * r if p.grad is None else p.grad - step * r
+
+
+def _total(parts: Iterator[Tensor]) -> float:
+    """Their sum in double precision; the device is waited for once."""
+    return sum(torch.stack(list(parts)).tolist())
 
 
 class MemoryOnlyPlugin(MemoryPlugin):

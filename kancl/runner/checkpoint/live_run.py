@@ -5,7 +5,6 @@ stranger can be wrong, it can't run code.
 """
 
 import inspect
-import random
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -21,7 +20,13 @@ from avalanche.training.plugins import SupervisedPlugin
 from kancl.data.rows import sample_source
 from kancl.models.module_state import is_plain, load_module_state, module_state
 from kancl.plugins.plugin import Plugin, check_declared
-from kancl.plugins.state import Unresumable, from_state, to_state
+from kancl.plugins.state import (
+    Unresumable,
+    from_state,
+    random_state,
+    restore_random_state,
+    to_state,
+)
 
 SOURCES = "$samples"  # key of what stands for a data set in a state
 
@@ -59,7 +64,8 @@ class LiveRun:
             "strategy": {n: to_state(getattr(strategy, n), n) for n in strategy.state},
             "plugins": {key: _plugin_state(p) for key, p in self.plugins.items()},
         }
-        return {**self._samples.swapped(state), "random": _random_state()}
+        random = random_state(torch.device(strategy.device))
+        return {**self._samples.swapped(state), "random": random}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises: Unresumable, if the state is no state of this configuration."""
@@ -84,7 +90,7 @@ class LiveRun:
         load_module_state(strategy.model, state["model"])
         _restore_optimizer(strategy, state["optimizer"])
         _set_attributes(strategy, {n: state["strategy"][n] for n in strategy.state})
-        _restore_random_state(state["random"])
+        restore_random_state(state["random"], torch.device(strategy.device))
 
 
 def _arguments(plugin: SupervisedPlugin) -> dict[str, Any]:
@@ -133,22 +139,6 @@ def _restore_optimizer(strategy: Any, state: Mapping[str, Any]) -> None:
     strategy.optimized_param_id = {
         n: parameters[n] for ns in state["order"] for n in ns
     }
-
-
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    numpy = to_state(list(np.random.get_state()), "numpy")
-    streams = {"numpy": numpy, "python": random.getstate()}
-    return {"torch": torch.get_rng_state(), "cuda": cuda, **streams}
-
-
-def _restore_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
-    kind, words, *rest = state["numpy"]
-    np.random.set_state((kind, words.numpy(), *rest))
-    random.setstate(state["python"])
 
 
 class SampleSources:
