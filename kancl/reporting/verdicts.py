@@ -155,7 +155,7 @@ class Comparison:
         span = f"from {apart(low)} to {apart(high)}"
         if way(low) == way(high):
             smallest, largest = sorted(map(abs, (low, high)))
-            span = f"{show(smallest)} to {apart(largest)}"
+            span = f"{show(smallest)} to {show(largest)} {way(low)}".rstrip()
         return f"{text} (95 % interval: {span})"
 
     @property
