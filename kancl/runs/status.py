@@ -14,8 +14,9 @@ from kancl.runs import names
 from kancl.runs.files import checkpoints_of, files_of_runs, write_whole
 from kancl.runs.lock import lock_holder
 
-STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
-"""``stopped``: begun, without a result, and nobody is making it (killed, say)."""
+STATES = tuple("completed running stopped failed diverged missing refused".split())
+"""``stopped``: begun, without a result, and nobody is making it (killed, say);
+``refused``: no run, but a sweep's list of runs."""
 
 
 class Cell(NamedTuple):
@@ -37,19 +38,25 @@ def note_sweep(log_dir: Path, folders: Sequence[Path]) -> None:
 def read_status(log_dir: Path) -> list[Cell]:
     """Every run in a folder, and every run that a sweep asked for there.
 
-    Raises: ConfigError if there is no such folder, no run in it, or a list of runs that
-        leads out of it.
+    A list of runs that cannot be read is a cell of its own.
+
+    Raises: ConfigError if there is no such folder, or no run in it.
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
     files = files_of_runs(log_dir, names.CONFIG)
     found = (file.parent.relative_to(log_dir) for file in files)
     runs = {str(f) for f in found if names.NO_RUNS.isdisjoint(f.parts)}
+    refused = []
     for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
-        runs |= _sweep(path, log_dir)
-    if not runs:
+        try:
+            runs |= _sweep(path, log_dir)
+        except ValueError as error:
+            name = str(path.relative_to(log_dir))
+            refused.append(Cell(name, "refused", f"{in_one_line(error)}: remove it"))
+    if not runs and not refused:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
-    return [_cell(log_dir, run) for run in sorted(runs)]
+    return [*(_cell(log_dir, run) for run in sorted(runs)), *refused]
 
 
 def read_completed(folder: Path) -> dict[str, Any] | None:
@@ -72,7 +79,7 @@ def show_status(cells: Sequence[Cell]) -> None:
             print(f"{cell.state:9} {printable(cell.name)}{why}")
     counts = Counter(cell.state for cell in cells)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    print(f"{len(cells)} runs: {told}")
+    print(f"{len(cells) - counts['refused']} runs: {told}")
 
 
 def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
@@ -89,15 +96,16 @@ def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _sweep(path: Path, log_dir: Path) -> set[str]:
+    """Raises: ValueError for what is no list of runs in ``log_dir``."""
     root = log_dir.resolve()
     try:
-        runs = set(read_json(path)["runs"])
-        inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no list of runs: remove it") from error
-    if inside != runs:
-        raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
-    return inside
+        runs = read_json(path)["runs"]
+        inside = [(log_dir / r).resolve().is_relative_to(root) for r in runs]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError("it is no list of runs") from error
+    if not isinstance(runs, list) or not all(inside):
+        raise ValueError(f"it names a folder outside {log_dir}")
+    return set(runs)
 
 
 def _cell(log_dir: Path, name: str) -> Cell:
