@@ -240,7 +240,7 @@ def test_a_list_of_runs_cannot_lead_out_of_its_folder(capsys: Capture) -> None:
         assert main(["status", "logs"]) == 1
         missing, bad, total = capsys.readouterr().out.splitlines()
         assert missing == "missing   a/b/seed0-x"
-        assert bad.startswith("refused   sweeps/a.json  (it ")
+        assert bad.startswith("refused   sweeps/a.json  (logs/sweeps/a.json ")
         assert total == "1 runs: 1 missing, 1 refused"
 
 

@@ -13,6 +13,7 @@ from kancl.config.values import (
     Bounds,
     Count,
     Device,
+    Name,
     Natural,
     NonNegative,
     Positive,
@@ -77,9 +78,13 @@ class Evaluation:
         locality: occupancy, overlap, drift and what rolling parameters back regains,
             for ``kancl locality``; keeps the network's states.
         forecast: before each experience but the first, foretell what its training will
-            take from every earlier one: probe trains a copy for 0.3 of the iterations.
-        forecast_ceiling: train a copy for all of them, in another order of batches: as
-            good as a forecast can be; doubles the time.
+            take from every earlier one: probe trains a copy for 0.3 of the iterations;
+            kernel trains nothing (SGD only); stored is a probe without old images; all
+            makes the three. An overlap is measured beside them, as the control.
+        forecast_ceiling: train a copy to the end, in another order of batches: as good as
+            a forecast can be; doubles the time.
+        forecast_rank: of the covariances that stored keeps; null: full, 2.4 MiB per
+            experience of MNIST.
     """
 
     points_per_experience: Count = 10
@@ -87,8 +92,9 @@ class Evaluation:
     samples: Natural = 200
     each_epoch: bool = False
     locality: bool = False
-    forecast: Literal["none", "probe"] = "none"
+    forecast: Literal["none", "probe", "kernel", "stored", "all"] = "none"
     forecast_ceiling: bool = False
+    forecast_rank: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +157,7 @@ class RunConfig:
             bytes each time, more slowly; a CPU does so anyhow.
         data_dir: a torchvision-layout folder; null is the MNIST in the package.
         log_dir: where run folders go.
+        name: of this run, or of this comparison, whose folder is called so.
         overwrite: repeat a run that is completed.
         tensorboard: what events to write: all, only numbers (no pictures), or none.
         loggers: who is told the measurements: tensorboard; wandb and mlflow with the
@@ -177,6 +184,7 @@ class RunConfig:
     deterministic: bool = False
     data_dir: str | None = None
     log_dir: str = "logs"
+    name: Annotated[str, Name()] | None = None
     overwrite: bool = False
     tensorboard: Literal["all", "numbers", "none"] = "all"
     loggers: Sequence[Literal["tensorboard", "wandb", "mlflow"]] = ("tensorboard",)
@@ -226,7 +234,8 @@ TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
 """Keys of the outermost level."""
 
 NOT_HASHED = (
-    *"device threads deterministic data_dir log_dir overwrite tensorboard loggers".split(),
+    *"device threads deterministic data_dir log_dir name overwrite".split(),
+    *"tensorboard loggers".split(),
     *"keep_model training.eval_batch_size checkpoint.every_seconds".split(),
     *"checkpoint.every_iterations checkpoint.keep".split(),
 )

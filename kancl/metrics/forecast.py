@@ -16,6 +16,15 @@ from kancl.models.inspect import evaluate_in_chunks
 Pairs = Mapping[tuple[int, int], float]
 """By old and new experience, 0-based."""
 
+RANKED_BY = {
+    "overlap": "kernel_ratio",
+    "kernel": "loss",
+    "probe": "accuracy",
+    "stored": "accuracy",
+    "ceiling": "accuracy",
+}
+"""By kind of forecast, which of its values ranks what will be lost."""
+
 LEAST_FORGOTTEN = 0.01
 """Where less is forgotten, as a fraction, there is nothing to forecast."""
 
@@ -34,17 +43,23 @@ class Standing:
         return Standing(self.accuracy - later.accuracy, later.loss - self.loss)
 
 
+def standing_of(outputs: Tensor, targets: Tensor) -> Standing:
+    """Shape: ``(n, n_classes)``, ``(n,)``."""
+    hits = (outputs.argmax(1) == targets).double()
+    losses = cross_entropy(outputs, targets, reduction="none").double()
+    return Standing(*torch.stack([hits.mean(), losses.mean()]).tolist())
+
+
 def standing(
     model: nn.Module, x: Tensor, y: Tensor, task_labels: Tensor, device: Any = None
 ) -> Standing:
-    """Accuracy and mean cross-entropy on samples ``(n, ...)``, ``(n,)``, ``(n,)``."""
-    losses, hits = [], []
-    for rows, outputs in evaluate_in_chunks(model, x, task_labels, device=device):
-        targets = y[rows.to(y.device)].to(outputs.device)
-        losses.append(cross_entropy(outputs, targets, reduction="none"))
-        hits.append(outputs.argmax(1) == targets)
-    means = [torch.cat(each).double().mean() for each in (hits, losses)]
-    return Standing(*torch.stack(means).tolist())
+    """That of a network on samples ``(n, ...)``, ``(n,)``, ``(n,)``."""
+    chunks = evaluate_in_chunks(model, x, task_labels, device=device)
+    each = [
+        (outputs, y[rows.to(y.device)].to(outputs.device)) for rows, outputs in chunks
+    ]
+    outputs, targets = map(torch.cat, zip(*each))
+    return standing_of(outputs, targets)
 
 
 def rho(forecast: Pairs, matrix: Tensor) -> float:

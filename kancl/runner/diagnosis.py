@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from avalanche.training.plugins import SupervisedPlugin
 from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ from kancl.runs import RunFolder, names, write_whole
 from kancl.runs.files import own_folder
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.runs.replacement import replacing
-from kancl.strategies import trains_jointly, trains_last_layer_only
+from kancl.strategies import steps_alone, trains_jointly, trains_last_layer_only
 
 Figures = dict[str, Figure]
 
@@ -56,7 +57,9 @@ def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
 
 def forecast_kinds(config: RunConfig) -> list[str]:
     """What ``evaluation.forecast`` and ``evaluation.forecast_ceiling`` ask for."""
-    kinds = [config.evaluation.forecast] if config.evaluation.forecast != "none" else []
+    asked = config.evaluation.forecast
+    kinds = ["kernel", "probe", "stored"] if asked == "all" else [asked]
+    kinds = [] if asked == "none" else ["overlap", *kinds]
     return [*kinds, *["ceiling"] * config.evaluation.forecast_ceiling]
 
 
@@ -76,6 +79,12 @@ def check_forecast(config: RunConfig, benchmark: Benchmark) -> None:
         ),
         "training.lr_gamma counts epochs, which a part of a training has not": (
             training.lr_gamma is not None
+        ),
+        f"a kernel knows steps of optimizer=sgd alone, not {config.optimizer.name}": (
+            "kernel" in forecast_kinds(config) and config.optimizer.builder != "sgd"
+        ),
+        f"a kernel knows plain and preconditioned steps, not all of strategy={name}": (
+            "kernel" in forecast_kinds(config) and not steps_alone(name)
         ),
         "training.early_stopping and restore_best choose epochs, which a part of a "
         "training has not": bool(training.early_stopping or training.restore_best),
@@ -110,16 +119,22 @@ class Observers:
         if kinds := forecast_kinds(config):
             trial = Trial(config, parts, observers)
             stream = parts.benchmark.train_stream
-            self.plugins.append(ForecastPlugin(recorder, stream, trial, kinds))
+            rank = config.evaluation.forecast_rank
+            forecast = ForecastPlugin(recorder, stream, trial, kinds, rank=rank)
+            self.plugins.append(forecast)
 
-    def costs(self) -> dict[str, list[float]]:
-        """Seconds that each kind of forecast took before each training but the first."""
-        forecasts = (p for p in self.plugins if isinstance(p, ForecastPlugin))
-        return {
-            f"{names.FORECAST}_{kind}_seconds": seconds
-            for plugin in forecasts
-            for kind, seconds in plugin.seconds.items()
-        }
+    def costs(self) -> dict[str, Any]:
+        """Seconds that each kind of forecast took before each training but the first,
+        and the bytes that are stored for it.
+        """
+        found: dict[str, Any] = {}
+        for plugin in self.plugins:
+            if isinstance(plugin, ForecastPlugin):
+                for kind, seconds in plugin.seconds.items():
+                    found[f"{names.FORECAST}_{kind}_seconds"] = seconds
+                if plugin.stored:
+                    found[f"{names.FORECAST}_stored_bytes"] = plugin.stored_bytes
+        return found
 
     def write(self, folder: RunFolder, board: Sequence[TensorBoardPlugin]) -> None:
         figures: Figures = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kancl.config import ConfigError
+from kancl.reading import read_json
 from kancl.runs import names
 
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -158,6 +159,22 @@ def unpack(file: BinaryIO, device: str = "cpu") -> dict[str, Any]:
 def files_of_runs(path: Path, name: str) -> set[Path]:
     """All files of a name in and below a folder; links are followed where runs lie."""
     return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
+
+
+def listed_runs(path: Path, log_dir: Path) -> set[str]:
+    """The runs that a file lists, by their paths in ``log_dir``.
+
+    Raises: ConfigError for another kind of file, or a run elsewhere.
+    """
+    root = log_dir.resolve()
+    try:
+        runs = read_json(path)["runs"]
+        inside = [(log_dir / r).resolve().is_relative_to(root) for r in runs]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"{path} is no list of runs: remove it") from error
+    if not isinstance(runs, list) or not all(inside):
+        raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
+    return set(runs)
 
 
 def checkpoints_of(run: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from kancl.metrics.continual import summarise_curves
-from kancl.metrics.forecast import judge
+from kancl.metrics.forecast import RANKED_BY, judge
 from kancl.metrics.score_matrix import (
     ACCURACY,
     RMSE,
@@ -63,14 +63,16 @@ def score_of(measurements: Iterable[Measurement]) -> Score:
 
 
 def forecasts_of(
-    measurements: Iterable[Measurement], what: str
+    measurements: Iterable[Measurement],
 ) -> dict[str, dict[tuple[int, int], float]]:
-    """Forecasts by kind, then by old and new experience; ``what`` is to be lost."""
-    name = re.compile(rf"{FORECAST}_([a-z]+)_{what}_before_([0-9]+)")
+    """Forecasts by kind, then by old and new experience, 0-based."""
+    name = re.compile(rf"{FORECAST}_([a-z]+)_([a-z_]+)_before_([0-9]+)")
     found: dict[str, dict[tuple[int, int], float]] = {}
     for m in measurements:
         if m.experience is not None and (parts := name.fullmatch(m.name)):
-            found.setdefault(parts[1], {})[m.experience, int(parts[2]) - 1] = m.value
+            kind, what, new = parts.groups()
+            if RANKED_BY.get(kind) == what:
+                found.setdefault(kind, {})[m.experience, int(new) - 1] = m.value
     return found
 
 
@@ -88,7 +90,7 @@ def all_metrics(
     parts = (
         at_boundaries,
         between,
-        judge(forecasts_of(measurements, "accuracy"), matrix),
+        judge(forecasts_of(measurements), matrix),
     )
     undefined = {k: why for part in parts for k, why in part["undefined"].items()}
     return {k: v for part in parts for k, v in part.items()} | {"undefined": undefined}

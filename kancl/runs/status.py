@@ -1,6 +1,5 @@
 """Which runs of a study are done, under way, failed or missing."""
 
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -9,9 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kancl.config import ConfigError
-from kancl.reading import in_one_line, printable, read_json, try_json
+from kancl.reading import in_one_line, printable, try_json
 from kancl.runs import names
-from kancl.runs.files import checkpoints_of, files_of_runs, write_whole
+from kancl.runs.files import (
+    checkpoints_of,
+    files_of_runs,
+    listed_runs,
+    own_folder,
+    write_whole,
+)
 from kancl.runs.lock import lock_holder
 
 STATES = tuple("completed running stopped failed diverged missing refused".split())
@@ -27,12 +32,19 @@ class Cell(NamedTuple):
     reason: str = ""
 
 
-def note_sweep(log_dir: Path, folders: Sequence[Path]) -> None:
-    """Write down which runs a sweep consists of, so that missing ones can be told."""
-    runs = sorted(str(folder.relative_to(log_dir)) for folder in folders)
-    digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
-    text = json.dumps({"runs": runs}, indent=1) + "\n"
-    write_whole(log_dir / names.SWEEPS / f"{digest}.json", text.encode())
+def note_runs(comparison: Path, runs: Sequence[Path]) -> None:
+    """Write down which runs a comparison consists of, so that missing ones can be told.
+
+    Raises: ConfigError if it is one of other runs.
+    """
+    ours = sorted(str(run.relative_to(comparison.parents[1])) for run in runs)
+    file = own_folder(comparison) / names.RUNS
+    if file.exists() and (others := listed_runs(file, comparison.parents[1]) - {*ours}):
+        raise ConfigError(
+            f"{comparison} compares {len(others)} runs that are not of this comparison: "
+            "choose another name=, or remove that folder"
+        )
+    write_whole(file, (json.dumps({"runs": ours}, indent=1) + "\n").encode())
 
 
 def read_status(log_dir: Path) -> list[Cell]:
@@ -44,16 +56,21 @@ def read_status(log_dir: Path) -> list[Cell]:
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
+    if (file := log_dir / names.RUNS).is_file():  # a comparison's own
+        root = log_dir.absolute().parents[1]
+        return [_cell(root, run) for run in sorted(listed_runs(file, root))]
     files = files_of_runs(log_dir, names.CONFIG)
     found = (file.parent.relative_to(log_dir) for file in files)
     runs = {str(f) for f in found if names.NO_RUNS.isdisjoint(f.parts)}
+    noted = [*(log_dir / names.SWEEPS).glob("*.json")]
+    noted += (log_dir / names.COMPARISONS).glob(f"*/{names.RUNS}")
     refused = []
-    for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
+    for path in sorted(noted):
         try:
-            runs |= _sweep(path, log_dir)
-        except ValueError as error:
+            runs |= listed_runs(path, log_dir)
+        except ConfigError as error:
             name = str(path.relative_to(log_dir))
-            refused.append(Cell(name, "refused", f"{in_one_line(error)}: remove it"))
+            refused.append(Cell(name, "refused", in_one_line(error)))
     if not runs and not refused:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
     return [*(_cell(log_dir, run) for run in sorted(runs)), *refused]
@@ -93,19 +110,6 @@ def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
     run = "  {status:9} {scenario} {model}-{strategy} seed {seed}: "
     lines += [run.format(**s) + in_one_line(s.get("error", "")) for s in lost]
     print("\n".join(lines), file=sys.stderr)
-
-
-def _sweep(path: Path, log_dir: Path) -> set[str]:
-    """Raises: ValueError for what is no list of runs in ``log_dir``."""
-    root = log_dir.resolve()
-    try:
-        runs = read_json(path)["runs"]
-        inside = [(log_dir / r).resolve().is_relative_to(root) for r in runs]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError("it is no list of runs") from error
-    if not isinstance(runs, list) or not all(inside):
-        raise ValueError(f"it names a folder outside {log_dir}")
-    return set(runs)
 
 
 def _cell(log_dir: Path, name: str) -> Cell:

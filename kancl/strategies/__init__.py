@@ -5,6 +5,7 @@ from kancl.strategies.registry import (
     GROUP,
     STRATEGIES,
     build,
+    steps_alone,
     strategy_state_bytes,
     trains_jointly,
     trains_last_layer_only,

@@ -91,6 +91,13 @@ def trains_last_layer_only(name: str) -> bool:
     return any(getattr(p.builder, key, False) for p in GROUP.parts(name))
 
 
+def steps_alone(name: str) -> bool:
+    """Whether the strategy is nothing but gradient steps and their preconditioners."""
+    plain = bases.Base, step_preconditioner.StepPreconditionerPlugin
+    kinds: list[Any] = [part.builder for part in GROUP.parts(name)]
+    return all(kind is plain[0] or issubclass(kind, plain[1]) for kind in kinds)
+
+
 def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate:
     """Make the Avalanche strategy of a name, or of a sum of names.
 

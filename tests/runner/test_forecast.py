@@ -21,27 +21,28 @@ from kancl.runner.trial import Trial
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]
 
 BOTH = ("evaluation.forecast=probe", "evaluation.forecast_ceiling=true")
+ALL = ("evaluation.forecast=all", "optimizer=sgd", "optimizer.lr=0.1")
 FEW = (
     *("scenario.classes=[[0,1],[2,3],[4,5,6]]", "keep_model=true"),
     "scenario.train_samples=64",
 )
 CELLS = {
-    "naive": ["strategy=naive", "model=kan", "training.epochs=2"],
+    "naive": ["strategy=naive", "model=kan", "training.epochs=2", *ALL],
     "ewc+replay, growing head": [
         *("strategy=ewc+replay", "strategy.mem_size=30", "scenario.head=growing"),
         *("strategy.fisher_samples=8", "model=mlp", "model.dropout=0.2"),
+        "evaluation.forecast=stored",
     ],
-    "gram, by iterations": [
-        *("strategy=gram", "model=mlp"),
-        *("training.iterations=5", "strategy.feature_samples=16"),
+    "gram, growing head, by iterations": [
+        *("strategy=gram", "model=mlp", "training.iterations=5"),
+        *("strategy.feature_samples=16", "scenario.head=growing", *ALL),
     ],
     "owm, head per experience": [
-        *("strategy=owm", "model=mlp", "optimizer=sgd", "optimizer.lr=0.1"),
-        "scenario.incremental=task",
+        *("strategy=owm", "model=mlp", "scenario.incremental=task", *ALL),
     ],
 }
 SLOW = {
-    name: [f"strategy={name}", "training.epochs=2", "model=kan"]
+    name: [f"strategy={name}", "training.epochs=2", "model=kan", BOTH[0]]
     for name in ("si", "lwf", "der", "agem", "grow_grids", "gdumb", "cumulative")
 }
 
@@ -61,28 +62,31 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_training_is_the_same_with_and_without(
     make_run: MakeRun, tmp_path: Path, words: list[str]
 ) -> None:
-    summary, plain = make_run(*FEW, *words, log_dir=tmp_path / "a")
-    assert summary["status"] == "completed", summary
-    told, folder = make_run(*FEW, *words, *BOTH, log_dir=tmp_path / "b")
+    without = ["evaluation.forecast=none"]
+    _, plain = make_run(*FEW, *words, *without, log_dir=tmp_path / "a")
+    told, folder = make_run(*FEW, *words, BOTH[1], log_dir=tmp_path / "b")
     assert told["status"] == "completed", told
     for name in ("model.pt", "accuracy_matrix.csv"):
         assert (folder / name).read_bytes() == (plain / name).read_bytes(), name
     of_forecast = [r for r in rows(folder) if r["name"].startswith("forecast_")]
     assert [r for r in rows(folder) if r not in of_forecast] == rows(plain)
-    assert len(of_forecast) == 3 * 2 * 2  # pairs, kinds, accuracy and loss
-    assert told["forecast_probe_seconds"] != told["forecast_ceiling_seconds"]
-    assert [len(told[f"forecast_{k}_seconds"]) for k in ("probe", "ceiling")] == [2, 2]
+    kinds = {row["name"].split("_")[1] for row in of_forecast}
+    asked = {"overlap", "kernel", "probe", "stored", "ceiling"}
+    if ALL[0] not in words:
+        asked -= {"kernel", "stored" if BOTH[0] in words else "probe"}
+    assert kinds == asked
+    assert len(of_forecast) == 3 * (2 * len(kinds) - 1)  # pairs; accuracy and loss
+    assert all(len(told[f"forecast_{kind}_seconds"]) == 2 for kind in kinds)
 
 
 class Killed(BaseException):
     """No Exception, so that nothing is written down on the way out."""
 
 
-@pytest.mark.parametrize("where", ["in a probe", "behind it", "at a boundary"])
-def test_killed_it_ends_with_the_same_bytes(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+def test_killed_in_a_probe_and_behind_one_it_ends_with_the_same_bytes(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [*FEW, *CELLS["ewc+replay, growing head"], BOTH[0]]
+    words = [*FEW, *CELLS["ewc+replay, growing head"]]
     _, whole = make_run(*words, log_dir=tmp_path / "a")
     words += ["checkpoint.every_iterations=3"]  # of 4 in each of 3 experiences
     trial, after = Trial.__call__, RecorderPlugin.after_training_iteration
@@ -99,18 +103,16 @@ def test_killed_it_ends_with_the_same_bytes(
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        if where == "in a probe":
-            patch.setattr(Trial, "__call__", dying)
-        else:
-            patch.setattr(RecorderPlugin, "after_training_iteration", dying_later)
+        patch.setattr(Trial, "__call__", dying)
         make_run(*words, log_dir=tmp_path / "b")
-    if where == "at a boundary":  # whose forecast is made again
-        for path in tmp_path.glob("b/*/*/*/checkpoint/iteration-*"):
-            path.unlink()
-    _, folder = make_run(*words, log_dir=tmp_path / "b")
+    for path in tmp_path.glob("b/*/*/*/checkpoint/iteration-*"):
+        path.unlink()  # at the boundary before, a forecast is made again
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RecorderPlugin, "after_training_iteration", dying_later)
+        make_run(*words, log_dir=tmp_path / "b")
+    _, folder = make_run(*words, log_dir=tmp_path / "b")  # none is made again
     env = json.loads((folder / "env.json").read_text())
-    resumed_at = {"in a probe": 6, "behind it": 9, "at a boundary": 8}[where]
-    assert env["resumed_at_iterations"] == [resumed_at]
+    assert env["resumed_at_iterations"] == [4, 10]
     for name in ("model.pt", "metrics.csv", "accuracy_matrix.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -145,10 +147,12 @@ def test_the_ceiling_of_a_run_ranks_what_it_lost(make_run: MakeRun) -> None:
         (["scenario=gaussian_peaks"], "regression"),
         (["training.lr_gamma=.5"], "lr_gamma counts epochs"),
         (["scenario.n_experiences=1"], "single experience"),
+        ([ALL[0]], "a kernel knows steps of optimizer=sgd alone, not adam"),
+        (["strategy=ewc", *ALL], "plain and preconditioned steps, not .* strategy=ewc"),
     ],
 )
 def test_what_cannot_be_foretold_is_refused(words: list[str], says: str) -> None:
     small = ["scenario.train_samples=48"] if "peaks" not in words[0] else []
-    (config,) = read_request([*small, *words, BOTH[0]], sweep=False).configs
-    with pytest.raises(ConfigError, match=f"evaluation.forecast=probe .*{says}"):
+    (config,) = read_request([BOTH[0], *small, *words], sweep=False).configs
+    with pytest.raises(ConfigError, match=f"evaluation.forecast=(probe|all) .*{says}"):
         check([config])
