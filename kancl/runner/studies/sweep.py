@@ -166,7 +166,7 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
     if to_do:
-        launch(to_do, request.launcher, _make)
+        launch(to_do, request.launcher, _make_of_several)
     return [_summary(config) for config in configs]
 
 
@@ -194,12 +194,8 @@ def _make_here(
     for config in configs:
         if config in to_do:
             place.n_begun += 1
-        try:
-            own = parts if config in to_do[:1] else None
-            summaries.append(_make(config, console, quiet, own, place))
-        except ConfigError as error:  # its folder is a file, say: the others go on
-            warn(str(error))
-            summaries.append(_without_result(config, "failed", str(error)))
+        own = parts if config in to_do[:1] else None
+        summaries.append(_make_of_several(config, console, quiet, own, place))
         if config in to_do and not quiet:
             width = console.width if console.is_terminal else LINE
             line = finished(place, titles[id(config)], summaries[-1], width)
@@ -254,6 +250,17 @@ def _make(
         trace = f" (traceback: {ERROR})" if (folder / ERROR).is_file() else ""
         warn(f"{folder} {summary['status']}: {why}{trace}")
     return summary
+
+
+def _make_of_several(config: RunConfig, *how: Any) -> Summary:
+    """``_make``, but a run that cannot be begun, as its folder is a file, say, stops no
+    other.
+    """
+    try:
+        return _make(config, *how)
+    except ConfigError as error:
+        warn(str(error))
+        return _without_result(config, "failed", str(error))
 
 
 def _summary(config: RunConfig) -> Summary:
