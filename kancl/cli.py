@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+import shlex
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl run [key=value ...]      one run: KAN, Split MNIST, naive, unless said otherwise
   kancl run -m [key=a,b ...]     a sweep over several values, and its comparison
   kancl compare [key=value ...]  KAN and MLP of equal size: -m model=kan,mlp match=params
+  kancl compare FOLDER ...       runs that are there, side by side; nothing is trained
   kancl run --from FOLDER        the run of a run folder again
   kancl status [FOLDER]          which runs are done, under way, failed or missing
   kancl doctor                   whether all is well here, and what to do if not
@@ -146,7 +148,22 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
+    folders = [word for word in arguments if Path(word).is_dir()]
+    if not folders:
+        return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
+    for word in arguments:
+        if word not in folders:
+            why = "compares runs that are there, of the folders alone"
+            raise ConfigError(f"{word} is no folder: kancl compare FOLDER ... {why}")
+    with _importing():
+        from kancl.reporting import comparison_table, tensorboard_command
+        from kancl.runs import find_runs
+    runs = find_runs(folders)
+    comparison_table(runs).show()
+    around = os.path.commonpath([run.folder for run in runs])
+    print("open:", tensorboard_command(os.path.relpath(around)))
+    print("next:", shlex.join(["kancl", "report", *folders]))
+    return 0
 
 
 def _report(arguments: list[str]) -> int:
@@ -166,10 +183,7 @@ def _report(arguments: list[str]) -> int:
     from kancl.runs import find_runs
     from kancl.runs.files import own_folder
 
-    try:
-        runs, tunings = find_runs(options.paths), find_tunings(options.paths)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    runs, tunings = find_runs(options.paths), find_tunings(options.paths)
     target = options.out or own_folder(Path(options.paths[0]) / "report")
     report = write_report(runs, target, tunings)
     for benchmark, comparisons in report.compared:
@@ -194,11 +208,8 @@ def _export(arguments: list[str]) -> int:
     from kancl.runs import find_runs
 
     check_target(options.to)
-    try:
-        runs = find_runs(options.paths)
-        write_runs(runs, options.to)
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from error
+    runs = find_runs(options.paths)
+    write_runs(runs, options.to)
     print(f"{len(runs)} runs: {options.to}")
     return 0
 

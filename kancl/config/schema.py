@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from kancl.config.groups import signature_options
-from kancl.config.values import Bounds, Count, Natural, NonNegative, Positive
+from kancl.config.values import (
+    Bounds,
+    Count,
+    Device,
+    Name,
+    Natural,
+    NonNegative,
+    Positive,
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ class RunConfig:
             ``match_to.*``. Without options where nothing is to be matched.
         seed: one number for initialisation, class order, permutations, batches and
             buffers, each with a random stream of its own.
-        device: auto is cuda where there is one.
+        device: auto is cuda where there is one; cuda:1 is the second GPU.
         threads: CPU threads of torch; null leaves torch's default. The order of sums,
             so every last bit, depends on it: with 1, machines with more or fewer cores
             agree, and runs side by side do not wait for each other's threads.
@@ -149,6 +157,7 @@ class RunConfig:
             bytes each time, more slowly; a CPU does so anyhow.
         data_dir: a torchvision-layout folder; null is the MNIST in the package.
         log_dir: where run folders go.
+        name: of this run, or of this comparison, whose folder is called so.
         overwrite: repeat a run that is completed.
         tensorboard: what events to write: all, only numbers (no pictures), or none.
         loggers: who is told the measurements: tensorboard; wandb and mlflow with the
@@ -170,11 +179,12 @@ class RunConfig:
     match_to: Choice = Choice("kan", {})
     seed: Natural = 0
     seeds: Seeds = field(default_factory=Seeds)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: Annotated[int, Bounds(1, 1024)] | None = 1
     deterministic: bool = False
     data_dir: str | None = None
     log_dir: str = "logs"
+    name: Annotated[str, Name()] | None = None
     overwrite: bool = False
     tensorboard: Literal["all", "numbers", "none"] = "all"
     loggers: Sequence[Literal["tensorboard", "wandb", "mlflow"]] = ("tensorboard",)
@@ -224,7 +234,8 @@ TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
 """Keys of the outermost level."""
 
 NOT_HASHED = (
-    *"device threads deterministic data_dir log_dir overwrite tensorboard loggers".split(),
+    *"device threads deterministic data_dir log_dir name overwrite".split(),
+    *"tensorboard loggers".split(),
     *"keep_model training.eval_batch_size checkpoint.every_seconds".split(),
     *"checkpoint.every_iterations checkpoint.keep".split(),
 )

@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,21 +94,33 @@ def n_bytes(value: Any, seen: set[int]) -> int:
     return sum(n_bytes(part, seen) for part in value)
 
 
-def random_state() -> dict[str, Any]:
-    """The random streams of Python, NumPy and torch as they are now."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+def random_state(device: torch.device | None = None) -> dict[str, Any]:
+    """The random streams of Python, NumPy and torch as they are now.
+
+    Args:
+        device: whose stream is taken beside the CPU's; None: those of all GPUs in use.
+    """
+    cuda = [torch.cuda.get_rng_state(card) for card in _cards(device)]
     numpy = to_state(list(np.random.get_state()), "numpy")
     streams = {"numpy": numpy, "python": random.getstate()}
     return {"torch": torch.get_rng_state(), "cuda": cuda, **streams}
 
 
-def restore_random_state(state: Mapping[str, Any]) -> None:
+def restore_random_state(
+    state: Mapping[str, Any], device: torch.device | None = None
+) -> None:
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    for stream, card in zip(state["cuda"], _cards(device)):
+        torch.cuda.set_rng_state(stream.cpu(), card)
     kind, words, *rest = state["numpy"]
     np.random.set_state((kind, words.numpy(), *rest))
     random.setstate(state["python"])
+
+
+def _cards(device: torch.device | None) -> Iterable[Any]:
+    if device is not None:
+        return [device] if device.type == "cuda" else []
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
 
 
 @contextmanager

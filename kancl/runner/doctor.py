@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,23 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from kancl.data.images import load_images
+from kancl.models import KAN
 from kancl.runner.registry import GROUPS
 from kancl.runner.request.compose import read_request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, run_lock, write_whole
+from kancl.splines import gpu
 
 Findings = Iterator[tuple[str, str, str]]
+USUAL: list[tuple[list[int], dict[str, Any]]] = [
+    ([784, 64, 10], {"enable_standalone_scale_spline": False}),
+    (
+        [784, 256, 10],
+        {"base": False, "anchor": 0.0, "input_anchor": 0.0, "input_grid_size": 1}
+        | {"input_spline_order": 1, "enable_standalone_scale_spline": False},
+    ),
+]
+"""The layers of ``model=kan`` and ``model=kan_local`` on images of 28 x 28 pixels."""
 SPEED_BYTES, SLOW, ROOM = 16 * 2**20, 10e6, 200 * 2**20
 """Bytes written for a try; bytes per second below which checkpoints get in the way; bytes
 that have to be free."""
@@ -40,7 +52,7 @@ TINY = (
 def examine(log_dir: str, data_dir: str | None = None) -> bool:
     """Print a line for each finding; True if nothing is wrong."""
     start, wrong = time.perf_counter(), 0
-    machine = _packages(), _combinations(), _device()
+    machine = _packages(), _combinations(), _device(), _kernels()
     place = _data(data_dir), _disk(Path(log_dir)), _models()
     for subject, state, remedy in chain(*machine, *place):
         wrong += bool(remedy)
@@ -100,6 +112,40 @@ def _device() -> Findings:
         yield "GPU", "there, but torch cannot use it", remedy
     else:
         yield "GPU", "none; device=auto takes the CPU", ""
+
+
+def _kernels() -> Findings:
+    """Compile a GPU's kernels for the usual networks, and compare what they compute."""
+    if not torch.cuda.is_available():
+        return
+    if why := gpu.why_not(1, 1):
+        yield "kernels", f"dense sums, which are slower: {why}", ""
+        return
+    start, worst = time.perf_counter(), 0.0
+    try:
+        for layers, options in USUAL:
+            torch.manual_seed(0)
+            network = KAN(layers, **options).to("cuda")
+            x = torch.rand(64, layers[0], device="cuda")
+            results = []
+            for implementation in ("triton", "dense"):
+                for layer in network.layers:
+                    layer.implementation = implementation
+                y = network(x)
+                gradients = torch.autograd.grad(y.sum(), [*network.parameters()])
+                results.append([y, *gradients])
+            for ours, exact in zip(*results):
+                error = (ours - exact).abs().max() / exact.abs().max()
+                worst = max(worst, float(error.detach()))
+    except Exception as error:  # whatever a driver or compiler comes up with
+        said = " ".join(str(error).split())[:200]
+        remedy = "set model.implementation=dense, and report this"
+        yield "kernels", f"{type(error).__name__}: {said}", remedy
+        return
+    seconds = time.perf_counter() - start
+    state = f"compiled in {seconds:.1f} s, off by {worst:.0e} of the largest value"
+    remedy = "set model.implementation=dense, and report this"
+    yield "kernels", state, remedy * (not worst < 1e-4)
 
 
 def _data(data_dir: str | None) -> Findings:

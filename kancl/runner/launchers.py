@@ -16,12 +16,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from joblib import cpu_count
 from omegaconf import DictConfig
 
 from kancl.config import ConfigError, RunConfig, config_dir, plain, typed
 from kancl.interruption import Interrupted
 from kancl.reading import in_one_line
+from kancl.runner import machine
 from kancl.runner.identity import own_code, run_folder, tell_code
 from kancl.runner.installed import EXTRAS, is_installed
 from kancl.runner.registry import GROUPS
@@ -80,8 +80,14 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
 def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -> None:
     """Do as Hydra's own sweepers do; raises what the launcher raises."""
     threads = max(config.threads or 1 for config in configs)
-    processes = max(1, cpu_count() // threads)
-    shared = [f"+threads={threads}", f"+processes={processes}", *_preset(overrides)]
+    places = machine.places({config.device for config in configs}, threads)
+    preset, named = _preset(overrides), any(":" in c.device for c in configs)
+    # Ray gives a run its GPU itself; with Joblib its processes choose, unless told which.
+    cards = 0 if named or preset != ["+launcher=joblib"] else places.n_cards
+    if places.n_cards and preset:
+        warn(str(places))
+    shared = [f"+threads={threads}", f"+processes={places.processes}"]
+    shared += [f"+gpus={places.share}", f"+cards={cards}", *preset]
     ours = [
         *("hydra/job_logging=none", "hydra/hydra_logging=none"),
         *("hydra.output_subdir=null", "hydra.sweep.subdir=."),
@@ -120,6 +126,8 @@ def _job(
             tell_code(part, digest)
     os.chdir(folder)  # relative paths mean the same everywhere
     config = typed(configs[chosen.job], GROUPS)
+    if chosen.cards:
+        machine.take_card(chosen.job, chosen.cards)
     path = run_folder(config)
     # A node that dies leaves its locks, and its runs are given to others at once: wait
     # until a dead owner's lock has ended, or a live one has touched it.

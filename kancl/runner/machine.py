@@ -4,21 +4,29 @@ import gc
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from joblib import cpu_count
 
 from kancl.config import ConfigError, RunConfig
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
 
+LEAST_PER_RUN, MOST_PER_CARD = 4 * 2**30, 8
+"""Bytes of a GPU for each of several runs at least (CUDA alone takes half a GiB of them);
+runs on one GPU at most."""
+
 # Just below 32 MiB, the most that glibc adapts to.
 LARGEST_KEPT_BYTES = 31 * 2**20
 
 _TURN = threading.RLock()
+_DETERMINISM: Any = torch.utils.deterministic  # a module with properties
 
 
 @contextmanager
@@ -32,6 +40,7 @@ def taking_turns() -> Iterator[None]:
         numbers = random.getstate(), np.random.get_state()
         n_threads = torch.get_num_threads()
         deterministic = torch.are_deterministic_algorithms_enabled()
+        filled = _DETERMINISM.fill_uninitialized_memory
         try:
             yield
         finally:
@@ -39,6 +48,7 @@ def taking_turns() -> Iterator[None]:
             np.random.set_state(numbers[1])
             torch.set_num_threads(n_threads)
             torch.use_deterministic_algorithms(deterministic)
+            _DETERMINISM.fill_uninitialized_memory = filled
 
 
 @contextmanager
@@ -58,12 +68,69 @@ def _collecting() -> Iterator[None]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Raises: ConfigError if cuda is asked for where there is none."""
+    """Raises: ConfigError if a GPU is asked for that is not there."""
+    n_cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch finds no GPU here; nearest: device=cpu")
-    return torch.device(name)
+        name = "cuda" if n_cards else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= n_cards:
+        there = f"{n_cards} GPU{'s' * (n_cards > 1)}" if n_cards else "no GPU"
+        other = f"cuda:{n_cards - 1}" if n_cards else "cpu"
+        why = f"torch finds {there} here; nearest: device={other}"
+        raise ConfigError(f"device={name}: {why}")
+    return device
+
+
+@dataclass(frozen=True)
+class Places:
+    """How many runs a machine makes at a time, and on how many GPUs."""
+
+    processes: int
+    n_cards: int = 0  # 0: on the CPU
+    card_bytes: int = 0  # of the smallest
+    per_card: int = 1  # runs on one GPU
+
+    @property
+    def share(self) -> float:
+        """Of a GPU, for each run; 0 on the CPU."""
+        return 1 / self.per_card if self.n_cards else 0
+
+    def __str__(self) -> str:
+        where = f"{self.n_cards} GPU{'s' * (self.n_cards > 1)}"
+        size = self.share * self.card_bytes / 2**30
+        return (
+            f"at most {self.processes} runs at a time on {where}, {size:.1f} GiB each"
+        )
+
+
+def places(devices: Collection[str], threads: int) -> Places:
+    """A run per core; on GPUs, where each is a process with a context of its own, no
+    more than have ``LEAST_PER_RUN`` of memory each.
+
+    Args:
+        devices: those that the runs ask for.
+    """
+    processes = max(1, cpu_count() // threads)
+    on_gpu = {d for d in map(resolve_device, devices) if d.type == "cuda"}
+    if not on_gpu:
+        return Places(processes)
+    every = any(device.index is None for device in on_gpu)
+    n_cards = torch.cuda.device_count() if every else len(on_gpu)
+    cards = range(n_cards) if every else on_gpu
+    size = min(torch.cuda.get_device_properties(c).total_memory for c in cards)
+    per_card = min(max(1, size // LEAST_PER_RUN), MOST_PER_CARD)
+    return Places(min(processes, n_cards * per_card), n_cards, size, per_card)
+
+
+def take_card(number: int, n_cards: int) -> None:
+    """Let this process, before it computes on a GPU, see one of them.
+
+    Args:
+        number: of its first run.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n_cards)))
+    cards = named.split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
 
 
 def be_deterministic(wanted: bool) -> None:
@@ -75,6 +142,8 @@ def be_deterministic(wanted: bool) -> None:
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
+    # Torch would fill memory that is written anyhow: one more kernel for each.
+    _DETERMINISM.fill_uninitialized_memory = not wanted
 
 
 def keep_freed_memory() -> None:

@@ -92,7 +92,8 @@ def run(
         torch.set_num_threads(config.threads)
     machine.keep_freed_memory()
     machine.be_deterministic(config.deterministic)
-    made_in = environment(machine.resolve_device(config.device)) | made_of(config)
+    device = machine.resolve_device(config.device)
+    made_in = environment(device) | made_of(config)
     own_folder(path, may_be_moved=True)
     check_place(*(path / name for name in (*names.FILES, *names.LOCKS)))
     interruption = Interruption()
@@ -103,7 +104,7 @@ def run(
                 return done
         folder = RunFolder(path if done is None else own_folder(new.path))
         kept_in = checkpoints_of(folder.path)
-        checkpoints = CheckpointFolder(kept_in, provenance(config))
+        checkpoints = CheckpointFolder(kept_in, provenance(config), str(device))
         for point in [*checkpoints.points(say), None]:
             parts = parts or build(config)
             if run_folder(config) != path:

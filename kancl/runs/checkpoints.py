@@ -45,10 +45,14 @@ class CheckpointFolder:
 
     Args:
         provenance: what must be the same for a run to be resumed to the same bytes.
+        device: of the run, which need not be the GPU that it began on.
     """
 
-    def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, provenance: Mapping[str, Any], device: str = "cpu"
+    ) -> None:
         self.path, self._provenance = path, dict(provenance)
+        self._device = device
 
     def write(
         self, n_experiences_done: int, iteration: int, state: Any, *, inside: bool
@@ -115,7 +119,7 @@ class CheckpointFolder:
             head = json.loads(text)
             provenance = dict(head["provenance"])
             n_done, iteration = int(head["n_experiences_done"]), int(head["iteration"])
-            state = unpack(io.BytesIO(packed))
+            state = unpack(io.BytesIO(packed), self._device)
         except Exception as error:  # whatever a forged file makes the reader do
             why = " ".join(str(error).split())[:120]
             raise ValueError(f"{path} is no plain state: refused ({why})") from error

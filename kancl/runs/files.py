@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kancl.config import ConfigError
+from kancl.reading import read_json
 from kancl.runs import names
 
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -123,9 +124,11 @@ def pack(content: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(file: BinaryIO) -> dict[str, Any]:
+def unpack(file: BinaryIO, device: str = "cpu") -> dict[str, Any]:
     """Return what was packed. Code in the file is not run: ``weights_only``.
 
+    Args:
+        device: where tensors go that were on a GPU, whichever; the others stay on the CPU.
     Raises: ValueError if it is another kind of file, or unpacks to more than it holds.
     """
     import torch
@@ -136,7 +139,14 @@ def unpack(file: BinaryIO) -> dict[str, Any]:
         if sum(part.file_size for part in parts) > file.seek(0, os.SEEK_END):
             raise ValueError("it unpacks to more than it holds")
         file.seek(0)
-        content = torch.load(file, weights_only=True)
+        place = torch.serialization.default_restore_location
+        content = torch.load(
+            file,
+            map_location=lambda storage, location: (
+                storage if location == "cpu" else place(storage, device)
+            ),
+            weights_only=True,
+        )
     except ValueError:
         raise
     except Exception as error:  # whatever a forged file makes the reader do
@@ -149,6 +159,22 @@ def unpack(file: BinaryIO) -> dict[str, Any]:
 def files_of_runs(path: Path, name: str) -> set[Path]:
     """All files of a name in and below a folder; links are followed where runs lie."""
     return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
+
+
+def listed_runs(path: Path, log_dir: Path) -> set[str]:
+    """The runs that a file lists, by their paths in ``log_dir``.
+
+    Raises: ConfigError for another kind of file, or a run elsewhere.
+    """
+    root = log_dir.resolve()
+    try:
+        runs = set(read_json(path)["runs"])
+        inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no list of runs: remove it") from error
+    if inside != runs:
+        raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
+    return inside
 
 
 def checkpoints_of(run: Path) -> Path:

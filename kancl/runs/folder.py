@@ -16,6 +16,11 @@ from kancl.runs import names
 from kancl.runs.files import delete, own_folder, pack, write_whole
 
 
+def experience_name(index: int) -> str:
+    """``experience_1`` of the first: tables, TensorBoard and messages count from 1."""
+    return f"{names.EXPERIENCE}{index + 1}"
+
+
 class RunFolder:
     """The writer of one run."""
 
@@ -42,14 +47,17 @@ class RunFolder:
 
     def write_matrix(self, matrix: Tensor, score: str = "accuracy") -> None:
         """Row r: after r experiences; column j: ``score`` on experience j."""
-        header = ["after", *(f"experience_{j}" for j in range(matrix.shape[1]))]
+        header = ["after", *map(experience_name, range(matrix.shape[1]))]
         rows = ([r, *row] for r, row in enumerate(matrix.tolist()))
         self.write_table(names.matrix_file(score), header, rows)
 
     def write_metrics(
         self, measurements: Iterable[tuple[int, int | None, str, float]]
     ) -> None:
-        rows = ([*m[:3], float(m[3])] for m in measurements)
+        rows = (
+            [at, None if k is None else experience_name(k), name, float(value)]
+            for at, k, name, value in measurements
+        )
         self.write_table(names.METRICS, names.METRICS_COLUMNS, rows)
 
     def write_table(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kancl.config import ConfigError
 from kancl.config.files import read_mapping
 from kancl.config.schema import GROUPS
 from kancl.metrics.continual import CONTINUAL_METRICS
@@ -21,7 +22,7 @@ from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
 from kancl.reading import in_one_line, opened, printable, read_json, read_rows
 from kancl.runs import measurements as series
 from kancl.runs import names
-from kancl.runs.files import files_of_runs, unpack
+from kancl.runs.files import files_of_runs, listed_runs, unpack
 from kancl.runs.measurements import Measurement
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 1000, 2**53  # more than any run has
@@ -77,22 +78,29 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path | str]) -> list[Run]:
-    """Every run in or below the paths, by path; not the trials of ``kancl tune``.
+    """Every run in or below the paths, or compared there, by path; not the trials of
+    ``kancl tune``.
 
-    Raises: ValueError if a path does not exist, or holds no run.
+    Raises: ConfigError if a path does not exist, or holds no run.
     """
     folders: set[Path] = set()
     for path in map(Path, paths):
         if not path.exists():
-            raise ValueError(f"there is no {path}; kancl run writes runs below logs")
+            raise ConfigError(f"there is no {path}; kancl run writes runs below logs")
         each = names.CONFIG, names.SUMMARY
         files = [file for name in each for file in files_of_runs(path, name)]
         others = {names.TRIALS, *names.NO_RUNS}
         ours = [f for f in files if others.isdisjoint(f.relative_to(path).parts)]
         here = {file.parent.resolve() for file in ours}
+        if (file := path / names.RUNS).is_file():  # a comparison's own
+            root = path.absolute().parents[1]
+            runs = [root / run for run in listed_runs(file, root)]
+            here = {
+                r.resolve() for r in runs if any((r / name).exists() for name in each)
+            }
         if not here:
             holds = "a run folder holds config.yaml, metrics.csv and summary.json"
-            raise ValueError(f"no run folder in {path}: {holds}")
+            raise ConfigError(f"no run folder in {path}: {holds}")
         folders |= here
     return [read_run(folder) for folder in sorted(folders)]
 
@@ -132,7 +140,7 @@ def read_measurements(folder: Path) -> list[Measurement]:
     return [
         Measurement(
             _count(iteration, MOST_ITERATIONS),
-            _count(experience, MOST_EXPERIENCES) if experience else None,
+            _experience(experience),
             known.get(name) or known.setdefault(name, printable(name)),
             float(value or "nan"),
         )
@@ -182,13 +190,22 @@ def _count(text: str, most: int) -> int:
     return number
 
 
+def _experience(text: str) -> int | None:
+    """``experience_1`` is 0, as was ``0`` in files of earlier versions; empty: none."""
+    if text.startswith(names.EXPERIENCE):
+        return _count(text.removeprefix(names.EXPERIENCE), MOST_EXPERIENCES) - 1
+    return _count(text, MOST_EXPERIENCES) if text else None
+
+
 def _recomputed(rows: Sequence[Measurement], summary: Mapping[str, Any]) -> Tensor:
     name = f"test_{series.score_of(rows).name}"
     points = series.series_of(rows, name)
     if (n := len(points)) == 0:
         raise ValueError(f"metrics.csv has no {name}: nothing was evaluated")
     if () in points:
-        raise ValueError(f"metrics.csv has no {name} of experience {points.index(())}")
+        raise ValueError(
+            f"metrics.csv has no {name} of experience {points.index(()) + 1}"
+        )
     n = max(n, int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")

@@ -1,6 +1,5 @@
 """Which runs of a study are done, under way, failed or missing."""
 
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -9,9 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kancl.config import ConfigError
-from kancl.reading import in_one_line, printable, read_json, try_json
+from kancl.reading import in_one_line, printable, try_json
 from kancl.runs import names
-from kancl.runs.files import checkpoints_of, files_of_runs, write_whole
+from kancl.runs.files import (
+    checkpoints_of,
+    files_of_runs,
+    listed_runs,
+    own_folder,
+    write_whole,
+)
 from kancl.runs.lock import lock_holder
 
 STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
@@ -26,12 +31,19 @@ class Cell(NamedTuple):
     reason: str = ""
 
 
-def note_sweep(log_dir: Path, folders: Sequence[Path]) -> None:
-    """Write down which runs a sweep consists of, so that missing ones can be told."""
-    runs = sorted(str(folder.relative_to(log_dir)) for folder in folders)
-    digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
-    text = json.dumps({"runs": runs}, indent=1) + "\n"
-    write_whole(log_dir / names.SWEEPS / f"{digest}.json", text.encode())
+def note_runs(comparison: Path, runs: Sequence[Path]) -> None:
+    """Write down which runs a comparison consists of, so that missing ones can be told.
+
+    Raises: ConfigError if it is one of other runs.
+    """
+    ours = sorted(str(run.relative_to(comparison.parents[1])) for run in runs)
+    file = own_folder(comparison) / names.RUNS
+    if file.exists() and (others := listed_runs(file, comparison.parents[1]) - {*ours}):
+        raise ConfigError(
+            f"{comparison} compares {len(others)} runs that are not of this comparison: "
+            "choose another name=, or remove that folder"
+        )
+    write_whole(file, (json.dumps({"runs": ours}, indent=1) + "\n").encode())
 
 
 def read_status(log_dir: Path) -> list[Cell]:
@@ -42,11 +54,16 @@ def read_status(log_dir: Path) -> list[Cell]:
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
+    if (file := log_dir / names.RUNS).is_file():  # a comparison's own
+        root = log_dir.absolute().parents[1]
+        return [_cell(root, run) for run in sorted(listed_runs(file, root))]
     files = files_of_runs(log_dir, names.CONFIG)
     found = (file.parent.relative_to(log_dir) for file in files)
     runs = {str(f) for f in found if names.NO_RUNS.isdisjoint(f.parts)}
-    for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
-        runs |= _sweep(path, log_dir)
+    noted = [*(log_dir / names.SWEEPS).glob("*.json")]
+    noted += (log_dir / names.COMPARISONS).glob(f"*/{names.RUNS}")
+    for path in sorted(noted):
+        runs |= listed_runs(path, log_dir)
     if not runs:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
     return [_cell(log_dir, run) for run in sorted(runs)]
@@ -86,18 +103,6 @@ def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:
     run = "  {status:9} {scenario} {model}-{strategy} seed {seed}: "
     lines += [run.format(**s) + in_one_line(s.get("error", "")) for s in lost]
     print("\n".join(lines), file=sys.stderr)
-
-
-def _sweep(path: Path, log_dir: Path) -> set[str]:
-    root = log_dir.resolve()
-    try:
-        runs = set(read_json(path)["runs"])
-        inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no list of runs: remove it") from error
-    if inside != runs:
-        raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
-    return inside
 
 
 def _cell(log_dir: Path, name: str) -> Cell:

@@ -426,6 +426,7 @@ def pretend_device(launches: list[Launch] | None = None) -> Iterator[Log]:
         )
         for owner, name, stand_in in replaced:
             stack.enter_context(mock.patch.object(owner, name, stand_in))
+        stack.enter_context(torch.serialization.safe_globals([PretendTensor]))
         modes.READABLE.add(PretendTensor)
         # On CUDA this is one kernel; elsewhere autograd would take it to pieces.
         library = torch.library.Library("aten", "IMPL", "AutogradLazy")

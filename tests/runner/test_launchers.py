@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
 from kancl.config import ConfigError, RunConfig, config_dir
-from kancl.runner import launchers
+from kancl.runner import launchers, machine
 from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import read_request
 from kancl.runs import RunFolder
@@ -74,6 +76,53 @@ def test_what_breaks_the_launcher_is_launched_alone(tmp_path: Path) -> None:
 
     launchers.launch(request.configs, request.launcher, make)
     assert made == {0: 1, 1: 1, 2: 2, 3: 1, 4: 2, 5: 1}
+
+
+def places_on(n_cards: int, gib: int, *devices: str) -> machine.Places:
+    """On a machine of 128 cores and so many GPUs."""
+    card = SimpleNamespace(total_memory=gib * 2**30)
+    with (
+        mock.patch("torch.cuda.is_available", lambda: n_cards > 0),
+        mock.patch("torch.cuda.device_count", lambda: n_cards),
+        mock.patch("torch.cuda.get_device_properties", lambda device: card),
+        mock.patch.object(machine, "cpu_count", lambda: 128),
+    ):
+        return machine.places(devices, 1)
+
+
+def test_gpus_get_so_many_runs_as_their_memory_holds() -> None:
+    assert places_on(0, 0, "auto") == machine.Places(128)
+    assert places_on(2, 80, "cpu").processes == 128
+    large, small = places_on(1, 80, "auto"), places_on(4, 16, "cuda")
+    assert (large.processes, large.share) == (8, 1 / 8)
+    assert str(large) == "at most 8 runs at a time on 1 GPU, 10.0 GiB each"
+    assert (small.processes, small.share) == (16, 1 / 4)
+    assert places_on(4, 80, "cuda:1", "cuda:3").n_cards == 2
+
+
+def write_card(config: RunConfig) -> None:
+    path = Path(config.log_dir) / f"{config.seed}.txt"
+    path.write_text(f"{os.environ['CUDA_VISIBLE_DEVICES']} {os.getpid()}")
+
+
+@pytest.mark.proof
+@pytest.mark.skipif(
+    not launchers.is_installed("joblib"), reason=MISSING.format("joblib", "sweep")
+)
+def test_each_of_joblib_s_processes_sees_one_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    two = machine.Places(2, n_cards=2, card_bytes=2**33)
+    monkeypatch.setattr(machine, "places", lambda devices, threads: two)
+    words = [*SMALL, f"log_dir='{tmp_path}'", "seed=range(6)", "hydra/launcher=joblib"]
+    request = read_request(words, sweep=True)
+    launchers.launch(request.configs, request.launcher, write_card)
+    seen = {tuple(path.read_text().split()) for path in tmp_path.glob("*.txt")}
+    assert {card for card, _ in seen} <= {"3", "5"}
+    assert len(seen) == len({process for _, process in seen})  # each keeps its own
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+    assert "at most 2 runs at a time on 2 GPUs, 8.0 GiB each" in capsys.readouterr().err
 
 
 class Sweep:

@@ -64,7 +64,8 @@ class LiveRun:
             "strategy": {n: to_state(getattr(strategy, n), n) for n in strategy.state},
             "plugins": {key: _plugin_state(p) for key, p in self.plugins.items()},
         }
-        return {**self._samples.swapped(state), "random": random_state()}
+        random = random_state(torch.device(strategy.device))
+        return {**self._samples.swapped(state), "random": random}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises: Unresumable, if the state is no state of this configuration."""
@@ -89,7 +90,7 @@ class LiveRun:
         load_module_state(strategy.model, state["model"])
         _restore_optimizer(strategy, state["optimizer"])
         _set_attributes(strategy, {n: state["strategy"][n] for n in strategy.state})
-        restore_random_state(state["random"])
+        restore_random_state(state["random"], torch.device(strategy.device))
 
 
 def _arguments(plugin: SupervisedPlugin) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from rich.text import Text
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
-from kancl.config.values import shown
+from kancl.config.typed import hashed
+from kancl.config.values import short, shown
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
 from kancl.reporting.progress import Place, finished
 from kancl.reporting.report import benchmarks, write_over_seeds
 from kancl.reporting.table import Table
-from kancl.reporting.variants import short, unlike
+from kancl.reporting.variants import telling
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
@@ -31,10 +32,10 @@ from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
-from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY
+from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
 from kancl.runs.reader import Run, read_run
 from kancl.runs.replacement import replacing
-from kancl.runs.status import note_sweep, read_completed, report_failures
+from kancl.runs.status import note_runs, read_completed, report_failures
 
 COMPARISON = (
     *("comparison.md", "comparison.csv", "forgetting_curves.png"),
@@ -42,6 +43,8 @@ COMPARISON = (
 )
 """Patterns of a comparison's files."""
 LINE = 200  # columns, where there is no terminal
+MOST_WORD, MOST_TITLE = 32, 64
+"""Letters of what differs in one key, and in all, in the name of a comparison's folder."""
 Summary = dict[str, Any]
 
 
@@ -69,7 +72,8 @@ def execute(
             say(line)
         runs = [_as_it_ended(*run) for run in made]
         table = reporting.comparison_table(runs)
-        folder = _write_comparison(first, runs, table)
+        folder = comparison_folder(request)
+        _write_comparison(folder, first, runs, table)
         table.show(console)
     labels = list(dict.fromkeys(config.label for config, _ in made))
     is_regression = any("average_rmse" in summary for _, summary in made)
@@ -148,8 +152,8 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     configs = request.configs
     to_do = [c for c in configs if c.overwrite or read_completed(run_folder(c)) is None]
     if not request.launcher:
-        return _make_here(configs, to_do, console, quiet)
-    _check(configs, to_do)
+        return _make_here(request, to_do, console, quiet)
+    _check(request, to_do)
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
     if to_do:
@@ -157,21 +161,21 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     return [_summary(config) for config in configs]
 
 
-def _check(configs: Sequence[RunConfig], to_do: Sequence[RunConfig]) -> Parts | None:
+def _check(request: Request, to_do: Sequence[RunConfig]) -> Parts | None:
     parts = check(to_do)
-    if len(configs) > 1:
-        note_sweep(Path(configs[0].log_dir), [run_folder(c) for c in configs])
+    if len(request.configs) > 1:
+        note_runs(comparison_folder(request), [run_folder(c) for c in request.configs])
     return parts
 
 
 @taking_turns()
 def _make_here(
-    configs: Sequence[RunConfig],
+    request: Request,
     to_do: Sequence[RunConfig],
     console: Console,
     quiet: bool,
 ) -> list[Summary]:
-    parts = _check(configs, to_do)
+    configs, parts = request.configs, _check(request, to_do)
     if len(configs) == 1:
         return [_make(configs[0], console, quiet, parts)]
     summaries, place = list[Summary](), Place(len(to_do))
@@ -203,12 +207,12 @@ def _titles(configs: Sequence[RunConfig]) -> list[str]:
     """``kan-ewc lr=0.01 seed 1``: each run by what tells it from the others."""
     each = [flat(plain(config)) for config in configs]
     named = ("model", "strategy", "match_to", "seed")
-    keys = [key for key in unlike(each) if not key.startswith(named)]
+    keys = [key for key in telling(each) if not key.startswith(named)]
     return [
         " ".join(
             [
                 config.label,
-                *(f"{short(k)}={shown(v[k])}" for k in keys if k in v),
+                *(f"{short(k)}={shown(v[k])}" for k in keys),
                 f"seed {config.seed}",
             ]
         )
@@ -266,11 +270,31 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
     }
 
 
-def _write_comparison(first: RunConfig, runs: Sequence[Run], table: Table) -> Path:
+def comparison_folder(request: Request) -> Path:
+    """``log_dir/comparisons/<name>``, or what differs between the runs and a hash."""
+    configs, log_dir = request.configs, Path(request.configs[0].log_dir)
+    if request.name is not None:
+        return log_dir / COMPARISONS / request.name
+    runs = sorted(str(run_folder(config).relative_to(log_dir)) for config in configs)
+    digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
+    words = ["-".join({config.model.name: None for config in configs})]
+    words.append("-".join({config.strategy.name: None for config in configs}))
+    each = [hashed(config) for config in configs]
+    for key in telling(each):
+        if not key.startswith(("model.name", "strategy.name", "match_to.", "seed")):
+            values = dict.fromkeys(shown(v[key]) for v in each)
+            words.append(f"{short(key)}={'-'.join(values)}")
+    n_seeds = len({config.seed for config in configs})
+    words += [f"{n_seeds}-seeds"] * (n_seeds > 1)
+    title = "_".join(clean(word, MOST_WORD) for word in words)[:MOST_TITLE]
+    return log_dir / COMPARISONS / f"{title}-{digest}"
+
+
+def _write_comparison(
+    folder: Path, first: RunConfig, runs: Sequence[Run], table: Table
+) -> None:
     """The table as Markdown and CSV, and the forgetting curves, means over the seeds."""
-    names = sorted(run.folder.name + str(run.folder.parent) for run in runs)
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    folder = own_folder(Path(first.log_dir) / COMPARISONS / digest)
+    own_folder(folder)
     groups = benchmarks(runs)
     curves = [v.curves for group in groups for v in group.variants if v.curves]
     with replacing(folder, *COMPARISON) as new:
@@ -283,7 +307,6 @@ def _write_comparison(first: RunConfig, runs: Sequence[Run], table: Table) -> Pa
                 write_over_seeds(new / "over_seeds", groups, pictures=pictures)
             picture = as_png(reporting.forgetting_curves(curves))
             write_whole(new / "forgetting_curves.png", picture)
-    return folder
 
 
 def _convergence(made: Made, console: Console) -> list[str]:
