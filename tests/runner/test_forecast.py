@@ -140,13 +140,13 @@ def test_what_is_said_of_a_forecast(
         matrix = [[float(v) for v in row[1:]] for row in list(csv.reader(file))[1:]]
     for kind in ("probe", "ceiling"):
         foretold = {
-            (int(r["experience"]), int(r["name"].rpartition("_")[2]) - 1): r["value"]
-            for r in rows(folder)
-            if r["name"].startswith(f"forecast_{kind}_accuracy_before_")
+            (m.experience or 0, int(m.name.rpartition("_")[2]) - 1): m.value
+            for m in read_run(folder).metrics
+            if m.name.startswith(f"forecast_{kind}_accuracy_before_")
         }
         assert sorted(foretold) == [(s, t) for s in range(4) for t in range(s + 1, 5)]
         lost = [matrix[t][s] - matrix[t + 1][s] for s, t in foretold]
-        expected = spearmanr([*map(float, foretold.values())], lost).statistic
+        expected = spearmanr([*foretold.values()], lost).statistic
         assert summary[f"forecast_{kind}_rho"] == pytest.approx(expected, abs=1e-12)
         assert abs(summary[f"forecast_{kind}_shuffled_rho"]) < 0.2
     assert summary["forecast_ceiling_rho"] > 0.5
