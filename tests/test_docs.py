@@ -19,7 +19,7 @@ from kancl.cli import COMMANDS, main
 from kancl.config import ConfigError
 from kancl.config.docstrings import about, summary
 from kancl.models import MODELS
-from kancl.reporting.tensorboard import TEXT
+from kancl.reporting.events import TEXT
 from kancl.runner.registry import OPTIMIZERS
 from kancl.runner.request.experiments import experiment_names
 from kancl.runner.request.listing import _entries

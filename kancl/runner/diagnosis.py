@@ -19,9 +19,9 @@ from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
+from kancl.reporting.events import EventWriter, write_picture
 from kancl.reporting.figures import LearnedFunction, as_png, learned_functions
 from kancl.reporting.table import wide_console
-from kancl.reporting.tensorboard import EventWriter, write_picture
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runner.trial import Trial
@@ -207,7 +207,7 @@ def diagnose(
         ) as events:
             for name, figure in locality_figures(*run).items():
                 write_whole(new / f"{name}.png", as_png(figure))
-                write_picture(events, f"picture/{name}", figure)
+                write_picture(events, name, figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
