@@ -19,10 +19,10 @@ from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
+from kancl.reporting.events import EventWriter, write_picture
 from kancl.reporting.figures import LearnedFunction, as_png, learned_functions
 from kancl.reporting.forecast import forecast_figure, forecast_table
 from kancl.reporting.table import wide_console
-from kancl.reporting.tensorboard import EventWriter, write_picture
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runner.trial import Trial
@@ -219,7 +219,7 @@ def diagnose(
                 figures["forecast"] = forecast_figure(of_run.foretold, of_run.matrix)
             for name, figure in figures.items():
                 write_whole(new / f"{name}.png", as_png(figure))
-                write_picture(events, f"picture/{name}", figure)
+                write_picture(events, name, figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
