@@ -96,6 +96,7 @@ def check_forecast(config: RunConfig, benchmark: Benchmark) -> None:
         key = "forecast_ceiling=true" if kind == "none" else f"forecast={kind}"
         what = "foretells what training takes from earlier experiences"
         way = "evaluation.forecast=none evaluation.forecast_ceiling=false"
+        way = "evaluation.forecast=probe" if "kernel" in reason else way
         raise ConfigError(f"evaluation.{key} {what}, and {reason}; nearest: {way}")
 
 
