@@ -5,7 +5,7 @@ import inspect
 import os
 import shlex
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +32,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [NAME ...]          what can be chosen and set, its default and meaning
   kancl bench layers|data|runs|evaluation|iteration|checkpoints|sweep|device  how fast it is here
+  kancl completion bash|zsh|fish  commands, keys and values at Tab: see its --help
 
 examples:
   kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
@@ -365,6 +366,27 @@ def _bench(arguments: list[str]) -> int:
     return main(getattr(module, f"bench_{name}"), arguments)
 
 
+def _completion(arguments: list[str]) -> int:
+    """Print what makes a shell complete commands, keys and values at Tab.
+
+    bash, in ~/.bashrc:  eval "$(kancl completion bash)"
+    zsh, in ~/.zshrc:    eval "$(kancl completion zsh)"
+    fish:                kancl completion fish > ~/.config/fish/completions/kancl.fish
+    """
+    parser = _parser(_completion)
+    parser.add_argument("shell", help="bash, zsh or fish")
+    parser.add_argument("line", nargs="?", help=SUPPRESS)  # what to complete
+    options = parser.parse_args(arguments)
+    from kancl.runner.request import completion
+
+    if options.line is None:
+        print(completion.script(options.shell), end="")
+        return 0
+    words = completion.candidates(options.shell, options.line, COMMANDS, BENCHES)
+    print("\n".join(words))
+    return 0
+
+
 def _check_positive(option: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise ConfigError(f"{option} must be at least 1, not {value}")
@@ -373,5 +395,5 @@ def _check_positive(option: str, value: int | None) -> None:
 COMMANDS = {
     command.__name__.strip("_"): command
     for command in (_run, _compare, _report, _export, _reproduce, _tune, _list)
-    + (_bench, _locality, _status, _doctor)
+    + (_bench, _locality, _status, _doctor, _completion)
 }
