@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import os
-import shlex
 import sys
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from kancl import __version__
 from kancl.config import ConfigError, nearest
+from kancl.config.values import as_typed
 from kancl.interruption import Interrupted
 from kancl.reading import in_one_line
 
@@ -114,7 +114,7 @@ def _run(
     know applies to those. hydra/launcher=joblib (or ray, submitit_slurm), if installed,
     runs a sweep in parallel.
 
-    All keys, their defaults and meanings: kancl list; one key: kancl list optimizer.lr
+    Keys of other choices: kancl list ewc; all of them: kancl list.
     """
     parser = _parser(_run)
     parser.prog = f"kancl {(command or _run).__name__.strip('_')}"
@@ -124,6 +124,12 @@ def _run(
     text = "show the resolved configuration and the runs; train nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
     parser.add_argument("--from", dest="folder", help="a run folder to run again")
+    if {"-h", "--help"} & {*arguments} and not {"-q", "--quiet"} & {*arguments}:
+        from kancl.runner.request.listing import show_keys
+
+        parser.print_help()
+        show_keys()
+        return 0
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         hint = "such as training.epochs=2 (kancl list shows them)"
@@ -154,16 +160,10 @@ def _compare(arguments: list[str]) -> int:
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
     for word in arguments:
         if word not in folders:
-            why = "compares runs that are there, of the folders alone"
-            raise ConfigError(f"{word} is no folder: kancl compare FOLDER ... {why}")
+            raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
     with _importing():
-        from kancl.reporting import comparison_table, tensorboard_command
-        from kancl.runs import find_runs
-    runs = find_runs(folders)
-    comparison_table(runs).show()
-    around = os.path.commonpath([run.folder for run in runs])
-    print("open:", tensorboard_command(os.path.relpath(around)))
-    print("next:", shlex.join(["kancl", "report", *folders]))
+        from kancl.runner.studies.sweep import compare_folders
+    compare_folders(folders)
     return 0
 
 
@@ -282,7 +282,8 @@ def _tune(arguments: list[str]) -> int:
         validation=options.validation,
         out=options.out,
     )
-    print(f"written to {path}\nkancl run experiment={path} 'seed=range(10)'")
+    print(f"written to {path}")
+    print("next:", as_typed("kancl", "run", f"experiment={path}", "seed=range(10)"))
     return 0
 
 

@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
+from kancl.config.values import as_typed
 from kancl.data.rows import as_tensors
 from kancl.metrics import SeenExperiencesAccuracy
 from kancl.models import KANLinear
@@ -274,7 +275,7 @@ def write_comparison(folder: Path, runs: Sequence[Curves]) -> None:
 
 def tensorboard_command(log_dir: Path | str) -> str:
     """What to type to see a folder's runs, with all values that a boundary has."""
-    return f"tensorboard --logdir {log_dir} --load_fast=false"
+    return as_typed("tensorboard", "--logdir", log_dir, "--load_fast=false")
 
 
 def dashboard_url(

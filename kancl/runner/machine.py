@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import re
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 from joblib import cpu_count
 
 from kancl.config import ConfigError, RunConfig
+from kancl.config.schema import CHOICES, GROUPS
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
@@ -188,7 +190,35 @@ def refusing(config: RunConfig) -> Iterator[None]:
             said = f"{_what_to_change(config)} ({said[:200]})"
         elif not isinstance(error, ValueError):
             raise
+        else:
+            said = _with_key(said, config)
         raise ConfigError(said) from error
+
+
+def _with_key(said: str, config: RunConfig) -> str:
+    """What a builder says of its argument, with the key that sets it: that of the name at
+    the beginning, or else of a value that is named.
+    """
+    keys = {
+        f"{g}.{k}": v for g in GROUPS for k, v in getattr(config, g).options.items()
+    }
+    keys["data_dir"] = config.data_dir
+    start = re.match(r"[\w.]*", said)
+    word = start[0] if start else ""
+    if called := [key for key in keys if key.partition(".")[2] == word]:
+        return called[0] + said[len(word) :] if len(called) == 1 else said
+    if word in keys or "." in word or word in CHOICES:
+        return said
+    telling = {
+        k: v for k, v in keys.items() if isinstance(v, (str, tuple)) and len(v) > 1
+    }
+    named = [key for key, value in telling.items() if _holds(said, value)]
+    return f"{named[0]}: {said}" if len(named) == 1 else said
+
+
+def _holds(said: str, value: str | tuple[Any, ...]) -> bool:
+    text = re.escape(str(value))
+    return re.search(rf"(?<!\w){text}(?!\w)", said) is not None
 
 
 def in_words(error: Exception, config: RunConfig) -> str:

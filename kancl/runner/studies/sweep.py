@@ -1,6 +1,7 @@
 """Make the runs that a command line asks for, then lay them side by side."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.typed import hashed
-from kancl.config.values import short, shown
+from kancl.config.values import as_typed, short, shown
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
 from kancl.reporting.progress import Place, finished
@@ -33,7 +34,7 @@ from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
 from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
-from kancl.runs.reader import Run, read_run
+from kancl.runs.reader import Run, find_runs, read_run
 from kancl.runs.replacement import replacing
 from kancl.runs.status import note_runs, read_completed, report_failures
 
@@ -80,8 +81,22 @@ def execute(
     url = reporting.dashboard_url(labels, score="rmse" if is_regression else "accuracy")
     command = reporting.tensorboard_command(first.log_dir)
     say("open:", command, _link(url, console))
-    say("next:", f"kancl report {folder}")
+    say("next:", as_typed("kancl", "report", folder))
     return summaries
+
+
+def compare_folders(folders: Sequence[str], console: Console | None = None) -> None:
+    """Lay the runs in and below folders side by side; nothing is trained or written.
+
+    Raises: ConfigError if there are none.
+    """
+    console = console or Console()
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    runs = find_runs(folders)
+    reporting.comparison_table(runs).show(console)
+    around = os.path.relpath(os.path.commonpath([run.folder for run in runs]))
+    say("open:", reporting.tensorboard_command(around))
+    say("next:", as_typed("kancl", "report", *folders))
 
 
 def _link(url: str, console: Console) -> Text:
