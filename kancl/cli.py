@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kancl import __version__
+from kancl.bench import BENCHES
 from kancl.config import ConfigError, nearest
 from kancl.config.values import as_typed
 from kancl.interruption import Interrupted
@@ -31,7 +32,8 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [NAME ...]          what can be chosen and set, its default and meaning
-  kancl bench layers|data|runs|evaluation|iteration|checkpoints|sweep|device  how fast it is here
+  kancl bench NAME               how fast it is here: layers, device, data, runs, answers,
+                                 evaluation, iteration, checkpoints, sweep
   kancl completion bash|zsh|fish  commands, keys and values at Tab: see its --help
 
 examples:
@@ -42,9 +44,6 @@ exit codes:
   0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
-BENCHES = {"layers": "layers", "device": "device", "data": "stock", "runs": "stock"}
-BENCHES |= dict.fromkeys(("evaluation", "iteration", "checkpoints", "sweep"), "costs")
-"""Module of ``kancl.bench`` by benchmark."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,15 +154,11 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    folders = [word for word in arguments if Path(word).is_dir()]
-    if not folders:
+    if not any(Path(word).is_dir() for word in arguments):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
-    for word in arguments:
-        if word not in folders:
-            raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
     with _importing():
         from kancl.runner.studies.sweep import compare_folders
-    compare_folders(folders)
+    compare_folders(arguments)
     return 0
 
 
@@ -383,8 +378,8 @@ def _completion(arguments: list[str]) -> int:
     if options.line is None:
         print(completion.script(options.shell), end="")
         return 0
-    words = completion.candidates(options.shell, options.line, COMMANDS, BENCHES)
-    print("\n".join(words))
+    given = options.shell, options.line, COMMANDS, BENCHES
+    print("\n".join(completion.candidates(*given)))
     return 0
 
 

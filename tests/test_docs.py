@@ -110,10 +110,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         small = [*CUT, "scenario.n_experiences=2", "tensorboard=none"]
-        assert main(["compare", *small, "-q"]) == 0
+        words = ["strategy=naive,replay", "name=first-look", *small, "-q"]
+        assert main(["compare", *words]) == 0
         for block in itertools.chain(*map(blocks, TOPICS)):
             if block.language == "yaml":
                 Path(block.word).write_text(block.text)
+        curves = "logs/comparisons/curves"  # another one, on its page
+        shutil.copytree("logs/comparisons/first-look", curves)
         tuned = Path("logs/tuned/split_mnist-class.yaml")
         tuned.parent.mkdir()
         (example,) = ROOT.glob("configs/experiment/labels-trick*.yaml")
@@ -177,10 +180,12 @@ def test_command_is_accepted(
     if len(words) == 1 and words[0] not in (*DRY, *READING):  # "as kancl tune does"
         return
     monkeypatch.setenv("WANDB_MODE", "offline")
-    if words[0] in DRY:
-        assert main([*words, "--dry-run"]) == 0, capsys.readouterr().err
-    elif words[0] in READING:
+    folders = words[0] == "compare" and all(map(os.path.isdir, words[1:]))
+    if words[0] in READING or folders and words[1:]:
         assert main(words) == 0, capsys.readouterr().err
+    elif words[0] in DRY:
+        dry = ["--dry-run", "log_dir=elsewhere"]
+        assert main([*words, *dry]) == 0, capsys.readouterr().err
     else:  # all its words are understood before one that it does not know is refused
         with pytest.raises((SystemExit, ConfigError)):
             COMMANDS[words[0]]([*words[1:], "--no-such-option"])
@@ -322,7 +327,7 @@ def test_page_works(
     pytest.importorskip("pandas", reason="pip install 'kancl[dev]'")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    without = shutil.ignore_patterns("tuned")  # kancl tune is carried out
+    without = shutil.ignore_patterns("tuned", "comparisons")  # they are made
     shutil.copytree(made, tmp_path, ignore=without, dirs_exist_ok=True)
     program: dict[str, Any] = {"__name__": page.stem}
     for language, word, text in blocks(page):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import cpu_count
 
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import CHOICES, GROUPS
@@ -112,6 +111,8 @@ def places(devices: Collection[str], threads: int) -> Places:
     Args:
         devices: those that the runs ask for.
     """
+    from joblib import cpu_count  # late: layers are timed without it
+
     processes = max(1, cpu_count() // threads)
     on_gpu = {d for d in map(resolve_device, devices) if d.type == "cuda"}
     if not on_gpu:
@@ -209,16 +210,10 @@ def _with_key(said: str, config: RunConfig) -> str:
         return called[0] + said[len(word) :] if len(called) == 1 else said
     if word in keys or "." in word or word in CHOICES:
         return said
-    telling = {
-        k: v for k, v in keys.items() if isinstance(v, (str, tuple)) and len(v) > 1
-    }
-    named = [key for key, value in telling.items() if _holds(said, value)]
+    # A tuple or a path: a word of the message may be another value by chance.
+    telling = [k for k, v in keys.items() if isinstance(v, tuple) or "/" in str(v)]
+    named = [key for key in telling if str(keys[key]) in said]
     return f"{named[0]}: {said}" if len(named) == 1 else said
-
-
-def _holds(said: str, value: str | tuple[Any, ...]) -> bool:
-    text = re.escape(str(value))
-    return re.search(rf"(?<!\w){text}(?!\w)", said) is not None
 
 
 def in_words(error: Exception, config: RunConfig) -> str:

@@ -85,7 +85,7 @@ def places_on(n_cards: int, gib: int, *devices: str) -> machine.Places:
         mock.patch("torch.cuda.is_available", lambda: n_cards > 0),
         mock.patch("torch.cuda.device_count", lambda: n_cards),
         mock.patch("torch.cuda.get_device_properties", lambda device: card),
-        mock.patch.object(machine, "cpu_count", lambda: 128),
+        mock.patch("joblib.cpu_count", lambda: 128),
     ):
         return machine.places(devices, 1)
 

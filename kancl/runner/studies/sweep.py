@@ -88,8 +88,11 @@ def execute(
 def compare_folders(folders: Sequence[str], console: Console | None = None) -> None:
     """Lay the runs in and below folders side by side; nothing is trained or written.
 
-    Raises: ConfigError if there are none.
+    Raises: ConfigError if one of them is none, or there are no runs.
     """
+    for word in folders:
+        if not Path(word).is_dir():
+            raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     runs = find_runs(folders)
