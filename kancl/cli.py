@@ -170,46 +170,64 @@ def _compare(arguments: list[str]) -> int:
 def _report(arguments: list[str]) -> int:
     """Read run folders and write what they show; nothing is trained.
 
-    Those in and below each PATH (default: logs) go into report.html, which needs no
-    network, its tables as Markdown, LaTeX and CSV, and TensorBoard runs with the mean and
-    the 95 % band over seeds. Metrics are recomputed from the raw series. Runs that failed
-    or diverged are counted and shown.
+    Those in and below each PATH (default: logs; a comparison's folder, or its name) that
+    have the values given go into report.html, which needs no network, its tables as
+    Markdown, LaTeX and CSV, and TensorBoard runs with the mean and the 95 % band over
+    seeds. Metrics are recomputed from the raw series. Runs that failed or diverged are
+    counted and shown.
+
+      kancl report logs/comparisons/first-look
+      kancl report logs scenario=split_mnist model=kan,mlp strategy=ewc
     """
     parser = _parser(_report)
-    parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
+    parser.add_argument("words", nargs="*", metavar="PATH|key=value")
     parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from kancl.reporting import tensorboard_command
-    from kancl.reporting.report import find_tunings, headline, write_report
-    from kancl.runs import find_runs
+    from kancl.reporting.report import find_tunings, headline, parts, write_report
+    from kancl.runs import asked_for, find_runs, select_runs
     from kancl.runs.files import own_folder
+    from kancl.runs.names import RUNS
 
-    runs, tunings = find_runs(options.paths), find_tunings(options.paths)
-    target = options.out or own_folder(Path(options.paths[0]) / "report")
-    report = write_report(runs, target, tunings)
+    paths, conditions = asked_for(options.words)
+    compared = [path for path in paths if (path / RUNS).is_file()]
+    places = [*paths, *(path.resolve().parents[1] for path in compared)]
+    runs = select_runs(find_runs(paths), conditions)
+    target = options.out or own_folder(paths[0] / "report")
+    asked = [path.name for path in compared]
+    asked += [f"{key}={','.join(values)}" for key, values in conditions.items()]
+    # what a comparison's folder shows in TensorBoard is there already
+    alone = not conditions and compared == paths[:1] == paths
+    report = write_report(
+        runs, target, find_tunings(places), asked=asked, boards=not alone
+    )
     for benchmark, comparisons in report.compared:
-        print(f"{benchmark.title}: {headline(comparisons)}")
+        main, *trials = parts(benchmark, comparisons)
+        folded = "".join(f" ({part.title.lower()})" for part in trials)
+        print(f"{benchmark.title}: {headline(main.comparisons)}{folded}")
     lost = sum(not run.completed for run in runs)
     print(f"{len(runs)} runs, {lost} without a result\nreport: {report.page}")
-    if report.tensorboard:
-        print(tensorboard_command(report.page.parent / "tensorboard"))
+    if alone or report.tensorboard:
+        print(tensorboard_command(paths[0] if alone else report.tensorboard[0].parent))
     return 0
 
 
 def _export(arguments: list[str]) -> int:
     """Write a row per run in and below each PATH (default: logs): keys, metrics, costs.
 
-    pandas.read_csv and pandas.read_parquet take the file as it is.
+    PATH and key=value are those of kancl report. pandas.read_csv and pandas.read_parquet
+    take the file as it is.
     """
     parser = _parser(_export)
-    parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
+    parser.add_argument("words", nargs="*", metavar="PATH|key=value")
     parser.add_argument("--to", required=True, type=Path, help="FILE.csv or .parquet")
     options = parser.parse_intermixed_args(arguments)
     from kancl.reporting.export import check_target, write_runs
-    from kancl.runs import find_runs
+    from kancl.runs import asked_for, find_runs, select_runs
 
     check_target(options.to)
-    runs = find_runs(options.paths)
+    paths, conditions = asked_for(options.words)
+    runs = select_runs(find_runs(paths), conditions)
     write_runs(runs, options.to)
     print(f"{len(runs)} runs: {options.to}")
     return 0

@@ -1,10 +1,12 @@
 """Make the runs that a command line asks for, then lay them side by side."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -17,10 +19,12 @@ from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.typed import hashed
 from kancl.config.values import short, shown
+from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
+from kancl.reporting.groups import forgetting_curves, write_groups
 from kancl.reporting.progress import Place, finished
-from kancl.reporting.report import benchmarks, write_over_seeds
+from kancl.reporting.report import benchmarks
 from kancl.reporting.table import Table
 from kancl.reporting.variants import telling
 from kancl.runner.build import Parts
@@ -38,8 +42,8 @@ from kancl.runs.replacement import replacing
 from kancl.runs.status import note_runs, read_completed, report_failures
 
 COMPARISON = (
-    *("comparison.md", "comparison.csv", "forgetting_curves.png"),
-    *(EVENTS, f"over_seeds/*{EVENTS}"),
+    *("comparison.md", "comparison.csv"),
+    *("forgetting_curves*.png", f"*{EVENTS}"),
 )
 """Patterns of a comparison's files."""
 LINE = 200  # columns, where there is no terminal
@@ -67,6 +71,8 @@ def execute(
     if len(made) == 1:
         folder = run_folder(first)
         reporting.run_table(summary).show(console)
+        pattern = re.escape(folder.relative_to(first.log_dir).as_posix())
+        logs = Path(first.log_dir)
     else:
         for line in _convergence(made, console):
             say(line)
@@ -75,12 +81,15 @@ def execute(
         folder = comparison_folder(request)
         _write_comparison(folder, first, runs, table)
         table.show(console)
-    labels = list(dict.fromkeys(config.label for config, _ in made))
-    is_regression = any("average_rmse" in summary for _, summary in made)
-    url = reporting.dashboard_url(labels, score="rmse" if is_regression else "accuracy")
-    command = reporting.tensorboard_command(first.log_dir)
-    say("open:", command, _link(url, console))
-    say("next:", f"kancl report {folder}")
+        # in the comparison's own folder, and in that of all runs
+        pattern, logs = rf"(^|/{re.escape(folder.name)}/)[^/]+(/(low|high))?$", folder
+    if any(config.events != "none" for config, _ in made):
+        is_regression = any("average_rmse" in summary for _, summary in made)
+        url = reporting.dashboard_url(pattern, RMSE if is_regression else ACCURACY)
+        say("open:", reporting.tensorboard_command(logs), _link(url, console))
+    else:
+        say("open:", folder)
+    say("next:", f"kancl report {quote(str(folder))}")
     return summaries
 
 
@@ -303,17 +312,15 @@ def _write_comparison(
     """The table as Markdown and CSV, and the forgetting curves, means over the seeds."""
     own_folder(folder)
     groups = benchmarks(runs)
-    curves = [v.curves for group in groups for v in group.variants if v.curves]
     with replacing(folder, *COMPARISON) as new:
         write_whole(new / "comparison.md", table.markdown().encode())
         write_whole(new / "comparison.csv", table.csv().encode())
-        if curves:
-            reporting.write_comparison(new, curves)
-            if first.events != "none":
-                pictures = first.events == "all"
-                write_over_seeds(new / "over_seeds", groups, pictures=pictures)
-            picture = as_png(reporting.forgetting_curves(curves))
-            write_whole(new / "forgetting_curves.png", picture)
+        if first.events != "none":
+            write_groups(new, groups, pictures=first.events == "all")
+        for group in groups:
+            if (figure := forgetting_curves(group)) is not None:
+                place = f"-{group.slug}" if len(groups) > 1 else ""
+                write_whole(new / f"forgetting_curves{place}.png", as_png(figure))
 
 
 def _convergence(made: Made, console: Console) -> list[str]:
