@@ -172,6 +172,7 @@ class Epochs(NamedTuple):
     train_accuracy: tuple[float, ...]
     validation_loss: tuple[float, ...]
     validation_accuracy: tuple[float, ...]
+    held_out: str = "validation"  # or "test", whose data stand for validation data then
 
     @classmethod
     def from_measurements(cls, rows: Iterable[Measurement], model: str) -> Epochs:
@@ -193,7 +194,8 @@ class Epochs(NamedTuple):
                 f"run {model!r} was not evaluated after every epoch; "
                 "evaluation.each_epoch=true does it"
             )
-        return cls(model, iterations, *(tuple(v[i] for i in iterations) for v in each))
+        values = (tuple(v[i] for i in iterations) for v in each)
+        return cls(model, iterations, *values)._replace(held_out=held_out)
 
     def epochs_to(self, accuracy: float) -> int | None:
         """First epoch (from 1) whose validation accuracy is at least this, or None."""
@@ -211,7 +213,7 @@ class Epochs(NamedTuple):
 
 
 def convergence_table(runs: Sequence[Epochs]) -> Table:
-    target = _target(runs)
+    target, held_out = _target(runs), runs[0].held_out
 
     def percent(share: float) -> str:
         return f"{100 * share:.2f}"
@@ -219,11 +221,11 @@ def convergence_table(runs: Sequence[Epochs]) -> Table:
     columns = (
         Column("model"),
         Column(f"epochs to\n{100 * target:.1f} %", str),
-        Column("validation\naccuracy", percent, "%"),
+        Column(f"{held_out}\naccuracy", percent, "%"),
         Column("best\n(epoch)", str),
         Column("training\naccuracy", percent, "%"),
-        Column("training -\nvalidation", str),
-        Column("validation\nloss", "{:.4f}".format),
+        Column(f"training -\n{held_out}", str),
+        Column(f"{held_out}\nloss", "{:.4f}".format),
         Column("above its\nlowest", "{:+.4f}".format),
     )
     rows: list[list[Cell]] = []
@@ -251,9 +253,9 @@ def convergence_answers(compared: Epochs, reference: Epochs) -> list[str]:
         f"{epochs_b} ({b.model}).",
         f"Are the accuracies close? {close}: {difference:+.2f} points "
         f"({a.model} - {b.model}) after the last epoch.",
-        f"Which of them overfits? {more.model} more: training - validation accuracy "
+        f"Which of them overfits? {more.model} more: training - {a.held_out} accuracy "
         f"{100 * a.gap:+.2f} ({a.model}) and {100 * b.gap:+.2f} ({b.model}); "
-        f"validation loss above its lowest {a.loss_rise:+.4f} and {b.loss_rise:+.4f}.",
+        f"{a.held_out} loss above its lowest {a.loss_rise:+.4f} and {b.loss_rise:+.4f}.",
     ]
 
 

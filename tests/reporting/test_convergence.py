@@ -49,6 +49,7 @@ def test_answers(runs: tuple[Epochs, Epochs]) -> None:
     faster, close, overfits = convergence_answers(*runs)
     assert "Yes: 96.3 % is reached after epoch 2 (kan) and 3 (mlp)" in faster
     assert "Yes: +0.30 points" in close
+    assert "training - test accuracy" in overfits and "validation" not in overfits
     assert "kan more" in overfits and "+2.80 (kan) and +0.20 (mlp)" in overfits
     slower, _, _ = convergence_answers(*reversed(runs))
     assert "No: 96.3 % is reached after epoch 3 (mlp) and 2 (kan)" in slower
@@ -56,6 +57,8 @@ def test_answers(runs: tuple[Epochs, Epochs]) -> None:
 
 def test_table_has_a_row_per_run(runs: tuple[Epochs, Epochs]) -> None:
     table = convergence_table(runs)
+    assert "test accuracy %" in table.markdown()  # nothing was held out
+    assert "validation" not in table.markdown()
     assert [row[:4] for row in table.texts(table.rows)] == [
         ["kan", "2", "97.10", "97.10 (3)"],
         ["mlp", "3", "96.80", "96.80 (3)"],
