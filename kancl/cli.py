@@ -16,34 +16,7 @@ from kancl.config.values import as_typed
 from kancl.interruption import Interrupted
 from kancl.reading import in_one_line
 
-HELP = """\
-Does a spline network (KAN) forget less than an MLP, when, and why?
-
-  kancl run [key=value ...]      one run: KAN, Split MNIST, naive, unless said otherwise
-  kancl run -m [key=a,b ...]     a sweep over several values, and its comparison
-  kancl compare [key=value ...]  KAN and MLP of equal size: -m model=kan,mlp match=params
-  kancl compare FOLDER ...       runs that are there, side by side; nothing is trained
-  kancl run --from FOLDER        the run of a run folder again
-  kancl status [FOLDER]          which runs are done, under way, failed or missing
-  kancl doctor                   whether all is well here, and what to do if not
-  kancl tune [key=value ...]     settings chosen on held-out training images
-  kancl report [PATH ...]        what run folders show: one HTML page, tables, TensorBoard
-  kancl export [PATH ...] --to FILE  a row per run, as .csv or .parquet
-  kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
-  kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
-  kancl list [NAME ...]          what can be chosen and set, its default and meaning
-  kancl bench NAME               how fast it is here: layers, device, data, runs, answers,
-                                 evaluation, iteration, checkpoints, sweep
-  kancl completion bash|zsh|fish  commands, keys and values at Tab: see its --help
-
-examples:
-  kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
-  kancl run -m model=kan,mlp match=params strategy=naive,ewc,si 'seed=range(10)'
-
-exit codes:
-  0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
-  stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
-"""
+HELP = Path(__file__).with_name("help.txt")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["help"]
     try:
         if name in ("-h", "--help", "help", "--version"):
-            print(f"kancl {__version__}" if name == "--version" else HELP)
+            print(f"kancl {__version__}" if name == "--version" else HELP.read_text())
             return 0
         if name not in COMMANDS:
             raise ConfigError(f"there is no command {name}; {nearest(name, COMMANDS)}")

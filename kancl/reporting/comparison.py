@@ -194,8 +194,8 @@ class Epochs(NamedTuple):
                 f"run {model!r} was not evaluated after every epoch; "
                 "evaluation.each_epoch=true does it"
             )
-        values = (tuple(v[i] for i in iterations) for v in each)
-        return cls(model, iterations, *values)._replace(held_out=held_out)
+        a, b, c, d = (tuple(v[i] for i in iterations) for v in each)
+        return cls(model, iterations, a, b, c, d, held_out)
 
     def epochs_to(self, accuracy: float) -> int | None:
         """First epoch (from 1) whose validation accuracy is at least this, or None."""
