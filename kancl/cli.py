@@ -3,8 +3,9 @@
 import importlib
 import inspect
 import os
+import shlex
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl run [key=value ...]      one run: KAN, Split MNIST, naive, unless said otherwise
   kancl run -m [key=a,b ...]     a sweep over several values, and its comparison
   kancl compare [key=value ...]  KAN and MLP of equal size: -m model=kan,mlp match=params
+  kancl compare FOLDER ...       runs that are there, side by side; nothing is trained
   kancl run --from FOLDER        the run of a run folder again
   kancl status [FOLDER]          which runs are done, under way, failed or missing
   kancl doctor                   whether all is well here, and what to do if not
@@ -30,6 +32,7 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [NAME ...]          what can be chosen and set, its default and meaning
   kancl bench layers|data|runs|evaluation|iteration|checkpoints|sweep|device  how fast it is here
+  kancl completion bash|zsh|fish  commands, keys and values at Tab: see its --help
 
 examples:
   kancl run model=mlp strategy=ewc strategy.ewc_lambda=100 seed=3
@@ -146,7 +149,22 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
+    folders = [word for word in arguments if Path(word).is_dir()]
+    if not folders:
+        return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
+    for word in arguments:
+        if word not in folders:
+            why = "compares runs that are there, of the folders alone"
+            raise ConfigError(f"{word} is no folder: kancl compare FOLDER ... {why}")
+    with _importing():
+        from kancl.reporting import comparison_table, tensorboard_command
+        from kancl.runs import find_runs
+    runs = find_runs(folders)
+    comparison_table(runs).show()
+    around = os.path.commonpath([run.folder for run in runs])
+    print("open:", tensorboard_command(os.path.relpath(around)))
+    print("next:", shlex.join(["kancl", "report", *folders]))
+    return 0
 
 
 def _report(arguments: list[str]) -> int:
@@ -174,17 +192,15 @@ def _report(arguments: list[str]) -> int:
     paths, conditions = asked_for(options.words)
     compared = [path for path in paths if (path / RUNS).is_file()]
     places = [*paths, *(path.resolve().parents[1] for path in compared)]
-    try:
-        runs, tunings = find_runs(paths), find_tunings(places)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    runs = select_runs(runs, conditions)
+    runs = select_runs(find_runs(paths), conditions)
     target = options.out or own_folder(paths[0] / "report")
     asked = [path.name for path in compared]
     asked += [f"{key}={','.join(values)}" for key, values in conditions.items()]
     # what a comparison's folder shows in TensorBoard is there already
     alone = not conditions and compared == paths[:1] == paths
-    report = write_report(runs, target, tunings, asked=asked, boards=not alone)
+    report = write_report(
+        runs, target, find_tunings(places), asked=asked, boards=not alone
+    )
     for benchmark, comparisons in report.compared:
         main, *trials = parts(benchmark, comparisons)
         folded = "".join(f" ({part.title.lower()})" for part in trials)
@@ -211,11 +227,8 @@ def _export(arguments: list[str]) -> int:
 
     check_target(options.to)
     paths, conditions = asked_for(options.words)
-    try:
-        runs = select_runs(find_runs(paths), conditions)
-        write_runs(runs, options.to)
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from error
+    runs = select_runs(find_runs(paths), conditions)
+    write_runs(runs, options.to)
     print(f"{len(runs)} runs: {options.to}")
     return 0
 
@@ -371,6 +384,27 @@ def _bench(arguments: list[str]) -> int:
     return main(getattr(module, f"bench_{name}"), arguments)
 
 
+def _completion(arguments: list[str]) -> int:
+    """Print what makes a shell complete commands, keys and values at Tab.
+
+    bash, in ~/.bashrc:  eval "$(kancl completion bash)"
+    zsh, in ~/.zshrc:    eval "$(kancl completion zsh)"
+    fish:                kancl completion fish > ~/.config/fish/completions/kancl.fish
+    """
+    parser = _parser(_completion)
+    parser.add_argument("shell", help="bash, zsh or fish")
+    parser.add_argument("line", nargs="?", help=SUPPRESS)  # what to complete
+    options = parser.parse_args(arguments)
+    from kancl.runner.request import completion
+
+    if options.line is None:
+        print(completion.script(options.shell), end="")
+        return 0
+    words = completion.candidates(options.shell, options.line, COMMANDS, BENCHES)
+    print("\n".join(words))
+    return 0
+
+
 def _check_positive(option: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise ConfigError(f"{option} must be at least 1, not {value}")
@@ -379,5 +413,5 @@ def _check_positive(option: str, value: int | None) -> None:
 COMMANDS = {
     command.__name__.strip("_"): command
     for command in (_run, _compare, _report, _export, _reproduce, _tune, _list)
-    + (_bench, _locality, _status, _doctor)
+    + (_bench, _locality, _status, _doctor, _completion)
 }

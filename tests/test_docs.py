@@ -43,7 +43,7 @@ KEYS = {key.partition("=")[0] for entry in _entries([]) for key in entry.keys}
 DRY = ("run", "compare")
 """Commands that say with --dry-run what they would do."""
 
-READING = ("list", "status", "report")
+READING = ("list", "status", "report", "completion")
 """Commands that train nothing, and so are carried out in any case."""
 
 ELSEWHERE = {"python3", "python", "pip", "pytest", "tensorboard", "."}
@@ -80,8 +80,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 def lines(text: str) -> list[str]:
-    """The command lines of a block for a shell."""
-    return text.replace("\\\n", " ").splitlines()
+    """The command lines of a block for a shell; what is evaluated stands for itself."""
+    whole = text.replace("\\\n", " ").splitlines()
+    return [re.sub(r'^eval "\$\((.*)\)"$', r"\1", line) for line in whole]
 
 
 def shown(page: Path) -> list[str]:
@@ -99,6 +100,11 @@ def shown(page: Path) -> list[str]:
     return whole + [line for line in inline if not re.search(r"\.\.\.|[A-Z]{4}", line)]
 
 
+def of_folders(words: list[str]) -> bool:
+    """Whether runs that are there are compared, so that nothing is trained."""
+    return words[0] == "compare" and any(map(os.path.isdir, words[1:]))
+
+
 def by_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
@@ -110,10 +116,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         small = [*CUT, "scenario.n_experiences=2", "tensorboard=none"]
-        assert main(["compare", *small, "-q"]) == 0
+        words = ["strategy=naive,replay", "name=first-look", *small, "-q"]
+        assert main(["compare", *words]) == 0
         for block in itertools.chain(*map(blocks, TOPICS)):
             if block.language == "yaml":
                 Path(block.word).write_text(block.text)
+        curves = "logs/comparisons/curves"  # another one, on its page
+        shutil.copytree("logs/comparisons/first-look", curves)
         tuned = Path("logs/tuned/split_mnist-class.yaml")
         tuned.parent.mkdir()
         (example,) = ROOT.glob("configs/experiment/labels-trick*.yaml")
@@ -177,10 +186,11 @@ def test_command_is_accepted(
     if len(words) == 1 and words[0] not in (*DRY, *READING):  # "as kancl tune does"
         return
     monkeypatch.setenv("WANDB_MODE", "offline")
-    if words[0] in DRY:
-        assert main([*words, "--dry-run"]) == 0, capsys.readouterr().err
-    elif words[0] in READING:
+    if words[0] in READING or of_folders(words):
         assert main(words) == 0, capsys.readouterr().err
+    elif words[0] in DRY:
+        dry = ["--dry-run", "log_dir=elsewhere"]
+        assert main([*words, *dry]) == 0, capsys.readouterr().err
     else:  # all its words are understood before one that it does not know is refused
         with pytest.raises((SystemExit, ConfigError)):
             COMMANDS[words[0]]([*words[1:], "--no-such-option"])
@@ -322,7 +332,7 @@ def test_page_works(
     pytest.importorskip("pandas", reason="pip install 'kancl[dev]'")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    without = shutil.ignore_patterns("tuned")  # kancl tune is carried out
+    without = shutil.ignore_patterns("tuned", "comparisons")  # they are made
     shutil.copytree(made, tmp_path, ignore=without, dirs_exist_ok=True)
     program: dict[str, Any] = {"__name__": page.stem}
     for language, word, text in blocks(page):
@@ -345,7 +355,8 @@ def made_small(words: list[str]) -> list[str]:
     if words[0] == "tune":
         quick = [CUT[0], "training.iterations=2", "--trials=1", "--seeds=1000"]
         return [*words, *quick]
-    return [*words, *CUT] if words[0] in DRY and "--from" not in words else words
+    trained = words[0] in DRY and "--from" not in words and not of_folders(words)
+    return [*words, *CUT] if trained else words
 
 
 @pytest.mark.proof

@@ -1,6 +1,6 @@
-"""How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs."""
+"""How right and how fast a device is, the most telling rows first."""
 
-import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import inf
@@ -8,66 +8,94 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.profiler import ProfilerActivity, profile
 
-from kancl.bench.harness import Row, Rows, Step, finished_run, main, time_steps, verdict
+from kancl.bench import device_runs
+from kancl.bench.device_steps import (
+    N_SEEDS,
+    Graph,
+    at_most,
+    implementations,
+    is_cuda,
+    layer_sizes,
+    on_streams,
+    row,
+    samples,
+    seeded_kan,
+    seeded_kans,
+    stacked_step,
+)
+from kancl.bench.harness import Row, Rows, Step, main, time_steps
 from kancl.bench.layers import MATCHED, equal_mlp, time_cell, training_step
 from kancl.models import KAN
-from kancl.splines import Implementation, gpu
 
 SLOWEST = 1.5
 """Time of a KAN's step at most, of that of the MLP with as many parameters."""
-N_SEEDS = 10
+MOST_LAUNCHES = 1.3
+"""Kernels that a KAN's step starts at most, for each of that MLP's."""
 LONGEST_SEEDS = 2.5
 """Time of all seeds at most, of that of one."""
-LONGEST_RUN = 5.0
-"""Seconds at most of a Split MNIST run after start-up: 5 experiences, 1 epoch each."""
-WARM_UP = 3  # steps before a graph is recorded, as torch asks for
-BATCH = 64
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2}
+"""Largest error of outputs and gradients, relative to the largest entry of each."""
 
-Checks = Literal["steps", "graphs", "compiled", "vmap", "streams", "runs"]
+# fmt: off
+Checks = Literal[
+    "equality", "determinism", "waits", "launches", "steps", "runs", "cold", "memory",
+    "resume", "processes", "vmap", "compiled", "graphs", "streams",
+]
+# fmt: on
 
 
 def bench_device(
-    *, device: str | None = None, small: bool = False, only: Sequence[Checks] = ()
+    *,
+    device: str | None = None,
+    small: bool = False,
+    budget: float | None = None,
+    only: Sequence[Checks] = (),
 ) -> Iterator[Rows]:
-    """How fast a device is: training steps, CUDA graphs, ten seeds at once, whole runs.
+    """How right and how fast a device is, the most telling rows first.
 
-    A KAN's step is held to that of the MLP with as many parameters; a target counts on a
-    GPU only. An error is a failed row, and the rest follows. Whether a device computes
-    right is a matter of tests: ``pytest -m cuda``.
+    Rows are shown, and written to --csv, as they come: a time limit loses none. Targets
+    count on a GPU only. An error is a failed row, and the rest follows; what records
+    graphs comes last. ``pytest -m cuda`` checks more of what is right.
 
     Args:
         device: cuda, if there is one, unless said otherwise.
         small: seconds on a CPU.
-        only: some of the measurements; all if none is named. All but runs do without
-            Avalanche.
+        budget: seconds after which no further measurement is begun.
+        only: some of the measurements; all if none is named. All but waits, runs, memory,
+            resume and processes do without Avalanche.
     """
+    start = time.monotonic()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name(device) if _is_cuda(device) else device
-    yield [_row("device", f"{name}, torch {torch.__version__}")]
+    name = "no GPU: a CPU's rows have no verdict"
+    if is_cuda(device):
+        name = torch.cuda.get_device_name(device)
+    yield [row("device", f"{name}, torch {torch.__version__}, {_triton()}")]
     for check in only or MEASUREMENTS:
-        if check in NEED_CUDA and not _is_cuda(device):
-            yield [_row(check, "not run: needs CUDA")]
+        if check in NEED_CUDA and not is_cuda(device):
+            yield [row(check, "not run: needs CUDA")]
             continue
+        rows = MEASUREMENTS[check](device, small)
         try:
-            for row in MEASUREMENTS[check](device, small):
-                yield [row]
+            while budget is None or time.monotonic() - start < budget:
+                if (measured := next(rows, None)) is None:
+                    break
+                yield [measured]
+            else:
+                yield [row(check, f"not run, or not all: {budget:g} s are over")]
         except ModuleNotFoundError as error:
-            yield [_row(check, f"not run: {error.name} is not installed")]
+            yield [row(check, f"not run: {error.name} is not installed")]
         except Exception as error:  # whatever a device comes up with
-            yield [_row(check, f"{type(error).__name__}: {error}", "no error", "FAIL")]
+            yield [row(check, f"{type(error).__name__}: {error}", "no error", "FAIL")]
 
 
-def _row(what: str, result: str, target: str = "", verdict: str = "") -> Row:
-    return {"what": what, "result": result, "target": target, "verdict": verdict}
-
-
-def _at_most(device: str, what: str, value: float, most: float, shown: str = "") -> Row:
-    """A figure with its target (inf: none), which counts on a GPU only."""
-    target = f"<= {most:g}" if most < inf else ""
-    judged = verdict(value <= most) if target and _is_cuda(device) else ""
-    return _row(what, shown or f"{value:.2f}", target, judged)
+def _triton() -> str:
+    try:
+        import triton
+    except ImportError:
+        return "no Triton"
+    return f"Triton {triton.__version__}"
 
 
 def _ratio(
@@ -77,14 +105,101 @@ def _ratio(
     timing, other = time_steps({"ours": ours, "theirs": theirs}, turns).values()
     ratio = timing.times(other)
     shown = f"{ratio:.2f} ({1e3 * timing.median:.3f} ms)"
-    return _at_most(device, what, ratio, most, shown)
+    return at_most(device, what, ratio, most, shown)
+
+
+# is it right?
+
+
+def _equality(device: str, small: bool) -> Iterator[Row]:
+    """Outputs and gradients beside those of float64 on the CPU."""
+    sizes, n = layer_sizes(small)[:2], 8 if small else 200
+    for dtype, name in product(TOLERANCE, implementations(device)):
+        worst = 0.0
+        for outside, degree in product(("zero", "clamp", "linear"), (1, 2, 3)):
+            torch.manual_seed(0)
+            exact = KAN(
+                sizes,
+                spline_order=degree,
+                outside=outside,
+                input_anchor=-0.5,
+                implementation="dense",
+            ).double()
+            x = torch.empty(n, sizes[0], dtype=dtype).uniform_(-1.3, 1.3)
+            ours = KAN(sizes, spline_order=degree, outside=outside, input_anchor=-0.5)
+            ours.layers[0].implementation = name
+            ours.load_state_dict(exact.state_dict())
+            ours.to(device, dtype)
+            with torch.no_grad():  # weights that are rounded alike
+                for right, rounded in zip(exact.parameters(), ours.parameters()):
+                    right.copy_(rounded)
+            pairs = zip(_results(ours, x.to(device)), _results(exact, x.double()))
+            worst = max(worst, *(_error(*pair) for pair in pairs))
+        what = f"largest relative error, {str(dtype)[6:]}, {name}"
+        yield at_most(device, what, worst, TOLERANCE[dtype], f"{worst:.1e}")
+
+
+def _results(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """Outputs, and gradients by the inputs and all parameters."""
+    y = model(x.requires_grad_())
+    weights = torch.linspace(0, 1, y.numel(), dtype=y.dtype, device=y.device)
+    loss = (y * weights.view_as(y)).sum()
+    return [y, *torch.autograd.grad(loss, [x, *model.parameters()])]
+
+
+def _error(found: Tensor, right: Tensor) -> float:
+    found, right = found.detach().cpu().double(), right.detach().cpu().double()
+    return float((found - right).abs().max() / right.abs().max().clamp_min(1e-30))
+
+
+def _determinism(device: str, small: bool) -> Iterator[Row]:
+    """Whether training twice gives the same bits."""
+    x, y = samples(device, sizes := layer_sizes(small))
+    for name in implementations(device):
+        trained = []
+        for _ in range(2):
+            step = training_step(model := seeded_kan(device, sizes, name), x, y)
+            for _ in range(3 if small else 50):
+                step()
+            trained.append([p.detach().cpu() for p in model.parameters()])
+        n = sum(int((a != b).sum()) for a, b in zip(*trained))
+        what = f"parameters that differ, trained twice, {name}"
+        yield at_most(device, what, n, 0, str(n))
+
+
+# how fast is it?
+
+
+def _launches(device: str, small: bool) -> Iterator[Row]:
+    """Kernels that a step starts, by torch's profiler."""
+    sizes = layer_sizes(small)
+    for batch in (4,) if small else (64, 1024):
+        torch.manual_seed(0)
+        x, y = torch.rand(batch, sizes[0]), torch.randint(sizes[-1], (batch,))
+        x, y = x.to(device), y.to(device)
+        equal = _kernels_of(equal_mlp(KAN(sizes), sizes).to(device), x, y)
+        for name in implementations(device):
+            n = _kernels_of(seeded_kan(device, sizes, name), x, y)
+            most = MOST_LAUNCHES if name == "triton" else 2 * SLOWEST * MOST_LAUNCHES
+            what = f"kernels of a step, batch {batch}, {name} / equal MLP"
+            ratio = n / equal if equal else inf  # the profiler saw nothing
+            yield at_most(device, what, ratio, most, f"{ratio:.2f} ({n} / {equal})")
+
+
+def _kernels_of(model: nn.Module, x: Tensor, y: Tensor) -> int:
+    step = training_step(model, x, y)
+    step()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
+        step()
+    device_type = torch.autograd.DeviceType.CUDA
+    return sum(event.device_type == device_type for event in record.events())
 
 
 def _steps(device: str, small: bool) -> Iterator[Row]:
     """Every implementation beside the MLPs of equal widths and of equal parameters."""
-    grids = product((64, 256, 1024), (5, 20, 64))
+    grids = ((batch, size) for size, batch in product((5, 20, 64), (64, 1024, 256)))
     for batch, grid_size in [(4, 5)] if small else grids:
-        names, turns = implementations(device), 1 if small else 15
+        names, turns = implementations(device), 1 if small else 7
         cell = layer_sizes(small), batch, grid_size
         speeds = time_cell(*cell, names, rounds=turns, device=device)
         by_name = {speed.variant: speed for speed in speeds}
@@ -95,22 +210,11 @@ def _steps(device: str, small: bool) -> Iterator[Row]:
             for name, speed in by_name.items()
         )
         ms = f"equal MLP {1e3 * equal.timing.median:.3f} ms"
-        yield _row(title, "; ".join([ms, *shown]))
+        yield row(title, "; ".join([ms, *shown]))
         ratios = {n: by_name[f"kancl, {n}"].timing.times(equal.timing) for n in names}
         best = min(names, key=ratios.__getitem__)
         what = f"{title}: fastest KAN ({best}) / equal MLP"
-        yield _at_most(device, what, ratios[best], SLOWEST)
-
-
-def _graphs(device: str, small: bool) -> Iterator[Row]:
-    """The small network's whole step as one CUDA graph, beside the eager step."""
-    x, y = samples(device, sizes := layer_sizes(small))
-    mlp = equal_mlp(KAN(sizes), sizes).to(device)
-    others = {"graph": graphed(mlp, x, y), "eager step": training_step(mlp, x, y)}
-    for name, (kind, other) in product(implementations(device), others.items()):
-        graph = graphed(seeded_kan(device, sizes, name), x, y)
-        what = f"step as a CUDA graph, {name} / equal MLP's {kind}"
-        yield _ratio(device, what, graph, other, SLOWEST if kind == "graph" else inf)
+        yield at_most(device, what, ratios[best], SLOWEST)
 
 
 def _compiled(device: str, small: bool) -> Iterator[Row]:
@@ -129,128 +233,44 @@ def _seeds_by_vmap(device: str, small: bool) -> Iterator[Row]:
     yield _ratio(device, what, together, one, LONGEST_SEEDS, turns=3)
 
 
+def _graphs(device: str, small: bool) -> Iterator[Row]:
+    """The small network's whole step as one CUDA graph, beside the eager step."""
+    x, y = samples(device, sizes := layer_sizes(small))
+    mlp = equal_mlp(KAN(sizes), sizes).to(device)
+    eager = training_step(mlp, x, y)
+    others: dict[str, Step] = {"graph": Graph(mlp, x, y), "eager step": eager}
+    for name, (kind, other) in product(implementations(device), others.items()):
+        graph = Graph(seeded_kan(device, sizes, name), x, y)
+        what = f"step as a CUDA graph, {name} / equal MLP's {kind}"
+        yield _ratio(device, what, graph, other, SLOWEST if kind == "graph" else inf)
+
+
 def _seeds_by_graphs(device: str, small: bool) -> Iterator[Row]:
     """Each seed's step is recorded once and replayed on a stream of its own."""
     x, y = samples(device, sizes := layer_sizes(small), N_SEEDS)
     for name in implementations(device):
-        graphs = [graphed(*one) for one in zip(seeded_kans(device, sizes, name), x, y)]
+        graphs = [Graph(*one) for one in zip(seeded_kans(device, sizes, name), x, y)]
         what = f"{N_SEEDS} seeds by CUDA graphs, {name}: time / one's"
         yield _ratio(device, what, on_streams(graphs), graphs[0], LONGEST_SEEDS)
 
 
-def _runs(device: str, small: bool) -> Iterator[Row]:
-    """Whole Split MNIST runs; the first of each starts the device up."""
-    kans = [f"model=kan model.implementation={n}" for n in implementations(device)]
-    variants = product(["model=mlp match=params", "model=kan", *kans], (64, 256))
-    cut = "model=kan scenario.train_samples=100 scenario.test_samples=50"
-    for variant, batch in [(cut, 64)] if small else variants:
-        words = f"{variant} training.batch_size={batch}"
-        own = [*words.split(), f"device={device}"]
-        _, last = (finished_run([*own, f"seed={k}"]) for k in (0, 1))
-        seconds = last["train_seconds"] + last["eval_seconds"]
-        yield _at_most(device, f"Split MNIST, {words}: seconds", seconds, LONGEST_RUN)
-
-
 MEASUREMENTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {
+    "equality": _equality,
+    "determinism": _determinism,
+    "waits": device_runs.waits,
+    "launches": _launches,
     "steps": _steps,
-    "graphs": _graphs,
-    "compiled": _compiled,
+    "runs": device_runs.runs,
+    "cold": device_runs.cold,
+    "memory": device_runs.memory,
+    "resume": device_runs.resume,
+    "processes": device_runs.processes,
     "vmap": _seeds_by_vmap,
+    "compiled": _compiled,
+    "graphs": _graphs,
     "streams": _seeds_by_graphs,
-    "runs": _runs,
 }
-NEED_CUDA = {"graphs", "compiled", "streams"}
-
-
-# what is measured here and tested in tests/device
-
-
-def _is_cuda(device: str) -> bool:
-    return torch.device(device).type == "cuda"
-
-
-def implementations(device: str) -> list[Implementation]:
-    """Ways to sum splines on this device: the fused one only where it runs."""
-    return ["dense"] if why_not_triton(device) else ["dense", "triton"]
-
-
-def why_not_triton(device: str, degree: int = 3) -> str | None:
-    """What keeps the fused path from this device."""
-    if why := gpu.why_not(1, degree):
-        return why
-    runs = _is_cuda(device) or os.environ.get("TRITON_INTERPRET") == "1"
-    return None if runs else "needs CUDA, or TRITON_INTERPRET=1"
-
-
-def layer_sizes(small: bool) -> tuple[int, ...]:
-    return (3, 2, 2) if small else (784, 64, 10)
-
-
-def seeded_kan(
-    device: str, sizes: Sequence[int], name: Implementation, seed: int = 1
-) -> KAN:
-    torch.manual_seed(seed)
-    return KAN(sizes, implementation=name).to(device)
-
-
-def seeded_kans(device: str, sizes: Sequence[int], name: Implementation) -> list[KAN]:
-    return [seeded_kan(device, sizes, name, seed) for seed in range(N_SEEDS)]
-
-
-def samples(device: str, sizes: Sequence[int], *seeds: int) -> tuple[Tensor, Tensor]:
-    """Inputs and labels, ``(*seeds, batch, in)`` and ``(*seeds, batch)``."""
-    torch.manual_seed(0)
-    x = torch.rand(*seeds, BATCH, sizes[0])
-    return x.to(device), torch.randint(sizes[-1], (*seeds, BATCH)).to(device)
-
-
-def graphed(model: nn.Module, x: Tensor, y: Tensor) -> Step:
-    """Record ``training_step`` as a CUDA graph; returns what replays it.
-
-    The ``WARM_UP`` steps before train, recording does not.
-    """
-    step = training_step(model, x, y, capturable=True)
-    background = torch.cuda.Stream()
-    background.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(background):
-        for _ in range(WARM_UP):
-            step()
-    torch.cuda.current_stream().wait_stream(background)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
-
-
-def on_streams(graphs: Sequence[Step]) -> Step:
-    """A step of all, each on a stream of its own."""
-    streams = [torch.cuda.Stream() for _ in graphs]
-
-    def step() -> None:
-        for graph, stream in zip(graphs, streams):
-            with torch.cuda.stream(stream):
-                graph()
-
-    return step
-
-
-def stacked_step(
-    models: Sequence[KAN], x: Tensor, y: Tensor
-) -> tuple[Step, dict[str, Tensor]]:
-    """A training step of all models, on stacked samples, and the stacked parameters."""
-    parameters, _ = stack_module_state(list(models))
-    optimizer = torch.optim.Adam(parameters.values(), fused=True)
-
-    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        outputs = functional_call(models[0], parameters, (x,))  # all have one grid
-        return nn.functional.cross_entropy(outputs, y)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        vmap(loss)(parameters, x, y).sum().backward()
-        optimizer.step()
-
-    return step, parameters
+NEED_CUDA = {"waits", "launches", "memory", "compiled", "graphs", "streams"}
 
 
 if __name__ == "__main__":  # python -m kancl.bench.device needs no Avalanche

@@ -55,13 +55,17 @@ def main(bench: Callable[..., Iterable[Rows]], argv: list[str] | None = None) ->
         for part in bench(**options):
             show(part)
             rows += part
+            if path is not None:  # now: the process may be ended at any time
+                _write(rows, path)
     except ValueError as error:
         parser.error(str(error))
-    if path is not None:
-        writer = csv.writer(file := io.StringIO(), lineterminator="\n")
-        writer.writerows([rows[0], *(row.values() for row in rows)])
-        write_whole(path, file.getvalue().encode())
     return int(any(row.get("verdict") == "FAIL" for row in rows))
+
+
+def _write(rows: Rows, path: Path) -> None:
+    writer = csv.writer(file := io.StringIO(), lineterminator="\n")
+    writer.writerows([rows[0], *(row.values() for row in rows)])
+    write_whole(path, file.getvalue().encode())
 
 
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
@@ -81,6 +85,8 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
         words["choices"] = get_args(kind)
     elif kind is int:
         words["type"] = positive
+    elif kind is float:
+        words["type"] = float
     parser.add_argument("--" + option.name.replace("_", "-"), **words)
 
 

@@ -238,7 +238,7 @@ def choose(
         for stream, chosen in rows.items():
             if len(chosen) == 0:
                 raise ValueError(
-                    f"validation={options.validation!r} leaves experience {k} of the "
+                    f"validation={options.validation!r} leaves experience {k + 1} of the "
                     f"{stream} stream without samples: bring it nearer to 0.5"
                 )
             targets = plan.targets(labels[chosen], options.incremental)

@@ -182,7 +182,7 @@ def split_mnist(
     Args:
         n_experiences: null: 5, or as many as ``classes`` lists.
         n_classes: use only so many classes, the first of the class order; null: all.
-        class_order: ``fixed``: experience 0 has classes 0, 1...; ``random``: dealt out
+        class_order: ``fixed``: the first experience has classes 0, 1...; ``random``: dealt out
             by ``seed``; or the classes themselves, in the order in which they come.
         classes: those of each experience, as places in the class order: uneven, such as
             ``[[0,1,2],[3,4],[5,6,7,8,9]]``, repeated or overlapping; an experience has
@@ -213,7 +213,7 @@ def arrays(
 
     Args:
         n_experiences: null: 5, or as many as ``classes`` lists.
-        class_order: ``fixed``: experience 0 has classes 0, 1...; ``random``: dealt out
+        class_order: ``fixed``: the first experience has classes 0, 1...; ``random``: dealt out
             by ``seed``; or the classes themselves, in the order in which they come.
         classes: those of each experience, as places in the class order, such as
             ``[[0,1,2],[3,4],[5,6]]``; null: equally many.
@@ -234,7 +234,7 @@ def permuted_mnist(
     number only. Class-incremental: class c of experience k is class ``10 k + c``.
 
     Args:
-        permute_first: permute experience 0 too, instead of leaving it as it is.
+        permute_first: permute the first experience too, instead of leaving it as it is.
         permuted_share: of the pixels, that change places among themselves; the fewer, the
             more alike experiences are.
 

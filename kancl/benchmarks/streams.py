@@ -118,7 +118,7 @@ def _check_plans(
 ) -> None:
     """Raises: ValueError for classes that are not there, twice there, or ambiguous."""
     outputs: dict[int, tuple[int, int]] = {}  # by class: position, experience
-    for k, plan in enumerate(plans):
+    for k, plan in enumerate(plans, start=1):
         if not plan.classes:
             raise ValueError(f"experience {k} has no classes: give it some, or drop it")
         for position, label in enumerate(plan.classes):

@@ -11,19 +11,18 @@ Those in ``configs/<group>/`` are chosen by name, a user's own by the path of it
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kancl.config.values import ConfigError
+from kancl.config.values import ConfigError, is_name
 from kancl.reading import read_yaml
 
-TYPED = ("data_dir", "log_dir", "overwrite", "loggers")
-"""Keys that say where a run reads, writes and reports, and whether it replaces another:
-they are typed; a file that sets them is refused."""
+TYPED = ("data_dir", "log_dir", "name", "overwrite", "loggers")
+"""Keys that say where a run reads, writes and reports, how it is called, and whether it
+replaces another: they are typed; a file that sets them is refused."""
 
 
 def config_dir() -> Path:
@@ -100,11 +99,6 @@ class Preset:
             if not condition or str(values.get(key)) == value:
                 found |= settings
         return found
-
-
-def is_name(text: object) -> bool:
-    """Whether a preset can be called so, and its folders after it."""
-    return isinstance(text, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+", text))
 
 
 def read_preset(path: Path) -> Preset:

@@ -13,6 +13,7 @@ from kancl.config.values import (
     Bounds,
     Count,
     Device,
+    Name,
     Natural,
     NonNegative,
     Positive,
@@ -156,6 +157,7 @@ class RunConfig:
             bytes each time, more slowly; a CPU does so anyhow.
         data_dir: a torchvision-layout folder; null is the MNIST in the package.
         log_dir: where run folders go.
+        name: of this run, or of this comparison, whose folder is called so.
         overwrite: repeat a run that is completed.
         tensorboard: what events to write: all, only numbers (no pictures), or none.
         loggers: who is told the measurements: tensorboard; wandb and mlflow with the
@@ -182,6 +184,7 @@ class RunConfig:
     deterministic: bool = False
     data_dir: str | None = None
     log_dir: str = "logs"
+    name: Annotated[str, Name()] | None = None
     overwrite: bool = False
     tensorboard: Literal["all", "numbers", "none"] = "all"
     loggers: Sequence[Literal["tensorboard", "wandb", "mlflow"]] = ("tensorboard",)
@@ -231,7 +234,8 @@ TOP = {*CHOICES, *(key.partition(".")[0] for key in FIXED)}
 """Keys of the outermost level."""
 
 NOT_HASHED = (
-    *"device threads deterministic data_dir log_dir overwrite tensorboard loggers".split(),
+    *"device threads deterministic data_dir log_dir name overwrite".split(),
+    *"tensorboard loggers".split(),
     *"keep_model training.eval_batch_size checkpoint.every_seconds".split(),
     *"checkpoint.every_iterations checkpoint.keep".split(),
 )

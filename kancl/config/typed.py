@@ -7,7 +7,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from kancl.config.files import flat, is_name, nested
+from kancl.config.files import flat, nested
 from kancl.config.groups import Group, Option
 from kancl.config.schema import (
     CHOICES,
@@ -18,7 +18,7 @@ from kancl.config.schema import (
     Choice,
     RunConfig,
 )
-from kancl.config.values import ConfigError, convert, nearest, shown
+from kancl.config.values import ConfigError, convert, is_name, nearest, shown
 
 Groups = Mapping[str, Group]
 Values = Mapping[str, Any]
@@ -106,6 +106,21 @@ def fingerprint(config: RunConfig, own: Mapping[str, str] = {}) -> str:
     """
     text = json.dumps({**hashed(config), **own}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def changed(config: RunConfig, groups: Groups) -> dict[str, Any]:
+    """What decides the run and is not by default so; names of builders and seed left out."""
+    names = {key: getattr(config, key).builder for key in CHOICES}
+    for key in CHOICES:  # a preset of the tree has defaults of its own
+        if (name := getattr(config, key).name) in group_of(groups, key).names:
+            names[key] = name
+    values = hashed(config)
+    return {
+        key: values[key]
+        for key, option in all_options(groups, names).items()
+        if key in values and not key.startswith(("match_to.", "seed"))
+        if values[key] != _lists(convert(option.default, option.annotation, key))
+    }
 
 
 def owners_of(key: str, groups: Groups) -> list[str]:

@@ -86,6 +86,26 @@ class DeviceName:
 
 
 Device = Annotated[str, DeviceName()]
+
+
+def is_name(text: object) -> bool:
+    """Whether a run, comparison or preset can be called so, and its folder after it."""
+    return isinstance(text, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]{1,60}", text))
+
+
+class Name:
+    """Marks a name that a user gives, as the second argument of ``Annotated``."""
+
+    def checked(self, value: str) -> str:
+        if not is_name(value):
+            better = re.sub(r"[^A-Za-z0-9_]+", "-", value).strip("-")[:60]
+            raise _Unfit(" takes letters, digits, _ and -, 60 at most", better)
+        return value
+
+    def __str__(self) -> str:
+        return "(a name)"
+
+
 DataFile = Annotated[str, Content()]
 Natural = Annotated[int, Bounds(0)]
 Count = Annotated[int, Bounds(1)]
@@ -177,6 +197,11 @@ def _fitted(value: Any, annotation: Any) -> Any:
         return str(value)
     typed = shown(value) or "an empty value"
     raise _Unfit(f" takes {describe(annotation)}, not {typed}", better)
+
+
+def short(key: str) -> str:
+    """``lr`` for ``optimizer.lr``, ``optimizer`` for ``optimizer.name``."""
+    return key.removesuffix(".name").split(".")[-1]
 
 
 def shown(value: Any) -> str:

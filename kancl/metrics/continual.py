@@ -109,7 +109,7 @@ def _check(curves: Sequence[Curve], boundaries: Sequence[int]) -> None:
     for k, curve in enumerate(curves):
         if missing := set(boundaries[k:]) - {at for at, _ in curve}:
             raise UndefinedMetric(
-                f"experience {k} was not measured at the boundary {min(missing)}"
+                f"experience {k + 1} was not measured at the boundary {min(missing)}"
             )
 
 

@@ -270,6 +270,6 @@ def _check_classes(experience: Any, n_outputs: int) -> None:
     last = max(experience.classes_in_this_experience)
     if last >= n_outputs:
         raise ValueError(
-            f"class {last} of experience {experience.current_experience} is beyond the "
-            f"head's {n_outputs} outputs; n_outputs is to be higher"
+            f"class {last} of experience {experience.current_experience + 1} is beyond "
+            f"the head's {n_outputs} outputs; n_outputs is to be higher"
         )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis, image_statistics
-from kancl.metrics.forecast import Standing, standing, standing_of
+from kancl.metrics.forecast import standing, standing_of
 from kancl.metrics.kernel_forecast import (
     Samples,
     foretold_outputs,
@@ -119,14 +119,11 @@ class ForecastPlugin(Plugin):
             def copy(share: float | None) -> nn.Module:
                 return self.trial(strategy, t, share)
 
-            @cache
-            def before(samples: Callable[[int], Samples], s: int) -> Standing:
-                return standing(strategy.model, *samples(s), device=strategy.device)
-
             def tried(samples: Callable[[int], Samples], share: float | None) -> Values:
+                models = strategy.model, copy(share)
                 for s in range(t):
-                    then, model = before(samples, s), copy(share)
-                    later = standing(model, *samples(s), device=strategy.device)
+                    seen = samples(s)
+                    then, later = (standing(m, *seen, strategy.device) for m in models)
                     yield s, asdict(then.lost(later))
 
             methods: dict[str, Callable[[], Values]] = {

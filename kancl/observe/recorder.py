@@ -34,7 +34,7 @@ class RecorderPlugin(Plugin):
     ``matrix_stream`` outside of training. A GPU is waited for once per row.
 
     ``last_evaluation``: means over the experiences evaluated last, each of them
-    (``test_accuracy/experience_0``) and, of the matrix so far, the metrics that are
+    (``test_accuracy/experience_1``) and, of the matrix so far, the metrics that are
     defined: what ``strategy.eval`` returns.
 
     Args:
@@ -235,7 +235,7 @@ class RecorderPlugin(Plugin):
         for (stream, experience, *_), (score, loss) in zip(evaluated, values):
             for name, value in ((self.score.name, score), ("loss", loss)):
                 of_name = each.setdefault(f"{stream}_{name}", {})
-                of_name[f"{stream}_{name}/experience_{experience}"] = value
+                of_name[f"{stream}_{name}/experience_{experience + 1}"] = value
             if stream == self._matrix_stream and not self.in_training:
                 self.matrix[self.n_experiences_done, experience] = score
             self.add(f"{stream}_{self.score.name}", score, experience)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kancl.reporting.measures import COMPARED, COSTS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
-from kancl.reporting.variants import Benchmark, Variant, benchmarks, shown, unlike
+from kancl.reporting.variants import Benchmark, Variant, benchmarks, shown, telling
 from kancl.reporting.verdicts import compare
 from kancl.runs.measurements import Measurement
 from kancl.runs.reader import STATUSES, Run
@@ -104,12 +104,11 @@ def _cell(variant: Variant, key: str) -> Cell:
 def _scenario_names(groups: Sequence[Benchmark]) -> list[str]:
     """What tells benchmarks apart, in a few words; of a single one nothing."""
     options = [benchmark.options for benchmark in groups]
-    telling = [key for key in unlike(options) if all(key in each for each in options)]
     bare = ("name", "incremental")  # values that need no key beside them
     return [
         " ".join(
             shown(each[key]) if key in bare else f"{key}={shown(each[key])}"
-            for key in sorted(telling, key=lambda key: key not in bare)
+            for key in sorted(telling(options), key=lambda key: key not in bare)
         )
         for each in options
     ]

@@ -1,8 +1,10 @@
 """TensorBoard's files: tags with their meanings, hyperparameters, charts, addresses."""
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from shlex import quote
@@ -12,6 +14,7 @@ from urllib.parse import urlencode
 from matplotlib.figure import Figure
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
@@ -58,10 +61,25 @@ class EventWriter(SummaryWriter):
     """
 
     def __init__(self, folder: Path, **options: Any) -> None:
+        _raise_only()
         with writing(own_folder(folder)):
             super().__init__(str(folder), **options)
         assert self.file_writer is not None
         self.file_writer.event_writer = _EventFile(self.file_writer.event_writer)
+
+
+@cache
+def _raise_only() -> None:
+    """Have errors of TensorBoard's thread raised where the next event is written, and not
+    printed with a traceback, too.
+    """
+    others = threading.excepthook
+
+    def say(failed: Any) -> None:
+        if not isinstance(failed.thread, _AsyncWriterThread):
+            others(failed)
+
+    threading.excepthook = say
 
 
 class _EventFile:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kancl.config import ConfigError
+from kancl.runs.folder import experience_name
 from kancl.runs.measurements import Measurement
 from kancl.runs.names import MLFLOW, REPLACEMENT
 from kancl.runs.reader import finite
@@ -160,5 +161,5 @@ def _home(folder: Path) -> Path:
 
 
 def _named(m: Measurement) -> dict[str, float]:
-    where = "" if m.experience is None else f"/experience_{m.experience}"
+    where = "" if m.experience is None else f"/{experience_name(m.experience)}"
     return {f"{m.name}{where}": m.value}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kancl.config.files import flat, read_mapping
 from kancl.config.schema import NOT_HASHED
+from kancl.config.values import short
 from kancl.metrics.score_matrix import ACCURACY, RMSE, Score
 from kancl.metrics.statistics import Difference, paired_difference
 from kancl.reading import in_one_line
@@ -171,9 +172,10 @@ def unlike(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return [k for k in keys if len({_text(m.get(k)) for m in given}) > 1]
 
 
-def short(key: str) -> str:
-    """``lr`` for ``optimizer.lr``, ``optimizer`` for ``optimizer.name``."""
-    return key.removesuffix(".name").split(".")[-1]
+def telling(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Keys that all mappings have, with values that are not the same."""
+    given = list(mappings)
+    return [key for key in unlike(given) if all(key in mapping for mapping in given)]
 
 
 def in_words(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
@@ -212,8 +214,7 @@ def _variants(runs: Sequence[Run]) -> tuple[Variant, ...]:
         name, own = _name(group[0]), settings(group[0])
         same = [settings(g[0]) for g in groups if _name(g[0]) == name]
         # A key that some lack is one that their version of kancl did not know yet.
-        telling = [key for key in unlike(same) if all(key in m for m in same)]
-        words = in_words(own, telling)
+        words = in_words(own, telling(same))
         if (*name, words) in variants:
             words = f"{words} settings of another version {len(variants)}".strip()
         key = (*name, words)

@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def strategy(self) -> str:
-        return self.compared.strategy
+        return " - ".join(dict.fromkeys(variant.strategy for variant in self.both))
 
     @property
     def n_pairs(self) -> int:
@@ -184,14 +184,19 @@ class Comparison:
 
 
 def compare(benchmark: Benchmark) -> list[Comparison]:
-    """Every model with those references of its strategy whose training is most alike."""
+    """Every model with those references of its strategy whose training is most alike; of
+    just two variants, the second with the first, whatever they are.
+    """
     metrics = COMPARED[benchmark.score.name]
     comparisons = []
-    for a, b in pairs(
+    found = pairs(
         benchmark.variants,
         lambda variant: variant.strategy,
         lambda a, b: len(training_differences(a, b)),
-    ):
+    )
+    if not found and len(benchmark.variants) == 2:
+        found = [benchmark.variants[::-1]]
+    for a, b in found:
         differences = {metric: a.minus(b, metric) for metric in metrics}
         comparisons.append(Comparison(a, b, *metrics[:2], differences))
     for metric in metrics:

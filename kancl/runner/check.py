@@ -8,6 +8,7 @@ from kancl.config import ConfigError, RunConfig, Seeds
 from kancl.reporting.loggers import check_loggers
 from kancl.runner.build import Parts, build, build_benchmark, build_strategy
 from kancl.runner.diagnosis import check_diagnosis
+from kancl.runner.identity import check_name
 from kancl.runner.machine import refusing, resolve_device, taking_turns
 from kancl.runner.seeding import stream_seeds
 
@@ -47,6 +48,7 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
 def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     if not config.log_dir.strip():
         raise ConfigError("log_dir= is empty: name a folder, such as log_dir=logs")
+    check_name(config)
     decay, gamma = config.training.lr_gamma, config.training.experience_gamma
     clashes = {
         "training.iterations": config.training.iterations is not None,

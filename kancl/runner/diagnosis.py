@@ -21,12 +21,14 @@ from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
 from kancl.reporting.events import EventWriter, write_picture
 from kancl.reporting.figures import LearnedFunction, as_png, learned_functions
+from kancl.reporting.forecast import forecast_figure, forecast_table
 from kancl.reporting.table import wide_console
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runner.trial import Trial
 from kancl.runs import RunFolder, names, write_whole
 from kancl.runs.files import own_folder
+from kancl.runs.measurements import forecasts_of
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.runs.replacement import replacing
 from kancl.strategies import steps_alone, trains_jointly, trains_last_layer_only
@@ -143,6 +145,9 @@ class Observers:
                 figures |= self._write_learned(folder, plugin)
             elif isinstance(plugin, SnapshotPlugin) and len(plugin.snapshots) > 1:
                 figures |= self._write_states(folder, plugin)
+        foretold = forecasts_of(self._recorder.measurements)
+        if foretold and board and self._config.events == "all":
+            figures["forecast"] = forecast_figure(foretold, self._recorder.matrix)
         for writer in board:
             for name, figure in figures.items():
                 writer.picture(name, figure)
@@ -198,14 +203,20 @@ def diagnose(
     # all are looked into before a word is printed
     diagnoses = [look_into(Path(folder), samples) for folder in folders]
     for folder, of_run in zip(folders, diagnoses):
-        for table in diagnosis_tables(of_run):
+        tables = diagnosis_tables(of_run)
+        if of_run.foretold:
+            tables.append(forecast_table(of_run.foretold, of_run.matrix))
+        for table in tables:
             table.show(console)
         pictures = own_folder(Path(folder) / names.LOCALITY)
         run = of_run.reviews, of_run.image_shape, of_run.score.title
         with replacing(pictures, "*.png", names.EVENTS) as new, EventWriter(
             new
         ) as events:
-            for name, figure in locality_figures(*run).items():
+            figures = locality_figures(*run)
+            if of_run.foretold:
+                figures["forecast"] = forecast_figure(of_run.foretold, of_run.matrix)
+            for name, figure in figures.items():
                 write_whole(new / f"{name}.png", as_png(figure))
                 write_picture(events, name, figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
@@ -237,7 +248,8 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
             raise ValueError(f"it ended after {len(states) - 1} of {n} experiences")
         model.load_state_dict(states[-1])
         matrix = read_matrix(folder, info.score.name).reshape(n + 1, n)
-        recorded = {m.name: m.value for m in read_measurements(folder)}
+        measurements = read_measurements(folder)
+        recorded = {m.name: m.value for m in measurements}
     except Exception as error:
         why = f"cannot be read ({error}); {again}"
         raise ConfigError(f"{path} and what belongs to it {why}") from error
@@ -258,4 +270,5 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         inference={
             p: recorded[LOCALITY + p] for p in INFERENCE if LOCALITY + p in recorded
         },
+        foretold=forecasts_of(measurements),
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import os
 import platform
 import subprocess
 import sys
@@ -20,8 +21,8 @@ import kancl
 from kancl.config import ConfigError, RunConfig, fingerprint
 from kancl.config.files import digest_of
 from kancl.config.schema import CHOICES
-from kancl.config.typed import group_of
-from kancl.config.values import Content
+from kancl.config.typed import changed, group_of
+from kancl.config.values import Content, short, shown
 from kancl.data.checks import free_memory
 from kancl.data.images import SOURCES, unchecked_files
 from kancl.reading import try_json
@@ -30,15 +31,67 @@ from kancl.runner.registry import GROUPS
 from kancl.runs import names
 
 PACKAGE = Path(kancl.__file__).resolve().parent
+MOST_WORD, MOST_TITLE = 24, 60
+"""Letters of a setting, and of all, in the name of a run folder."""
 _TOLD: dict[Any, Mapping[str, str]] = {}
 
 
 def run_folder(config: RunConfig) -> Path:
-    """``log_dir/<scenario>-<incremental>/<model>-<strategy>/seed<k>-<hash>``."""
+    """``log_dir/<scenario>-<incremental>/<model>-<strategy>/<title>-<hash>``.
+
+    The hash alone tells which run it is: a folder that ends with it is this run's, however
+    it was called.
+    """
     scenario, incremental = config.scenario, config.scenario.options.get("incremental")
     kind = scenario.name + (f"-{incremental}" if incremental else "")
-    run = f"seed{config.seed}-{fingerprint(config, own(config))}"
-    return Path(config.log_dir) / kind / config.label / run
+    around = Path(config.log_dir) / kind / config.label
+    end = f"-{fingerprint(config, own(config))}"
+    called = _title(config) + end
+    there = [name for name in _names_in(around) if name.endswith(end)]
+    return around / (called if called in there or not there else there[0])
+
+
+def check_name(config: RunConfig) -> None:
+    """Raises: ConfigError if a run of other settings has the name, and the seed."""
+    if config.name is None:
+        return
+    folder, title = run_folder(config), f"{_title(config)}-"
+    for name in _names_in(folder.parent):
+        if name.startswith(title) and name != folder.name:
+            raise ConfigError(
+                f"name={config.name} is taken by other settings, those of "
+                f"{folder.parent / name}: choose another name, or remove that folder"
+            )
+
+
+def _title(config: RunConfig) -> str:
+    """``seed3-lr=0.01-epochs=2``: the seed, and what differs from the defaults, or the name
+    that the run was given.
+    """
+    if config.name is not None:
+        return f"{config.name}-seed{config.seed}"
+    words = [f"seed{config.seed}"]
+    if config.optimizer.name != "adam":
+        words.append(config.optimizer.name)
+    found = changed(config, GROUPS)
+    for key in sorted(found, key=_rank):
+        words.append(names.clean(f"{short(key)}={shown(found[key])}", MOST_WORD))
+    while len("-".join(words)) > MOST_TITLE:
+        words = [*words[:-2], "etc"] if words[-1] == "etc" else [*words[:-1], "etc"]
+    return "-".join(words)
+
+
+def _rank(key: str) -> int:
+    """Keys of the model first, those of the scenario last: comparisons share them."""
+    order = ("model", "match", "strategy", "optimizer", "training")
+    group = key.partition(".")[0]
+    return order.index(group) if group in order else len(order)
+
+
+def _names_in(folder: Path) -> list[str]:
+    with suppress(OSError, ValueError):  # ValueError: a null in the name
+        return sorted(os.listdir(folder))
+    return []
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -151,7 +204,7 @@ def changed_since(path: Path, config: RunConfig) -> str:
         path: the run's own folder.
     """
     ours = made_of(config)
-    others = path.parent.glob(f"seed{config.seed}-*") if ours else []
+    others = path.parent.glob("*") if ours else []
     for other in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True):
         theirs = try_json(other / names.ENVIRONMENT) or {}
         if other != path and theirs.get(names.SETTINGS) == ours[names.SETTINGS]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import cpu_count
 
 from kancl.config import ConfigError, RunConfig
 
@@ -110,6 +109,8 @@ def places(devices: Collection[str], threads: int) -> Places:
     Args:
         devices: those that the runs ask for.
     """
+    from joblib import cpu_count  # late: layers are timed without it
+
     processes = max(1, cpu_count() // threads)
     on_gpu = {d for d in map(resolve_device, devices) if d.type == "cuda"}
     if not on_gpu:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from torch import Tensor
 from kancl.reading import try_json
 from kancl.runs import names
 from kancl.runs.files import delete, own_folder, pack, write_whole
+
+
+def experience_name(index: int) -> str:
+    """``experience_1`` of the first: tables, TensorBoard and messages count from 1."""
+    return f"{names.EXPERIENCE}{index + 1}"
 
 
 class RunFolder:
@@ -36,20 +42,32 @@ class RunFolder:
             environment: written if that of the beginning cannot be read.
         """
         delete(self.path, names.SUMMARY, names.ERROR, names.PARTS)
-        begun = try_json(self.path / names.ENVIRONMENT) or environment
+        begun = self._begun() or environment
         resumed = [*begun.get(names.RESUMED, []), iteration]
         self.write_json(names.ENVIRONMENT, {**begun, names.RESUMED: resumed})
 
+    def _begun(self) -> dict[str, Any] | None:
+        """What ``start`` noted, if it can be read and be written again."""
+        begun = try_json(self.path / names.ENVIRONMENT) or {}
+        with suppress(ValueError):  # numbers that JSON does not have
+            json.dumps(begun, allow_nan=False)
+            if isinstance(begun.get(names.RESUMED, []), list):
+                return begun
+        return None
+
     def write_matrix(self, matrix: Tensor, score: str = "accuracy") -> None:
         """Row r: after r experiences; column j: ``score`` on experience j."""
-        header = ["after", *(f"experience_{j}" for j in range(matrix.shape[1]))]
+        header = ["after", *map(experience_name, range(matrix.shape[1]))]
         rows = ([r, *row] for r, row in enumerate(matrix.tolist()))
         self.write_table(names.matrix_file(score), header, rows)
 
     def write_metrics(
         self, measurements: Iterable[tuple[int, int | None, str, float]]
     ) -> None:
-        rows = ([*m[:3], float(m[3])] for m in measurements)
+        rows = (
+            [at, None if k is None else experience_name(k), name, float(value)]
+            for at, k, name, value in measurements
+        )
         self.write_table(names.METRICS, names.METRICS_COLUMNS, rows)
 
     def write_table(

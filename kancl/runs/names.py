@@ -1,5 +1,7 @@
 """Names of files, columns and keys in run folders; they stand nowhere else."""
 
+import re
+
 # a run folder
 
 SUMMARY, CONFIG, ENVIRONMENT = "summary.json", "config.yaml", "env.json"
@@ -46,16 +48,26 @@ KEPT = f"{CHECKPOINTS}/{CHECKPOINT}"
 
 LOGS = "logs"
 SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
-"""Lists of the runs of each sweep; runs that chose settings; tables and figures."""
+"""Lists of the runs of each sweep, in folders of earlier versions; runs that chose
+settings; of each comparison the list of its runs, tables and figures."""
 RUNS = "runs.json"
-"""The runs that a comparison is of, by their paths in that folder."""
+"""In the folder of a comparison: which runs it consists of, by their paths in log_dir."""
 MLFLOW = "mlruns"
 """MLflow's files."""
 NO_RUNS = frozenset({WANDB, REPLACEMENT})
 """Folders that hold no finished runs, whatever files are in them."""
 
+
+def clean(text: str, most: int) -> str:
+    """Text as a part of a folder's name: ``hidden=64x64`` for ``hidden=[64,64]``."""
+    text = re.sub(r"[\[\]'\"]", "", text.replace(",", "x"))
+    return re.sub(r"[^A-Za-z0-9.=+_-]+", "_", text).strip("._-")[:most]
+
+
 # columns and keys
 
+EXPERIENCE = "experience_"
+"""With its number, from 1: an experience in tables and in TensorBoard."""
 METRICS_COLUMNS = ("iteration", "experience", "name", "value")
 LOSS = "batch_loss"  # of training; its last row ends that of an experience
 FORECAST = "forecast"

@@ -83,12 +83,12 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
     """Every run in or below the paths, by path, and those that a comparison's folder
     lists; not the trials of ``kancl tune``.
 
-    Raises: ValueError if a path does not exist, or holds no run.
+    Raises: ConfigError if a path does not exist, or holds no run.
     """
     folders: set[Path] = set()
     for path in map(Path, paths):
         if not path.exists():
-            raise ValueError(f"there is no {path}; kancl run writes runs below logs")
+            raise ConfigError(f"there is no {path}; kancl run writes runs below logs")
         if (path / names.RUNS).is_file():
             folders |= _compared(path)
             continue
@@ -99,7 +99,7 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
         here = {file.parent.resolve() for file in ours}
         if not here:
             holds = "a run folder holds config.yaml, metrics.csv and summary.json"
-            raise ValueError(f"no run folder in {path}: {holds}")
+            raise ConfigError(f"no run folder in {path}: {holds}")
         folders |= here
     return [read_run(folder) for folder in sorted(folders)]
 
@@ -155,7 +155,7 @@ def _compared(folder: Path) -> set[Path]:
     listed = listed_runs(folder / names.RUNS, root)
     found = {root / run for run in listed if (root / run / names.CONFIG).is_file()}
     if not found:
-        raise ValueError(
+        raise ConfigError(
             f"none of the {len(listed)} runs of {folder} is there any more"
         )
     return found
@@ -196,7 +196,7 @@ def read_measurements(folder: Path) -> list[Measurement]:
     return [
         Measurement(
             _count(iteration, MOST_ITERATIONS),
-            _count(experience, MOST_EXPERIENCES) if experience else None,
+            _experience(experience),
             known.get(name) or known.setdefault(name, printable(name)),
             float(value or "nan"),
         )
@@ -246,13 +246,22 @@ def _count(text: str, most: int) -> int:
     return number
 
 
+def _experience(text: str) -> int | None:
+    """``experience_1`` is 0, as was ``0`` in files of earlier versions; empty: none."""
+    if text.startswith(names.EXPERIENCE):
+        return _count(text.removeprefix(names.EXPERIENCE), MOST_EXPERIENCES) - 1
+    return _count(text, MOST_EXPERIENCES) if text else None
+
+
 def _recomputed(rows: Sequence[Measurement], summary: Mapping[str, Any]) -> Tensor:
     name = f"test_{series.score_of(rows).name}"
     points = series.series_of(rows, name)
     if (n := len(points)) == 0:
         raise ValueError(f"metrics.csv has no {name}: nothing was evaluated")
     if () in points:
-        raise ValueError(f"metrics.csv has no {name} of experience {points.index(())}")
+        raise ValueError(
+            f"metrics.csv has no {name} of experience {points.index(()) + 1}"
+        )
     n = max(n, int(finite(summary.get("n_experiences")) or 1))
     if n > MOST_EXPERIENCES:
         raise ValueError(f"summary.json has {n} experiences, which no run has")

@@ -1,6 +1,5 @@
 """Which runs of a study are done, under way, failed or missing."""
 
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -11,11 +10,18 @@ from typing import Any, NamedTuple
 from kancl.config import ConfigError
 from kancl.reading import in_one_line, printable, try_json
 from kancl.runs import names
-from kancl.runs.files import checkpoints_of, files_of_runs, listed_runs, write_whole
+from kancl.runs.files import (
+    checkpoints_of,
+    files_of_runs,
+    listed_runs,
+    own_folder,
+    write_whole,
+)
 from kancl.runs.lock import lock_holder
 
-STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
-"""``stopped``: begun, without a result, and nobody is making it (killed, say)."""
+STATES = tuple("completed running stopped failed diverged missing refused".split())
+"""``stopped``: begun, without a result, and nobody is making it (killed, say);
+``refused``: no run, but a sweep's list of runs."""
 
 
 class Cell(NamedTuple):
@@ -26,30 +32,48 @@ class Cell(NamedTuple):
     reason: str = ""
 
 
-def note_sweep(log_dir: Path, folders: Sequence[Path]) -> None:
-    """Write down which runs a sweep consists of, so that missing ones can be told."""
-    runs = sorted(str(folder.relative_to(log_dir)) for folder in folders)
-    digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
-    text = json.dumps({"runs": runs}, indent=1) + "\n"
-    write_whole(log_dir / names.SWEEPS / f"{digest}.json", text.encode())
+def note_runs(comparison: Path, runs: Sequence[Path]) -> None:
+    """Write down which runs a comparison consists of, so that missing ones can be told.
+
+    Raises: ConfigError if it is one of other runs.
+    """
+    ours = sorted(str(run.relative_to(comparison.parents[1])) for run in runs)
+    file = own_folder(comparison) / names.RUNS
+    if file.exists() and (others := listed_runs(file, comparison.parents[1]) - {*ours}):
+        raise ConfigError(
+            f"{comparison} compares {len(others)} runs that are not of this comparison: "
+            "choose another name=, or remove that folder"
+        )
+    write_whole(file, (json.dumps({"runs": ours}, indent=1) + "\n").encode())
 
 
 def read_status(log_dir: Path) -> list[Cell]:
     """Every run in a folder, and every run that a sweep asked for there.
 
-    Raises: ConfigError if there is no such folder, no run in it, or a list of runs that
-        leads out of it.
+    A list of runs that cannot be read is a cell of its own.
+
+    Raises: ConfigError if there is no such folder, or no run in it.
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
+    if (file := log_dir / names.RUNS).is_file():  # a comparison's own
+        root = log_dir.absolute().parents[1]
+        return [_cell(root, run) for run in sorted(listed_runs(file, root))]
     files = files_of_runs(log_dir, names.CONFIG)
     found = (file.parent.relative_to(log_dir) for file in files)
     runs = {str(f) for f in found if names.NO_RUNS.isdisjoint(f.parts)}
-    for path in sorted((log_dir / names.SWEEPS).glob("*.json")):
-        runs |= listed_runs(path, log_dir)
-    if not runs:
+    noted = [*(log_dir / names.SWEEPS).glob("*.json")]
+    noted += (log_dir / names.COMPARISONS).glob(f"*/{names.RUNS}")
+    refused = []
+    for path in sorted(noted):
+        try:
+            runs |= listed_runs(path, log_dir)
+        except ConfigError as error:
+            name = str(path.relative_to(log_dir))
+            refused.append(Cell(name, "refused", in_one_line(error)))
+    if not runs and not refused:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
-    return [_cell(log_dir, run) for run in sorted(runs)]
+    return [*(_cell(log_dir, run) for run in sorted(runs)), *refused]
 
 
 def read_completed(folder: Path) -> dict[str, Any] | None:
@@ -72,7 +96,7 @@ def show_status(cells: Sequence[Cell]) -> None:
             print(f"{cell.state:9} {printable(cell.name)}{why}")
     counts = Counter(cell.state for cell in cells)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    print(f"{len(cells)} runs: {told}")
+    print(f"{len(cells) - counts['refused']} runs: {told}")
 
 
 def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:

@@ -104,7 +104,7 @@ def _locate(position, size, degree, outside, slope, values, k, scratch):
             beyond = kind(position - inside)
             for m in range(LIVE):
                 scratch[m, 0] = 0
-            _pieces(u, degree, True, scratch, zero, cell - row)
+            _pieces(u, degree, not slope, scratch, zero, cell - row)
             for m in range(LIVE):
                 values[m, k] += beyond * scratch[m, 0]
         return row

@@ -115,3 +115,15 @@ def test_a_run_that_fails_is_no_timing(tmp_path: Path) -> None:
     words += ["scenario.train_samples=40", "scenario.test_samples=10", "device=cpu"]
     with pytest.raises(RuntimeError, match="failed"):
         finished_run([*words, "training.batch_size=10", "model.hidden=[4]"])
+
+
+def test_each_row_is_written_as_it_comes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+
+    def bench_two() -> Iterator[Rows]:
+        yield [{"what": "a", "result": 1}]
+        assert path.read_text() == "what,result\na,1\n"
+        yield [{"what": "b", "result": 2}]
+
+    assert main(bench_two, [f"--csv={path}"]) == 0
+    assert path.read_text().endswith("b,2\n")

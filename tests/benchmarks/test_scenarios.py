@@ -321,7 +321,7 @@ def test_bad_values_are_refused_before_data_are_read(
 
 
 def test_a_share_too_small_for_one_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="validation=1e-06 leaves experience 0 of the"):
+    with pytest.raises(ValueError, match="validation=1e-06 leaves experience 1 of the"):
         split_mnist(validation=1e-6)
 
 

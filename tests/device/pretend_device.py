@@ -397,6 +397,8 @@ def _cuda(launches: list[Launch]) -> dict[str, Any]:
         "memory_allocated": lambda device=None: 0,
         "max_memory_allocated": lambda device=None: GIB,
         "reset_peak_memory_stats": lambda device=None: None,
+        "memory_reserved": lambda device=None: 0,
+        "set_sync_debug_mode": lambda mode: None,
         "get_device_name": lambda device=None: "pretend",
         "get_device_capability": lambda device=None: (9, 0),
     }

@@ -20,7 +20,7 @@ from tests.device.pretend_device import KERNELS, Launch, pretend_device
 triton = pytest.importorskip("triton", reason="Triton comes with torch's CUDA builds")
 
 CARDS = {80: "A100", 89: "L4, RTX 4090", 90: "H100", 100: "B200"}
-MOST_REGISTERS = 128  # of a thread: four programs of 128 threads share a processor
+MOST_REGISTERS = 170  # of a thread: three programs of 128 threads share a processor
 MOST_SPILLED = 16  # bytes of a thread
 MOST_SHARED = 48 * 2**10  # bytes of a program: what every card gives without asking
 NAMES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kancl.bench.device import layer_sizes, why_not_triton
+from kancl.bench.device_steps import layer_sizes, why_not_triton
 from kancl.models import KAN, KANLinear
 from kancl.splines import UniformGrid, dense_spline_sum, fused_spline_sum
 

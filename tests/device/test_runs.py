@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kancl.bench.device import why_not_triton
+from kancl.bench.device_steps import why_not_triton
 from kancl.bench.harness import finished_run
 
 pytest.importorskip("avalanche", reason="runs are Avalanche's; layers do without it")

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from kancl.bench.device import (
+from kancl.bench.device_steps import (
     N_SEEDS,
     WARM_UP,
-    graphed,
+    Graph,
     implementations,
     layer_sizes,
     on_streams,
@@ -43,7 +43,7 @@ def test_a_recorded_step_trains_as_an_eager_one(name: str, gpu: str) -> None:
         pytest.skip(f"{name} does not run here")
     x, y = samples(gpu, SIZES)
     models = [seeded_kan(gpu, SIZES, name) for _ in range(2)]
-    graph = graphed(models[0], x, y)
+    graph = Graph(models[0], x, y)
     eager = training_step(models[1], x, y, capturable=True)
     for _ in range(10):
         graph()
@@ -77,8 +77,8 @@ def test_seeds_on_streams_of_their_own_have_the_bits_of_lone_ones(
         [seeded_kan(gpu, SIZES, name, seed) for seed in range(N_SEEDS)]
         for _ in range(2)
     )
-    one_by_one = [graphed(*one) for one in zip(lone, x, y)]
-    at_once = on_streams([graphed(*one) for one in zip(together, x, y)])
+    one_by_one = [Graph(*one) for one in zip(lone, x, y)]
+    at_once = on_streams([Graph(*one) for one in zip(together, x, y)])
     for _ in range(50):
         for step in one_by_one:
             step()

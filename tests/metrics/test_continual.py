@@ -88,7 +88,7 @@ def test_the_windowed_metrics_equal_all_pairs_compared(steps):
         ([], [], "evaluation.samples=0"),
         ([FIRST], [300], "single experience"),
         (CURVES, [100, 200], "2 of 3 experiences"),
-        ([FIRST, SECOND[:-1], THIRD], BORDERS, "experience 1 was not measured at the"),
+        ([FIRST, SECOND[:-1], THIRD], BORDERS, "experience 2 was not measured at the"),
     ],
 )
 def test_what_cannot_be_told_says_why(curves, boundaries, says):

@@ -160,7 +160,7 @@ def test_no_parameter_of_the_removed_head_remains(model: str) -> None:
 @pytest.mark.parametrize("kind", ["growing", "multi"])
 def test_class_beyond_the_outputs_is_refused(kind: str) -> None:
     head = with_head(network("mlp"), kind, 2)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="class 7 of experience 3 .* 2 outputs"):
+    with pytest.raises(ValueError, match="class 7 of experience 4 .* 2 outputs"):
         head.adaptation(Experience(3, [7]))
 
 

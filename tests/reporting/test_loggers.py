@@ -21,7 +21,9 @@ WORDS = (
 
 def told(run: kancl.Run) -> list[tuple[int, str, float]]:
     rows = run.metrics
-    ends = ("" if m.experience is None else f"/experience_{m.experience}" for m in rows)
+    ends = (
+        "" if m.experience is None else f"/experience_{m.experience + 1}" for m in rows
+    )
     return sorted((m.iteration, m.name + end, m.value) for m, end in zip(rows, ends))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def read_matrix(folder: Path, name: str = "accuracy_matrix.csv") -> list[list[fl
 def test_the_run_folder(make_run: MakeRun, tmp_path: Path) -> None:
     summary, folder = make_run("keep_model=true", "tensorboard=numbers")
     assert folder.parent == tmp_path / "split_mnist-class" / "kan-naive"
-    assert folder.name.startswith("seed0-") and len(folder.name) == 6 + 8
+    assert re.fullmatch(r"seed0-hidden=4-[\w=-]+-[0-9a-f]{8}", folder.name)
     names = {path.name for path in folder.iterdir() if path.is_file()}
     events = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(events) == 1
@@ -81,7 +82,8 @@ def test_the_series_hold_the_matrix(make_run: MakeRun) -> None:
         column = [
             float(row["value"])
             for row in rows
-            if row["name"] == "test_accuracy" and row["experience"] == str(j)
+            if row["name"] == "test_accuracy"
+            and row["experience"] == f"experience_{j + 1}"
         ]
         assert column == [row[j] for row in matrix]
     names = {row["name"] for row in rows}

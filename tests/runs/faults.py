@@ -79,7 +79,7 @@ class Faults:
         self, words: Sequence[str], kind: str = "", n: int = 0, code: int = 0
     ) -> int:
         """The exit code of a command in a process of its own; minus a signal."""
-        words = [self._run() if word == "LOCALITY" else word for word in words]
+        words = self._named(words)
         pid = os.fork()
         if pid == 0:
             status = TRACEBACK
@@ -99,8 +99,9 @@ class Faults:
                 os._exit(status)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def _run(self) -> str:
-        return str(next(self.logs.glob("*/*/*/config.yaml")).parent)
+    def _named(self, words: Sequence[str]) -> list[str]:
+        run = next(self.logs.glob("*/*/*/config.yaml"), self.logs).parent
+        return [str(run) if word == "LOCALITY" else word for word in words]
 
     def content(self) -> dict[str, bytes]:
         files = (p for p in self.logs.rglob("*") if p.name in SAME and p.is_file())
@@ -116,6 +117,9 @@ class Faults:
         wrong. What begins with ``LOSS`` was finished before, and is gone.
         """
         template = self.place / f"before {name}"
+        for words in (*command.before, command.words):  # what is read once is, for all
+            main(self._named(words))
+        shutil.rmtree(self.logs)
         for words in command.before:
             assert self.give(words) == 0, (words, (self.place / "said").read_text())
         self.logs.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kancl.runs import run_lock
-from kancl.runs.status import note_sweep, read_status, report_failures, show_status
+from kancl.runs.status import note_runs, read_status, report_failures, show_status
 
 NAME = "split_mnist-class/kan-naive/seed0-x"
 
@@ -66,15 +66,29 @@ def test_a_summary_is_believed_as_far_as_it_can_be_read(
 def test_a_study_is_counted_and_what_is_not_completed_is_listed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    note_sweep(tmp_path, [folder, tmp_path / "a/b/seed1-y"])
-    (noted,) = (tmp_path / "sweeps").iterdir()
-    assert json.loads(noted.read_text()) == {"runs": ["a/b/seed1-y", NAME]}
+    comparison = tmp_path / "comparisons/first-look"
+    note_runs(comparison, [folder, tmp_path / "a/b/seed1-y"])
+    noted = json.loads((comparison / "runs.json").read_text())
+    assert noted == {"runs": ["a/b/seed1-y", NAME]}
     with run_lock(folder):
         show_status(read_status(tmp_path))
     running, missing, total = capsys.readouterr().out.splitlines()
     assert running.startswith(f"running   {NAME}  (process ")
     assert missing == "missing   a/b/seed1-y"
     assert total == "2 runs: 1 running, 1 missing"
+    (tmp_path / "c/d/seed2-z").mkdir(parents=True)
+    (tmp_path / "c/d/seed2-z/config.yaml").touch()
+    assert len(read_status(tmp_path)) == 3 and len(read_status(comparison)) == 2
+
+
+def test_a_comparison_is_one_of_the_same_runs_or_more(tmp_path: Path) -> None:
+    runs = [tmp_path / f"a/b/seed{k}-y" for k in range(3)]
+    comparison = tmp_path / "comparisons/first-look"
+    for some in (runs[:2], runs[:2], runs):
+        note_runs(comparison, some)
+    with pytest.raises(ValueError, match="first-look compares 1 runs .* another name="):
+        note_runs(comparison, runs[:2])
+    assert len(json.loads((comparison / "runs.json").read_text())["runs"]) == 3
 
 
 def test_a_sweep_ends_with_what_has_no_result(

@@ -23,7 +23,7 @@ from kancl.runs.reader import STATUSES, Run
 from kancl.runs.replacement import replacing
 
 TENSORBOARD = "tensorboard"
-_TABLES = ("results", "comparison", "continual", "cost")
+_TABLES = ("results", "comparison", "continual", "forecast", "cost")
 FILES = (
     *("report.html", "runs.csv", "results.csv", "comparison.csv"),
     *(f"{name}.{kind}" for name in _TABLES for kind in ("md", "tex")),
@@ -71,6 +71,7 @@ def write_report(
         "results": map(tables.results, groups),
         "comparison": (tables.comparison(b, c) for b, c in compared if c),
         "continual": map(tables.continual, groups),
+        "forecast": map(tables.forecast, groups),
         "cost": map(tables.cost, groups),
     }.items():
         if parts := [table for table in made if table is not None]:

@@ -9,6 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +32,13 @@ _PARSING = threading.Lock()
 
 
 class Request(NamedTuple):
-    """Runs, no two alike, and the overrides that choose one of Hydra's launchers."""
+    """Runs, no two alike, the overrides that choose one of Hydra's launchers, and what
+    several runs are called together.
+    """
 
     configs: Sequence[RunConfig]
     launcher: Sequence[str]
+    name: str | None = None
 
 
 def read_request(overrides: Sequence[str], sweep: bool) -> Request:
@@ -75,7 +79,15 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
         if messages and all(messages):
             raise ConfigError(messages[0])
     unlike = {repr(config): config for _, config, _ in composed}
-    return Request([*unlike.values()], [str(o.input_line) for o in launcher])
+    configs, chosen = [*unlike.values()], [str(o.input_line) for o in launcher]
+    first, *others = dict.fromkeys(config.name for config in configs)
+    if others:
+        raise ConfigError(
+            f"name={first},{others[0]}: runs that are compared have one name"
+        )
+    if len(configs) == 1:
+        return Request(configs, chosen)
+    return Request([replace(config, name=None) for config in configs], chosen, first)
 
 
 def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:

@@ -20,6 +20,8 @@ from kancl.config.index import as_json, from_json
 from kancl.reading import try_json
 from kancl.runs.files import write_whole
 
+LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "settings")
+"""What ``kancl list`` calls the groups, experiments, and keys of every run."""
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -36,6 +38,13 @@ def index_file() -> Path:
     """Where signatures are kept, one file for every installed kancl."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "kancl" / f"keys{str(PACKAGE).replace(os.sep, '-')}.json"
+
+
+def written_groups() -> Mapping[str, Group]:
+    """What was written down last, of these sources or earlier ones; none if nothing was."""
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        return from_json(try_json(index_file()) or {})
+    return {}
 
 
 def _imported() -> Mapping[str, Group]:

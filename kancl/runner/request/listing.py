@@ -13,9 +13,7 @@ from kancl.config.schema import FIXED, RunConfig
 from kancl.config.values import shown
 from kancl.runner import installed
 from kancl.runner.request.experiments import experiment_names, read_experiment
-from kancl.runner.request.known import known_groups
-
-LISTS = ("scenarios", "models", "strategies", "optimizers", "experiments", "settings")
+from kancl.runner.request.known import LISTS, known_groups
 
 
 class Entry(NamedTuple):

@@ -1,7 +1,6 @@
 """Make the runs that a command line asks for, then lay them side by side."""
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +17,8 @@ from rich.text import Text
 from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
-from kancl.config.values import shown
+from kancl.config.typed import hashed
+from kancl.config.values import short, shown
 from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
@@ -26,7 +26,7 @@ from kancl.reporting.groups import forgetting_curves, write_groups
 from kancl.reporting.progress import Place, finished
 from kancl.reporting.report import benchmarks
 from kancl.reporting.table import Table
-from kancl.reporting.variants import short, unlike
+from kancl.reporting.variants import telling
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
@@ -36,24 +36,19 @@ from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
-from kancl.runs.names import (
-    COMPARISONS,
-    ERROR,
-    EVENTS,
-    REPLACEMENT,
-    RUNS,
-    SUMMARY,
-)
+from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
 from kancl.runs.reader import Run, read_run
 from kancl.runs.replacement import replacing
-from kancl.runs.status import note_sweep, read_completed, report_failures
+from kancl.runs.status import note_runs, read_completed, report_failures
 
 COMPARISON = (
-    *("comparison.md", "comparison.csv", RUNS),
+    *("comparison.md", "comparison.csv"),
     *("forgetting_curves*.png", f"*{EVENTS}"),
 )
 """Patterns of a comparison's files."""
 LINE = 200  # columns, where there is no terminal
+MOST_WORD, MOST_TITLE = 32, 64
+"""Letters of what differs in one key, and in all, in the name of a comparison's folder."""
 Summary = dict[str, Any]
 
 
@@ -83,7 +78,8 @@ def execute(
             say(line)
         runs = [_as_it_ended(*run) for run in made]
         table = reporting.comparison_table(runs)
-        folder = _write_comparison(first, runs, table)
+        folder = comparison_folder(request)
+        _write_comparison(folder, first, runs, table)
         table.show(console)
         # in the comparison's own folder, and in that of all runs
         pattern, logs = rf"(^|/{re.escape(folder.name)}/)[^/]+(/(low|high))?$", folder
@@ -165,30 +161,30 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     configs = request.configs
     to_do = [c for c in configs if c.overwrite or read_completed(run_folder(c)) is None]
     if not request.launcher:
-        return _make_here(configs, to_do, console, quiet)
-    _check(configs, to_do)
+        return _make_here(request, to_do, console, quiet)
+    _check(request, to_do)
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
     if to_do:
-        launch(to_do, request.launcher, _make)
+        launch(to_do, request.launcher, _make_of_several)
     return [_summary(config) for config in configs]
 
 
-def _check(configs: Sequence[RunConfig], to_do: Sequence[RunConfig]) -> Parts | None:
+def _check(request: Request, to_do: Sequence[RunConfig]) -> Parts | None:
     parts = check(to_do)
-    if len(configs) > 1:
-        note_sweep(Path(configs[0].log_dir), [run_folder(c) for c in configs])
+    if len(request.configs) > 1:
+        note_runs(comparison_folder(request), [run_folder(c) for c in request.configs])
     return parts
 
 
 @taking_turns()
 def _make_here(
-    configs: Sequence[RunConfig],
+    request: Request,
     to_do: Sequence[RunConfig],
     console: Console,
     quiet: bool,
 ) -> list[Summary]:
-    parts = _check(configs, to_do)
+    configs, parts = request.configs, _check(request, to_do)
     if len(configs) == 1:
         return [_make(configs[0], console, quiet, parts)]
     summaries, place = list[Summary](), Place(len(to_do))
@@ -198,12 +194,8 @@ def _make_here(
     for config in configs:
         if config in to_do:
             place.n_begun += 1
-        try:
-            own = parts if config in to_do[:1] else None
-            summaries.append(_make(config, console, quiet, own, place))
-        except ConfigError as error:  # its folder is a file, say: the others go on
-            warn(str(error))
-            summaries.append(_without_result(config, "failed", str(error)))
+        own = parts if config in to_do[:1] else None
+        summaries.append(_make_of_several(config, console, quiet, own, place))
         if config in to_do and not quiet:
             width = console.width if console.is_terminal else LINE
             line = finished(place, titles[id(config)], summaries[-1], width)
@@ -220,12 +212,12 @@ def _titles(configs: Sequence[RunConfig]) -> list[str]:
     """``kan-ewc lr=0.01 seed 1``: each run by what tells it from the others."""
     each = [flat(plain(config)) for config in configs]
     named = ("model", "strategy", "match_to", "seed")
-    keys = [key for key in unlike(each) if not key.startswith(named)]
+    keys = [key for key in telling(each) if not key.startswith(named)]
     return [
         " ".join(
             [
                 config.label,
-                *(f"{short(k)}={shown(v[k])}" for k in keys if k in v),
+                *(f"{short(k)}={shown(v[k])}" for k in keys),
                 f"seed {config.seed}",
             ]
         )
@@ -260,6 +252,17 @@ def _make(
     return summary
 
 
+def _make_of_several(config: RunConfig, *how: Any) -> Summary:
+    """``_make``, but a run that cannot be begun, as its folder is a file, say, stops no
+    other.
+    """
+    try:
+        return _make(config, *how)
+    except ConfigError as error:
+        warn(str(error))
+        return _without_result(config, "failed", str(error))
+
+
 def _summary(config: RunConfig) -> Summary:
     """What a launcher's process has written down."""
     folder = run_folder(config)
@@ -283,26 +286,41 @@ def _without_result(config: RunConfig, status: str, error: str) -> Summary:
     }
 
 
-def _write_comparison(first: RunConfig, runs: Sequence[Run], table: Table) -> Path:
-    """The table as Markdown and CSV, the list of runs, and what every model and strategy
-    shows, means over the seeds.
-    """
-    root = Path(first.log_dir)
-    names = [run.folder.relative_to(root).as_posix() for run in runs]
-    digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
-    folder = own_folder(root / COMPARISONS / digest)
+def comparison_folder(request: Request) -> Path:
+    """``log_dir/comparisons/<name>``, or what differs between the runs and a hash."""
+    configs, log_dir = request.configs, Path(request.configs[0].log_dir)
+    if request.name is not None:
+        return log_dir / COMPARISONS / request.name
+    runs = sorted(str(run_folder(config).relative_to(log_dir)) for config in configs)
+    digest = hashlib.sha256("\n".join(runs).encode()).hexdigest()[:8]
+    words = ["-".join({config.model.name: None for config in configs})]
+    words.append("-".join({config.strategy.name: None for config in configs}))
+    each = [hashed(config) for config in configs]
+    for key in telling(each):
+        if not key.startswith(("model.name", "strategy.name", "match_to.", "seed")):
+            values = dict.fromkeys(shown(v[key]) for v in each)
+            words.append(f"{short(key)}={'-'.join(values)}")
+    n_seeds = len({config.seed for config in configs})
+    words += [f"{n_seeds}-seeds"] * (n_seeds > 1)
+    title = "_".join(clean(word, MOST_WORD) for word in words)[:MOST_TITLE]
+    return log_dir / COMPARISONS / f"{title}-{digest}"
+
+
+def _write_comparison(
+    folder: Path, first: RunConfig, runs: Sequence[Run], table: Table
+) -> None:
+    """The table as Markdown and CSV, and the forgetting curves, means over the seeds."""
+    own_folder(folder)
     groups = benchmarks(runs)
     with replacing(folder, *COMPARISON) as new:
         write_whole(new / "comparison.md", table.markdown().encode())
         write_whole(new / "comparison.csv", table.csv().encode())
-        write_whole(new / RUNS, (json.dumps({"runs": names}, indent=1) + "\n").encode())
         if first.events != "none":
             write_groups(new, groups, pictures=first.events == "all")
         for group in groups:
             if (figure := forgetting_curves(group)) is not None:
                 place = f"-{group.slug}" if len(groups) > 1 else ""
                 write_whole(new / f"forgetting_curves{place}.png", as_png(figure))
-    return folder
 
 
 def _convergence(made: Made, console: Console) -> list[str]:
