@@ -100,7 +100,7 @@ class ForecastPlugin(Plugin):
         self.seconds: dict[str, list[float]] = {kind: [] for kind in self.kinds}
         """That each kind took before each training but the first."""
         self.stored: list[dict[str, Any]] = []
-        """Moments of each experience trained so far."""
+        """Moments of each experience trained so far, but of the last one."""
         self._looked_at = diagnosis.Samples(self.train_stream, diagnosis.SAMPLES, 2)
 
     @property
@@ -141,7 +141,8 @@ class ForecastPlugin(Plugin):
                                 self.recorder.add(forecast_row(kind, what, t), value, s)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        if "stored" in self.kinds:
+        is_last = len(self.stored) + 1 == len(self.train_stream)
+        if "stored" in self.kinds and not is_last:
             with self.recorder.evaluating(strategy.device), random_streams_kept():
                 samples = as_tensors(strategy.experience.dataset)
                 self.stored.append(image_statistics.moments(*samples, self.rank))

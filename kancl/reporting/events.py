@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from shlex import quote
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +17,7 @@ from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
+from kancl.config.values import as_typed
 from kancl.metrics.score_matrix import ACCURACY, Score
 from kancl.reporting.figures import as_pixels
 from kancl.reporting.loggers import numbers
@@ -182,7 +182,7 @@ def run_layout(score: Score) -> dict[str, Any]:
 
 def tensorboard_command(log_dir: Path | str) -> str:
     """What to type to see a folder's runs, with all values that a boundary has."""
-    return f"tensorboard --logdir {quote(str(log_dir))} --load_fast=false"
+    return as_typed("tensorboard", "--logdir", log_dir, "--load_fast=false")
 
 
 def dashboard_url(

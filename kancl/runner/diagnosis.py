@@ -10,6 +10,7 @@ from rich.console import Console
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
+from kancl.config.values import as_typed
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis
 from kancl.observe.curves import LearnedFunctionPlugin
@@ -96,6 +97,7 @@ def check_forecast(config: RunConfig, benchmark: Benchmark) -> None:
         key = "forecast_ceiling=true" if kind == "none" else f"forecast={kind}"
         what = "foretells what training takes from earlier experiences"
         way = "evaluation.forecast=none evaluation.forecast_ceiling=false"
+        way = "evaluation.forecast=probe" if "kernel" in reason else way
         raise ConfigError(f"evaluation.{key} {what}, and {reason}; nearest: {way}")
 
 
@@ -233,7 +235,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         raise ConfigError(f"there is no run in {folder}: {takes}")
     config = read_folder(folder, ["device=cpu"])
     path = folder / names.SNAPSHOTS
-    again = f"kancl run --from {folder} evaluation.locality=true"
+    again = as_typed("kancl", "run", "--from", folder, "evaluation.locality=true")
     if not path.is_file():
         raise ConfigError(
             f"{folder} keeps no states to go back to ({path.name}): it was run without "

@@ -55,7 +55,7 @@ def spline_sum(
         )
     (batch, n_in), n_out = x.shape, coefficients.shape[2]
     block = _block(n_out, GATHERED)
-    n_blocks = _blocks(batch, BLOCK_B), _blocks(n_out, block)
+    n_blocks = _blocks(batch, _block_b(coefficients.dtype)), _blocks(n_out, block)
     n_parts = min(PROGRAMS // max(1, math.prod(n_blocks)), n_in // FEWEST_INPUTS)
     per_part = _blocks(n_in, max(1, n_parts))
     n_parts = _blocks(n_in, per_part)
@@ -77,7 +77,7 @@ def input_gradient(
 ) -> Tensor:
     x, splines, n_out = samples[0], (coefficients, scale, base_weight), grad.shape[1]
     grad_x = torch.empty_like(x)
-    programs = _blocks(len(x), BLOCK_B), x.shape[1]
+    programs = _blocks(len(x), _block_b(coefficients.dtype)), x.shape[1]
     rest = _block(n_out, GATHERED), grad.contiguous(), grad_x, *x.shape, n_out
     _run_sum("input_gradient", programs, samples, splines, *rest)
     return grad_x
@@ -116,8 +116,8 @@ def idle_bases(samples: Samples, n_basis: int, dtype: torch.dtype) -> Tensor:
     x, n_in = samples[0], samples[0].shape[1]
     idle = x.new_empty(n_in, n_basis, dtype=torch.bool)
     programs = n_in, _blocks(n_basis, BLOCK_G)
-    options = {"BLOCK_B": BLOCK_B, "BLOCK_G": BLOCK_G}
-    _run("idle_bases", programs, samples, dtype, idle, *x.shape, **options)
+    rest = samples, dtype, idle, *x.shape
+    _run("idle_bases", programs, *rest, BLOCK_G=BLOCK_G)
     return idle
 
 
@@ -134,8 +134,8 @@ def _run_sum(
     coefficients = splines[0].contiguous()
     given = [coefficients if t is None else t.contiguous() for t in splines]
     options |= {"SCALED": splines[1] is not None, "BASED": splines[2] is not None}
-    options |= {"BLOCK_B": BLOCK_B, "BLOCK_O": block}
-    _run(name, programs, samples, coefficients.dtype, *given, *arguments, **options)
+    rest = samples, coefficients.dtype, *given, *arguments
+    _run(name, programs, *rest, BLOCK_O=block, **options)
 
 
 def _run(
@@ -161,6 +161,7 @@ def _run(
             *(x, *_constants(grid, x.dtype), *arguments),
             GRID=(grid.size, grid.degree, grid.outside, kind),
             ANCHORED=grid.anchor is not None,
+            BLOCK_B=_block_b(dtype),
             enable_fp_fusion=True,
             **options,
         )
@@ -194,6 +195,11 @@ def _constants(grid: UniformGrid, dtype: torch.dtype) -> tuple[Tensor, Tensor, T
 
 def _sum_dtype(coefficients: Tensor) -> torch.dtype:
     return torch.promote_types(coefficients.dtype, torch.float32)
+
+
+def _block_b(dtype: torch.dtype) -> int:
+    """Samples at a time: a double takes two registers."""
+    return BLOCK_B // 2 if dtype == torch.float64 else BLOCK_B
 
 
 def _block(n_out: int, largest: int) -> int:

@@ -1,12 +1,12 @@
 """Make the runs that a command line asks for, then lay them side by side."""
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -18,7 +18,7 @@ from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.typed import hashed
-from kancl.config.values import short, shown
+from kancl.config.values import as_typed, short, shown
 from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
@@ -37,7 +37,7 @@ from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
 from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
-from kancl.runs.reader import Run, read_run
+from kancl.runs.reader import Run, find_runs, read_run
 from kancl.runs.replacement import replacing
 from kancl.runs.status import note_runs, read_completed, report_failures
 
@@ -89,8 +89,25 @@ def execute(
         say("open:", reporting.tensorboard_command(logs), _link(url, console))
     else:
         say("open:", folder)
-    say("next:", f"kancl report {quote(str(folder))}")
+    say("next:", as_typed("kancl", "report", folder))
     return summaries
+
+
+def compare_folders(folders: Sequence[str], console: Console | None = None) -> None:
+    """Lay the runs in and below folders side by side; nothing is trained or written.
+
+    Raises: ConfigError if one of them is none, or there are no runs.
+    """
+    for word in folders:
+        if not Path(word).is_dir():
+            raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
+    console = console or Console()
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    runs = find_runs(folders)
+    reporting.comparison_table(runs).show(console)
+    around = os.path.relpath(os.path.commonpath([run.folder for run in runs]))
+    say("open:", reporting.tensorboard_command(around))
+    say("next:", as_typed("kancl", "report", *folders))
 
 
 def _link(url: str, console: Console) -> Text:
