@@ -125,7 +125,8 @@ def _write_summary(
     found = {key: [*variant.by_seed(key).values()] for key in (*METRICS, *CONTINUAL)}
     found |= {key: variant.numbers(key) for key in COSTS}
     means = {key: fmean(values) for key, values in found.items() if values}
-    telling = unlike(each.settings for each in benchmark.variants)
+    each = [other.settings for other in benchmark.variants]
+    telling = [key for key in unlike(each) if all(key in one for one in each)]
     settings = {k: variant.settings.get(k, UNDEFINED) for k in (*FIRST, *telling)}
     settings["seed"] = seeds if curves.n_seeds == 1 else words
     del settings["scenario.name"]  # the comparison's title says it

@@ -89,7 +89,7 @@ def _n_colours(page, card):
 
 @pytest.mark.proof
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-@pytest.mark.parametrize("width", [1400, 600])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_a_report_is_whole_labelled_and_asks_nobody_for_anything(report, width):
     with browser(width) as page:
         page.open(report.page.as_uri())
@@ -97,7 +97,7 @@ def test_a_report_is_whole_labelled_and_asks_nobody_for_anything(report, width):
         assert page.ask("performance.getEntriesByType('resource').length") == 0
         assert page.ask("document.documentElement.scrollWidth <= innerWidth")
         words = page.ask("document.querySelector('.verdicts').innerText")
-        assert "KAN forgets less" in words and "n = 6" in words
+        assert "KAN forgets less" in words and "6 paired seeds" in words
         top = "document.querySelector('.tag').getBoundingClientRect().bottom"
         assert page.ask(top) < 500  # seen without scrolling
         figures = page.ask(
@@ -115,6 +115,7 @@ def test_a_report_is_whole_labelled_and_asks_nobody_for_anything(report, width):
             "getComputedStyle(t).fill === getComputedStyle(document.body).color)"
         )
         assert sum(charts) > 50  # letters have the page's colour, light or dark
+        assert page.print_out().startswith(b"%PDF")
 
 
 @pytest.fixture(scope="module")
