@@ -196,6 +196,13 @@ def damaged(draw: st.DrawFn, name: str, good: bytes) -> bytes:
     return bytes(content)
 
 
+class Short(bytes):
+    """Bytes of which a failure shows the first: Hypothesis refuses to show too many."""
+
+    def __repr__(self) -> str:
+        return f"{self[:500]!r}, {len(self)} in all"
+
+
 class Hang(BaseException):
     """It took too long."""
 
@@ -291,7 +298,7 @@ def attack(folder: Path, target: Target, n: int) -> None:
     del before[str(path)]
 
     @settings(max_examples=n, database=None, suppress_health_check=[*HealthCheck])
-    @given(content=damaged(target.file, good))
+    @given(content=damaged(target.file, good).map(Short))
     def read(content: bytes) -> None:
         path.write_bytes(content)
         try:
@@ -313,8 +320,8 @@ IDS = [f"{k}-{Path(target.file).name}" for k, target in enumerate(TARGETS)]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=IDS)
-def test_a_few_hundred_damaged_files(folder: Path, target: Target) -> None:
-    attack(folder, target, -(-target.n // 50))
+def test_a_hundred_damaged_files(folder: Path, target: Target) -> None:
+    attack(folder, target, -(-target.n // 100))
 
 
 @pytest.mark.proof

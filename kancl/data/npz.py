@@ -11,6 +11,8 @@ import numpy as np
 from kancl.data.checks import check_memory
 from kancl.reading import opened
 
+DAMAGES = (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError)
+"""What damaged archives raise; the last for one that is encrypted or packed otherwise."""
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -39,7 +41,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, Any], list[str] | None]:
             arrays = {key: file[key] for key in keys}
         names = arrays.pop("class_names", None)
         return arrays, None if names is None else [*map(str, names.ravel())]
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGES as error:
         raise ValueError(f"{path} is no whole .npz file: {error}") from None
 
 

@@ -227,9 +227,15 @@ def read_table(path: Path) -> tuple[list[str], Tensor]:
 
 
 def read_snapshots(folder: Path) -> list[dict[str, Tensor]]:
-    """The states of the network between experiences. No code in the file is run."""
+    """The states of the network between experiences. No code in the file is run.
+
+    Raises: OSError or ValueError for anything else.
+    """
     with opened(folder / names.SNAPSHOTS) as file:
-        return [dict(state) for state in unpack(file)["states"]]
+        states = unpack(file).get("states")
+    if not isinstance(states, list) or not all(isinstance(s, dict) for s in states):
+        raise ValueError(f"{names.SNAPSHOTS} holds no states of a network")
+    return states
 
 
 def finite(value: object) -> float | None:

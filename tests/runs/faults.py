@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import kancl.api  # noqa: F401  (once, for all the processes that are forked)
-import kancl.runner.studies.tune  # noqa: F401
 from kancl.cli import main
 from kancl.runs import names
 from kancl.runs.status import read_completed
 
-KINDS = ("create", "write", "fsync", "rename", "unlink", "mkdir", "flock")
 ERRORS = {"killed": 0, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES}
 SAME = ("metrics.csv", "accuracy_matrix.csv", "model.pt", "report.html", "runs.csv")
 SAME += ("results.csv", "out.csv", "results.md", "split_mnist-class.yaml")
@@ -112,7 +110,9 @@ class Faults:
         folders = {p.parent for p in self.logs.rglob(names.CONFIG)}
         return {f for f in folders if read_completed(f) is not None}
 
-    def prove(self, name: str, command: Command, most: int) -> tuple[int, list[str]]:
+    def prove(
+        self, name: str, command: Command, most: int, kinds: Sequence[str]
+    ) -> tuple[int, list[str]]:
         """How many cases were tried, at most ``most`` of each kind and error; what is
         wrong. What begins with ``LOSS`` was finished before, and is gone.
         """
@@ -125,7 +125,7 @@ class Faults:
         self.logs.mkdir(exist_ok=True)
         os.rename(self.logs, template)
         counts = {}
-        for kind in KINDS:
+        for kind in kinds:
             shutil.copytree(template, self.logs)
             old, finished = self.content(), self.completed()
             assert self.give(command.words, kind) == 0
@@ -168,11 +168,11 @@ def counted(n_cases: int, wrong: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    library, place, most, *chosen = sys.argv[1:]
+    library, place, most, kinds, *chosen = sys.argv[1:]
     faults, total, failures = Faults(library, Path(place)), 0, list[str]()
     for name, command in commands(faults.logs).items():
         if name in chosen or not chosen:
-            tried, wrong = faults.prove(name, command, int(most))
+            tried, wrong = faults.prove(name, command, int(most), kinds.split(","))
             print(f"{name}: {counted(tried, wrong)}", *wrong, sep="\n", flush=True)
             total, failures = total + tried, failures + wrong
     print(f"all: {counted(total, failures)}")

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+KINDS = "create,write,fsync,rename,unlink,mkdir,flock"
 linux_with_gcc = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("gcc") is None, reason="needs gcc on Linux"
 )
 
 
-def faults(place: Path, most: int, *commands: str) -> int:
+def faults(place: Path, most: int, kinds: str, command: str) -> int:
     """Count the cases, ``most`` of each kind of call and error; none may do harm."""
     library, work = place / "faults.so", place / "work"
     work.mkdir()
@@ -32,7 +33,7 @@ def faults(place: Path, most: int, *commands: str) -> int:
     words = [sys.executable, "-W", "ignore", "-m", "tests.runs.faults"]
     root = str(HERE.parents[1])
     done = subprocess.run(
-        [*words, str(library), str(work), str(most), *commands],
+        [*words, str(library), str(work), str(most), kinds, command],
         env={**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": root},
         capture_output=True,
         text=True,
@@ -46,6 +47,11 @@ def faults(place: Path, most: int, *commands: str) -> int:
     return int(tried[1])
 
 
+@linux_with_gcc
+def test_a_few_faults_of_a_run(tmp_path: Path) -> None:
+    assert faults(tmp_path, 1, "rename", "run") == 4
+
+
 @pytest.mark.proof
 @linux_with_gcc
 @pytest.mark.parametrize(
@@ -53,4 +59,4 @@ def faults(place: Path, most: int, *commands: str) -> int:
     ["run", "overwrite", "sweep", "compare", "report", "export", "tune", "locality"],
 )
 def test_faults_of_every_command(tmp_path: Path, command: str) -> None:
-    assert faults(tmp_path, 2, command) >= 20
+    assert faults(tmp_path, 2, KINDS, command) >= 20
