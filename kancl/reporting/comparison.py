@@ -160,18 +160,19 @@ def _notes(
 
 
 MARGIN = 0.005
-"""Converged: within this fraction of the lower of the best validation accuracies."""
+"""Converged: within this fraction of the lower of the best accuracies on unseen data."""
 
 
 class Epochs(NamedTuple):
     """What was measured after every epoch of one run."""
 
     model: str
+    unseen: str  # the other stream that was evaluated: validation or test
     iterations: tuple[int, ...]
     train_loss: tuple[float, ...]
     train_accuracy: tuple[float, ...]
-    validation_loss: tuple[float, ...]
-    validation_accuracy: tuple[float, ...]
+    unseen_loss: tuple[float, ...]
+    unseen_accuracy: tuple[float, ...]
 
     @classmethod
     def from_measurements(cls, rows: Iterable[Measurement], model: str) -> Epochs:
@@ -184,8 +185,8 @@ class Epochs(NamedTuple):
         for m in rows:
             if m.iteration:
                 series[m.name][m.iteration] = m.value
-        held_out = "validation" if "validation_loss" in series else "test"
-        streams = product(("train", held_out), ("loss", "accuracy"))
+        unseen = "validation" if "validation_loss" in series else "test"
+        streams = product(("train", unseen), ("loss", "accuracy"))
         each = [series[f"{stream}_{what}"] for stream, what in streams]
         iterations = tuple(sorted(each[0]))
         if not iterations or any(each[0].keys() - values for values in each):
@@ -193,25 +194,26 @@ class Epochs(NamedTuple):
                 f"run {model!r} was not evaluated after every epoch; "
                 "evaluation.each_epoch=true does it"
             )
-        return cls(model, iterations, *(tuple(v[i] for i in iterations) for v in each))
+        values = (tuple(v[i] for i in iterations) for v in each)
+        return cls(model, unseen, iterations, *values)
 
     def epochs_to(self, accuracy: float) -> int | None:
-        """First epoch (from 1) whose validation accuracy is at least this, or None."""
-        epochs = enumerate(self.validation_accuracy, start=1)
+        """First epoch (from 1) whose accuracy on unseen data is at least this, or None."""
+        epochs = enumerate(self.unseen_accuracy, start=1)
         return next((epoch for epoch, value in epochs if value >= accuracy), None)
 
     @property
     def gap(self) -> float:
-        return self.train_accuracy[-1] - self.validation_accuracy[-1]
+        return self.train_accuracy[-1] - self.unseen_accuracy[-1]
 
     @property
     def loss_rise(self) -> float:
-        """Validation loss after the last epoch above its lowest."""
-        return self.validation_loss[-1] - min(self.validation_loss)
+        """Loss on unseen data after the last epoch above its lowest."""
+        return self.unseen_loss[-1] - min(self.unseen_loss)
 
 
 def convergence_table(runs: Sequence[Epochs]) -> Table:
-    target = _target(runs)
+    target, unseen = _target(runs), " or ".join({run.unseen: None for run in runs})
 
     def percent(share: float) -> str:
         return f"{100 * share:.2f}"
@@ -219,19 +221,19 @@ def convergence_table(runs: Sequence[Epochs]) -> Table:
     columns = (
         Column("model"),
         Column(f"epochs to\n{100 * target:.1f} %", str),
-        Column("validation\naccuracy", percent, "%"),
+        Column(f"{unseen}\naccuracy", percent, "%"),
         Column("best\n(epoch)", str),
         Column("training\naccuracy", percent, "%"),
-        Column("training -\nvalidation", str),
-        Column("validation\nloss", "{:.4f}".format),
+        Column(f"training -\n{unseen}", str),
+        Column(f"{unseen}\nloss", "{:.4f}".format),
         Column("above its\nlowest", "{:+.4f}".format),
     )
     rows: list[list[Cell]] = []
     for run in runs:
-        reached = run.validation_accuracy
+        reached = run.unseen_accuracy
         best = f"{percent(max(reached))} ({run.epochs_to(max(reached))})"
         words = run.model, str(run.epochs_to(target)), reached[-1], best
-        loss, gap = run.validation_loss[-1], f"{100 * run.gap:+.2f}"
+        loss, gap = run.unseen_loss[-1], f"{100 * run.gap:+.2f}"
         rows.append([*words, run.train_accuracy[-1], gap, loss, run.loss_rise])
     return Table("", columns, rows)
 
@@ -242,8 +244,9 @@ def convergence_answers(compared: Epochs, reference: Epochs) -> list[str]:
     epochs_a, epochs_b = a.epochs_to(target), b.epochs_to(target)
     assert epochs_a is not None and epochs_b is not None  # below both bests
     faster = "Yes" if epochs_a < epochs_b else "No"
-    difference = 100 * (a.validation_accuracy[-1] - b.validation_accuracy[-1])
+    difference = 100 * (a.unseen_accuracy[-1] - b.unseen_accuracy[-1])
     close = "Yes" if abs(difference) <= 0.5 else "No"
+    unseen = " or ".join({run.unseen: None for run in (a, b)})
     more = a if a.gap > b.gap else b
     return [
         f"Does the {model_title(a.model)} converge in fewer epochs? {faster}: "
@@ -251,11 +254,11 @@ def convergence_answers(compared: Epochs, reference: Epochs) -> list[str]:
         f"{epochs_b} ({b.model}).",
         f"Are the accuracies close? {close}: {difference:+.2f} points "
         f"({a.model} - {b.model}) after the last epoch.",
-        f"Which of them overfits? {more.model} more: training - validation accuracy "
+        f"Which of them overfits? {more.model} more: training - {unseen} accuracy "
         f"{100 * a.gap:+.2f} ({a.model}) and {100 * b.gap:+.2f} ({b.model}); "
-        f"validation loss above its lowest {a.loss_rise:+.4f} and {b.loss_rise:+.4f}.",
+        f"{unseen} loss above its lowest {a.loss_rise:+.4f} and {b.loss_rise:+.4f}.",
     ]
 
 
 def _target(runs: Sequence[Epochs]) -> float:
-    return min(max(run.validation_accuracy) for run in runs) - MARGIN
+    return min(max(run.unseen_accuracy) for run in runs) - MARGIN
