@@ -159,6 +159,7 @@ ALLOWED = {
     ("heads.py", "_only_label"): "whose head it is, once per experience",
     ("dynamic_modules.py", "forward"): "heads of several tasks in a batch: Avalanche's",
     ("base_sgd.py", "backward"): "the same",
+    ("ewc.py", "before_backward"): "Avalanche's EWC, as it is",
     ("gem.py", "before_training_iteration"): "Avalanche's GEM, as it is",
     ("gem.py", "after_backward"): "the same",
     ("gem.py", "solve_quadprog"): "the same",
