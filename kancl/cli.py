@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import os
-import shlex
 import sys
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kancl import __version__
+from kancl.bench import BENCHES
 from kancl.config import ConfigError, nearest
+from kancl.config.values import as_typed
 from kancl.interruption import Interrupted
 from kancl.reading import in_one_line
 
@@ -31,7 +32,8 @@ Does a spline network (KAN) forget less than an MLP, when, and why?
   kancl reproduce PROTOCOL       a paper's protocol, its numbers beside ours: PASS or FAIL
   kancl locality FOLDER...       what a run with evaluation.locality=true forgot, and why
   kancl list [NAME ...]          what can be chosen and set, its default and meaning
-  kancl bench layers|data|runs|evaluation|iteration|checkpoints|sweep|device  how fast it is here
+  kancl bench NAME               how fast it is here: layers, device, data, runs, answers,
+                                 evaluation, iteration, checkpoints, sweep
   kancl completion bash|zsh|fish  commands, keys and values at Tab: see its --help
 
 examples:
@@ -42,9 +44,6 @@ exit codes:
   0 all is done; 1 a run failed, diverged or is missing; 2 wrong input; 130 and 143
   stopped by Ctrl-C or SIGTERM, after a checkpoint: the same command goes on
 """
-BENCHES = {"layers": "layers", "device": "device", "data": "stock", "runs": "stock"}
-BENCHES |= dict.fromkeys(("evaluation", "iteration", "checkpoints", "sweep"), "costs")
-"""Module of ``kancl.bench`` by benchmark."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,7 +113,7 @@ def _run(
     know applies to those. hydra/launcher=joblib (or ray, submitit_slurm), if installed,
     runs a sweep in parallel.
 
-    All keys, their defaults and meanings: kancl list; one key: kancl list optimizer.lr
+    Keys of other choices: kancl list ewc; all of them: kancl list.
     """
     parser = _parser(_run)
     parser.prog = f"kancl {(command or _run).__name__.strip('_')}"
@@ -124,6 +123,12 @@ def _run(
     text = "show the resolved configuration and the runs; train nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
     parser.add_argument("--from", dest="folder", help="a run folder to run again")
+    if {"-h", "--help"} & {*arguments} and not {"-q", "--quiet"} & {*arguments}:
+        from kancl.runner.request.listing import show_keys
+
+        parser.print_help()
+        show_keys()
+        return 0
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         hint = "such as training.epochs=2 (kancl list shows them)"
@@ -149,67 +154,75 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    folders = [word for word in arguments if Path(word).is_dir()]
-    if not folders:
+    if not any(Path(word).is_dir() for word in arguments):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
-    for word in arguments:
-        if word not in folders:
-            why = "compares runs that are there, of the folders alone"
-            raise ConfigError(f"{word} is no folder: kancl compare FOLDER ... {why}")
     with _importing():
-        from kancl.reporting import comparison_table, tensorboard_command
-        from kancl.runs import find_runs
-    runs = find_runs(folders)
-    comparison_table(runs).show()
-    around = os.path.commonpath([run.folder for run in runs])
-    print("open:", tensorboard_command(os.path.relpath(around)))
-    print("next:", shlex.join(["kancl", "report", *folders]))
+        from kancl.runner.studies.sweep import compare_folders
+    compare_folders(arguments)
     return 0
 
 
 def _report(arguments: list[str]) -> int:
     """Read run folders and write what they show; nothing is trained.
 
-    Those in and below each PATH (default: logs) go into report.html, which needs no
-    network, its tables as Markdown, LaTeX and CSV, and TensorBoard runs with the mean and
-    the 95 % band over seeds. Metrics are recomputed from the raw series. Runs that failed
-    or diverged are counted and shown.
+    Those in and below each PATH (default: logs; a comparison's folder, or its name) that
+    have the values given go into report.html, which needs no network, its tables as
+    Markdown, LaTeX and CSV, and TensorBoard runs with the mean and the 95 % band over
+    seeds. Metrics are recomputed from the raw series. Runs that failed or diverged are
+    counted and shown.
+
+      kancl report logs/comparisons/first-look
+      kancl report logs scenario=split_mnist model=kan,mlp strategy=ewc
     """
     parser = _parser(_report)
-    parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
+    parser.add_argument("words", nargs="*", metavar="PATH|key=value")
     parser.add_argument("-o", "--out", help="folder to write into; PATH/report")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from kancl.reporting import tensorboard_command
-    from kancl.reporting.report import find_tunings, headline, write_report
-    from kancl.runs import find_runs
+    from kancl.reporting.report import find_tunings, headline, parts, write_report
+    from kancl.runs import asked_for, find_runs, select_runs
     from kancl.runs.files import own_folder
+    from kancl.runs.names import RUNS
 
-    runs, tunings = find_runs(options.paths), find_tunings(options.paths)
-    target = options.out or own_folder(Path(options.paths[0]) / "report")
-    report = write_report(runs, target, tunings)
+    paths, conditions = asked_for(options.words)
+    compared = [path for path in paths if (path / RUNS).is_file()]
+    places = [*paths, *(path.resolve().parents[1] for path in compared)]
+    runs = select_runs(find_runs(paths), conditions)
+    target = options.out or own_folder(paths[0] / "report")
+    asked = [path.name for path in compared]
+    asked += [f"{key}={','.join(values)}" for key, values in conditions.items()]
+    # what a comparison's folder shows in TensorBoard is there already
+    alone = not conditions and compared == paths[:1] == paths
+    report = write_report(
+        runs, target, find_tunings(places), asked=asked, boards=not alone
+    )
     for benchmark, comparisons in report.compared:
-        print(f"{benchmark.title}: {headline(comparisons)}")
+        main, *trials = parts(benchmark, comparisons)
+        folded = "".join(f" ({part.title.lower()})" for part in trials)
+        print(f"{benchmark.title}: {headline(main.comparisons)}{folded}")
     lost = sum(not run.completed for run in runs)
     print(f"{len(runs)} runs, {lost} without a result\nreport: {report.page}")
-    if report.tensorboard:
-        print(tensorboard_command(report.page.parent / "tensorboard"))
+    if alone or report.tensorboard:
+        print(tensorboard_command(paths[0] if alone else report.tensorboard[0].parent))
     return 0
 
 
 def _export(arguments: list[str]) -> int:
     """Write a row per run in and below each PATH (default: logs): keys, metrics, costs.
 
-    pandas.read_csv and pandas.read_parquet take the file as it is.
+    PATH and key=value are those of kancl report. pandas.read_csv and pandas.read_parquet
+    take the file as it is.
     """
     parser = _parser(_export)
-    parser.add_argument("paths", nargs="*", metavar="PATH", default=["logs"])
+    parser.add_argument("words", nargs="*", metavar="PATH|key=value")
     parser.add_argument("--to", required=True, type=Path, help="FILE.csv or .parquet")
     options = parser.parse_intermixed_args(arguments)
     from kancl.reporting.export import check_target, write_runs
-    from kancl.runs import find_runs
+    from kancl.runs import asked_for, find_runs, select_runs
 
     check_target(options.to)
-    runs = find_runs(options.paths)
+    paths, conditions = asked_for(options.words)
+    runs = select_runs(find_runs(paths), conditions)
     write_runs(runs, options.to)
     print(f"{len(runs)} runs: {options.to}")
     return 0
@@ -282,7 +295,8 @@ def _tune(arguments: list[str]) -> int:
         validation=options.validation,
         out=options.out,
     )
-    print(f"written to {path}\nkancl run experiment={path} 'seed=range(10)'")
+    print(f"written to {path}")
+    print("next:", as_typed("kancl", "run", f"experiment={path}", "seed=range(10)"))
     return 0
 
 
@@ -382,8 +396,8 @@ def _completion(arguments: list[str]) -> int:
     if options.line is None:
         print(completion.script(options.shell), end="")
         return 0
-    words = completion.candidates(options.shell, options.line, COMMANDS, BENCHES)
-    print("\n".join(words))
+    given = options.shell, options.line, COMMANDS, BENCHES
+    print("\n".join(completion.candidates(*given)))
     return 0
 
 

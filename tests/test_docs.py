@@ -19,7 +19,7 @@ from kancl.cli import COMMANDS, main
 from kancl.config import ConfigError
 from kancl.config.docstrings import about, summary
 from kancl.models import MODELS
-from kancl.reporting.tensorboard import TEXT
+from kancl.reporting.events import TEXT
 from kancl.runner.registry import OPTIMIZERS
 from kancl.runner.request.experiments import experiment_names
 from kancl.runner.request.listing import _entries
@@ -43,7 +43,7 @@ KEYS = {key.partition("=")[0] for entry in _entries([]) for key in entry.keys}
 DRY = ("run", "compare")
 """Commands that say with --dry-run what they would do."""
 
-READING = ("list", "status", "report")
+READING = ("list", "status", "report", "completion")
 """Commands that train nothing, and so are carried out in any case."""
 
 ELSEWHERE = {"python3", "python", "pip", "pytest", "tensorboard", "."}
@@ -80,8 +80,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 def lines(text: str) -> list[str]:
-    """The command lines of a block for a shell."""
-    return text.replace("\\\n", " ").splitlines()
+    """The command lines of a block for a shell; what is evaluated stands for itself."""
+    whole = text.replace("\\\n", " ").splitlines()
+    return [re.sub(r'^eval "\$\((.*)\)"$', r"\1", line) for line in whole]
 
 
 def shown(page: Path) -> list[str]:
@@ -97,6 +98,11 @@ def shown(page: Path) -> list[str]:
     )
     inline = [" ".join(code.split()) for code in re.findall(r"`(kancl [^`]+)`", prose)]
     return whole + [line for line in inline if not re.search(r"\.\.\.|[A-Z]{4}", line)]
+
+
+def of_folders(words: list[str]) -> bool:
+    """Whether runs that are there are compared, so that nothing is trained."""
+    return words[0] == "compare" and any(map(os.path.isdir, words[1:]))
 
 
 def by_name(page: Path) -> str:
@@ -180,8 +186,7 @@ def test_command_is_accepted(
     if len(words) == 1 and words[0] not in (*DRY, *READING):  # "as kancl tune does"
         return
     monkeypatch.setenv("WANDB_MODE", "offline")
-    folders = words[0] == "compare" and all(map(os.path.isdir, words[1:]))
-    if words[0] in READING or folders and words[1:]:
+    if words[0] in READING or of_folders(words):
         assert main(words) == 0, capsys.readouterr().err
     elif words[0] in DRY:
         dry = ["--dry-run", "log_dir=elsewhere"]
@@ -350,7 +355,8 @@ def made_small(words: list[str]) -> list[str]:
     if words[0] == "tune":
         quick = [CUT[0], "training.iterations=2", "--trials=1", "--seeds=1000"]
         return [*words, *quick]
-    return [*words, *CUT] if words[0] in DRY and "--from" not in words else words
+    trained = words[0] in DRY and "--from" not in words and not of_folders(words)
+    return [*words, *CUT] if trained else words
 
 
 @pytest.mark.proof

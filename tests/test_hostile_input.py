@@ -234,11 +234,14 @@ def test_commands(arguments: Any, culprit: str, capsys: Capture) -> None:
 
 def test_a_list_of_runs_cannot_lead_out_of_its_folder(capsys: Capture) -> None:
     Path("logs/sweeps").mkdir(parents=True)
-    for name in ("../../etc", "/etc", "a\0b"):
-        Path("logs/sweeps/a.json").write_text(json.dumps({"runs": [name]}))
-        refused(["status", "logs"], "a.json", capsys)
-    Path("logs/sweeps/a.json").write_text("{")
-    refused(["status", "logs"], "a.json", capsys)
+    Path("logs/sweeps/good.json").write_text('{"runs": ["a/b/seed0-x"]}')
+    for runs in (["../../etc"], ["/etc"], ["a\0b"], [1], "abc", {"a": 1}, None):
+        Path("logs/sweeps/a.json").write_text(json.dumps({"runs": runs}))
+        assert main(["status", "logs"]) == 1
+        missing, bad, total = capsys.readouterr().out.splitlines()
+        assert missing == "missing   a/b/seed0-x"
+        assert bad.startswith("refused   sweeps/a.json  (logs/sweeps/a.json ")
+        assert total == "1 runs: 1 missing, 1 refused"
 
 
 def test_names_in_unicode_are_names(good: dict[str, Any]) -> None:

@@ -18,7 +18,14 @@ from kancl.config.schema import (
     Choice,
     RunConfig,
 )
-from kancl.config.values import ConfigError, convert, is_name, nearest, shown
+from kancl.config.values import (
+    ConfigError,
+    as_typed,
+    convert,
+    is_name,
+    nearest,
+    shown,
+)
 
 Groups = Mapping[str, Group]
 Values = Mapping[str, Any]
@@ -175,8 +182,10 @@ def _unknown(
     if chooser not in CHOICES or chooser == key:
         words = {name for name in known if not name.startswith("match_to.")}
         hint = nearest(key, words | {*CHOICES})
-        typed = f"={shown(value)}" if hint.startswith("nearest") else ""
-        return f"{key} is not a key; {hint}{typed}"
+        start, _, name = hint.partition("nearest: ")
+        if name and not start and " " not in name:
+            hint = f"nearest: {as_typed(f'{name}={shown(value)}')}"
+        return f"{key} is not a key; {hint}"
     whose = f"{chooser}={names[chooser]}"
     own = [k for k in known if k.startswith(f"{chooser}.") and k != key]
     if shared := [k for k in own if k.endswith(key.removeprefix(chooser))]:

@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+import shlex
 import types
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -143,7 +144,8 @@ def convert(value: Any, annotation: Any, key: str) -> Any:
     try:
         return _fitted(value, annotation)
     except _Unfit as error:
-        hint = f"; nearest: {key}={error.better}" if error.better != "" else ""
+        nearest = as_typed(f"{key}={error.better}")
+        hint = f"; nearest: {nearest}" if error.better != "" else ""
         raise ConfigError(f"{key}{error}{hint}") from error
 
 
@@ -188,7 +190,7 @@ def _fitted(value: Any, annotation: Any) -> Any:
     elif annotation is int and (
         ends := re.fullmatch(r"(\d+)(?:\.\.|-)(\d+)", str(value))
     ):
-        better = f"'range({ends[1]},{int(ends[2]) + 1})'"
+        better = f"range({ends[1]},{int(ends[2]) + 1})"
     elif is_number and annotation in (int, float) and math.isfinite(value):
         if annotation is float or int(value) == value:
             return annotation(value)
@@ -197,6 +199,11 @@ def _fitted(value: Any, annotation: Any) -> Any:
         return str(value)
     typed = shown(value) or "an empty value"
     raise _Unfit(f" takes {describe(annotation)}, not {typed}", better)
+
+
+def as_typed(*words: object) -> str:
+    """Words as they are typed in bash and zsh: quoted where a shell would expand them."""
+    return shlex.join(map(str, words))
 
 
 def short(key: str) -> str:

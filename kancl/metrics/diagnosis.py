@@ -107,6 +107,7 @@ class Diagnosis:
     pairs: Sequence[Shared]
     leak: float  # largest move of a first layer's coefficient that no sample touched
     inference: Mapping[str, float]  # fields of Inference at the end, if defined
+    foretold: Mapping[str, Falls]  # by kind of forecast, what was told before
 
     @property
     def falls(self) -> Falls:

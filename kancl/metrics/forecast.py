@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from typing import Any
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -94,11 +96,12 @@ def shuffled_rho(forecast: Pairs, matrix: Tensor, n: int = N_SHUFFLES) -> float:
 
     Args, Raises: see ``rho``.
     """
-    foretold, lost = _sides(forecast, matrix)
+    rho(forecast, matrix)  # raises what it raises
+    foretold, lost = (torch.as_tensor(rankdata(v)) for v in _sides(forecast, matrix))
     generator = torch.Generator().manual_seed(0)
-    orders = (torch.randperm(len(lost), generator=generator) for _ in range(n))
-    dealt = [[foretold[k] for k in order.tolist()] for order in orders]
-    return sum(forecast_quality(each, lost) for each in dealt) / n
+    dealt = [foretold[torch.randperm(len(lost), generator=generator)] for _ in range(n)]
+    rows = torch.stack([lost, *dealt])
+    return float(torch.corrcoef(rows)[0, 1:].mean())
 
 
 def judge(forecasts: Mapping[str, Pairs], matrix: Tensor) -> dict[str, Any]:
@@ -106,9 +109,7 @@ def judge(forecasts: Mapping[str, Pairs], matrix: Tensor) -> dict[str, Any]:
     undefined are None, for the reason under ``"undefined"``.
     """
     metrics = {
-        f"forecast_{kind}_{metric.__name__}": lambda m, f=pairs, metric=metric: metric(
-            f, m
-        )
+        f"forecast_{kind}_{metric.__name__}": partial(metric, pairs)
         for kind, pairs in forecasts.items()
         for metric in (rho, partial_rho, shuffled_rho)
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis, image_statistics
-from kancl.metrics.forecast import Standing, standing, standing_of
+from kancl.metrics.forecast import standing, standing_of
 from kancl.metrics.kernel_forecast import (
     Samples,
     foretold_outputs,
@@ -100,7 +100,7 @@ class ForecastPlugin(Plugin):
         self.seconds: dict[str, list[float]] = {kind: [] for kind in self.kinds}
         """That each kind took before each training but the first."""
         self.stored: list[dict[str, Any]] = []
-        """Moments of each experience trained so far."""
+        """Moments of each experience trained so far, but of the last one."""
         self._looked_at = diagnosis.Samples(self.train_stream, diagnosis.SAMPLES, 2)
 
     @property
@@ -119,14 +119,11 @@ class ForecastPlugin(Plugin):
             def copy(share: float | None) -> nn.Module:
                 return self.trial(strategy, t, share)
 
-            @cache
-            def before(samples: Callable[[int], Samples], s: int) -> Standing:
-                return standing(strategy.model, *samples(s), device=strategy.device)
-
             def tried(samples: Callable[[int], Samples], share: float | None) -> Values:
+                models = strategy.model, copy(share)
                 for s in range(t):
-                    then, model = before(samples, s), copy(share)
-                    later = standing(model, *samples(s), device=strategy.device)
+                    seen = samples(s)
+                    then, later = (standing(m, *seen, strategy.device) for m in models)
                     yield s, asdict(then.lost(later))
 
             methods: dict[str, Callable[[], Values]] = {
@@ -144,7 +141,8 @@ class ForecastPlugin(Plugin):
                                 self.recorder.add(forecast_row(kind, what, t), value, s)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        if "stored" in self.kinds:
+        is_last = len(self.stored) + 1 == len(self.train_stream)
+        if "stored" in self.kinds and not is_last:
             with self.recorder.evaluating(strategy.device), random_streams_kept():
                 samples = as_tensors(strategy.experience.dataset)
                 self.stored.append(image_statistics.moments(*samples, self.rank))

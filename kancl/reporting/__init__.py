@@ -8,13 +8,8 @@ from kancl.reporting.comparison import (
     run_table,
 )
 from kancl.reporting.curves import Curves
+from kancl.reporting.events import dashboard_url, tensorboard_command
 from kancl.reporting.figures import forgetting_curves, score_matrix
 from kancl.reporting.pairing import pairs
 from kancl.reporting.progress import ProgressPlugin
-from kancl.reporting.tensorboard import (
-    TensorBoardPlugin,
-    dashboard_url,
-    stock_evaluator,
-    tensorboard_command,
-    write_comparison,
-)
+from kancl.reporting.tensorboard import TensorBoardPlugin, stock_evaluator

@@ -21,6 +21,8 @@ from kancl.runs.names import LEARNED_FUNCTION
 from kancl.runs.reader import read_table
 
 CENTRED: Any = {"ha": "center", "va": "center"}
+MOST_WRITTEN = 20
+"""Classes of a confusion matrix whose numbers can still be read."""
 DASHED: Any = {"linewidth": 1.1, "linestyle": (0, (4, 2))}
 
 
@@ -73,29 +75,39 @@ def as_pixels(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def forgetting_curves(runs: Sequence[Curves], title: str = "") -> Figure:
+def forgetting_curves(
+    runs: Sequence[Curves], title: str = "", n_columns: int | None = None
+) -> Figure:
     """The score on every experience against training iterations, a panel per run.
 
     The strip on top says which experience is in training, and is the legend. Faint:
     before an experience's own training; dashed: the mean over the experiences seen so
     far. Means of several seeds have the band of their 95 % interval.
 
+    Args:
+        n_columns: panels side by side; None: all.
     Raises: ValueError without runs.
     """
     if not runs:
         raise ValueError("no runs to draw")
-    n, score = len(runs), runs[0].score
-    figure, (panels,) = new_figure(0.8 + 4.6 * n, 3.5, n, sharey=True)
-    for axes, run in zip(panels, runs):
+    score, n = runs[0].score, n_columns or len(runs)
+    n_rows = -(-len(runs) // n)
+    size = 0.8 + 4.6 * n, 0.1 + 3.4 * n_rows, n, n_rows
+    figure, panels = new_figure(*size, sharey=True)
+    for axes in panels.flat[len(runs) :]:
+        axes.set_visible(False)
+    for axes, run in zip(panels.flat, runs):
         label_axes(axes, "training iterations")
         _forgetting_panel(axes, run)
+    first = panels[0, 0]
     if score.higher_is_better:
         ticks = [0, 0.25, 0.5, 0.75, 1]
-        panels[0].set_yticks(ticks, ["0", "25 %", "50 %", "75 %", "100 %"])
-        panels[0].set_ylim(-0.02, 1.02)
+        first.set_yticks(ticks, ["0", "25 %", "50 %", "75 %", "100 %"])
+        first.set_ylim(-0.02, 1.02)
     else:
-        panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel(f"{score.title} on each experience", color=INK, fontsize=10)
+        first.set_ylim(bottom=0)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(f"{score.title} on each experience", color=INK, fontsize=10)
     if title:
         figure.suptitle(title, color=INK, fontsize=11)
     return figure
@@ -122,7 +134,7 @@ def _forgetting_panel(axes: Any, run: Curves) -> None:
         axes.text(end * 1.012, last, f"mean of\nseen: {value}", **text)
     _training_strip(axes, run, end)
     axes.set_xlim(0, end)
-    title = run.label if run.n_seeds == 1 else f"{run.label}, {run.n_seeds} seeds"
+    title = f"{run.label}, {in_seeds(run.n_seeds)}"
     axes.set_title(title, color=INK, fontsize=11, fontweight="bold", pad=20)
 
 
@@ -141,11 +153,17 @@ def _training_strip(axes: Any, run: Curves, end: int) -> None:
             axes.text((left + right) / 2, 1.054, str(k + 1), **CENTRED, **text)
 
 
+def in_seeds(n: int) -> str:
+    """What a figure is of: ``1 seed``, ``mean of 5 seeds``."""
+    return "1 seed" if n == 1 else f"mean of {n} seeds"
+
+
 def score_matrix(
     matrix: Tensor,
     label: str = "",
     spread: Tensor | None = None,
     score: Score = ACCURACY,
+    n_seeds: int = 1,
 ) -> Figure:
     """The matrix of accuracies (in percent) or RMSEs as a heat map with its numbers, and
     their standard deviations over seeds below them.
@@ -156,15 +174,7 @@ def score_matrix(
     title = "accuracy, %" if score.higher_is_better else score.title
     title += "" if spread is None else " ± sd"
     top = 1.0 if score.higher_is_better else float(matrix.nan_to_num(0).max()) or 1.0
-    side = 0.46 if n <= 12 else 0.46 * 12 / n
-    width, height = 1.5 + max(side * n, 1.8), 1.35 + max(side * n_rows, 1.6)
-    figure, ((axes,),) = new_figure(width, height, frame=False)
-    edges = np.arange(n_rows + 1) - 0.5  # cells are centred on whole numbers
-    scale: Any = {"cmap": "Blues", "vmin": 0, "vmax": top}
-    cells = axes.pcolormesh(edges[: n + 1], edges, matrix.numpy(), **scale)
-    cells.set(edgecolor="face", linewidth=0.4)
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
+    figure, axes = _heat_map(matrix, top)
     for i, j in np.argwhere(~matrix.isnan().numpy()).tolist():
         value = matrix[i, j].item()
         style = {**CENTRED, "color": "white" if value > 0.6 * top else CELL_INK}
@@ -179,9 +189,44 @@ def score_matrix(
         axes.plot(*frame.T, color=experience_colour(k), linewidth=1.6, clip_on=False)
     axes.set_xticks(range(n), [str(k + 1) for k in range(n)])
     axes.set_yticks(range(n_rows), ["before", *(str(k + 1) for k in range(n))])
-    label_axes(axes, "tested on experience", "trained on experiences up to", size=9)
-    axes.set_title(f"{label}: {title}" if label else title, fontsize=10, color=INK)
+    of_what = f"{label}, {in_seeds(n_seeds)}\n{title}" if label else title
+    words = "tested on experience", "trained on experiences up to", of_what
+    label_axes(axes, *words, size=9)
     return figure
+
+
+def confusion_matrix(counts: Tensor, label: str = "") -> Figure:
+    """How many of each class's samples (row) were taken for each class (column), in
+    percent of the row; ``counts`` ``(classes, classes)``, a row without samples is blank.
+    """
+    shares = counts / counts.sum(1, keepdim=True)
+    n = len(shares)
+    figure, axes = _heat_map(shares, 1.0)
+    for i, j in np.argwhere((counts > 0).numpy()).tolist() if n <= MOST_WRITTEN else ():
+        value = shares[i, j].item()
+        style = {**CENTRED, "color": "white" if value > 0.6 else CELL_INK}
+        axes.text(j, i, f"{100 * value:.0f}", fontsize=8, **style)
+    ticks = range(0, n, 1 if n <= MOST_WRITTEN else 10)
+    axes.set(xticks=ticks, yticks=ticks)
+    of_what = f"{label}, {in_seeds(1)}\n" if label else ""
+    title = f"{of_what}classes confused, % of the class"
+    label_axes(axes, "class predicted", "class of the sample", title, size=9)
+    return figure
+
+
+def _heat_map(values: Tensor, top: float) -> tuple[Figure, Axes]:
+    """Cells centred on whole numbers, from 0 (white) to ``top`` (blue); NaN: blank."""
+    n_rows, n = values.shape
+    side = 0.46 if n <= 12 else 0.46 * 12 / n
+    width, height = 1.5 + max(side * n, 1.8), 1.5 + max(side * n_rows, 1.6)
+    figure, ((axes,),) = new_figure(width, height, frame=False)
+    columns, rows = (np.arange(k + 1) - 0.5 for k in (n, n_rows))
+    scale: Any = {"cmap": "Blues", "vmin": 0, "vmax": top}
+    cells = axes.pcolormesh(columns, rows, values.numpy(), **scale)
+    cells.set(edgecolor="face", linewidth=0.4)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    return figure, axes
 
 
 def _in_cell(value: float, score: Score) -> str:

@@ -61,13 +61,19 @@ COSTS = {
 
 SO_FAR: dict[str, dict[str, tuple[str, Callable[[Tensor], float]]]] = {
     "accuracy": {
-        "accuracy_on_seen/test": ("accuracy", scores.average_seen_accuracy),
-        "forgetting/learning_accuracy": ("learning accuracy", scores.learning_accuracy),
-        "forgetting/forgetting": ("forgetting", scores.forgetting),
+        "after_each_experience/average_accuracy": (
+            "accuracy",
+            scores.average_seen_accuracy,
+        ),
+        "after_each_experience/learning_accuracy": (
+            "learning accuracy",
+            scores.learning_accuracy,
+        ),
+        "after_each_experience/forgetting": ("forgetting", scores.forgetting),
     },
     "rmse": {
-        "rmse_on_seen/test": ("RMSE", scores.average_rmse),
-        "forgetting/largest_rmse_increase": (
+        "after_each_experience/average_rmse": ("RMSE", scores.average_rmse),
+        "after_each_experience/largest_rmse_increase": (
             "largest increase of an old one",
             scores.largest_rmse_increase,
         ),

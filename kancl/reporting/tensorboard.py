@@ -1,23 +1,18 @@
 """A run in TensorBoard, the forgetting curves first."""
 
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import torch
 from avalanche.evaluation import metrics as stock
 from avalanche.logging import TensorboardLogger
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from matplotlib.figure import Figure
-from tensorboard.plugins.hparams.api_pb2 import Status
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from kancl.data.rows import as_tensors
 from kancl.metrics import SeenExperiencesAccuracy
@@ -30,27 +25,17 @@ from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import LOCALITY
 from kancl.reporting import figures
 from kancl.reporting.curves import Curves
-from kancl.reporting.loggers import numbers
-from kancl.reporting.measures import so_far
-from kancl.runs.files import own_folder, writing
-from kancl.runs.measurements import Measurement
-
-TEXT = (resources.files("kancl.reporting") / "tags.md").read_text()
-
-TAGS, TAGS_ON_REQUEST, OVER_SEEDS = (
-    dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", part, re.MULTILINE))
-    for part in TEXT.split("\n## ")[1:]
+from kancl.reporting.events import (
+    BOUNDARIES,
+    TEXT,
+    EventWriter,
+    run_layout,
+    write_boundary,
+    write_hparams,
+    write_picture,
 )
-"""Tags with their meanings: of all runs; of some; of runs over seeds."""
-
-CURVES = "{}_on_every_experience"
-"""Group of the forgetting curves, by the name of the score."""
-
-PULSE = [0.0] + [1.0] * 12 + [0.0] * 12
-"""An experience boundary: a line straight up and down, upright even at TensorBoard's
-default smoothing. Its fast loader keeps one value per step, and so drops the line."""
-
-DEFAULT_ADDRESS = "http://localhost:6006"
+from kancl.reporting.measures import so_far
+from kancl.runs.measurements import Measurement
 
 PICTURES_SECONDS = 0.5
 
@@ -58,44 +43,14 @@ PICTURED_SAMPLES = 128
 """Samples of the latest experience that the picture of the network is drawn from."""
 
 
-class EventWriter(SummaryWriter):
-    """A writer into a folder of kancl's own, whose errors name that folder.
-
-    Raises: WriteError, also for what could not be written earlier: a thread writes.
-    """
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        with writing(own_folder(folder)):
-            super().__init__(str(folder), **options)
-        assert self.file_writer is not None
-        self.file_writer.event_writer = _EventFile(self.file_writer.event_writer)
-
-
-class _EventFile:
-    """TensorBoard's own writer of a file, whose errors name the folder."""
-
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        writes = writing(Path(self._writer.get_logdir()))
-        method: Callable[..., Any] = writes(getattr(self._writer, name))
-        return method
-
-
-def write_picture(
-    writer: SummaryWriter, tag: str, figure: Figure, at: int | None = None
-) -> None:
-    writer.add_image(tag, figures.as_pixels(figure), at, dataformats="HWC")
-
-
 class TensorBoardPlugin(SupervisedPlugin):
-    """Write a run's events into ``folder`` while it is trained, each experience's curve as
-    a sub-run with a colour of its own. Put it behind the recorder, the curve and the
-    off-grid plugin, and ``close`` it in the end, whatever happened.
+    """Write a run's events into ``folder`` while it is trained, as one TensorBoard run and
+    a second one, ``boundaries``, that draws where an experience begins. Put it behind the
+    recorder, the curve and the off-grid plugin, and ``close`` it in the end, whatever
+    happened.
 
     Args:
-        label: ``"<model>-<strategy>"``; runs of the same label share a chart.
+        label: ``"<model>-<strategy>"``, in the pictures' titles.
         card: Markdown that says what the run is: parameters, protocol.
         picture_share: largest share of the time so far that drawing may take; other
             pictures are left to a later experience. The last one always has them.
@@ -120,12 +75,11 @@ class TensorBoardPlugin(SupervisedPlugin):
         self._draws, self._picture_share = figures, picture_share
         self._started, self._drawing_seconds = time.perf_counter(), 0.0
         self._writers: dict[str, SummaryWriter] = {}
-        self._tag = f"{CURVES.format(recorder.score.name)}/{label}"
+        self._confusion: Tensor | None = None
         self._curve_point: dict[int, float] = {}
         self._curve_at = 0
         self._purged_from = None if resumed_at is None else resumed_at + 1
-        layout = {"forgetting curves": {self._tag: ["Multiline", [self._tag]]}}
-        self._writer().add_custom_scalars(layout)
+        self._writer().add_custom_scalars(run_layout(recorder.score))
         self._writer().add_text("about", f"# {label}\n\n{card}\n\n{TEXT}")
         recorder.listeners.append(self._listen)
 
@@ -134,19 +88,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         ``status`` as the session's success, and close the files.
         """
         self._finish_curve_point()
-        final = {f"final/{key}": value for key, value in numbers(summary).items()}
-        for tag, value in final.items():
-            self._scalar(tag, value)
-        simple = (bool, int, float, str)
-        plain = {k: v if isinstance(v, simple) else str(v) for k, v in hparams.items()}
-        experiment, start, end = hparams_summaries(plain, final)
-        if summary.get("status") != "completed":
-            outcome = end.value[0].metadata.plugin_data
-            data = HParamsPluginData.FromString(outcome.content)
-            data.session_end_info.status = Status.STATUS_FAILURE
-            outcome.content = data.SerializeToString()
-        for event in [experiment, start, end]:
-            self._writer()._get_file_writer().add_summary(event)
+        at = self._recorder.iteration
+        write_hparams(self._writer(), hparams, summary, at)
         for writer in self._writers.values():
             writer.close()
         self._recorder.listeners.remove(self._listen)
@@ -158,8 +101,7 @@ class TensorBoardPlugin(SupervisedPlugin):
             writer.flush()
 
     def picture(self, name: str, figure: Figure) -> None:
-        at = self._recorder.iteration
-        write_picture(self._writer(), f"picture/{name}", figure, at)
+        write_picture(self._writer(), name, figure, self._recorder.iteration)
 
     def _writer(self, run: str = "") -> SummaryWriter:
         if run not in self._writers:
@@ -167,11 +109,15 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._writers[run] = EventWriter(self.folder / run, **options)
         return self._writers[run]
 
-    def _scalar(self, tag: str, value: float, run: str = "") -> None:
-        self._writer(run).add_scalar(tag, value, self._recorder.iteration)
+    @property
+    def _is_last(self) -> bool:
+        return self._recorder.n_experiences_done == self._recorder.n_experiences
+
+    def _scalar(self, tag: str, value: float) -> None:
+        self._writer().add_scalar(tag, value, self._recorder.iteration)
 
     def _listen(self, m: Measurement) -> None:
-        recorder = self._recorder
+        recorder, score = self._recorder, self._recorder.score.name
         stream, _, what = m.name.rpartition("_")
         if m.name.startswith(OFF_GRID):
             self._scalar(f"off_grid_share/layer_{m.name[len(OFF_GRID):]}", m.value)
@@ -183,27 +129,31 @@ class TensorBoardPlugin(SupervisedPlugin):
                 self._finish_curve_point()
             self._curve_at = m.iteration
             self._curve_point[m.experience] = m.value
-            self._scalar(self._tag, m.value, f"experience_{m.experience + 1}")
+            self._scalar(f"{score}/experience_{m.experience + 1}", m.value)
         elif stream == "batch":
             self._scalar(f"training/{what}", m.value)
-        elif what in ("loss", recorder.score.name):
-            if stream != "test" or recorder.in_training:
-                several = recorder.n_experiences > 1 and m.experience is not None
-                run = f"_experience_{(m.experience or 0) + 1}" if several else ""
-                self._scalar(f"training/{what}", m.value, stream + run)
+        elif what in ("loss", score) and (stream != "test" or recorder.in_training):
+            several = recorder.n_experiences > 1 and m.experience is not None
+            where = f"/experience_{(m.experience or 0) + 1}" if several else ""
+            self._scalar(f"evaluated/{m.name}{where}", m.value)
 
     def _finish_curve_point(self) -> None:
         n_seen = self._recorder.n_seen(self._curve_at)
         seen = [v for k, v in self._curve_point.items() if k < n_seen]
         if n_seen and len(seen) == n_seen:
-            tag = f"{self._recorder.score.name}_on_seen/curve"
+            tag = f"{self._recorder.score.name}/seen"
             self._writer().add_scalar(tag, sum(seen) / n_seen, self._curve_at)
         self._curve_point = {}
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        if self._recorder.iteration:
-            for height in PULSE:
-                self._scalar(self._tag, height, "boundaries")
+        recorder = self._recorder
+        if recorder.iteration:
+            write_boundary(
+                self._writer(BOUNDARIES),
+                recorder.score,
+                recorder.n_experiences,
+                recorder.iteration,
+            )
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._finish_curve_point()
@@ -218,10 +168,26 @@ class TensorBoardPlugin(SupervisedPlugin):
                     self._writer().add_histogram(tag, torch.cat(values), at)
                 self._draw({"network": lambda: network_picture(strategy)})
 
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        self._confusion = None
+
+    def after_eval_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Count which classes are taken for which, in the last evaluation."""
+        if self._draws and self._is_last and not self._recorder.in_training:
+            output, y = strategy.mb_output, strategy.mb_y
+            if y.is_floating_point():
+                return
+            n = output.shape[1]
+            if self._confusion is None:
+                self._confusion = torch.zeros(n * n, dtype=torch.int64, device=y.device)
+            pairs = y * n + output.argmax(1)
+            self._confusion += torch.bincount(pairs, minlength=n * n)
+
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder, label = self._recorder, self.label
         n, score = recorder.n_experiences_done, recorder.score
-        if recorder.in_training or recorder.matrix[n].isnan().all():
+        is_test = strategy.experience.origin_stream.name == "test"
+        if recorder.in_training or not is_test or recorder.matrix[n].isnan().all():
             return
         for tag, _, value in so_far(recorder.matrix, n, score) if n else ():
             self._scalar(tag, value)
@@ -234,6 +200,10 @@ class TensorBoardPlugin(SupervisedPlugin):
         pictures: dict[str, Callable[[], Figure]] = {f"{score.name}_matrix": matrix}
         if any(m.name == f"curve_{score.name}" for m in recorder.measurements):
             pictures["forgetting_curves"] = curves
+        if (counts := self._confusion) is not None:
+            square = counts.view(int(len(counts) ** 0.5), -1).cpu()
+            confusion = partial(figures.confusion_matrix, square, label)
+            pictures["confusion_matrix"] = confusion
         self._draw(pictures)
         self.flush()
 
@@ -241,9 +211,8 @@ class TensorBoardPlugin(SupervisedPlugin):
         """Draw them all, or none where that would take too large a share of the time."""
         start = time.perf_counter()
         affordable = self._picture_share * (start - self._started)
-        is_last = self._recorder.n_experiences_done == self._recorder.n_experiences
         in_time = self._drawing_seconds + PICTURES_SECONDS <= affordable
-        if self._draws and (is_last or in_time or self._picture_share == 1):
+        if self._draws and (self._is_last or in_time or self._picture_share == 1):
             for name, draw in pictures.items():
                 self.picture(name, draw())
             self._drawing_seconds += time.perf_counter() - start
@@ -264,31 +233,6 @@ def network_picture(strategy: Any) -> Figure:
     with eval_mode(model):
         x = x.flatten(1).to(strategy.device)
         return network_figure(network, x, heads=heads, output_names=names)
-
-
-def write_comparison(folder: Path, runs: Sequence[Curves]) -> None:
-    with EventWriter(folder) as writer:
-        figure = figures.forgetting_curves(runs)
-        write_picture(writer, "picture/forgetting_curves", figure)
-
-
-def tensorboard_command(log_dir: Path | str) -> str:
-    """What to type to see a folder's runs, with all values that a boundary has."""
-    return f"tensorboard --logdir {log_dir} --load_fast=false"
-
-
-def dashboard_url(
-    labels: Sequence[str], address: str = DEFAULT_ADDRESS, score: str = "accuracy"
-) -> str:
-    """The forgetting curves first: pinned, unsmoothed, experiences alike in all runs."""
-    curves = CURVES.format(score)
-    pins = [f'{{"plugin":"scalars","tag":"{curves}/{label}"}}' for label in labels]
-    query = {
-        "pinnedCards": f"[{','.join(pins)}]",
-        "runColorGroup": r"regex:(experience_\d+|boundaries)$",
-        "smoothing": "0",
-    }
-    return f"{address}/?{urlencode(query)}#timeseries"
 
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ class Variant:
     runs: tuple[Run, ...]
     repeated: tuple[Run, ...] = ()
     """Further completed runs of a seed that is there already."""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.model, self.strategy
 
     @property
     def label(self) -> str:
@@ -107,6 +111,22 @@ class Benchmark:
     options: Mapping[str, Any]
     variants: tuple[Variant, ...]
 
+    @cached_property
+    def trials(self) -> "Benchmark":
+        """Settings run with fewer seeds than others of their model and strategy."""
+        most: Counter[tuple[str, str]] = Counter()
+        for v in self.variants:
+            most[v.name] = max(most[v.name], len(v.completed))
+        fewer = (v for v in self.variants if len(v.completed) < most[v.name])
+        return replace(self, variants=tuple(fewer))
+
+    @cached_property
+    def main(self) -> "Benchmark":
+        """All settings but the trials."""
+        labels = {variant.label for variant in self.trials.variants}
+        others = (v for v in self.variants if v.label not in labels)
+        return replace(self, variants=tuple(others))
+
     @property
     def slug(self) -> str:
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "benchmark"
@@ -158,6 +178,13 @@ def telling(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return [key for key in unlike(given) if all(key in mapping for mapping in given)]
 
 
+def in_words(settings: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """``lr=0.01, epochs=2``: settings as a name's end, those that are not set left out."""
+    told = {key: settings.get(key) for key in keys}
+    pairs = (f"{short(k)}={shown(v)}" for k, v in told.items() if v is not None)
+    return ", ".join(pairs)
+
+
 def shown(value: Any) -> str:
     """A setting's value as it is typed."""
     if value is None or isinstance(value, bool):
@@ -174,7 +201,7 @@ def benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
     for options, group in zip(scenarios, groups):
         title = _title(options)
         keys = unlike(other for other in scenarios if _title(other) == title)
-        extra = ", ".join(f"{key}={shown(options.get(key))}" for key in keys)
+        extra = in_words(options, keys)
         title += f" ({extra})" if extra else ""
         result.append(Benchmark(title, options, _variants(group)))
     return sorted(result, key=lambda benchmark: benchmark.title)
@@ -187,7 +214,7 @@ def _variants(runs: Sequence[Run]) -> tuple[Variant, ...]:
         name, own = _name(group[0]), settings(group[0])
         same = [settings(g[0]) for g in groups if _name(g[0]) == name]
         # A key that some lack is one that their version of kancl did not know yet.
-        words = ", ".join(f"{short(k)}={shown(own[k])}" for k in telling(same))
+        words = in_words(own, telling(same))
         if (*name, words) in variants:
             words = f"{words} settings of another version {len(variants)}".strip()
         key = (*name, words)

@@ -41,7 +41,7 @@ class Comparison:
     def title(self) -> str:
         """``KAN - MLP``, with the settings that tell either from others like it."""
         words = [variant.distinction for variant in self.both if variant.distinction]
-        settings = f" ({' against '.join(words)})" if words else ""
+        settings = f" ({' against '.join(dict.fromkeys(words))})" if words else ""
         return pair_title(*self.both) + settings
 
     @property
@@ -114,7 +114,7 @@ class Comparison:
         if difference is None:
             return self._why_not(name)
         n, interval = difference.n_pairs, difference.interval
-        text = f"{name} {self.points(metric)}, n = {n}, {self.sizes}"
+        text = f"{name} {self.in_words(metric)}, {n} paired seeds, {self.sizes}"
         if self.is_shown(metric) and n < statistics.pairs_needed():
             text += "; by Student's test alone, too few pairs for an exact one"
         elif finding == "not shown" and interval and interval.excludes_zero():
@@ -127,16 +127,36 @@ class Comparison:
         """What was learned at all, which forgetting is never to be read without."""
         if self.differences[self.learned] is None:
             return ""
-        learns = f"it learns {self.learns}" if self.learns else ""
-        return f"{learns or METRICS[self.learned].words}: {self.points(self.learned)}"
+        learns = f"it learns {self.learns}: " if self.learns else ""
+        name = METRICS[self.learned].words
+        return f"{learns}{name} {self.in_words(self.learned)}"
 
     def estimate(self, metric: str) -> Estimate | None:
         return Estimate.of_difference(self.differences[metric], ends=True)
 
-    def points(self, metric: str) -> str:
-        """``-6.8 [-18.2, +4.6] points``."""
-        text = METRICS[metric].text(self.estimate(metric))
-        return f"{text} points" if METRICS[metric].unit == "%" else text
+    def in_words(self, metric: str) -> str:
+        """``6.8 points lower (95 % interval: from 18.2 lower to 4.6 higher)``."""
+        difference, show = self.differences[metric], METRICS[metric].text
+        assert difference is not None
+
+        def way(value: float) -> str:
+            return (
+                "" if show(abs(value)) == show(0) else "lower" * (value < 0) or "higher"
+            )
+
+        def apart(value: float) -> str:
+            return f"{show(abs(value))} {way(value)}".rstrip()
+
+        unit = " points" * (METRICS[metric].unit == "%")
+        text = f"{show(abs(difference.mean))}{unit} {way(difference.mean) or 'apart'}"
+        if difference.interval is None:
+            return f"{text} (no interval of one seed)"
+        low, high = difference.interval
+        span = f"from {apart(low)} to {apart(high)}"
+        if way(low) == way(high):
+            smallest, largest = sorted(map(abs, (low, high)))
+            span = f"{show(smallest)} to {show(largest)} {way(low)}".rstrip()
+        return f"{text} (95 % interval: {span})"
 
     @property
     def sizes(self) -> str:

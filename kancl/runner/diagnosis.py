@@ -10,6 +10,7 @@ from rich.console import Console
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
+from kancl.config.values import as_typed
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis
 from kancl.observe.curves import LearnedFunctionPlugin
@@ -19,14 +20,16 @@ from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
+from kancl.reporting.events import EventWriter, write_picture
 from kancl.reporting.figures import LearnedFunction, as_png, learned_functions
+from kancl.reporting.forecast import forecast_figure, forecast_table
 from kancl.reporting.table import wide_console
-from kancl.reporting.tensorboard import EventWriter, write_picture
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runner.trial import Trial
 from kancl.runs import RunFolder, names, write_whole
 from kancl.runs.files import own_folder
+from kancl.runs.measurements import forecasts_of
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.runs.replacement import replacing
 from kancl.strategies import steps_alone, trains_jointly, trains_last_layer_only
@@ -94,6 +97,7 @@ def check_forecast(config: RunConfig, benchmark: Benchmark) -> None:
         key = "forecast_ceiling=true" if kind == "none" else f"forecast={kind}"
         what = "foretells what training takes from earlier experiences"
         way = "evaluation.forecast=none evaluation.forecast_ceiling=false"
+        way = "evaluation.forecast=probe" if "kernel" in reason else way
         raise ConfigError(f"evaluation.{key} {what}, and {reason}; nearest: {way}")
 
 
@@ -143,6 +147,9 @@ class Observers:
                 figures |= self._write_learned(folder, plugin)
             elif isinstance(plugin, SnapshotPlugin) and len(plugin.snapshots) > 1:
                 figures |= self._write_states(folder, plugin)
+        foretold = forecasts_of(self._recorder.measurements)
+        if foretold and board and self._config.events == "all":
+            figures["forecast"] = forecast_figure(foretold, self._recorder.matrix)
         for writer in board:
             for name, figure in figures.items():
                 writer.picture(name, figure)
@@ -198,16 +205,22 @@ def diagnose(
     # all are looked into before a word is printed
     diagnoses = [look_into(Path(folder), samples) for folder in folders]
     for folder, of_run in zip(folders, diagnoses):
-        for table in diagnosis_tables(of_run):
+        tables = diagnosis_tables(of_run)
+        if of_run.foretold:
+            tables.append(forecast_table(of_run.foretold, of_run.matrix))
+        for table in tables:
             table.show(console)
         pictures = own_folder(Path(folder) / names.LOCALITY)
         run = of_run.reviews, of_run.image_shape, of_run.score.title
         with replacing(pictures, "*.png", names.EVENTS) as new, EventWriter(
             new
         ) as events:
-            for name, figure in locality_figures(*run).items():
+            figures = locality_figures(*run)
+            if of_run.foretold:
+                figures["forecast"] = forecast_figure(of_run.foretold, of_run.matrix)
+            for name, figure in figures.items():
                 write_whole(new / f"{name}.png", as_png(figure))
-                write_picture(events, f"picture/{name}", figure)
+                write_picture(events, name, figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
@@ -222,7 +235,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         raise ConfigError(f"there is no run in {folder}: {takes}")
     config = read_folder(folder, ["device=cpu"])
     path = folder / names.SNAPSHOTS
-    again = f"kancl run --from {folder} evaluation.locality=true"
+    again = as_typed("kancl", "run", "--from", folder, "evaluation.locality=true")
     if not path.is_file():
         raise ConfigError(
             f"{folder} keeps no states to go back to ({path.name}): it was run without "
@@ -237,7 +250,8 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
             raise ValueError(f"it ended after {len(states) - 1} of {n} experiences")
         model.load_state_dict(states[-1])
         matrix = read_matrix(folder, info.score.name).reshape(n + 1, n)
-        recorded = {m.name: m.value for m in read_measurements(folder)}
+        measurements = read_measurements(folder)
+        recorded = {m.name: m.value for m in measurements}
     except Exception as error:
         why = f"cannot be read ({error}); {again}"
         raise ConfigError(f"{path} and what belongs to it {why}") from error
@@ -258,4 +272,5 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         inference={
             p: recorded[LOCALITY + p] for p in INFERENCE if LOCALITY + p in recorded
         },
+        foretold=forecasts_of(measurements),
     )

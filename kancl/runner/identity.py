@@ -169,11 +169,13 @@ def own(config: RunConfig) -> dict[str, str]:
         for name, option in group.options(choice.builder).items():
             if Content in map(type, get_args(option.annotation)):
                 if path := choice.options.get(name):
-                    found[f"{key}.{name}"] = _checksum(Path(path).expanduser())
+                    found[f"{key}.{name}"] = _checksum(
+                        f"{key}.{name}", Path(path).expanduser()
+                    )
     dataset = config.scenario.options.get("dataset")
     if config.data_dir is not None and dataset in SOURCES:
         for path in unchecked_files(dataset, config.data_dir):
-            found[path.name] = _checksum(path)
+            found[path.name] = _checksum("data_dir", path)
     return found
 
 
@@ -289,19 +291,19 @@ def _is_installed(file: Path) -> bool:
     return not file.is_file() or not places.isdisjoint(file.parents)
 
 
-def _checksum(path: Path) -> str:
+def _checksum(key: str, path: Path) -> str:
     """Raises: ConfigError if there is no such file."""
     try:
         status = path.stat()
         if not path.is_file():
             raise FileNotFoundError
         if status.st_size > free_memory():
-            raise ConfigError(f"{path} is larger than the memory that is free")
+            raise ConfigError(f"{key}: {path} is larger than the memory that is free")
         return _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino)
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}") from None
+        raise ConfigError(f"{key}: there is no file {path}") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}") from error
 
 
 @cache

@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import re
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from kancl.config import ConfigError, RunConfig
+from kancl.config.schema import CHOICES, GROUPS
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
@@ -189,7 +191,29 @@ def refusing(config: RunConfig) -> Iterator[None]:
             said = f"{_what_to_change(config)} ({said[:200]})"
         elif not isinstance(error, ValueError):
             raise
+        else:
+            said = _with_key(said, config)
         raise ConfigError(said) from error
+
+
+def _with_key(said: str, config: RunConfig) -> str:
+    """What a builder says of its argument, with the key that sets it: that of the name at
+    the beginning, or else of a value that is named.
+    """
+    keys = {
+        f"{g}.{k}": v for g in GROUPS for k, v in getattr(config, g).options.items()
+    }
+    keys["data_dir"] = config.data_dir
+    start = re.match(r"[\w.]*", said)
+    word = start[0] if start else ""
+    if called := [key for key in keys if key.partition(".")[2] == word]:
+        return called[0] + said[len(word) :] if len(called) == 1 else said
+    if word in keys or "." in word or word in CHOICES:
+        return said
+    # A tuple or a path: a word of the message may be another value by chance.
+    telling = [k for k, v in keys.items() if isinstance(v, tuple) or "/" in str(v)]
+    named = [key for key in telling if str(keys[key]) in said]
+    return f"{named[0]}: {said}" if len(named) == 1 else said
 
 
 def in_words(error: Exception, config: RunConfig) -> str:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from kancl.benchmarks import SCENARIOS
 from kancl.config import Group
-from kancl.config.values import NonNegative, Positive
+from kancl.config.values import NonNegative, Positive, Share
 from kancl.models import MODELS
 from kancl.strategies import GROUP as STRATEGY
 
@@ -48,7 +48,7 @@ def sgd(
     parameters: Parameters,
     *,
     lr: Positive = 1e-2,
-    momentum: NonNegative = 0.0,
+    momentum: Share = 0.0,
     weight_decay: NonNegative = 0.0,
 ) -> Optimizer:
     """Stochastic gradient descent, with momentum if asked for.

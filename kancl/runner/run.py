@@ -29,6 +29,7 @@ from kancl.observe.recorder import Diverged, RecorderPlugin
 from kancl.plugins.loop import BestEpochPlugin
 from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
+from kancl.reporting.forecast import forecast_line
 from kancl.reporting.loggers import LOGGERS
 from kancl.reporting.progress import Place
 from kancl.runner import machine
@@ -46,7 +47,7 @@ from kancl.runner.seeding import stream_seeds
 from kancl.runs import RunFolder, names, read_completed, run_lock
 from kancl.runs.checkpoints import CheckpointFolder
 from kancl.runs.files import WriteError, check_place, checkpoints_of, own_folder
-from kancl.runs.measurements import all_metrics, matrix_of
+from kancl.runs.measurements import all_metrics, forecasts_of, matrix_of
 from kancl.runs.replacement import Replacement
 
 STATE_BYTES = "strategy_state_bytes"  # that a strategy keeps, after each experience
@@ -308,6 +309,10 @@ class _Run:
         self.summary |= results(config, self.parts, recorder)
         self.summary["off_grid_share"] = list(self.off_grid.shares) or None
         self.summary |= self.observers.costs()
+        foretold = forecasts_of(recorder.measurements)
+        if self.console is not None and foretold:
+            line = f"  {forecast_line(foretold, recorder.matrix)}"
+            self.console.print(line, highlight=False, soft_wrap=True)
         folder.write_matrix(recorder.matrix, recorder.score.name)
         if config.scenario.options.get("validation"):
             rows, n = recorder.measurements, recorder.n_experiences

@@ -22,7 +22,8 @@ LEAST = 25  # iterations of a trial that is cut short
 class Trial:
     """Makes copies of a run from its state, as a resumed run is made, and trains them.
 
-    The copy trains on the run's next experience, in another order of batches. Random
+    The copy trains on the run's next experience, in another order of batches, up to the
+    last step: what a strategy keeps of an experience behind it is not computed. Random
     streams are set meanwhile: whoever calls puts them back.
 
     Args:
@@ -71,6 +72,7 @@ class Trial:
         recorder = RecorderPlugin(parts.benchmark.info.n_experiences)
         copy = build_strategy(config, parts, [recorder])
         LiveRun(copy, parts.benchmark, [recorder]).restore(state)
+        copy._after_training_exp = lambda **_: None  # no future to keep anything for
         with suppress(Diverged):  # what became of it is measured as it is
             copy.train(list(parts.benchmark.train_stream)[experience])
         return parts.model

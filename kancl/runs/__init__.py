@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from kancl.runs.folder import RunFolder
     from kancl.runs.lock import RunLocked, lock_holder, run_lock
     from kancl.runs.measurements import Measurement, all_metrics
-    from kancl.runs.reader import Run, find_runs, read_measurements, read_run
+    from kancl.runs.reader import (
+        Run,
+        asked_for,
+        find_runs,
+        read_measurements,
+        read_run,
+        select_runs,
+    )
     from kancl.runs.status import read_completed
 
 _HOMES = {
@@ -19,7 +26,10 @@ _HOMES = {
     "folder": ("RunFolder",),
     "lock": ("RunLocked", "lock_holder", "run_lock"),
     "measurements": ("Measurement", "all_metrics"),
-    "reader": ("Run", "find_runs", "read_measurements", "read_run"),
+    "reader": (
+        *("Run", "find_runs", "select_runs", "asked_for"),
+        *("read_measurements", "read_run"),
+    ),
     "status": ("read_completed",),
 }
 

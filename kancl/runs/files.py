@@ -168,13 +168,13 @@ def listed_runs(path: Path, log_dir: Path) -> set[str]:
     """
     root = log_dir.resolve()
     try:
-        runs = set(read_json(path)["runs"])
-        inside = {r for r in runs if (log_dir / r).resolve().is_relative_to(root)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        runs = read_json(path)["runs"]
+        inside = [(log_dir / r).resolve().is_relative_to(root) for r in runs]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{path} is no list of runs: remove it") from error
-    if inside != runs:
+    if not isinstance(runs, list) or not all(inside):
         raise ConfigError(f"{path} names a folder outside {log_dir}: remove it")
-    return inside
+    return set(runs)
 
 
 def checkpoints_of(run: Path) -> Path:

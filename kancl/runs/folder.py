@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,18 @@ class RunFolder:
             environment: written if that of the beginning cannot be read.
         """
         delete(self.path, names.SUMMARY, names.ERROR, names.PARTS)
-        begun = try_json(self.path / names.ENVIRONMENT) or environment
+        begun = self._begun() or environment
         resumed = [*begun.get(names.RESUMED, []), iteration]
         self.write_json(names.ENVIRONMENT, {**begun, names.RESUMED: resumed})
+
+    def _begun(self) -> dict[str, Any] | None:
+        """What ``start`` noted, if it can be read and be written again."""
+        begun = try_json(self.path / names.ENVIRONMENT) or {}
+        with suppress(ValueError):  # numbers that JSON does not have
+            json.dumps(begun, allow_nan=False)
+            if isinstance(begun.get(names.RESUMED, []), list):
+                return begun
+        return None
 
     def write_matrix(self, matrix: Tensor, score: str = "accuracy") -> None:
         """Row r: after r experiences; column j: ``score`` on experience j."""

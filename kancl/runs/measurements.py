@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -71,7 +72,7 @@ def forecasts_of(
     for m in measurements:
         if m.experience is not None and (parts := name.fullmatch(m.name)):
             kind, what, new = parts.groups()
-            if RANKED_BY.get(kind) == what:
+            if RANKED_BY.get(kind) == what and isfinite(m.value):
                 found.setdefault(kind, {})[m.experience, int(new) - 1] = m.value
     return found
 

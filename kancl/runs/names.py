@@ -46,6 +46,7 @@ KEPT = f"{CHECKPOINTS}/{CHECKPOINT}"
 
 # the folder of all runs
 
+LOGS = "logs"
 SWEEPS, TRIALS, COMPARISONS = "sweeps", "tuned", "comparisons"
 """Lists of the runs of each sweep, in folders of earlier versions; runs that chose
 settings; of each comparison the list of its runs, tables and figures."""

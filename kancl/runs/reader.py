@@ -7,6 +7,7 @@ said.
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kancl.config import ConfigError
-from kancl.config.files import read_mapping
+from kancl.config import ConfigError, nearest
+from kancl.config.files import flat, read_mapping
 from kancl.config.schema import GROUPS
+from kancl.config.values import shown
 from kancl.metrics.continual import CONTINUAL_METRICS
 from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
 from kancl.reading import in_one_line, opened, printable, read_json, read_rows
@@ -78,8 +80,8 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path | str]) -> list[Run]:
-    """Every run in or below the paths, or compared there, by path; not the trials of
-    ``kancl tune``.
+    """Every run in or below the paths, by path, and those that a comparison's folder
+    lists; not the trials of ``kancl tune``.
 
     Raises: ConfigError if a path does not exist, or holds no run.
     """
@@ -87,22 +89,76 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
     for path in map(Path, paths):
         if not path.exists():
             raise ConfigError(f"there is no {path}; kancl run writes runs below logs")
+        if (path / names.RUNS).is_file():
+            folders |= _compared(path)
+            continue
         each = names.CONFIG, names.SUMMARY
         files = [file for name in each for file in files_of_runs(path, name)]
         others = {names.TRIALS, *names.NO_RUNS}
         ours = [f for f in files if others.isdisjoint(f.relative_to(path).parts)]
         here = {file.parent.resolve() for file in ours}
-        if (file := path / names.RUNS).is_file():  # a comparison's own
-            root = path.absolute().parents[1]
-            runs = [root / run for run in listed_runs(file, root)]
-            here = {
-                r.resolve() for r in runs if any((r / name).exists() for name in each)
-            }
         if not here:
             holds = "a run folder holds config.yaml, metrics.csv and summary.json"
             raise ConfigError(f"no run folder in {path}: {holds}")
         folders |= here
     return [read_run(folder) for folder in sorted(folders)]
+
+
+def asked_for(words: Sequence[str]) -> tuple[list[Path], dict[str, list[str]]]:
+    """Paths (default: ``logs``) and conditions ``key=value,value`` among words typed; the
+    name of a comparison stands for its folder.
+    """
+    paths, conditions = [], {}
+    for word in words:
+        key, is_condition, values = word.partition("=")
+        if is_condition and not Path(word).exists():
+            conditions[key] = values.split(",")
+        else:
+            named = Path(names.LOGS, names.COMPARISONS, word)
+            paths.append(named if named.exists() > Path(word).exists() else Path(word))
+    return paths or [Path(names.LOGS)], conditions
+
+
+def select_runs(
+    runs: Sequence[Run], conditions: Mapping[str, Sequence[str]]
+) -> list[Run]:
+    """The runs whose keys have one of the values each; those that cannot be read have
+    none.
+
+    Raises: ConfigError for a key that no run has, or where no run is left.
+    """
+    for key, values in conditions.items():
+        each = [flat(run.config) for run in runs]
+        known = {name.removesuffix(".name"): name for found in each for name in found}
+        if (name := known.get(key)) is None:
+            raise ConfigError(f"{key}= is no key of these runs; {nearest(key, known)}")
+        left = [r for r, v in zip(runs, each) if name in v and _is_one(v[name], values)]
+        if not left:
+            there = {shown(found[name]) for found in each if name in found}
+            raise ConfigError(
+                f"{key}={','.join(values)} leaves no run; {nearest(values[0], there)}"
+            )
+        runs = left
+    return list(runs)
+
+
+def _is_one(value: object, typed: Sequence[str]) -> bool:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return value in map(float, typed)
+    return shown(value) in typed
+
+
+def _compared(folder: Path) -> set[Path]:
+    """The run folders of a comparison: those of its list that are still there."""
+    root = folder.resolve().parents[1]
+    listed = listed_runs(folder / names.RUNS, root)
+    found = {root / run for run in listed if (root / run / names.CONFIG).is_file()}
+    if not found:
+        raise ConfigError(
+            f"none of the {len(listed)} runs of {folder} is there any more"
+        )
+    return found
 
 
 def read_run(folder: Path) -> Run:

@@ -19,8 +19,9 @@ from kancl.runs.files import (
 )
 from kancl.runs.lock import lock_holder
 
-STATES = ("completed", "running", "stopped", "failed", "diverged", "missing")
-"""``stopped``: begun, without a result, and nobody is making it (killed, say)."""
+STATES = tuple("completed running stopped failed diverged missing refused".split())
+"""``stopped``: begun, without a result, and nobody is making it (killed, say);
+``refused``: no run, but a sweep's list of runs."""
 
 
 class Cell(NamedTuple):
@@ -49,8 +50,9 @@ def note_runs(comparison: Path, runs: Sequence[Path]) -> None:
 def read_status(log_dir: Path) -> list[Cell]:
     """Every run in a folder, and every run that a sweep asked for there.
 
-    Raises: ConfigError if there is no such folder, no run in it, or a list of runs that
-        leads out of it.
+    A list of runs that cannot be read is a cell of its own.
+
+    Raises: ConfigError if there is no such folder, or no run in it.
     """
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
@@ -62,11 +64,16 @@ def read_status(log_dir: Path) -> list[Cell]:
     runs = {str(f) for f in found if names.NO_RUNS.isdisjoint(f.parts)}
     noted = [*(log_dir / names.SWEEPS).glob("*.json")]
     noted += (log_dir / names.COMPARISONS).glob(f"*/{names.RUNS}")
+    refused = []
     for path in sorted(noted):
-        runs |= listed_runs(path, log_dir)
-    if not runs:
+        try:
+            runs |= listed_runs(path, log_dir)
+        except ConfigError as error:
+            name = str(path.relative_to(log_dir))
+            refused.append(Cell(name, "refused", in_one_line(error)))
+    if not runs and not refused:
         raise ConfigError(f"there is no run in {log_dir}; kancl run writes to logs")
-    return [_cell(log_dir, run) for run in sorted(runs)]
+    return [*(_cell(log_dir, run) for run in sorted(runs)), *refused]
 
 
 def read_completed(folder: Path) -> dict[str, Any] | None:
@@ -89,7 +96,7 @@ def show_status(cells: Sequence[Cell]) -> None:
             print(f"{cell.state:9} {printable(cell.name)}{why}")
     counts = Counter(cell.state for cell in cells)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    print(f"{len(cells)} runs: {told}")
+    print(f"{len(cells) - counts['refused']} runs: {told}")
 
 
 def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:

@@ -46,7 +46,7 @@ def test_right_values(value: Any, annotation: Any, expected: Any) -> None:
         ("1", bool, "nearest: k=true"),
         (1, bool, "nearest: k=true"),
         (None, float, "not null"),
-        (400, Sequence[int], "takes list of int, not 400; nearest: k=[400]"),
+        (400, Sequence[int], "takes list of int, not 400; nearest: 'k=[400]'"),
         ([1, "a"], Sequence[int], "not [1,a]"),
         ([1], tuple[float, float], "takes [float, float], not [1]"),
         ("untt", Literal["none", "unit"], "nearest: k=unit"),

@@ -69,6 +69,10 @@ class Browser:
         """A PNG of the window."""
         return base64.b64decode(_call(f"{self._session}/screenshot"))
 
+    def print_out(self) -> bytes:
+        """The page as a PDF, as printing makes it."""
+        return base64.b64decode(_post(f"{self._session}/print", {}))
+
 
 @contextmanager
 def browser(width: int = 1400, height: int = 900) -> Iterator[Browser]:
@@ -82,7 +86,10 @@ def browser(width: int = 1400, height: int = 900) -> Iterator[Browser]:
             f"--user-data-dir={profile}",
             f"--window-size={width},{height}",
         ]
-        options = {"args": flags, "binary": shutil.which("chromium")}
+        options: dict[str, Any] = {"args": flags, "binary": shutil.which("chromium")}
+        if width < 500:  # narrower than a window can be: a telephone
+            screen = {"width": width, "height": height, "pixelRatio": 1}
+            options["mobileEmulation"] = {"deviceMetrics": screen}
         wanted = {"alwaysMatch": {"goog:chromeOptions": options}}
         reply = _post(f"{root}/session", {"capabilities": wanted})
         session = f"{root}/session/{reply['sessionId']}"

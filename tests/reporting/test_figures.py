@@ -49,7 +49,8 @@ def test_boundaries_stand_where_an_experience_ends():
 def test_runs_stand_side_by_side_on_one_scale():
     figure = figures.forgetting_curves([RUN, JOINT], "Split MNIST")
     left, right = figure.axes
-    assert [left.get_title(), right.get_title()] == ["kan-naive", "kan-joint"]
+    assert left.get_title() == "kan-naive, 1 seed"
+    assert right.get_title() == "kan-joint, 1 seed"
     assert left.get_ylim() == right.get_ylim()
 
 
@@ -135,7 +136,7 @@ def test_the_mean_over_seeds_has_a_band_from_each_experiences_start():
     bands = (((0, 0.0, 0.2), (10, 0.8, 1.0), (20, 0.2, 0.4)),) * 2
     run = Curves("kan-naive", RUN.points, RUN.boundaries, n_seeds=5, bands=bands)
     axes = figures.forgetting_curves([run]).axes[0]
-    assert axes.get_title() == "kan-naive, 5 seeds"
+    assert axes.get_title() == "kan-naive, mean of 5 seeds"
     spans = [
         (path.vertices[:, 0].min(), path.vertices[:, 0].max())
         for band in axes.collections

@@ -1,48 +1,66 @@
-"""The forgetting curves as a person sees them, in a real TensorBoard and browser."""
+"""What a person sees of a comparison, in a real TensorBoard, report and browser."""
 
 import io
 
 import pytest
 from PIL import Image
 
-from kancl.reporting.curves import Curves
+from kancl.reporting.events import dashboard_url
+from kancl.reporting.groups import write_groups
 from kancl.reporting.report import write_report
-from kancl.reporting.tensorboard import dashboard_url, write_comparison
+from kancl.reporting.variants import benchmarks
 from kancl.runs import find_runs
 from tests.reporting.browser import browser, missing, tensorboard
 from tests.reporting.report.conftest import plant_runs
-from tests.reporting.small_run import small_mlp
-from tests.reporting.test_tensorboard import recorded_run, small_kan
 
 pytestmark = pytest.mark.browser
 
 CARDS = """[...document.querySelectorAll('metrics-pinned-view scalar-card')]"""
+ALL_OF = """(function all(root, name) { return [...root.querySelectorAll('*')].flatMap(e =>
+    [...e.matches(name) ? [e] : [], ...e.shadowRoot ? all(e.shadowRoot, name) : []]) })"""
+GROUPS = [f"{m}-{s}" for m in ("kan", "mlp") for s in ("naive", "ewc", "replay")]
 
 
 @pytest.fixture(scope="module")
-def log_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("logs")
-    curves = []
-    for label, model in [("kan-naive", small_kan()), ("mlp-naive", small_mlp())]:
-        recorder = recorded_run(root / label / "seed0", model, label, figures=False)
-        curves.append(Curves.from_measurements(recorder.measurements, label))
-    write_comparison(root / "comparison", curves)
-    return root
+def logs(tmp_path_factory):
+    """2 models x 3 strategies x 10 seeds, and their comparison ``first``."""
+    logs = tmp_path_factory.mktemp("logs")
+    words = ["model=kan,mlp", "strategy=naive,ewc,replay", "seed=range(10)"]
+    kept = {"naive": 0.1, "ewc": 0.4, "replay": 0.7}
+    plant_runs(
+        logs,
+        *words,
+        outcome=lambda c: (0.9, kept[c.strategy.name] + 0.01 * (c.seed % 3)),
+    )
+    groups = benchmarks(find_runs([logs]))
+    write_groups(logs / "comparisons" / "first", groups, pictures=False)
+    return logs
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
-def test_both_models_curves_are_what_is_seen_first(log_dir):
-    with tensorboard(log_dir) as address, browser() as page:
-        page.open(dashboard_url(["kan-naive", "mlp-naive"], address))
+def test_a_comparison_of_60_runs_opens_with_all_groups_ticked_and_drawn(logs):
+    with tensorboard(logs / "comparisons/first") as address, browser() as page:
+        page.open(dashboard_url("(^|/first/)[^/]+(/(low|high))?$", address=address))
         page.wait(f"{CARDS}.length === 2")
-        titles = page.ask(f"{CARDS}.map(card => card.innerText).join('\\n')")
-        assert "kan-naive" in titles and "mlp-naive" in titles
+        words = page.ask(f"{CARDS}.map(card => card.innerText)")
+        titles = [text.replace("\n/", "/") for text in words]
+        assert "accuracy/seen" in titles[0] and "accuracy/experience_1" in titles[1]
         boxes = page.ask(f"{CARDS}.map(card => card.getBoundingClientRect().toJSON())")
         left, right = boxes
         assert left["top"] == right["top"] < 300  # side by side, without scrolling
-        colours = _wait_for_lines(page)
-    assert colours >= 5  # a colour per experience and one for the boundaries
+        ticks = "[...document.querySelectorAll('runs-data-table mat-checkbox input')]"
+        assert set(page.ask(f"{ticks}.map(tick => tick.checked)")) == {True}
+        assert _wait_for_lines(page) >= 4  # as many as the strategies, and boundaries
+        page.open("about:blank")
+        page.open(f"{address}/#custom_scalars")
+        lists = f"{ALL_OF}(document, 'tf-custom-scalar-margin-chart-card')"
+        page.wait(f"{lists}.length === 4")
+        matches = f"{ALL_OF}(document, '.match-list-entry')"
+        page.wait(f"{matches}.length === {4 * len(GROUPS)}")
+        for group in GROUPS:  # in every chart
+            mine = f"e.textContent.includes('{group}')"
+            assert page.ask(f"{matches}.filter(e => {mine}).length") == 4
 
 
 def _wait_for_lines(page):
@@ -69,7 +87,7 @@ def _n_colours(page, card):
     return len({tuple(v // 32 for v in colour) for colour in vivid})
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.mark.parametrize("width", [1400, 600])
 def test_a_report_is_whole_labelled_and_asks_nobody_for_anything(report, width):

@@ -1,6 +1,10 @@
 """A real run's event files, read back by TensorBoard's own reader."""
 
 import io
+import json
+import re
+import shlex
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import torch
@@ -23,20 +27,21 @@ from kancl.models.heads import with_head
 from kancl.observe.curves import ForgettingCurvePlugin, OffGridPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.reporting.curves import Curves
-from kancl.reporting.tensorboard import (
+from kancl.reporting.events import (
+    FIRST,
     PULSE,
     TAGS,
-    TensorBoardPlugin,
+    TAGS_ON_REQUEST,
     dashboard_url,
-    stock_evaluator,
-    write_comparison,
+    tensorboard_command,
 )
+from kancl.reporting.tensorboard import TensorBoardPlugin, stock_evaluator
 from kancl.runs.names import CURVE
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
-TAG = "accuracy_on_every_experience/kan-naive"
 ALL = {"images": 0, "scalars": 0, "histograms": 0}  # without sampling
-HPARAMS = {"model": "kan", "lr": 0.1, "seed": 3, "hidden": [16]}
+HPARAMS = {"zeta": 1, "model.name": "kan", "strategy.name": "naive", "seed": 3}
+HPARAMS |= {"optimizer.lr": 0.1, "model.hidden": [16], "alpha": 2}
 
 
 def small_kan(head="single", n_outputs=10):
@@ -94,43 +99,53 @@ def main(folder, recorder):
     return read(folder)
 
 
-def test_every_curve_is_a_run_of_its_own_under_one_tag(folder, recorder):
+def test_a_run_is_at_most_three_of_tensorboards(folder, recorder):
+    runs = {file.parent.relative_to(folder).as_posix() for file in events_in(folder)}
+    assert runs == {".", "boundaries"}
+
+
+def events_in(folder):
+    return sorted(folder.rglob("events.out.*"))
+
+
+def test_every_experience_has_a_curve_of_its_own(main, recorder):
     for experience in range(5):
-        sub_run = read(folder / f"experience_{experience + 1}")
-        assert sub_run.Tags()["scalars"] == [TAG]
-        steps, values = scalars(sub_run, TAG)
-        assert (steps, values) == recorder.series(CURVE, experience)
+        curve = scalars(main, f"accuracy/experience_{experience + 1}")
+        assert curve == recorder.series(CURVE, experience)
 
 
 def test_boundaries_go_straight_up_and_down_where_an_experience_ends(folder, recorder):
-    steps, heights = scalars(read(folder / "boundaries"), TAG)
-    n = len(PULSE)
+    boundaries = read(folder / "boundaries")
     assert recorder.boundaries == [8, 16, 24, 32, 40]
-    assert steps == [b for b in [8, 16, 24, 32] for _ in range(n)]  # none at the end
-    assert heights == PULSE * 4
+    curves = ["seen", *(f"experience_{k}" for k in range(1, 6))]
+    assert {*boundaries.Tags()["scalars"]} == {f"accuracy/{curve}" for curve in curves}
+    for tag in boundaries.Tags()["scalars"]:
+        steps, heights = scalars(boundaries, tag)
+        assert steps == [b for b in [8, 16, 24, 32] for _ in PULSE]  # none at the end
+        assert heights == PULSE * 4
     assert max(PULSE) == 1 and PULSE[0] == PULSE[-1] == 0
 
 
 def test_the_accuracy_on_the_seen_is_there_from_the_curves_and_the_whole_test_sets(
     main, recorder
 ):
-    borders, values = scalars(main, "accuracy_on_seen/test")
+    borders, values = scalars(main, "after_each_experience/average_accuracy")
     expected = [average_seen_accuracy(recorder.matrix, n) for n in range(1, 6)]
     assert (borders, values) == (recorder.boundaries, expected)
 
     curves = Curves.from_measurements(recorder.measurements, "x").seen()
-    steps, values = scalars(main, "accuracy_on_seen/curve")
+    steps, values = scalars(main, "accuracy/seen")
     assert (steps, values) == ([at for at, _ in curves], [a for _, a in curves])
 
 
 def test_forgetting_stands_beside_learning_accuracy(main, recorder):
     parts = [recorder.matrix[: n + 1, :n] for n in range(1, 6)]
-    steps, values = scalars(main, "forgetting/learning_accuracy")
+    steps, values = scalars(main, "after_each_experience/learning_accuracy")
     assert (steps, values) == (
         recorder.boundaries,
         [learning_accuracy(p) for p in parts],
     )
-    steps, values = scalars(main, "forgetting/forgetting")
+    steps, values = scalars(main, "after_each_experience/forgetting")
     expected = [forgetting(p) for p in parts[1:]]  # undefined for one experience
     assert (steps, values) == (recorder.boundaries[1:], expected)
 
@@ -150,7 +165,10 @@ def test_the_share_off_the_grid_is_there_for_every_layer(main, recorder):
 
 @pytest.mark.parametrize(
     "name, n_pictures",
-    [("accuracy_matrix", 6), ("forgetting_curves", 5), ("network", 5)],
+    [
+        *[("accuracy_matrix", 6), ("forgetting_curves", 5), ("network", 5)],
+        ("confusion_matrix", 1),
+    ],
 )
 def test_pictures_can_be_looked_at_after_each_experience(main, name, n_pictures):
     events = main.Images(f"picture/{name}")
@@ -184,14 +202,24 @@ def _plugin_data(accumulator, plugin, tag):
 def test_hyperparameters_stand_beside_the_final_metrics(main, recorder):
     start = _plugin_data(main, "hparams", "_hparams_/session_start_info")
     values = start.session_start_info.hparams
-    assert values["model"].string_value == "kan"
-    assert values["lr"].number_value == 0.1
-    assert values["hidden"].string_value == "[16]"
+    assert values["1. model"].string_value == "kan"
+    assert values["3. learning rate"].number_value == 0.1
+    assert values["model.hidden"].string_value == "[16]"
     experiment = _plugin_data(main, "hparams", "_hparams_/experiment").experiment
-    metrics = {info.name.tag for info in experiment.metric_infos}
+    columns = sorted(experiment.hparam_infos, key=lambda c: (not c.differs, c.name))
+    shown = [c.display_name or c.name for c in columns]
+    assert (
+        shown[:4]
+        == ["model", "strategy", "learning rate", "seed"]
+        == [*FIRST.values()][:4]
+    )
+    assert shown[4:] == ["alpha", "model.hidden", "zeta"]
+    metrics = [info.name.tag for info in experiment.metric_infos]
+    assert metrics[:2] == ["final/average_accuracy", "final/forgetting"]
+    assert experiment.metric_infos[0].display_name == "average accuracy"
     summary = summarise(recorder.matrix)
     del summary["undefined"]
-    assert metrics == {f"final/{key}" for key in summary}
+    assert {*metrics} == {f"final/{key}" for key in summary}
     for key, value in summary.items():
         assert scalars(main, f"final/{key}") == ([40], [value])
 
@@ -214,8 +242,13 @@ def test_a_diverged_run_is_no_success(tmp_path, status, expected):
 def test_the_layout_of_the_custom_scalars_charts_the_curves(main):
     event = main.Tensors("custom_scalars__config__")[0]
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    (chart,) = layout.category[0].chart
-    assert list(chart.multiline.tag) == [TAG]
+    charts = {c.title: c.multiline.tag for cat in layout.category for c in cat.chart}
+    (curves,) = charts["accuracy on every experience"]
+    tags = main.Tags()["scalars"]
+    matched = [tag for tag in tags if re.match(curves, tag)]
+    assert matched == [f"accuracy/experience_{k}" for k in range(1, 6)]
+    for regexes in charts.values():
+        assert any(re.match(r, tag) for r in regexes for tag in tags)
 
 
 def test_a_card_says_what_the_run_is_and_what_every_tag_means(main):
@@ -226,7 +259,7 @@ def test_a_card_says_what_the_run_is_and_what_every_tag_means(main):
 
 def test_every_tag_written_is_documented(folder, main):
     written = set()
-    for part in [main, read(folder / "experience_1"), read(folder / "boundaries")]:
+    for part in [main, read(folder / "boundaries")]:
         for kind in ["scalars", "images", "histograms"]:
             written |= set(part.Tags()[kind])
     for tag in written:
@@ -257,6 +290,7 @@ def test_an_mlp_has_the_same_charts_less_what_only_splines_have(tmp_path):
     assert tags["histograms"] == []
     assert set(tags["images"]) == {
         "picture/accuracy_matrix",
+        "picture/confusion_matrix",
         "picture/forgetting_curves",
     }
 
@@ -272,13 +306,13 @@ def test_a_jointly_trained_run_has_curves_and_no_forgetting(tmp_path):
     strategy.eval(benchmark.test_stream)
     board.close({}, summarise(recorder.matrix) | {"status": "completed"})
     tags = read(tmp_path).Tags()["scalars"]
-    assert "forgetting/forgetting" not in tags and "final/forgetting" not in tags
-    assert "final/average_accuracy" in tags
-    assert read(tmp_path / "experience_2").Tags()["scalars"]
+    assert "after_each_experience/forgetting" not in tags
+    assert "final/average_accuracy" in tags and "final/forgetting" not in tags
+    assert "accuracy/experience_2" in tags
     assert not (tmp_path / "boundaries").exists()
 
 
-def test_validation_shares_the_training_charts_as_a_run_of_its_own(tmp_path):
+def test_whole_streams_evaluated_in_training_stand_in_one_chart_with_it(tmp_path):
     benchmark = stream_of_digits(1, n_train=64, validation=0.002)
     recorder = RecorderPlugin(1, every_iterations=2)
     board = TensorBoardPlugin(tmp_path, recorder, label="mlp-naive")
@@ -286,10 +320,29 @@ def test_validation_shares_the_training_charts_as_a_run_of_its_own(tmp_path):
     validation = benchmark.validation_stream
     strategy.train(benchmark.train_stream[0], eval_streams=[validation])
     board.close({}, {"status": "completed"})
+    main = read(tmp_path)
     for what in ["loss", "accuracy"]:
         expected = recorder.series(f"validation_{what}", 0)
         assert expected[0][-1] == 8
-        assert scalars(read(tmp_path / "validation"), f"training/{what}") == expected
+        assert scalars(main, f"evaluated/validation_{what}") == expected
+        assert any(tag.startswith("evaluated/<") for tag in TAGS_ON_REQUEST)
+
+
+def test_a_validation_stream_at_the_boundaries_doubles_no_point(tmp_path):
+    benchmark = stream_of_digits(2, n_train=64, validation=0.1)
+    recorder = RecorderPlugin(2)
+    board = TensorBoardPlugin(tmp_path, recorder, label="mlp-naive")
+    strategy = naive(small_mlp(), [recorder, board])
+    for experience in benchmark.train_stream:
+        strategy.train(experience, eval_streams=[])
+        for stream in (benchmark.test_stream, benchmark.validation_stream):
+            strategy.eval(stream)
+    board.close({}, {"status": "completed"})
+    main = read(tmp_path)
+    for tag in main.Tags()["scalars"]:
+        steps, _ = scalars(main, tag)
+        assert len({*steps}) == len(steps), tag
+    assert len(main.Images("picture/confusion_matrix")) == 1
 
 
 def test_writing_events_changes_no_parameter(tmp_path):
@@ -308,14 +361,6 @@ def test_writing_events_changes_no_parameter(tmp_path):
     assert torch.equal(*trained)
 
 
-def test_a_comparison_is_one_picture_of_several_runs(tmp_path, recorder):
-    curves = Curves.from_measurements(recorder.measurements, "kan-naive")
-    write_comparison(tmp_path, [curves, curves])
-    (event,) = read(tmp_path).Images("picture/forgetting_curves")
-    with Image.open(io.BytesIO(event.encoded_image_string)) as image:
-        assert image.width > 2 * image.height
-
-
 def test_avalanches_own_tags_keep_their_names(tmp_path):
     evaluator = stock_evaluator(tmp_path)
     benchmark = stream_of_digits(2, n_train=32)
@@ -332,8 +377,19 @@ def test_avalanches_own_tags_keep_their_names(tmp_path):
         assert tag in tags
 
 
-def test_the_address_pins_the_curves_and_switches_smoothing_off():
-    url = dashboard_url(["kan-naive", "mlp-ewc"], "http://host:1234")
-    assert url.startswith("http://host:1234/?pinnedCards=")
-    assert "accuracy_on_every_experience%2Fmlp-ewc" in url
-    assert "smoothing=0" in url and url.endswith("#timeseries")
+def test_the_address_pins_the_curves_of_the_runs_asked_for_unsmoothed():
+    url = urlsplit(dashboard_url(r"(^|/a b/)x$", address="http://host:1234"))
+    assert (url.netloc, url.fragment) == ("host:1234", "timeseries")
+    query = dict(parse_qsl(url.query))
+    pins = [card["tag"] for card in json.loads(query["pinnedCards"])]
+    assert pins == ["accuracy/seen", "accuracy/experience_1"]
+    assert (query["runFilter"], query["smoothing"]) == (r"(^|/a b/)x$", "0")
+    group = query["runColorGroup"].removeprefix("regex:")
+    runs = ["kan-ewc", "kan-ewc/low", "kan-ewc/high", "logs/kan-ewc"]
+    colours = [re.match(group, run).groups() for run in runs]
+    assert colours == [("kan-ewc",)] * 3 + [("logs/kan-ewc",)]
+
+
+def test_the_command_is_typed_as_it_stands():
+    command = tensorboard_command("my logs/a(b)")
+    assert shlex.split(command)[:3] == ["tensorboard", "--logdir", "my logs/a(b)"]

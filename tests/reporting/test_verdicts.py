@@ -45,7 +45,7 @@ def test_the_line_says_how_much_how_sure_of_how_many_and_at_what_size():
     assert comparison.verdict == LESS
     # s = 0.00707, t(4) = 2.776: 10 ± 2.776 * 0.707 / sqrt(5) = 10 ± 0.88
     assert comparison.evidence == (
-        "forgetting -10.0 [-10.9, -9.1] points, n = 5, "
+        "forgetting 10.0 points lower (95 % interval: 9.1 to 10.9 lower), 5 paired seeds, "
         "at matched parameters (1,000 and 1,010); by Student's test alone, too few "
         "pairs for an exact one"
     )
@@ -100,10 +100,16 @@ def test_learning_less_is_said_beside_forgetting_less():
     (comparison,) = compare(Benchmark("B", {}, (lazy, mlp)))
     assert comparison.verdict == f"{LESS}, but learns less"
     # 0.7 or 0.71 against 0.9: -19.6, s = 0.548, ± 2.776 * 0.548 / sqrt(5) = 0.68
-    assert comparison.caveat == "it learns less: -19.6 [-20.3, -18.9] points"
+    assert comparison.caveat == (
+        "it learns less: learning accuracy 19.6 points lower (95 % interval: 18.9 to "
+        "20.3 lower)"
+    )
     (comparison,) = compare(Benchmark("B", {}, (kan, mlp)))
     assert comparison.verdict == LESS
-    assert comparison.caveat == "learning accuracy: +0.0 [+0.0, +0.0] points"
+    assert (
+        comparison.caveat
+        == "learning accuracy 0.0 points apart (95 % interval: 0.0 to 0.0)"
+    )
 
 
 @pytest.mark.parametrize(

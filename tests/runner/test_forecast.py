@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from scipy.stats import spearmanr
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from kancl.cli import main
 from kancl.config import ConfigError
 from kancl.observe.recorder import RecorderPlugin
+from kancl.reporting.forecast import forecast_line
+from kancl.reporting.report import write_report
 from kancl.runner.check import check
 from kancl.runner.request.compose import read_request
 from kancl.runner.trial import Trial
+from kancl.runs.measurements import forecasts_of
+from kancl.runs.reader import read_run
 
 MakeRun = Callable[..., tuple[dict[str, Any], Path]]
 
@@ -27,7 +34,7 @@ FEW = (
     "scenario.train_samples=64",
 )
 CELLS = {
-    "naive": ["strategy=naive", "model=kan", "training.epochs=2", *ALL],
+    "naive": ["strategy=naive", "model=kan", *ALL],
     "ewc+replay, growing head": [
         *("strategy=ewc+replay", "strategy.mem_size=30", "scenario.head=growing"),
         *("strategy.fisher_samples=8", "model=mlp", "model.dropout=0.2"),
@@ -117,26 +124,43 @@ def test_killed_in_a_probe_and_behind_one_it_ends_with_the_same_bytes(
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def test_the_ceiling_of_a_run_ranks_what_it_lost(make_run: MakeRun) -> None:
-    """And the summary's correlations are SciPy's of the rows and the test sets."""
-    words = ["scenario=rotated_mnist", "scenario.train_samples=400"]
-    summary, folder = make_run(
-        *words, *BOTH, "scenario.test_samples=500", "model.hidden=[20]", "model=mlp"
-    )
+def test_what_is_said_of_a_forecast(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The summary's correlations are SciPy's of the rows and the test sets."""
+    words = [
+        "scenario=rotated_mnist",
+        "scenario.train_samples=400",
+        "model.hidden=[20]",
+    ]
+    words += ["scenario.test_samples=500", "model=mlp", "tensorboard=all"]
+    words += ["evaluation.locality=true", "training.epochs=2"]
+    summary, folder = make_run(*words, *BOTH)
     with (folder / "accuracy_matrix.csv").open(newline="") as file:
         matrix = [[float(v) for v in row[1:]] for row in list(csv.reader(file))[1:]]
     for kind in ("probe", "ceiling"):
         foretold = {
-            (int(r["experience"]), int(r["name"].rpartition("_")[2]) - 1): r["value"]
-            for r in rows(folder)
-            if r["name"].startswith(f"forecast_{kind}_accuracy_before_")
+            (m.experience or 0, int(m.name.rpartition("_")[2]) - 1): m.value
+            for m in read_run(folder).metrics
+            if m.name.startswith(f"forecast_{kind}_accuracy_before_")
         }
         assert sorted(foretold) == [(s, t) for s in range(4) for t in range(s + 1, 5)]
         lost = [matrix[t][s] - matrix[t + 1][s] for s, t in foretold]
-        expected = spearmanr([*map(float, foretold.values())], lost).statistic
+        expected = spearmanr([*foretold.values()], lost).statistic
         assert summary[f"forecast_{kind}_rho"] == pytest.approx(expected, abs=1e-12)
         assert abs(summary[f"forecast_{kind}_shuffled_rho"]) < 0.2
     assert summary["forecast_ceiling_rho"] > 0.5
+    events = EventAccumulator(str(folder)).Reload()
+    assert "picture/forecast" in events.Tags()["images"]
+    assert main(["locality", str(folder)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "What was foretold before each training?" in said
+    assert "second training, the ceiling" in said and "it has foretold nothing" in said
+    assert (folder / "locality" / "forecast.png").is_file()
+    report = write_report([read_run(folder)], tmp_path / "report")
+    assert "<h3>Forecasts</h3>" in report.page.read_text()
+    line = forecast_line(forecasts_of(read_run(folder).metrics), torch.tensor(matrix))
+    assert f"ceiling {summary['forecast_ceiling_rho']:+.2f}" in line
 
 
 @pytest.mark.parametrize(

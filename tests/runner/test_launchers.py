@@ -16,11 +16,13 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+from rich.console import Console
 
 from kancl.config import ConfigError, RunConfig, config_dir
 from kancl.runner import launchers, machine
 from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import read_request
+from kancl.runner.studies.sweep import make_runs
 from kancl.runs import RunFolder
 from kancl.runs.status import read_status
 from tests.runner.conftest import SMALL
@@ -76,6 +78,22 @@ def test_what_breaks_the_launcher_is_launched_alone(tmp_path: Path) -> None:
 
     launchers.launch(request.configs, request.launcher, make)
     assert made == {0: 1, 1: 1, 2: 2, 3: 1, 4: 2, 5: 1}
+
+
+def test_a_run_that_cannot_be_begun_costs_a_launchers_sweep_that_run_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "training.iterations=1", "evaluation.samples=0", "model=mlp"]
+    words += ["scenario.n_experiences=2", f"log_dir='{tmp_path}'", "seed=0,1"]
+    request = read_request([*words, "hydra/launcher=basic"], sweep=True)
+    first, second = map(run_folder, request.configs)
+    first.parent.mkdir(parents=True)
+    first.write_text("a file")
+    console = Console(quiet=True)
+    made = make_runs(request, console=console, quiet=True)
+    assert [summary["status"] for summary in made] == ["failed", "completed"]
+    assert f"cannot write {first}" in capsys.readouterr().err
+    assert first.read_text() == "a file" and (second / "summary.json").is_file()
 
 
 def places_on(n_cards: int, gib: int, *devices: str) -> machine.Places:

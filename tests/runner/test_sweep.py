@@ -164,4 +164,4 @@ def test_a_completed_run_that_was_damaged_costs_its_own_curve(capsys: Capture) -
     said = capsys.readouterr()
     assert f"{damaged.parent} is in no table: ValueError: metrics.csv" in said.err
     assert "1 unreadable, not in the means: mlp-naive" in said.out
-    assert "next: kancl report" in said.out and "tensorboard --logdir" in said.out
+    assert "open: logs/comparisons/" in said.out and "next: kancl report" in said.out

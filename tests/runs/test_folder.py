@@ -39,7 +39,7 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     give_up = time.monotonic() + 120
-    while not list(folder.glob("experience_1/events*")):  # training has begun
+    while not list(folder.glob("events*")):  # training begins
         assert process.poll() is None and time.monotonic() < give_up
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -130,7 +130,13 @@ def test_what_a_completed_run_lacks_is_said(
     assert "overwrite=true: it has no model.pt and TensorBoard's files" in said
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, "{", "[]", '{"a": NaN}', '{"a": 1e999}'),
+        *(f'{{"resumed_at_iterations": {wrong}}}' for wrong in (7, '"x"', "{}")),
+    ],
+)
 def test_a_run_resumes_without_what_it_noted_at_its_beginning(
     content: str | None, tmp_path: Path
 ) -> None:

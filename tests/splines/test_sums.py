@@ -2,7 +2,10 @@
 
 import itertools
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -356,3 +359,22 @@ def test_without_numba_the_dense_path_serves(
     torch.testing.assert_close(y[0], y[2])
     with pytest.raises(ValueError, match="pip install numba"):
         KANLinear(3, 2, implementation="sparse")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    x, coefficients = torch.rand(256, 300), torch.rand(300, 8, 100)
+    grid = UniformGrid(torch.zeros(300), torch.ones(300), 5, 3, "zero", None)
+    samples, before = cpu.prepare(x, grid), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        expected = cpu.spline_sum(samples, coefficients, None, None)
+        meet = threading.Barrier(3)  # all three threads have begun
+        list(cpu._threads(3).map(lambda _: meet.wait(), range(3)))
+        if (pid := os.fork()) == 0:
+            signal.alarm(20)  # ends it if it waits for threads that are its parent's
+            y = cpu.spline_sum(samples, coefficients, None, None)
+            os._exit(int(not torch.equal(y, expected)))
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        torch.set_num_threads(before)

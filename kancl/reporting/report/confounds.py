@@ -37,11 +37,13 @@ def confounds(
     comparisons: Sequence[Comparison],
     tunings: Sequence[Tuning] = (),
 ) -> list[Confound]:
-    """Every confound of a benchmark, warnings first; texts of one title in a row."""
+    """Every confound of a benchmark, warnings first; texts of one title in a row. Of its
+    trials only that there are some.
+    """
+    main = benchmark.main
     raised = chain(
-        *(look(benchmark) for look in (_runs, _off_grid, _settings_tried)),
-        _tuned(benchmark, comparisons, tunings),
-        _provenance(benchmark),
+        *(_runs(main), _off_grid(main), _settings_tried(benchmark)),
+        *(_tuned(main, comparisons, tunings), _provenance(main)),
         *map(_unlike_training, comparisons),
         _too_few(comparisons),
     )

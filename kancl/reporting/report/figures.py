@@ -16,10 +16,11 @@ from matplotlib.lines import Line2D
 from kancl.metrics.statistics import t_interval
 from kancl.reporting import figures
 from kancl.reporting.colours import FAINT, INK, KAN, model_colours
+from kancl.reporting.groups import mean_matrix, plain
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.table import UNDEFINED
-from kancl.reporting.variants import Benchmark, Variant
+from kancl.reporting.variants import Benchmark
 from kancl.reporting.verdicts import Comparison
 
 MARKERS = "osD^vP*Xphd<>8H"
@@ -59,14 +60,18 @@ def differences(comparisons: Sequence[Comparison]) -> Figure:
         axes.set(xlim=(-reach, reach), ylim=(n - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    rows = [c.strategy for c in comparisons]
+    rows = [f"{c.strategy}, {_seeds(c.n_pairs)}" for c in comparisons]
     if len({c.title for c in comparisons}) > 1:
         for k, c in enumerate(comparisons):
             words = c.compared.distinction or c.reference.distinction
             settings = f" ({words[:30]})" if words else ""
-            rows[k] = f"{pair_title(*c.both)}, {c.strategy}{settings}"
+            rows[k] = f"{pair_title(*c.both)}, {rows[k]}{settings}"
     panels[0].set_yticks(range(n), list(map(plain, rows)), fontsize=9, color=INK)
     return figure
+
+
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
 
 
 def _scale(metric: str) -> int:
@@ -123,7 +128,10 @@ def stability_plasticity(benchmark: Benchmark) -> Figure | None:
         axes.invert_xaxis()
     x_name, y_name = (METRICS[m].name.replace(" %", ", %") for m in (learned, lost))
     x_name, y_name = f"{x_name}  (plasticity →)", f"{y_name}  (stability ↑)"
-    figures.label_axes(axes, x_name, y_name, size=9)
+    counts = sorted({len(seeds) for _, seeds in measured})
+    title = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    title += " seed" if title == "1" else " seeds each"
+    figures.label_axes(axes, x_name, y_name, title, size=9)
     axes.grid(color=FAINT, alpha=0.25, linewidth=0.6)
     handles = [
         Line2D([], [], color=colour, linewidth=5, label=plain(model_title(model)))
@@ -156,19 +164,6 @@ def matrices(benchmark: Benchmark) -> dict[str, Figure]:
         for variant in benchmark.variants
         if variant.matrices is not None
     }
-
-
-def mean_matrix(variant: Variant) -> Figure:
-    matrices, label = variant.matrices, plain(variant.label)
-    assert matrices is not None
-    spread = matrices.std(0) if len(matrices) > 1 else None
-    return figures.score_matrix(matrices.mean(0), label, spread, variant.score)
-
-
-def plain(text: str, longest: int = 48) -> str:
-    """Words from a file: no formula, however many dollars they hold; cut if long."""
-    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return cut.replace("$", r"\$")
 
 
 def svg(figure: Figure, description: str) -> Markup:

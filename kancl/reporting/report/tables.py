@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from kancl.metrics.forecast import RANKED_BY
 from kancl.metrics.statistics import bootstrap_interval, t_interval
 from kancl.reporting.measures import COMPARED, CONTINUAL, COSTS, METRICS, NOT_RECORDED
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
@@ -55,6 +56,23 @@ def continual(benchmark: Benchmark) -> Table | None:
     what = "between experience boundaries, mean ± half of the 95 % t-interval"
     table = _by_variant(benchmark, what, [*CONTINUAL.values()], rows)
     return table if table.rows else None
+
+
+def forecast(benchmark: Benchmark) -> Table | None:
+    """How well forecasts ranked what trainings took, a row per variant; None without any."""
+    keys = {kind: f"forecast_{kind}_rho" for kind in RANKED_BY}
+    kinds = {
+        kind: key
+        for kind, key in keys.items()
+        if any(v.by_seed(key) for v in benchmark.variants)
+    }
+    rows = [
+        [Estimate.of([*v.by_seed(key).values()]) for key in kinds.values()]
+        for v in benchmark.variants
+    ]
+    what = "forecasts: rank correlation with accuracy lost, mean ± half of the 95 % t-interval"
+    columns = [Column(kind, "{:+.2f}".format) for kind in kinds]
+    return _by_variant(benchmark, what, columns, rows) if kinds else None
 
 
 def cost(benchmark: Benchmark) -> Table:

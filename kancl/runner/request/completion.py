@@ -80,7 +80,7 @@ def _options(command: Command | None) -> list[str]:
     text = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
         if command is not None:
-            command(["--help"])
+            command(["--help", "--quiet"])  # without the keys
     return re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text.getvalue())
 
 

@@ -22,7 +22,7 @@ from kancl.config.files import TYPED, Preset, flat, read_mapping, read_preset
 from kancl.config.schema import CHOICES, FIXED
 from kancl.config.schema import GROUPS as GROUP_NAMES
 from kancl.config.typed import group_of, owners_of, resolved
-from kancl.config.values import shown
+from kancl.config.values import as_typed, shown
 from kancl.runner import installed
 from kancl.runner.request.experiments import expanded
 from kancl.runner.request.known import known_groups
@@ -49,7 +49,9 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     for before, word in zip(overrides, overrides[1:]):
         if before.endswith("=") and "=" not in word:
             why = "there is a space after ="
-            raise ConfigError(f"{before} {word}: {why}; nearest: {before}{word}")
+            raise ConfigError(
+                f"{before} {word}: {why}; nearest: {as_typed(before + word)}"
+            )
     variants, own, is_experiment = expanded(overrides)
     base = {"match_to": RunConfig.match_to.name}
     base |= read_mapping(config_dir() / "config.yaml")
@@ -189,7 +191,7 @@ def parsed(text: str) -> Override:
             return OverridesParser.create().parse_override(text)
     except HydraException as error:
         why = str(error).strip().split("\n")[0]
-        hint = "an override looks like training.epochs=2 or model.hidden=[64,64]"
+        hint = "an override looks like training.epochs=2 or 'model.hidden=[64,64]'"
         raise ConfigError(f"cannot read {text!r}: {why}; {hint}") from error
 
 

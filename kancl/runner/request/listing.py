@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kancl.config import ConfigError, Option, nearest
+from kancl.config import ConfigError, Option, config_dir, nearest
 from kancl.config.docstrings import about
+from kancl.config.files import read_mapping
 from kancl.config.schema import FIXED, RunConfig
 from kancl.config.values import shown
 from kancl.runner import installed
@@ -49,13 +50,31 @@ def show_list(words: Sequence[str], console: Console) -> None:
                 f"there is nothing called {word}; {nearest(word, {*known})}"
             )
         for entry in found:
-            table = Table.grid(padding=(0, 2, 0, 0))
-            table.add_column(no_wrap=True)
-            name = Text(f"{entry.group}={entry.name}".rstrip("="), "bold")
-            table.add_row(name, Text(entry.text))
-            for key, meaning in entry.keys.items():
-                table.add_row(Text(f"  {key}"), Text(meaning))
-            console.print(table)
+            _show(entry, console)
+
+
+def show_keys(console: Console | None = None) -> None:
+    """Print what can be chosen, and the keys that a run has that chooses nothing."""
+    console = console or Console()
+    default = read_mapping(config_dir() / "config.yaml")
+    names = {kind: " ".join(group.names) for kind, group in known_groups().items()}
+    names["experiment"] = " ".join(experiment_names())
+    for kind, known in names.items():
+        text = f"one of: {known}"
+        _show(Entry(kind, str(default.get(kind, "")), text, "", {}), console)
+    for entry in _entries([]):
+        if default.get(entry.group, "") == entry.name:
+            _show(entry, console)
+
+
+def _show(entry: Entry, console: Console) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    name = Text(f"{entry.group}={entry.name}".rstrip("="), "bold")
+    table.add_row(name, Text(entry.text))
+    for key, meaning in entry.keys.items():
+        table.add_row(Text(f"  {key}"), Text(meaning))
+    console.print(table)
 
 
 def _entries(sums: Sequence[str]) -> Iterator[Entry]:

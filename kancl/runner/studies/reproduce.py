@@ -11,6 +11,7 @@ from rich.console import Console
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import NOT_HASHED
 from kancl.protocols import SLACK, Judgement, Protocol, Row, judge_fall, read_protocol
+from kancl.reading import in_one_line, read_bytes
 from kancl.reporting.figures import (
     LearnedFunction,
     as_png,
@@ -26,6 +27,7 @@ from kancl.runs.names import LEARNED_FUNCTION
 
 RESULTS = "docs/results/{}.md"
 SEEDS_WANTED = 10
+MOST_RESULTS = 2**22  # bytes
 NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}  # set right
 KEYS = ("row", "incremental")  # the first columns, by which a row is known
 SECTION = re.compile(r"(.*?^\| ---.*?\n|.*?\n)((?:^\|.*?\n)*)(.*)", re.M | re.S)
@@ -145,7 +147,11 @@ def check_writable(path: Path) -> None:
     elif not os.access(existing, os.W_OK):
         why = "cannot be written here"
     else:
-        return
+        try:
+            _read(path)
+            return
+        except (OSError, ValueError) as error:
+            why = f"cannot be read as text ({in_one_line(error)})"
     raise ConfigError(f"--results {path} {why}; name another file")
 
 
@@ -157,7 +163,7 @@ def write_section(path: Path, text: str) -> None:
     Args:
         text: begins with its ``## heading`` and holds one table.
     """
-    before = path.read_text() if path.is_file() else "# Results\n"
+    before = _read(path)
     sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
     heading = text.partition("\n")[0]
     for k, old in enumerate(sections):
@@ -167,6 +173,11 @@ def write_section(path: Path, text: str) -> None:
     else:
         sections = [f"{before.rstrip()}\n\n{text}"]
     write_whole(path, "".join(sections).encode())
+
+
+def _read(path: Path) -> str:
+    """The results so far. Raises: OSError or ValueError if they cannot be read."""
+    return read_bytes(path, MOST_RESULTS).decode() if path.exists() else "# Results\n"
 
 
 def _merged(old: str, new: str) -> str:

@@ -1,6 +1,8 @@
 """Make the runs that a command line asks for, then lay them side by side."""
 
 import hashlib
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,11 +18,13 @@ from kancl import reporting
 from kancl.config import ConfigError, RunConfig, plain
 from kancl.config.files import flat, nested
 from kancl.config.typed import hashed
-from kancl.config.values import short, shown
+from kancl.config.values import as_typed, short, shown
+from kancl.metrics.score_matrix import ACCURACY, RMSE
 from kancl.reading import try_json
 from kancl.reporting.figures import as_png
+from kancl.reporting.groups import forgetting_curves, write_groups
 from kancl.reporting.progress import Place, finished
-from kancl.reporting.report import benchmarks, write_over_seeds
+from kancl.reporting.report import benchmarks
 from kancl.reporting.table import Table
 from kancl.reporting.variants import telling
 from kancl.runner.build import Parts
@@ -33,13 +37,13 @@ from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
 from kancl.runs.files import own_folder
 from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
-from kancl.runs.reader import Run, read_run
+from kancl.runs.reader import Run, find_runs, read_run
 from kancl.runs.replacement import replacing
 from kancl.runs.status import note_runs, read_completed, report_failures
 
 COMPARISON = (
-    *("comparison.md", "comparison.csv", "forgetting_curves.png"),
-    *(EVENTS, f"over_seeds/*{EVENTS}"),
+    *("comparison.md", "comparison.csv"),
+    *("forgetting_curves*.png", f"*{EVENTS}"),
 )
 """Patterns of a comparison's files."""
 LINE = 200  # columns, where there is no terminal
@@ -67,6 +71,8 @@ def execute(
     if len(made) == 1:
         folder = run_folder(first)
         reporting.run_table(summary).show(console)
+        pattern = re.escape(folder.relative_to(first.log_dir).as_posix())
+        logs = Path(first.log_dir)
     else:
         for line in _convergence(made, console):
             say(line)
@@ -75,13 +81,33 @@ def execute(
         folder = comparison_folder(request)
         _write_comparison(folder, first, runs, table)
         table.show(console)
-    labels = list(dict.fromkeys(config.label for config, _ in made))
-    is_regression = any("average_rmse" in summary for _, summary in made)
-    url = reporting.dashboard_url(labels, score="rmse" if is_regression else "accuracy")
-    command = reporting.tensorboard_command(first.log_dir)
-    say("open:", command, _link(url, console))
-    say("next:", f"kancl report {folder}")
+        # in the comparison's own folder, and in that of all runs
+        pattern, logs = rf"(^|/{re.escape(folder.name)}/)[^/]+(/(low|high))?$", folder
+    if any(config.events != "none" for config, _ in made):
+        is_regression = any("average_rmse" in summary for _, summary in made)
+        url = reporting.dashboard_url(pattern, RMSE if is_regression else ACCURACY)
+        say("open:", reporting.tensorboard_command(logs), _link(url, console))
+    else:
+        say("open:", folder)
+    say("next:", as_typed("kancl", "report", folder))
     return summaries
+
+
+def compare_folders(folders: Sequence[str], console: Console | None = None) -> None:
+    """Lay the runs in and below folders side by side; nothing is trained or written.
+
+    Raises: ConfigError if one of them is none, or there are no runs.
+    """
+    for word in folders:
+        if not Path(word).is_dir():
+            raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
+    console = console or Console()
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    runs = find_runs(folders)
+    reporting.comparison_table(runs).show(console)
+    around = os.path.relpath(os.path.commonpath([run.folder for run in runs]))
+    say("open:", reporting.tensorboard_command(around))
+    say("next:", as_typed("kancl", "report", *folders))
 
 
 def _link(url: str, console: Console) -> Text:
@@ -157,7 +183,7 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
     if to_do:
-        launch(to_do, request.launcher, _make)
+        launch(to_do, request.launcher, _make_of_several)
     return [_summary(config) for config in configs]
 
 
@@ -185,12 +211,8 @@ def _make_here(
     for config in configs:
         if config in to_do:
             place.n_begun += 1
-        try:
-            own = parts if config in to_do[:1] else None
-            summaries.append(_make(config, console, quiet, own, place))
-        except ConfigError as error:  # its folder is a file, say: the others go on
-            warn(str(error))
-            summaries.append(_without_result(config, "failed", str(error)))
+        own = parts if config in to_do[:1] else None
+        summaries.append(_make_of_several(config, console, quiet, own, place))
         if config in to_do and not quiet:
             width = console.width if console.is_terminal else LINE
             line = finished(place, titles[id(config)], summaries[-1], width)
@@ -247,6 +269,17 @@ def _make(
     return summary
 
 
+def _make_of_several(config: RunConfig, *how: Any) -> Summary:
+    """``_make``, but a run that cannot be begun, as its folder is a file, say, stops no
+    other.
+    """
+    try:
+        return _make(config, *how)
+    except ConfigError as error:
+        warn(str(error))
+        return _without_result(config, "failed", str(error))
+
+
 def _summary(config: RunConfig) -> Summary:
     """What a launcher's process has written down."""
     folder = run_folder(config)
@@ -296,17 +329,15 @@ def _write_comparison(
     """The table as Markdown and CSV, and the forgetting curves, means over the seeds."""
     own_folder(folder)
     groups = benchmarks(runs)
-    curves = [v.curves for group in groups for v in group.variants if v.curves]
     with replacing(folder, *COMPARISON) as new:
         write_whole(new / "comparison.md", table.markdown().encode())
         write_whole(new / "comparison.csv", table.csv().encode())
-        if curves:
-            reporting.write_comparison(new, curves)
-            if first.events != "none":
-                pictures = first.events == "all"
-                write_over_seeds(new / "over_seeds", groups, pictures=pictures)
-            picture = as_png(reporting.forgetting_curves(curves))
-            write_whole(new / "forgetting_curves.png", picture)
+        if first.events != "none":
+            write_groups(new, groups, pictures=first.events == "all")
+        for group in groups:
+            if (figure := forgetting_curves(group)) is not None:
+                place = f"-{group.slug}" if len(groups) > 1 else ""
+                write_whole(new / f"forgetting_curves{place}.png", as_png(figure))
 
 
 def _convergence(made: Made, console: Console) -> list[str]:

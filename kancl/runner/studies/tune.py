@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from kancl.config import ConfigError, RunConfig
 from kancl.config.files import TYPED
 from kancl.config.schema import CHOICES
 from kancl.config.typed import all_options
+from kancl.config.values import as_typed
 from kancl.reading import MOST_YAML, read_bytes
 from kancl.reporting.table import Column, Table
 from kancl.runner.check import check
@@ -117,7 +117,7 @@ def tune(
     first = _config(todo[cells[0]][0])
     name = f"{run_folder(first).parts[-3]}.yaml"
     path = Path(out or Path(first.log_dir) / TRIALS / name)
-    command = shlex.join(["kancl", "tune", *overrides])
+    command = as_typed("kancl", "tune", *overrides)
     if path.is_file() and f"# {command}\n" not in _text(path):
         raise ConfigError(f"{path} was chosen by another command; --out names a file")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

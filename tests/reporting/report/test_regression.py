@@ -30,9 +30,11 @@ def test_the_verdict_is_of_errors(runs):
     (comparison,) = compare(benchmark)
     assert comparison.verdict == "KAN forgets less, and learns more"
     assert comparison.evidence.startswith(
-        "old peaks' increase -0.3 [-0.3, -0.3], n = 6"
+        "old peaks' increase 0.3 lower (95 % interval: 0.3 to 0.3 lower), 6 paired seeds"
     )
-    assert comparison.caveat == "it learns more: -0.01 [-0.01, -0.01]"
+    assert comparison.caveat == (
+        "it learns more: learning RMSE 0.01 lower (95 % interval: 0.01 to 0.01 lower)"
+    )
     assert benchmark.variants[0].curves.score.title == "RMSE"
 
 
@@ -53,8 +55,7 @@ def test_the_report_has_its_tables_curves_and_matrices(runs, tmp_path):
     metrics = {row["metric"]: row["mean"] for row in rows if row["model"] == "kan"}
     assert float(metrics["learning_rmse"]) == pytest.approx(0.0125)
     assert "average_accuracy" not in metrics
-    (folder,) = report.tensorboard
-    assert (folder / "kan-naive").is_dir()
+    assert [path.name for path in report.tensorboard] == ["kan-naive", "mlp-naive"]
 
 
 def test_figures_are_in_the_unit_of_the_errors(runs):
@@ -67,4 +68,4 @@ def test_figures_are_in_the_unit_of_the_errors(runs):
     assert axes.get_xlabel() == "learning RMSE  (plasticity →)"
     matrix = benchmark.variants[0].matrices.mean(0)
     figure = score_matrix(matrix, "kan", score=benchmark.score)
-    assert figure.axes[0].get_title() == "kan: RMSE"
+    assert figure.axes[0].get_title() == "kan, 1 seed\nRMSE"

@@ -10,13 +10,14 @@ import torch
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from kancl.metrics.score_matrix import forgetting
 from kancl.reporting.colours import KAN, MLP
+from kancl.reporting.events import TAGS_OF_GROUPS
 from kancl.reporting.report import write_report
 from kancl.reporting.report.figures import PAGE, differences, stability_plasticity
 from kancl.reporting.report.write import page
-from kancl.reporting.tensorboard import OVER_SEEDS
 from kancl.runs import find_runs
 from tests.reporting.report.conftest import edit, plant_runs, planted
 
@@ -177,7 +178,8 @@ def test_a_single_run_of_a_single_model_is_reported_without_a_verdict(plant, tmp
     report = write_report(find_runs([tmp_path / "logs"]), tmp_path / "out")
     text = report.page.read_text()
     assert "no KAN and MLP with the same strategy to compare" in text
-    assert report.tensorboard == []
+    assert [path.name for path in report.tensorboard] == ["kan-naive"]
+    assert not (report.tensorboard[0] / "low").exists()  # one seed
     assert not (tmp_path / "out" / "comparison.md").exists()
 
 
@@ -192,7 +194,7 @@ def test_joint_runs_without_forgetting_are_reported(plant, tmp_path):
         path.write_text("\n".join(kept) + "\n")
     text = write_report(find_runs([tmp_path / "logs"]), tmp_path / "out").page
     text = text.read_text()
-    assert "not comparable: forgetting is undefined" in text
+    assert "not comparable" in text and "Forgetting is undefined" in text
     assert "accuracy_matrix.csv differs" in text
 
 
@@ -212,58 +214,94 @@ def _values(accumulator, tag):
 
 
 def test_tensorboard_has_the_mean_and_the_band_of_every_curve(report):
-    (folder,) = report.tensorboard
-    assert folder.name == "split-mnist-class-incremental"
-    first = _events(folder / "experience_1")
-    tag = f"over_seeds/{folder.name}/mlp-naive"
+    folder = {path.name: path for path in report.tensorboard}["mlp-naive"]
     finals = [0.4 + 0.01 * seed - 0.005 * (seed % 2) for seed in range(6)]
     interval = stats.ttest_1samp(finals, 0).confidence_interval(0.95)
     expected = {"mean": sum(finals) / 6, "low": interval.low, "high": interval.high}
+    main = _events(folder)
     for end, value in expected.items():
-        assert _values(first, f"{tag}/{end}")[-1] == pytest.approx(value, abs=1e-6)
-    variant = _events(folder / "mlp-naive")
+        close = pytest.approx(value, abs=1e-6)
+        assert _values(main, f"band/experience_1/{end}")[-1] == close
+        beside = main if end == "mean" else _events(folder / end)
+        assert _values(beside, "accuracy/experience_1")[-1] == close
     seen = [(0.9 + 2 * value) / 3 for value in finals]
-    value = _values(variant, f"over_seeds/{folder.name}/accuracy_on_seen/mean")[-1]
+    value = _values(main, "accuracy/seen")[-1]
     assert value == pytest.approx(sum(seen) / 6, abs=1e-6)
-    assert variant.Tags()["images"] == [
-        "over_seeds/picture/forgetting_curves",
-        "over_seeds/picture/accuracy_matrix",
+    assert main.Tags()["images"] == [
+        "picture/forgetting_curves",
+        "picture/accuracy_matrix",
     ]
+    forgot = sum(0.9 - value for value in finals) / 6
+    assert _values(main, "final/forgetting") == [pytest.approx(forgot, abs=1e-6)]
 
 
-def test_a_margin_chart_shows_every_band(report):
-    (folder,) = report.tensorboard
-    event = _events(folder).Tensors("custom_scalars__config__")[0]
-    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    (category,) = layout.category
-    assert "95 % band" in category.title
-    titles = {chart.title for chart in category.chart}
-    variants = {"kan-naive", "kan-ewc", "mlp-naive", "mlp-ewc"}
-    assert titles == {*variants, "accuracy on the experiences seen"}
-    written = set(_events(folder / "experience_2").Tags()["scalars"])
-    for chart in category.chart:
-        (series,) = chart.margin.series
-        assert series.value.endswith("/mean")
-        assert series.lower.endswith("/low") and series.upper.endswith("/high")
-        if chart.title in variants:
+def test_a_group_is_at_most_three_runs_and_all_share_the_boundaries(report):
+    root = report.tensorboard[0].parent
+    runs = [path.parent.relative_to(root).parts for path in root.rglob("events*")]
+    groups = ["kan-naive", "kan-ewc", "mlp-naive", "mlp-ewc"]
+    assert [path.name for path in report.tensorboard] == groups
+    per_group = [(g, *end) for g in groups for end in ((), ("low",), ("high",))]
+    assert sorted(runs) == sorted([*per_group, ("boundaries",)])
+    steps = [e.step for e in _events(root / "boundaries").Scalars("accuracy/seen")]
+    assert sorted({*steps}) == [10, 20]
+
+
+def test_one_layout_draws_every_group_with_its_band(report):
+    layouts = set()
+    for folder in report.tensorboard:
+        event = _events(folder).Tensors("custom_scalars__config__")[0]
+        layouts.add(event.tensor_proto.string_val[0])
+    (content,) = layouts  # TensorBoard keeps the first of a title
+    (category,) = layout_pb2.Layout.FromString(content).category
+    assert category.title == (
+        "kan, mlp with naive, ewc on Split MNIST, class-incremental: mean over 6 seeds, "
+        "95 % band"
+    )
+    titles = [chart.title for chart in category.chart]
+    seen, curves = "accuracy on the experiences seen", "accuracy on experience "
+    assert titles == [f"{curves}3", f"{curves}2", f"{curves}1", seen]
+    for folder in report.tensorboard:
+        written = set(_events(folder).Tags()["scalars"])
+        for chart in category.chart:
+            (series,) = chart.margin.series
             assert {series.value, series.lower, series.upper} <= written
 
 
-def test_every_tag_over_seeds_is_documented(report):
-    (folder,) = report.tensorboard
+def test_the_table_of_hyperparameters_tells_the_groups_apart(report):
+    for folder in report.tensorboard:
+        content = _events(folder).PluginTagToContent("hparams")
+        data = HParamsPluginData.FromString(content["_hparams_/experiment"])
+        infos = sorted(
+            data.experiment.hparam_infos, key=lambda c: (not c.differs, c.name)
+        )
+        names = [column.display_name or column.name for column in infos]
+        assert names[:4] == ["model", "strategy", "learning rate", "seed"]
+        start = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+        values = start.session_start_info.hparams
+        told = values["1. model"].string_value, values["2. strategy"].string_value
+        assert "-".join(told) == folder.name
+        assert values["4. seed"].string_value == "mean of 6 seeds"
+
+
+def test_every_tag_of_a_group_is_documented(report):
     written = set()
-    for part in [folder / "experience_1", folder / "kan-ewc"]:
-        tags = _events(part).Tags()
+    for folder in [*report.tensorboard, report.tensorboard[0] / "low"]:
+        tags = _events(folder).Tags()
         written |= {*tags["scalars"], *tags["images"]}
-    shapes = [
-        re.escape(tag)
-        .replace("<benchmark>", "[^/]+")
-        .replace("<model>\\-<strategy>", "[^/]+")
-        for tag in OVER_SEEDS
-    ]
+    shapes = [re.sub("<.*?>", "[^/]+", tag) for tag in TAGS_OF_GROUPS]
     for tag in written:
         plain = re.sub("/(low|high)$", "/mean", tag)
         assert any(re.fullmatch(shape, plain) for shape in shapes), tag
+
+
+def test_several_benchmarks_have_groups_of_their_own(plant, tmp_path):
+    words = ["scenario.incremental=class,task", "seed=0,1"]
+    plant(*words, outcome=outcome, log_dir=tmp_path / "logs")
+    report = write_report(find_runs([tmp_path / "logs"]), tmp_path / "out")
+    assert [path.name for path in report.tensorboard] == [
+        "kan-naive-split-mnist-class-incremental",
+        "kan-naive-split-mnist-task-incremental",
+    ]
 
 
 def test_spread_of_the_matrices_is_over_seeds(report):
@@ -304,4 +342,7 @@ def test_differences_are_filled_where_they_are_shown(report):
         line.get_markerfacecolor() for line in learned.lines if line.get_marker() == "o"
     ]
     assert hollow == [PAGE, PAGE]  # learned alike to the digit
-    assert [label.get_text() for label in forgot.get_yticklabels()] == ["naive", "ewc"]
+    assert [label.get_text() for label in forgot.get_yticklabels()] == [
+        "naive, 6 seeds",
+        "ewc, 6 seeds",
+    ]

@@ -202,7 +202,7 @@ def test_tensorboard_shows_each_step_once(make_run: MakeRun, tmp_path: Path) -> 
                 make_run(*options, log_dir=tmp_path / place)
             time.sleep(1)  # event files are read in the order of seconds in their names
         _, folder = make_run(*options, log_dir=tmp_path / place)
-        for run in ("", "experience_1", "experience_2"):
+        for run in ("", "boundaries"):
             events = EventAccumulator(str(folder / run), size_guidance={"scalars": 0})
             events.Reload()
             for tag in events.Tags()["scalars"]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kancl.cli import BENCHES, COMMANDS, main
+from kancl.bench import BENCHES
+from kancl.cli import COMMANDS, main
 from kancl.config.index import as_json
 from kancl.runner.registry import GROUPS
 from kancl.runner.request.completion import SHELLS, candidates

@@ -1,5 +1,6 @@
 """A protocol run in small: what is run, what is written, what is no verdict."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_wrong_input_is_refused_before_anything_is_run(arguments, says, capsys):
     assert main(["reproduce", *arguments]) == 2
     assert says in capsys.readouterr().err
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "huge", "bytes"])
+def test_results_that_cannot_be_read_are_refused_before_anything_is_run(kind, capsys):
+    path = Path("R.md")
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"\xff")
+        os.truncate(path, 2**33 if kind == "huge" else 1)
+    assert main([*COMMAND, *SMALL, "--results", "R.md"]) == 2
+    said = capsys.readouterr().err
+    assert "--results R.md cannot be read as text" in said and said.count("\n") == 1
+    assert list(Path.cwd().iterdir()) == [Path.cwd() / path]
 
 
 def test_a_section_takes_new_rows_in_and_loses_nothing_else(tmp_path):
