@@ -210,8 +210,8 @@ class MultiHead(MultiTaskModule):
         self.heads = nn.ModuleDict()
         self._read: tuple[Tensor | None, int, int] = None, 0, 0
 
-    def forward(self, x: Tensor, task_labels: Any = None) -> Any:
-        """Outputs by the samples' task labels; all heads' by label if there are none."""
+    def forward(self, x: Tensor, task_labels: Any) -> Any:
+        """Outputs by the samples' task labels; of all heads by label for None."""
         if isinstance(task_labels, Tensor):
             label = self._only_label(task_labels)
             task_labels = task_labels if label is None else label
