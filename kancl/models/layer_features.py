@@ -123,7 +123,9 @@ def constant_weights(layer: Any) -> Tensor:
 def input_blocks(layer: Any) -> list[Tensor]:
     """Rows of the weights' matrix by the input they belong to, ``(n_blocks, size)`` each."""
     sizes = {name: len(rows) for name, rows in weight_rows(layer).items()}
-    parts = torch.arange(sum(sizes.values())).split(list(sizes.values()))
+    device = next(layer.parameters()).device
+    rows = torch.arange(sum(sizes.values()), device=device)
+    parts = rows.split(list(sizes.values()))
     numbers = dict(zip(sizes, parts))
     bias = numbers.pop("bias", None)
     per_input = [part.view(layer.in_features, -1) for part in numbers.values()]

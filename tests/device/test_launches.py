@@ -159,9 +159,11 @@ ALLOWED = {
     ("heads.py", "_only_label"): "whose head it is, once per experience",
     ("dynamic_modules.py", "forward"): "heads of several tasks in a batch: Avalanche's",
     ("base_sgd.py", "backward"): "the same",
+    ("ewc.py", "before_backward"): "Avalanche's EWC, as it is",
     ("gem.py", "before_training_iteration"): "Avalanche's GEM, as it is",
     ("gem.py", "after_backward"): "the same",
     ("gem.py", "solve_quadprog"): "the same",
+    ("knots.py", "is_uniform"): "whether a grid is even, once after it was written",
     ("owm.py", "observe"): "whether a matrix can be inverted",
 }
 

@@ -31,10 +31,9 @@ class FreezingPlugin(Plugin):
     stage = Stage.RESTORE
     transient: ClassVar[tuple[str, ...]] = ("_before",)
 
-    _before: list[tuple[nn.Parameter, Tensor, dict[str, Tensor]]] = field(
+    _before: list[tuple[nn.Parameter, Tensor, Tensor, dict[str, Tensor]]] = field(
         default_factory=list, init=False
     )
-    """Parameters, what is frozen, and copies of them and of their moments."""
 
     @abstractmethod
     def frozen(self, strategy: Any) -> dict[nn.Parameter, Tensor]:
@@ -47,23 +46,29 @@ class FreezingPlugin(Plugin):
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         for p, rows in self.frozen(strategy).items():
-            now = {"": p, **_moments(p, strategy.optimizer)}
-            before = [torch.empty_like(tensor) for tensor in now.values()]
-            torch._foreach_copy_(before, list(now.values()))
-            self._before.append((p, rows, dict(zip(now, before))))
+            moments = _moments(p, strategy.optimizer).items()
+            before = {key: _kept(moment, rows) for key, moment in moments}
+            self._before.append((p, rows, _kept(p, rows), before))
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        # No indexing by booleans: a GPU is waited for to learn how many there are.
-        for parameter, rows, before in self._before:
-            rows = rows.unsqueeze(-1)
-            now = {"": parameter, **_moments(parameter, strategy.optimizer)}
-            for key, tensor in now.items():
-                if key in before:
-                    torch.where(rows, before[key], tensor, out=tensor)
-                else:
-                    tensor.masked_fill_(rows, 0)
+        for parameter, rows, before, moments in self._before:
+            _put_back(parameter, rows, before)
+            for key, moment in _moments(parameter, strategy.optimizer).items():
+                _put_back(moment, rows, moments.get(key, moment.new_zeros(())))
         self._before.clear()
+
+
+def _kept(tensor: Tensor, rows: Tensor) -> Tensor:
+    """The rows as they are; on a GPU all, as it would be waited for to know how many."""
+    return tensor[rows] if tensor.device.type == "cpu" else tensor.clone()
+
+
+def _put_back(tensor: Tensor, rows: Tensor, before: Tensor) -> None:
+    if tensor.device.type == "cpu":
+        tensor[rows] = before
+    else:
+        torch.where(rows.unsqueeze(-1), before, tensor, out=tensor)
 
 
 def _moments(parameter: nn.Parameter, optimizer: Optimizer) -> dict[str, Tensor]:
