@@ -40,7 +40,7 @@ def test_a_script_compares_kan_and_mlp(
     assert {run["model"] for run in found} == {"kan", "mlp"}
     assert all(run["scenario"].startswith(path.stem) for run in found)
     out = capsys.readouterr().out
-    assert "KAN - MLP" in out and "tensorboard --logdir" in out
+    assert "KAN - MLP" in out and "open: logs/comparisons/" in out
     if path.stem == "mnist":
         assert "epoch 1/1, train accuracy" in out and "learning rate 1.0e-03" in out
         assert "validation\u2026" not in out and "epochs to" in out

@@ -53,8 +53,8 @@ class ProgressPlugin(SupervisedPlugin):
 
     In a terminal, or a notebook with ipywidgets: one line, redrawn, with scores of the
     forgetting curve's samples. Everywhere: a line per experience, with those of the whole
-    test sets, and per epoch where they are evaluated. Of one of several runs, the redrawn
-    line alone. Use it behind the recorder::
+    test sets (not of one of several runs), and per epoch where they are evaluated. Use it
+    behind the recorder::
 
         with ProgressPlugin(recorder, title="kan-naive", total_iterations=940) as bar:
             ...  # strategies built with ``bar`` as plugin are trained
@@ -160,7 +160,8 @@ class ProgressPlugin(SupervisedPlugin):
     def after_eval(self, strategy: Any, **kwargs: Any) -> None:
         recorder, n = self._recorder, self._recorder.n_experiences_done
         is_held_out = strategy.experience.origin_stream.name == "validation"
-        if recorder.in_training or not n or is_held_out:
+        several = self._place is not None
+        if recorder.in_training or not n or is_held_out or several:
             return
         where = f"after experience {n} of {recorder.n_experiences}"
         if recorder.trains_jointly:
@@ -177,7 +178,7 @@ class ProgressPlugin(SupervisedPlugin):
 
     def _say(self, *words: str) -> None:
         """A line that stays; a terminal breaks it between words, a log not at all."""
-        if not self._quiet and self._place is None:
+        if not self._quiet:
             soft = not self._console.is_terminal
             self._console.print(", ".join(words), highlight=False, soft_wrap=soft)
 
