@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
+import avalanche
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
@@ -26,6 +28,7 @@ from torch.utils._python_dispatch import (
 )
 from torch.utils._pytree import tree_flatten, tree_map
 
+import kancl
 from kancl.splines import UniformGrid, dense_spline_sum, gpu, modes
 from kancl.splines.uniform import grid_basis
 
@@ -95,15 +98,18 @@ class Log:
         return [n for _, n in sorted(found.items())]
 
 
+OURS = tuple(f"{Path(str(m.__file__)).parent}/" for m in (kancl, avalanche))
+TESTS = f"{Path(__file__).parents[1]}/"
+
+
 def _where() -> tuple[str, str, int, int]:
     """Place, phase, iteration and experience of what is being done."""
     frame: FrameType | None = sys._getframe(2)
     place, phase, strategy = "", "", None
     while frame is not None:
-        name, file = frame.f_code.co_filename, frame.f_code.co_name
-        name, file = file, name
-        ours = "/kancl/" in file or "/avalanche/" in file
-        if not place and (ours or "/tests/" in file) and file != __file__:
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        ours = file.startswith(OURS)
+        if not place and (ours or file.startswith(TESTS)) and file != __file__:
             place = f"{'/'.join(file.split('/')[-2:])}:{frame.f_lineno} {name}"
         if ours and not phase:
             phase = _phase(name, file)

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 import kancl.api  # noqa: F401  (once, for all the processes that are forked)
 from kancl.cli import main
 from kancl.runs import names
@@ -169,6 +171,7 @@ def counted(n_cases: int, wrong: Sequence[str]) -> str:
 
 if __name__ == "__main__":
     library, place, most, kinds, *chosen = sys.argv[1:]
+    torch.set_num_threads(1)  # a forked process waits for ever for torch's threads
     faults, total, failures = Faults(library, Path(place)), 0, list[str]()
     for name, command in commands(faults.logs).items():
         if name in chosen or not chosen:

@@ -117,7 +117,7 @@ REFUSED = [
     (["training.epochs=0"], "training.epochs must be at least 1, not 0"),
     (["training.batch_size=null"], "training.batch_size takes int, not null"),
     (["training={epochs:3}"], "is refused; nearest: training.epochs=3"),
-    (["model.hidden=64"], "nearest: model.hidden=[64]"),
+    (["model.hidden=64"], "nearest: 'model.hidden=[64]'"),
     (["model.hidden=[a]"], "model.hidden takes list of int >= 1, not [a]"),
     (["optimizer.lr=fast"], "optimizer.lr takes float, not fast"),
     (["optimizer.lr=nan"], "optimizer.lr takes float, not nan"),

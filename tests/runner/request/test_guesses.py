@@ -12,9 +12,9 @@ from kancl.runner.request.listing import show_list
 GUESSES = {
     "lr=0.1": "nearest: optimizer.lr=0.1",
     "epochs=3": "nearest: training.epochs=3",
-    "hidden=[64,64]": "nearest: model.hidden=[64,64]",
+    "hidden=[64,64]": "nearest: 'model.hidden=[64,64]'",
     "strategy=EWC": "nearest: ewc",
-    "seed=0..4": "nearest: seed='range(0,5)'",
+    "seed=0..4": "nearest: 'seed=range(0,5)'",
     "seeds=5": "several runs: 'seed=range(5)'",
     "optimizer.lr= 0.01": "space after =; nearest: optimizer.lr=0.01",
     "kan": "nearest: model=kan",
