@@ -16,7 +16,7 @@ NOTHING, IMPORTS = "python -c pass", "import torch, Avalanche, Hydra"
 MOST_SECONDS = {"--help": 0.3, "--version": 0.3, "run modle=kan": 1.0, "list ewc": 1.0}
 MOST_SECONDS["status, of 100 runs"] = 1.0
 MOST_TIMES = 1.3
-"""Of the imports: a run's first training iteration."""
+"""Longest time to a first training iteration, as a multiple of the imports'."""
 FIRST = """
 import time, sys
 from kancl.cli import main

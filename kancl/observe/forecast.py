@@ -37,7 +37,7 @@ PROBED = 0.3
 N_NEW = 120  # images of the new experience that the kernel is taken on
 
 Values = Iterator[tuple[int, dict[str, float]]]
-"""Of each old experience, what is foretold by what it is called."""
+"""Number and values of each old experience; values by name."""
 
 
 class Trial(Protocol):

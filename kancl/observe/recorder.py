@@ -197,7 +197,7 @@ class RecorderPlugin(Plugin):
         _check_finite(loss, f"training loss by iteration {self.iteration}")
 
     def _scores(self) -> list[Tensor]:
-        """Of each sample since the last row; heads may differ in their outputs."""
+        """Scores of all samples since the last row; heads may differ in their outputs."""
         alike = groupby(self._outputs, lambda pair: pair[0].shape[1:])
         batches = [map(torch.cat, zip(*pairs)) for _, pairs in alike]
         return [self.score.per_sample(*batch) for batch in batches]

@@ -23,7 +23,7 @@ WIDE = 120
 SHORT = {"experience": "exp", "epoch": "ep", "accuracy": "acc", "forgetting": "forg"}
 SHORT_TITLE, SHORT_RUN = 9, 22
 LEAST_DONE = 0.1
-"""Of a run, before the time that all take is told."""
+"""Share of a run that is done before the time that all runs take is told."""
 
 
 class Place:

@@ -93,7 +93,7 @@ class Places:
 
     @property
     def share(self) -> float:
-        """Of a GPU, for each run; 0 on the CPU."""
+        """The part of a GPU that each run has; 0 on the CPU."""
         return 1 / self.per_card if self.n_cards else 0
 
     def __str__(self) -> str:

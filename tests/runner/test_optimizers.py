@@ -48,7 +48,7 @@ def test_options_reach_torch() -> None:
 
 
 def test_a_head_that_comes_later_begins_with_no_momentum() -> None:
-    """As in torch's own loop over parameters, which the fused step is not."""
+    """Steps agree with torch's own loop over parameters; the fused step did not."""
     ends = []
     makers: list[Any] = [
         partial(OPTIMIZERS["sgd"], lr=0.1),
