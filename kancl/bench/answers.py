@@ -15,6 +15,8 @@ from kancl.bench.harness import Rows, verdict
 NOTHING, IMPORTS = "python -c pass", "import torch, Avalanche, Hydra"
 MOST_SECONDS = {"--help": 0.3, "--version": 0.3, "run modle=kan": 1.0, "list ewc": 1.0}
 MOST_SECONDS["status, of 100 runs"] = 1.0
+ENDS = {"kancl run modle=kan": 2, "kancl status, of 100 runs": 1}
+"""Exit codes of those that don't end with 0: a wrong key; runs that failed."""
 MOST_TIMES = 1.3
 """Longest time to a first training iteration, as a multiple of the imports'."""
 FIRST = """
@@ -46,7 +48,7 @@ def bench_answers(*, repeats: int = 5) -> Iterator[Rows]:
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(repeats + 1):
             for name, command in commands.items():
-                took = _cpu_seconds(command, folder)
+                took = _cpu_seconds(command, folder, ENDS.get(name, 0))
                 seconds[name] += [took] * (turn > 0)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     yield [
@@ -64,11 +66,16 @@ def _bound(name: str, value: float, imports: float) -> dict[str, object]:
     return {"at most": most, "verdict": verdict(value <= most)}
 
 
-def _cpu_seconds(command: Sequence[str], folder: str) -> float:
-    """User and system time of a process and its children."""
+def _cpu_seconds(command: Sequence[str], folder: str, end: int) -> float:
+    """User and system time of a process and its children.
+
+    Raises: RuntimeError if it ends with another exit code: that is no answer.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+    if done.returncode != end:
+        raise RuntimeError(f"{command} ended with {done.returncode}, not {end}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
