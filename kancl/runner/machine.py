@@ -27,6 +27,7 @@ runs on one GPU at most."""
 LARGEST_KEPT_BYTES = 31 * 2**20
 
 _TURN = threading.RLock()
+_frozen = False  # read and set by who has the turn
 _DETERMINISM: Any = torch.utils.deterministic  # a module with properties
 
 
@@ -57,15 +58,20 @@ def _collecting() -> Iterator[None]:
     """Free what was made inside and is only held by itself, as Avalanche's streams and
     experiences hold each other; what was there before is not looked through.
     """
-    is_outermost = gc.get_freeze_count() == 0
-    if is_outermost:
+    global _frozen
+    freezes = (
+        not _frozen and gc.get_freeze_count() == 0
+    )  # counts one by one if there are
+    if freezes:
         gc.freeze()
+        _frozen = True
     try:
         yield
     finally:
         gc.collect()
-        if is_outermost:
+        if freezes:
             gc.unfreeze()
+            _frozen = False
 
 
 def resolve_device(name: str) -> torch.device:
