@@ -27,7 +27,7 @@ runs on one GPU at most."""
 LARGEST_KEPT_BYTES = 31 * 2**20
 
 _TURN = thread_lock()
-_is_frozen = False  # within a turn
+_frozen = False  # read and set by who has the turn
 _DETERMINISM: Any = torch.utils.deterministic  # a module with properties
 
 
@@ -58,19 +58,19 @@ def _collecting() -> Iterator[None]:
     """Free what was made inside and is only held by itself, as Avalanche's streams and
     experiences hold each other; what was there before is not looked through.
     """
-    global _is_frozen
-    # To count many objects takes as long as to look through them.
-    is_outermost = not _is_frozen and gc.get_freeze_count() == 0
-    if is_outermost:
+    global _frozen
+    # To count frozen objects takes as long as to look through them.
+    freezes = not _frozen and gc.get_freeze_count() == 0
+    if freezes:
         gc.freeze()
-        _is_frozen = True
+        _frozen = True
     try:
         yield
     finally:
         gc.collect()
-        if is_outermost:
+        if freezes:
             gc.unfreeze()
-            _is_frozen = False
+            _frozen = False
 
 
 def resolve_device(name: str) -> torch.device:
