@@ -34,7 +34,7 @@ from kancl.plugins.plugin import (
 )
 from kancl.plugins.rehearsal import replay
 from kancl.plugins.state import n_bytes
-from kancl.plugins.steps import frozen, grid_growth, owm, step_preconditioner
+from kancl.plugins.steps import clipping, frozen, grid_growth, owm, step_preconditioner
 from kancl.strategies import bases
 
 STRATEGIES: dict[str, list[type[Plugin] | type[bases.Base]]] = {
@@ -59,6 +59,7 @@ STRATEGIES: dict[str, list[type[Plugin] | type[bases.Base]]] = {
     "occupancy": [step_preconditioner.OccupancyPlugin],
     "gram": [step_preconditioner.GramPlugin],
     "owm": [owm.OWMPlugin],
+    "clip_gradients": [clipping.GradientClippingPlugin],
     "lazy": [frozen.LazyStepsPlugin],
     "freeze_base": [frozen.FrozenBasePlugin],
     "hard_mask": [frozen.HardMaskPlugin],

@@ -45,6 +45,7 @@ from kancl.plugins.rehearsal.replay import (
     MIRPlugin,
     ReplayPlugin,
 )
+from kancl.plugins.steps.clipping import GradientClippingPlugin
 from kancl.plugins.steps.frozen import FrozenBasePlugin, HardMaskPlugin, LazyStepsPlugin
 from kancl.plugins.steps.grid_growth import GridGrowthPlugin
 from kancl.plugins.steps.owm import OWMPlugin
@@ -64,6 +65,7 @@ FACTORIES = {
     "lwf": LwFPlugin,
     "drift_penalty": DriftPenaltyPlugin,
     "epoch_decay": lambda: EpochDecayPlugin(gamma=0.5),
+    "clip_gradients": lambda: GradientClippingPlugin(max_norm=1e-3),
     "experience_decay": lambda: ExperienceDecayPlugin(gamma=0.5),
     "freeze_base": FrozenBasePlugin,
     "gram": lambda: GramPlugin(structure="blocks"),

@@ -150,7 +150,7 @@ def test_shared_occupancies_are_refused_where_grids_change_one_by_one():
 def test_a_regression_is_refused_by_all_that_need_classes(name):
     learns = {"naive", "joint", "cumulative", "from_scratch", "l2_anchor", "si", "mas"}
     learns |= {"occupancy", "gram", "owm", "lazy", "freeze_base", "hard_mask"}
-    learns |= {"drift_penalty", "grow_grids", "sparsity"}
+    learns |= {"drift_penalty", "grow_grids", "sparsity", "clip_gradients"}
     net = KAN([4, 3, 1], base=True, enable_standalone_scale_spline=False)
     values = setup(with_head(net, "single", 1), learns_values=True)
     if name in learns:
