@@ -1,6 +1,8 @@
 """The front door for Python: what a run gives, in threads, many times, without a folder."""
 
 import gc
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +26,9 @@ import kancl
 from kancl.benchmarks import Benchmark
 from kancl.cli import main
 from kancl.data.rows import as_tensors
+from kancl.runner.launchers import _HYDRA
+from kancl.runner.machine import taking_turns
+from kancl.runner.request.compose import _PARSING
 
 SMALL = (
     *("scenario.train_samples=48", "scenario.test_samples=20", "device=cpu"),
@@ -162,7 +167,7 @@ def test_threads_take_turns_and_get_what_they_get_alone(tmp_path: Path) -> None:
 
     def type_it(seed: int) -> None:
         words = [*SMALL, "model.hidden=[4]", f"seed={seed}", f"log_dir={tmp_path}"]
-        codes.append(main(["run", "-q", *words]))
+        codes.append(main(["run", "-q", "-m", *words, "hydra/launcher=basic"]))
 
     targets = [(make, 0), (make, 1), (type_it, 0), (type_it, 1)]
     threads = [threading.Thread(target=f, args=[seed]) for f, seed in targets]
@@ -175,6 +180,30 @@ def test_threads_take_turns_and_get_what_they_get_alone(tmp_path: Path) -> None:
     typed = sorted(tmp_path.glob("*/*/seed*"))
     assert [[*kancl.load(f).metrics] for f in typed] == [[*each] for each in alone]
     assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_process_waits_for_no_thread_of_its_parent(tmp_path: Path) -> None:
+    """It has none of them, and makes runs while one of them does."""
+    words = [*SMALL, "model=mlp", "model.hidden=[4]", f"log_dir={tmp_path}"]
+    words += ["seed=0,1", "hydra/launcher=basic"]
+    begun, ended = threading.Event(), threading.Event()
+
+    def make() -> None:
+        with taking_turns(), _HYDRA, _PARSING:
+            begun.set()
+            ended.wait()
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    begun.wait()
+    if (pid := os.fork()) == 0:
+        signal.alarm(60)
+        os._exit(main(["run", "-m", "-q", *words]))
+    _, status = os.waitpid(pid, 0)
+    ended.set()
+    thread.join()
+    assert status == 0 and len([*tmp_path.glob("*/*/seed*/summary.json")]) == 2
 
 
 def test_nothing_of_a_run_is_left_in_memory() -> None:

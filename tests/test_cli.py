@@ -285,6 +285,7 @@ def test_a_sweep_through_a_launcher_of_hydra(capsys: Capture) -> None:
     assert "2 of 2 runs were completed before, skipped" in capsys.readouterr().out
 
 
+@pytest.mark.proof
 def test_a_sweep_in_parallel_by_joblib() -> None:
     pytest.importorskip(
         "hydra_plugins.hydra_joblib_launcher", reason="no hydra-joblib-launcher here"

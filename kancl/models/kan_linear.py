@@ -163,6 +163,8 @@ class KANLinear(nn.Module):
         rows = x.reshape(-1, self.in_features)  # (batch, in_features)
         base = self.masked_base_weight, self.base_activation
         y = self.spline_grid.sum(rows, *splines, self.implementation, *base)
+        if x.dim() == 2:
+            return y  # a view of it would be in the way of FSDP's hooks
         return y.reshape(*x.shape[:-1], self.out_features)  # (..., out_features)
 
     def b_splines(self, x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,8 +26,9 @@ from kancl.runner.installed import EXTRAS, is_installed
 from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
 from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
+from kancl.threads import thread_lock
 
-_HYDRA = threading.RLock()  # Hydra has one configuration per process
+_HYDRA = thread_lock()  # Hydra has one configuration per process
 Make = Callable[[RunConfig], object]  # makes one run; importable where runs are made
 
 

@@ -4,7 +4,6 @@ import gc
 import os
 import random
 import re
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 
 from kancl.config import ConfigError, RunConfig
 from kancl.config.schema import CHOICES, GROUPS
+from kancl.threads import thread_lock
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """Messages of torch's allocator on a CPU, and of CUDA's libraries, in a plain RuntimeError."""
@@ -26,7 +26,8 @@ runs on one GPU at most."""
 # Just below 32 MiB, the most that glibc adapts to.
 LARGEST_KEPT_BYTES = 31 * 2**20
 
-_TURN = threading.RLock()
+_TURN = thread_lock()
+_frozen = False  # read and set by who has the turn
 _DETERMINISM: Any = torch.utils.deterministic  # a module with properties
 
 
@@ -57,15 +58,19 @@ def _collecting() -> Iterator[None]:
     """Free what was made inside and is only held by itself, as Avalanche's streams and
     experiences hold each other; what was there before is not looked through.
     """
-    is_outermost = gc.get_freeze_count() == 0
-    if is_outermost:
+    global _frozen
+    # To count frozen objects takes as long as to look through them.
+    freezes = not _frozen and gc.get_freeze_count() == 0
+    if freezes:
         gc.freeze()
+        _frozen = True
     try:
         yield
     finally:
         gc.collect()
-        if is_outermost:
+        if freezes:
             gc.unfreeze()
+            _frozen = False
 
 
 def resolve_device(name: str) -> torch.device:

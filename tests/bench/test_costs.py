@@ -92,6 +92,7 @@ def test_joblib_is_held_to_one_process(seconds, code, monkeypatch, capsys) -> No
     assert ("PASS", "FAIL")[code] in out and "1.700" in out or code
 
 
+@pytest.mark.proof
 def test_a_sweep_is_timed_and_has_to_be_done() -> None:
     words = [*TINY.split(), "scenario.n_experiences=2", "tensorboard=none"]
     start = time.perf_counter()

@@ -31,8 +31,8 @@ def worker(rank: int, file: str, check: Callable[[int], None]) -> None:
 
 
 def in_two_processes(check: Callable[[int], None], path: Path) -> None:
-    options: Any = dict(args=(str(path / "meeting"), check), nprocs=2)
-    torch.multiprocessing.spawn(worker, **options)
+    words: Any = dict(args=(str(path / "meeting"), check), nprocs=2)
+    torch.multiprocessing.start_processes(worker, start_method="fork", **words)
 
 
 def same_everywhere(tensor: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,6 @@ from kancl.models.spline_activation import SplineActivation
 CASES: dict[str, Callable[[str, Path], None]] = {}
 CPU = ["reference", "dense", "sparse"]
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-GPU = [pytest.param("triton", marks=[pytest.mark.cuda, NO_GPU])]
 
 
 def case(function: Callable[[str, Path], None]) -> Callable[[str, Path], None]:
@@ -401,6 +401,16 @@ def saved_and_loaded(implementation: str, path: Path) -> None:
 
 ONCE = {"no_memory_at_first", "dtypes", "narrow_cells_far_from_0", "flops"}
 LONG = {name for name in CASES if "onnx" in name or "compile" in name}
+SEVERAL_SECONDS = {
+    *itertools.product(["onnx_by_export"], ["dense", "sparse"]),
+    *itertools.product(["compiled_and_moved"], ["reference", "dense"]),
+}
+"""Another implementation stands for them by default."""
+PAIRS = [
+    pytest.param(*pair, marks=[pytest.mark.proof] * (pair in SEVERAL_SECONDS))
+    for pair in itertools.product(CASES, CPU)
+]
+PAIRS += [pytest.param(n, "triton", marks=[pytest.mark.cuda, NO_GPU]) for n in CASES]
 OF_KINDS = [
     pytest.param(name, marks=[pytest.mark.proof] * (name in LONG))
     for name in CASES
@@ -435,8 +445,7 @@ def test_same_values_for_every_kind(
 
 
 @pytest.mark.filterwarnings("ignore")  # tracers and exporters warn of themselves
-@pytest.mark.parametrize("implementation", CPU + GPU)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "implementation"), PAIRS)
 def test_same_values_as_reference(
     name: str, implementation: str, tmp_path: Path
 ) -> None:

@@ -124,7 +124,7 @@ def test_every_row_of_every_protocol_can_be_run(name):
         assert row.sem is None or 0 < row.sem < 5
         kinds.setdefault(tuple(row.settings), []).append(row.incremental)
     for settings, incremental in kinds.items():
-        words = [*protocol.settings]
+        words = [*protocol.settings, "scenario.train_samples=200"]
         if incremental != [None]:
             words.append(f"scenario.incremental={','.join(incremental)}")
         configs = read_request([*words, *settings], sweep=True).configs

@@ -27,7 +27,6 @@ from kancl.runs import RunFolder
 from kancl.runs.status import read_status
 from tests.runner.conftest import SMALL
 
-SCRIPT = Path(__file__).with_name("planted_sweep.py")
 SCRIPT = Path(__file__).parent / "studies" / "planted_sweep.py"
 MISSING = "hydra-{}-launcher is not installed: pip install 'kancl[{}]'"
 

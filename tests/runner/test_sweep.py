@@ -18,6 +18,7 @@ from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import read_request
 from kancl.runs import lock_holder, run_lock
 from kancl.strategies import STRATEGIES
+from tests.processes import exit_code, forked
 
 Capture = pytest.CaptureFixture[str]
 SMALL = (
@@ -97,10 +98,12 @@ def test_a_run_that_another_process_makes_is_left_to_it(capsys: Capture) -> None
 
 def _holding(folder: Path) -> int:
     """A process that holds a run folder, and would for an hour."""
-    pid = os.fork()
-    if pid == 0:
+
+    def hold() -> None:
         with run_lock(folder):
             time.sleep(3600)
+
+    pid = forked(hold)
     deadline = time.monotonic() + 60
     while f"process {pid} on" not in (lock_holder(folder) or ""):
         assert time.monotonic() < deadline
@@ -117,17 +120,15 @@ def test_missing_runs_are_told(capsys: Capture) -> None:
 
 
 def test_sigterm_writes_a_checkpoint_and_leaves(capfd: Capture) -> None:
-    line = ["run", "-q", *SMALL, "training.iterations=3000", "keep_model=true"]
-    pid = os.fork()
-    if pid == 0:
-        os._exit(main(line))
+    line = ["run", "-q", *SMALL, "training.iterations=800", "keep_model=true"]
+    pid = forked(lambda: main(line))
     deadline = time.monotonic() + 60
     while not list(Path("logs").glob("*/*/*/config.yaml")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.2)
     os.kill(pid, signal.SIGTERM)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+    assert exit_code(pid) == 143
     assert "stopped by SIGTERM, checkpoint written" in capfd.readouterr().out
     (folder,) = Path("logs").glob("*/*/seed0-*")
     assert list(folder.glob("checkpoint/*.ckpt")) and not (folder / ".lock").exists()

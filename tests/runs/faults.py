@@ -12,12 +12,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-import kancl.api  # noqa: F401  (once, for all the processes that are forked)
 from kancl.cli import main
 from kancl.runs import names
 from kancl.runs.status import read_completed
@@ -75,6 +76,16 @@ class Faults:
         self.library = ctypes.CDLL(library)
         self.place, self.logs = place, place / "logs"
 
+    def arm(self, kind: str, n: int = 0, code: int = 0) -> None:
+        """The n-th call of a kind below the runs' folder is to fail; 0: count them."""
+        root = str(self.logs).encode()
+        self.library.arm(kind.encode(), root, ctypes.c_long(n), code)
+
+    def make(self, words: Sequence[str]) -> None:
+        """A command in this process: all that it imports and reads, those forked have."""
+        with redirect_stdout(StringIO()):
+            assert main(self._named(words)) == 0, words
+
     def give(
         self, words: Sequence[str], kind: str = "", n: int = 0, code: int = 0
     ) -> int:
@@ -87,15 +98,12 @@ class Faults:
                 with open(self.place / "said", "w") as file:
                     os.dup2(file.fileno(), 1)
                     os.dup2(file.fileno(), 2)
-                if kind:
-                    root = str(self.logs).encode()
-                    self.library.arm(kind.encode(), root, ctypes.c_long(n), code)
+                self.arm(kind, n, code)
                 status = main(words)
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             finally:
                 sys.stderr.flush()
-                (self.place / "calls").write_text(str(self.library.calls()))
                 os._exit(status)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -119,19 +127,17 @@ class Faults:
         wrong. What begins with ``LOSS`` was finished before, and is gone.
         """
         template = self.place / f"before {name}"
-        for words in (*command.before, command.words):  # what is read once is, for all
-            main(self._named(words))
-        shutil.rmtree(self.logs)
         for words in command.before:
-            assert self.give(words) == 0, (words, (self.place / "said").read_text())
+            self.make(words)
         self.logs.mkdir(exist_ok=True)
         os.rename(self.logs, template)
         counts = {}
         for kind in kinds:
             shutil.copytree(template, self.logs)
             old, finished = self.content(), self.completed()
-            assert self.give(command.words, kind) == 0
-            counts[kind] = int((self.place / "calls").read_text())
+            self.arm(kind)
+            self.make(command.words)
+            counts[kind] = self.library.calls()
             new = self.content()
             shutil.rmtree(self.logs)
         tried, wrong = 0, []

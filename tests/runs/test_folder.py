@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from kancl.cli import main
 from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import read_request
 from kancl.runs import RunFolder, read_completed
+from tests.processes import exit_code, forked
 
 WORDS = (
     "model=mlp",
@@ -33,17 +33,13 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
     long = [word.format(iterations=10**6) for word in words]
     (config,) = read_request(long, sweep=False).configs
     folder = run_folder(config)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kancl", "run", *long],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    pid = forked(lambda: main(["run", "--quiet", *long]))
     give_up = time.monotonic() + 120
     while not list(folder.glob("events*")):  # training begins
-        assert process.poll() is None and time.monotonic() < give_up
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < give_up
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(pid, signal.SIGKILL)
+    assert exit_code(pid) == -signal.SIGKILL
 
     left = {path.name for path in folder.iterdir() if path.is_file()}
     left = {name for name in left if not name.startswith("events.out")}
@@ -56,8 +52,6 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
     text = (folder / "config.yaml").read_text().replace("1000000", "3")
     (folder / "config.yaml").write_text(text)
     (folder / ".metrics.csv.part").write_text("what a kill within a write leaves")
-    from kancl.cli import main
-
     assert main(["run", "--quiet", "--from", str(folder)]) == 0
     short = [word.format(iterations=3) for word in words]
     (config,) = read_request(short, sweep=False).configs
@@ -68,8 +62,6 @@ def test_kill_then_run_again(tmp_path: Path) -> None:
 def test_a_run_clears_what_a_kill_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from kancl.cli import main
-
     words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
     (config,) = read_request(words, sweep=False).configs
     folder = run_folder(config)
@@ -94,8 +86,6 @@ def test_a_run_clears_what_a_kill_left(
 def test_a_folder_that_has_lost_a_file_is_no_result(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from kancl.cli import main
-
     words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
     (config,) = read_request(words, sweep=False).configs
     assert main(["run", *words]) == 0
@@ -120,8 +110,6 @@ def test_a_folder_that_has_lost_a_file_is_no_result(
 def test_what_a_completed_run_lacks_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from kancl.cli import main
-
     words = [word.format(iterations=2) for word in WORDS] + [f"log_dir='{tmp_path}'"]
     assert main(["run", *words, "tensorboard=none"]) == 0
     capsys.readouterr()

@@ -18,6 +18,7 @@ from kancl.runs.files import WriteError
 from kancl.runs.replacement import Replacement, replacing
 from kancl.runs.status import read_completed
 from kancl.strategies import STRATEGIES
+from tests.processes import exit_code, forked
 from tests.runs.test_links import SMALL, content, small_run
 
 Capture = pytest.CaptureFixture[str]
@@ -67,8 +68,8 @@ def test_old_files_stay_where_new_ones_are_not_made(folder: Path) -> None:
 
 def killed_at(n: int, folder: Path) -> bool:
     """Replace in a process that is killed at its n-th rename or deletion, if there is one."""
-    pid = os.fork()
-    if pid == 0:
+
+    def replace() -> None:
         calls = [n]
 
         def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,12 +83,12 @@ def killed_at(n: int, folder: Path) -> bool:
 
         for name in ("replace", "unlink", "rmdir"):
             setattr(os, name, counted(getattr(os, name)))
-        try:
-            with replacing(folder, *PATTERNS) as new:
-                make(new)
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        with replacing(folder, *PATTERNS) as new:
+            make(new)
+
+    code = exit_code(forked(replace))
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
 
 
 def test_a_kill_leaves_the_old_files_or_what_the_next_one_ends(tmp_path: Path) -> None:
@@ -150,10 +151,8 @@ def test_a_result_stays_until_its_repetition_is_whole(
     said = " ".join(capsys.readouterr().out.split())
     assert "its repetition failed: RuntimeError: the plugin broke" in said
     breaks[:] = ["kill"]
-    pid = os.fork()
-    if pid == 0:
-        os._exit(main(["run", "-q", *words, "overwrite=true"]))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    pid = forked(lambda: main(["run", "-q", *words, "overwrite=true"]))
+    assert exit_code(pid) == -signal.SIGKILL
     assert before.items() <= content(folder).items()
     assert main(["status"]) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -7,7 +7,6 @@ first one starts.
 import itertools
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,9 @@ from kancl.config.values import as_typed, shown
 from kancl.runner import installed
 from kancl.runner.request.experiments import expanded
 from kancl.runner.request.known import known_groups
+from kancl.threads import thread_lock
 
-_PARSING = threading.Lock()
+_PARSING = thread_lock()
 """Hydra's parser keeps what it has learned of its grammar, for all threads."""
 
 

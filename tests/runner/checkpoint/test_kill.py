@@ -12,7 +12,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from kancl.runner.identity import run_folder
 from kancl.runner.request.compose import read_request
 from kancl.runner.run import run
 from kancl.runs import read_completed
+from tests.processes import exit_code, forked
 
 CELLS = [
     (f"scenario={scenario}", f"model={model}", f"strategy={strategy}")
@@ -42,22 +42,6 @@ SMALL = (
 BYTES = ("model.pt", "metrics.csv", "accuracy_matrix.csv")
 
 
-def in_a_process(work: Callable[[], object]) -> int:
-    """Fork, so that the imports need not be made 60 times; the pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        work()
-        os._exit(0)
-    except BaseException:
-        os._exit(1)
-
-
-def wait(pid: int) -> None:
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 def prove(
     cell: tuple[str, ...], tmp_path: Path, n_kills: int, draw: random.Random
 ) -> dict[str, object]:
@@ -72,13 +56,13 @@ def prove(
         run(places[place], console=Console(quiet=True))
 
     start = time.monotonic()
-    wait(in_a_process(lambda: make("whole")))
+    assert exit_code(forked(lambda: make("whole"))) == 0
     seconds = time.monotonic() - start
     folder, whole = run_folder(places["killed"]), run_folder(places["whole"])
     kills = 0
     while kills < n_kills:
         newest = max(folder.glob("checkpoint/*"), default=None)
-        pid = in_a_process(lambda: make("killed"))
+        pid = forked(lambda: make("killed"))
         late = time.monotonic() + seconds
         while kills % 2 and time.monotonic() < late:  # every other one while it trains
             if max(folder.glob("checkpoint/iteration*"), default=None) != newest:
@@ -86,12 +70,12 @@ def prove(
             time.sleep(0.001)
         time.sleep(draw.uniform(0, seconds / 3 if kills % 2 else seconds))
         os.kill(pid, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = exit_code(pid)
         kills += status == -signal.SIGKILL
         if status == 0:  # it was at its end before: the next one begins anew
             assert read_completed(run_folder(places["killed"])) is not None
             shutil.rmtree(folder)
-    wait(in_a_process(lambda: make("killed")))
+    assert exit_code(forked(lambda: make("killed"))) == 0
     summary = read_completed(run_folder(places["killed"]))
     assert summary is not None
     for name in BYTES:

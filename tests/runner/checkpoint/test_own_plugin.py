@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.processes import exit_code, forked
 
 SCRIPT = '''
 """Train with a plugin of my own, which scales gradients by what it has seen so far."""
@@ -74,15 +75,16 @@ def mine(tmp_path: Path) -> Path:
     return script
 
 
-def start(script: Path, *words: str, kill_at: int = 0) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "KILL_AT": str(kill_at), "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, str(script), *WORDS, *words],
-        cwd=script.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+def start(script: Path, *words: str, kill_at: int = 0) -> int:
+    """The exit code of the script in a process of its own; minus a signal."""
+
+    def run() -> None:
+        os.chdir(script.parent)
+        os.environ |= {"KILL_AT": str(kill_at), "COLUMNS": "200"}
+        sys.argv = [str(script), *WORDS, *words]
+        runpy.run_path(str(script), run_name="__main__")
+
+    return exit_code(forked(run))
 
 
 @pytest.mark.parametrize(
@@ -97,13 +99,10 @@ def test_killed_inside_an_experience_it_ends_with_the_same_bytes(
     mine: Path, kind: str
 ) -> None:
     every = "checkpoint.every_iterations=4"
-    whole = start(mine, f"strategy={kind}", "log_dir=whole")
-    assert whole.returncode == 0, whole.stderr
-    killed = start(mine, f"strategy={kind}", "log_dir=killed", every, kill_at=18)
-    assert killed.returncode == -signal.SIGKILL
-    time.sleep(0.1)
-    again = start(mine, f"strategy={kind}", "log_dir=killed", every)
-    assert again.returncode == 0, again.stderr
+    assert start(mine, f"strategy={kind}", "log_dir=whole") == 0
+    words = (f"strategy={kind}", "log_dir=killed", every)
+    assert start(mine, *words, kill_at=18) == -signal.SIGKILL
+    assert start(mine, *words) == 0
     folders = [next((mine.parent / n).glob("*/*/*")) for n in ("whole", "killed")]
     environment = json.loads((folders[1] / "env.json").read_text())
     assert environment["resumed_at_iterations"] == [16]
@@ -112,12 +111,12 @@ def test_killed_inside_an_experience_it_ends_with_the_same_bytes(
         assert one == other, name
 
 
-def test_what_cannot_be_kept_is_said_before_training(mine: Path) -> None:
+def test_what_cannot_be_kept_is_said_before_training(
+    mine: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The run is made without checkpoints."""
-    killed = start(
-        mine, "strategy=unkeepable", "checkpoint.every_iterations=4", kill_at=9
-    )
-    said = " ".join(killed.stdout.split())
+    words = ("strategy=unkeepable", "checkpoint.every_iterations=4")
+    assert start(mine, *words, kill_at=9) == -signal.SIGKILL
+    said = " ".join(capfd.readouterr().out.split())
     assert "can't be resumed: Unkeepable.source is an iterator" in said
-    assert killed.returncode == -signal.SIGKILL
     assert not list(mine.parent.glob("logs/*/*/*/checkpoint/*"))
