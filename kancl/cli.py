@@ -135,8 +135,8 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    words = [word for word in arguments if "=" not in word and not word.startswith("-")]
-    if not any(os.sep in word or Path(word).is_dir() for word in words):
+    paths = [word for word in arguments if os.sep in word and "=" not in word]
+    if not paths and not any(Path(word).is_dir() for word in arguments):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
     with _importing():
         from kancl.runner.studies.sweep import compare_folders

@@ -100,7 +100,11 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
     """
     for word in folders:
         if not Path(word).is_dir():
-            why = "FOLDERs are compared without keys" if "=" in word else "runs are in logs"
+            why = (
+                "FOLDERs are compared without keys"
+                if "=" in word
+                else "runs are in logs"
+            )
             raise ConfigError(f"{word} is no folder: {why}")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
