@@ -114,7 +114,7 @@ ACCURACIES = [name for name in protocol_names() if name != "gaussian-peaks"]
 @pytest.mark.parametrize("name", ACCURACIES)
 def test_every_row_of_every_protocol_can_be_run(name):
     protocol = read_protocol(name)
-    assert protocol.n_seeds >= 5 and re.search(r"\d{4}", protocol.source)
+    assert protocol.n_seeds >= 3 and re.search(r"\d{4}", protocol.source)
     keys = [(row.name, row.incremental) for row in protocol.rows]
     assert len(set(keys)) == len(keys)
     kinds = {}
