@@ -134,6 +134,17 @@ def test_words_share_a_column_where_the_terminal_is_narrow():
     assert "seconds" not in text and "| 7 |" in table.markdown()
 
 
+@pytest.mark.parametrize("width", range(46, 90))
+def test_no_word_is_cut_off_however_narrow(width):
+    columns = (Column("settings", wraps=True), Column("ours", percent))
+    columns += (Column("theirs", percent), Column("verdict", wraps=True))
+    words = "split_mnist train_samples=null test_samples=null head=auto"
+    table = Table("", columns, [[words, 0.5, 0.25, "too few seeds"]])
+    text = _show(table, width=width, force_terminal=True)
+    assert {*f"{words} too few seeds 50.0 25.0".split()} <= {*text.split()}
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_where_there_is_no_terminal_nothing_is_cut_off():
     assert wide_console(Console(file=io.StringIO(), width=40)).width == 200
     assert "50.0 ± 10.0" in _show(TABLE, width=20)
