@@ -122,8 +122,14 @@ def _results(config: RunConfig) -> tuple[int | None, ...]:
 def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -> None:
     """Do as Hydra's own sweepers do; raises what the launcher raises."""
     threads = max(config.threads or 1 for config in configs)
-    places = machine.places({config.device for config in configs}, threads)
-    preset, named = _preset(overrides), any(":" in c.device for c in configs)
+    devices, preset = {config.device for config in configs}, _preset(overrides)
+    named = {device for device in devices if ":" in device}
+    if preset == ["+launcher=ray"] and (later := named - {"cuda:0"}):
+        raise ConfigError(
+            f"device={min(later)}: Ray gives each run a GPU, the only one that the run "
+            "sees; set device=cuda"
+        )
+    places = machine.places(devices, threads)
     # Ray gives a run its GPU itself; with Joblib its processes choose, unless told which.
     cards = 0 if named or preset != ["+launcher=joblib"] else places.n_cards
     if places.n_cards and preset:
