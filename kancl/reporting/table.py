@@ -180,9 +180,8 @@ class Table:
         table.add_section()
         for row in self.texts(self.below):
             table.add_row(*map(Text, row), style="bold")
-        # Rich itself takes from all alike, and cuts off the end of the line. The last
-        # column of the terminal may be missing: the table's right edge is empty.
-        over = _measured(table, console).maximum - console.width - 1 if console else 0
+        # rich itself takes from all alike, and cuts off the end of the line
+        over = _measured(table, console).maximum - console.width if console else 0
         for most, least, narrowed in sorted(wrapping, key=lambda it: it[1] - it[0]):
             if (cut := min(over, most - least)) > 0:
                 narrowed.width, over = most - cut, over - cut
