@@ -133,7 +133,8 @@ def test_a_short_name_is_whole_in_80_columns_without_its_seed():
     bar = ProgressPlugin(RecorderPlugin(5), title="kan-naive seed 0", console=console)
     with console.capture() as shown:
         console.print(bar._live.get_renderable())
-    assert "kan-naive " in shown.get() and "…" not in shown.get()
+    assert "kan-naive" in shown.get() and "…" not in shown.get()
+    assert "seed" not in shown.get()
 
 
 @pytest.mark.parametrize("jointly", [False, True])
