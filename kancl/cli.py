@@ -127,7 +127,9 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    if not any(Path(word).is_dir() for word in arguments):
+    from kancl.runs.files import folders_called
+
+    if not any(folders_called(word)[0].is_dir() for word in arguments):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
     with _importing():
         from kancl.runner.studies.sweep import compare_folders
@@ -138,7 +140,7 @@ def _compare(arguments: list[str]) -> int:
 def _report(arguments: list[str]) -> int:
     """Read run folders and write what they show; nothing is trained.
 
-    Those in and below each PATH (default: logs; a comparison's folder, or its name) that
+    Those in and below each PATH (default: logs; a comparison or a run by its name) that
     have the values given go into report.html, which needs no network, its tables as
     Markdown, LaTeX and CSV, and TensorBoard runs with the mean and the 95 % band over
     seeds. Metrics are recomputed from the raw series. Runs that failed or diverged are
@@ -210,9 +212,11 @@ def _status(arguments: list[str]) -> int:
     parser = _parser(_status)
     parser.add_argument("folder", nargs="?", default="logs", metavar="FOLDER")
     options = parser.parse_args(arguments)
+    from kancl.runs.files import folders_called
     from kancl.runs.status import read_status, show_status
 
-    cells = read_status(Path(options.folder))
+    folders = folders_called(options.folder)
+    cells = [cell for folder in folders for cell in read_status(folder)]
     show_status(cells)
     return int(any(cell.state != "completed" for cell in cells))
 
@@ -321,8 +325,10 @@ def _locality(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     _check_positive("--samples", options.samples)
     from kancl.runner.diagnosis import diagnose
+    from kancl.runs.files import folders_called
 
-    diagnose(options.folder, samples=options.samples)
+    folders = [folder for word in options.folder for folder in folders_called(word)]
+    diagnose(folders, samples=options.samples)
     return 0
 
 

@@ -35,7 +35,7 @@ from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
-from kancl.runs.files import own_folder
+from kancl.runs.files import folders_called, own_folder
 from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
 from kancl.runs.reader import Run, find_runs, read_run
 from kancl.runs.replacement import replacing
@@ -98,12 +98,13 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
 
     Raises: ConfigError if one of them is none, or there are no runs.
     """
-    for word in folders:
-        if not Path(word).is_dir():
+    called = {word: folders_called(word) for word in folders}
+    for word, (first, *_) in called.items():
+        if not first.is_dir():
             raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    runs = find_runs(folders)
+    runs = find_runs([folder for each in called.values() for folder in each])
     reporting.comparison_table(runs).show(console)
     around = os.path.relpath(os.path.commonpath([run.folder for run in runs]))
     say("open:", reporting.tensorboard_command(around))
