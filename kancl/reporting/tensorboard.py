@@ -235,8 +235,9 @@ def network_picture(strategy: Any, title: str = "") -> Figure:
         names = [f"{task}: {k}" for task in model.heads for k in range(model.n_outputs)]
     with eval_mode(model):
         x = x.flatten(1).to(strategy.device)
+        samples = x if len(x) > 1 else None  # one alone has no spread
         shown: Any = {"heads": heads, "output_names": names, "title": title}
-        return network_figure(network, x, **shown)
+        return network_figure(network, samples, **shown)
 
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:

@@ -33,7 +33,7 @@ from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runner.trial import Trial
 from kancl.runs import RunFolder, names, write_whole
-from kancl.runs.files import own_folder
+from kancl.runs.files import folders_called, own_folder
 from kancl.runs.measurements import forecasts_of
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.runs.replacement import replacing
@@ -209,14 +209,15 @@ def diagnose(
     Raises: ConfigError for a folder that holds no completed run with its states.
     """
     # all are looked into before a word is printed
-    diagnoses = [look_into(Path(folder), samples) for folder in folders]
-    for folder, of_run in zip(folders, diagnoses):
+    places = folders_called(*folders)
+    diagnoses = [look_into(place, samples) for place in places]
+    for place, of_run in zip(places, diagnoses):
         tables = diagnosis_tables(of_run)
         if of_run.foretold:
             tables.append(forecast_table(of_run.foretold, of_run.matrix))
         for table in tables:
             table.show(console)
-        pictures = own_folder(Path(folder) / names.LOCALITY)
+        pictures = own_folder(place / names.LOCALITY)
         run = of_run.reviews, of_run.image_shape, of_run.score.title
         label = of_run.label
         with replacing(pictures, "*.png", names.EVENTS) as new, EventWriter(

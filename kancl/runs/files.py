@@ -162,11 +162,15 @@ def files_of_runs(path: Path, name: str) -> set[Path]:
     return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
 
 
-def folders_called(word: str | Path) -> list[Path]:
-    """The folders that a word typed stands for: the one that is there, or by its name
-    below ``logs`` that of a comparison or of a run, or those of the seeds of a run.
+def folders_called(*words: str | Path) -> list[Path]:
+    """The folders that words typed stand for: the one that is there, or by its name below
+    ``logs`` that of a comparison or of a run, or those of the seeds of a run.
     """
-    path, logs = Path(word), Path(names.LOGS)
+    return [folder for word in words for folder in _called(Path(word))]
+
+
+def _called(path: Path) -> list[Path]:
+    logs = Path(names.LOGS)
     if path.exists() or len(path.parts) != 1:
         return [path]
     if (compared := logs / names.COMPARISONS / path).exists():

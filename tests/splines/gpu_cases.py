@@ -270,6 +270,18 @@ def test_a_layer_equals_the_dense_one_warped_too() -> None:
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_an_activation_with_a_hook_is_called() -> None:
+    x, outputs = torch.rand(6, 3, device=DEVICE), []
+    for name in ("dense", "triton"):
+        torch.manual_seed(0)
+        layer = KANLinear(3, 4, implementation=name).to(DEVICE)  # type: ignore[arg-type]
+        hook = layer.base_activation.register_forward_hook(lambda *given: 2 * given[2])
+        outputs.append(layer(x))
+        hook.remove()
+        assert relative_error(layer(x), outputs[-1]) > 1e-3
+    torch.testing.assert_close(*outputs)
+
+
 def test_transforms_take_the_dense_path() -> None:
     layer = KANLinear(3, 4, implementation="triton").to(DEVICE)
     x = torch.rand(6, 5, 3, device=DEVICE)

@@ -30,7 +30,7 @@ from kancl.reporting.variants import telling
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
-from kancl.runner.launchers import launch, warn
+from kancl.runner.launchers import launch, warn, watching
 from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
@@ -98,13 +98,17 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
 
     Raises: ConfigError if one of them is none, or there are no runs.
     """
-    called = {word: folders_called(word) for word in folders}
-    for word, (first, *_) in called.items():
-        if not first.is_dir():
-            raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
+    for word in folders:
+        if not all(map(Path.is_dir, folders_called(word))):
+            why = (
+                "FOLDERs are compared without keys"
+                if "=" in word
+                else "runs are in logs"
+            )
+            raise ConfigError(f"{word} is no folder: {why}")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    runs = find_runs([folder for each in called.values() for folder in each])
+    runs = find_runs(folders_called(*folders))
     reporting.comparison_table(runs).show(console)
     around = os.path.relpath(os.path.commonpath([run.folder for run in runs]))
     say("open:", reporting.tensorboard_command(around))
@@ -183,8 +187,19 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     _check(request, to_do)
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
+    place, titles = Place(len(to_do)), dict(zip(map(id, configs), _titles(configs)))
+
+    def ended(config: RunConfig) -> None:
+        place.n_begun += 1
+        _say_ended(place, titles[id(config)], _summary(config), console, quiet)
+
     if to_do:
-        launch(to_do, request.launcher, _make_of_several)
+        if not quiet:
+            status = as_typed("kancl", "status", configs[0].log_dir)
+            text = f"{len(to_do)} runs, a line as each ends; meanwhile: {status}"
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+        with watching(to_do, ended):
+            launch(to_do, request.launcher, _make_of_several)
     return [_summary(config) for config in configs]
 
 
@@ -214,11 +229,18 @@ def _make_here(
             place.n_begun += 1
         own = parts if config in to_do[:1] else None
         summaries.append(_make_of_several(config, console, quiet, own, place))
-        if config in to_do and not quiet:
-            width = console.width if console.is_terminal else LINE
-            line = finished(place, titles[id(config)], summaries[-1], width)
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        if config in to_do:
+            _say_ended(place, titles[id(config)], summaries[-1], console, quiet)
     return summaries
+
+
+def _say_ended(
+    place: Place, title: str, summary: Summary, console: Console, quiet: bool
+) -> None:
+    if not quiet:
+        width = console.width if console.is_terminal else LINE
+        line = finished(place, title, summary, width)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _say_skipped(n: int, n_all: int, console: Console) -> None:

