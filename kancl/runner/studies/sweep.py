@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -184,7 +185,7 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     to_do = [c for c in configs if c.overwrite or read_completed(run_folder(c)) is None]
     if not request.launcher:
         return _make_here(request, to_do, console, quiet)
-    _check(request, to_do)
+    _check(request, to_do, console, quiet)
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
     place, titles = Place(len(to_do)), dict(zip(map(id, configs), _titles(configs)))
@@ -203,8 +204,12 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     return [_summary(config) for config in configs]
 
 
-def _check(request: Request, to_do: Sequence[RunConfig]) -> Parts | None:
-    parts = check(to_do)
+def _check(
+    request: Request, to_do: Sequence[RunConfig], console: Console, quiet: bool
+) -> Parts | None:
+    is_shown = console.is_terminal and not quiet and not console.is_jupyter
+    with console.status("checking what is asked for") if is_shown else nullcontext():
+        parts = check(to_do)
     if len(request.configs) > 1:
         note_runs(comparison_folder(request), [run_folder(c) for c in request.configs])
     return parts
@@ -217,7 +222,7 @@ def _make_here(
     console: Console,
     quiet: bool,
 ) -> list[Summary]:
-    configs, parts = request.configs, _check(request, to_do)
+    configs, parts = request.configs, _check(request, to_do, console, quiet)
     if len(configs) == 1:
         return [_make(configs[0], console, quiet, parts)]
     summaries, place = list[Summary](), Place(len(to_do))
