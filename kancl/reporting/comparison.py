@@ -72,17 +72,11 @@ def comparison_table(runs: Sequence[Run]) -> Table:
             rows.append([*words, counted, *cells, ""])
         for c in comparisons:
             if c.n_pairs and columns.keys() & METRICS.keys():
-                settings = dict.fromkeys(v.distinction for v in c.both)
                 apart = {
                     k: Estimate.of_difference(c.compared.minus(c.reference, k))
                     for k in METRICS
                 }
-                words = [
-                    name,
-                    pair_title(*c.both),
-                    c.strategy,
-                    " against ".join(settings),
-                ]
+                words = [name, pair_title(*c.both), c.strategy, c.settings]
                 cells = [apart.get(k, "") for k in columns]
                 below.append([*words, c.n_pairs, *cells, c.outcome])
     heads = [

@@ -111,7 +111,9 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
 
     Raises: ConfigError if there is none, or for a wrong key or value.
     """
-    path = Path(folder) / "config.yaml"
+    from kancl.runs.files import folder_called
+
+    path = folder_called(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: --from takes a run folder")
     from kancl.runner.identity import run_folder

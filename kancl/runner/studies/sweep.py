@@ -36,7 +36,7 @@ from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
-from kancl.runs.files import own_folder
+from kancl.runs.files import folders_called, own_folder
 from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
 from kancl.runs.reader import Run, find_runs, read_run
 from kancl.runs.replacement import replacing
@@ -100,7 +100,7 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
     Raises: ConfigError if one of them is none, or there are no runs.
     """
     for word in folders:
-        if not Path(word).is_dir():
+        if not all(map(Path.is_dir, folders_called(word))):
             why = (
                 "FOLDERs are compared without keys"
                 if "=" in word
@@ -109,7 +109,7 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
             raise ConfigError(f"{word} is no folder: {why}")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    runs = find_runs(folders)
+    runs = find_runs(folders_called(*folders))
     reporting.comparison_table(runs).show(console)
     around = os.path.relpath(os.path.commonpath([run.folder for run in runs]))
     say("open:", reporting.tensorboard_command(around))
