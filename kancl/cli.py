@@ -4,7 +4,7 @@ import importlib
 import inspect
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from kancl import __version__
 from kancl.bench import BENCHES
 from kancl.config import ConfigError, nearest
+from kancl.config.options import Parser
 from kancl.config.values import as_typed
 from kancl.interruption import Interrupted
 from kancl.reading import in_one_line
@@ -23,11 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 if all went well, 1 if a run failed, 2 for a wrong input."""
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["help"]
     try:
-        if name in ("-h", "--help", "help", "--version"):
+        if name == "help" and arguments:  # kancl help run
+            name, arguments = arguments[0], ["--help"]
+        if name in OPTIONS:
             print(f"kancl {__version__}" if name == "--version" else HELP.read_text())
             return 0
         if name not in COMMANDS:
-            raise ConfigError(f"there is no command {name}; {nearest(name, COMMANDS)}")
+            known = OPTIONS if name.startswith("-") else COMMANDS
+            raise ConfigError(f"there is no command {name}; {nearest(name, known)}")
         return COMMANDS[name](arguments)
     except ConfigError as error:
         print(in_one_line(f"kancl: {error}"), file=sys.stderr)
@@ -37,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kancl: {stopped}{wrote}; the same command goes on with what is missing")
         return stopped.exit_code
     except KeyboardInterrupt:
-        print("kancl: stopped; the same command goes on with what is missing")
+        resumed = "; the same command goes on with what is missing"
+        print(f"kancl: stopped{resumed * (name in RESUMED)}")
         return 130
     except BrokenPipeError:  # kancl list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,8 +59,8 @@ def _importing() -> Iterator[None]:
         print("\x1b[K", end="", flush=True)
 
 
-def _parser(command: Callable[[list[str]], int], epilog: str = "") -> ArgumentParser:
-    return ArgumentParser(
+def _parser(command: Callable[[list[str]], int], epilog: str = "") -> Parser:
+    return Parser(
         f"kancl {command.__name__.strip('_')}",
         description=inspect.getdoc(command),
         epilog=epilog,
@@ -93,7 +98,7 @@ def _run(
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep")
     parser.add_argument("-q", "--quiet", action="store_true", help="the table only")
-    text = "show the resolved configuration and the runs; train nothing"
+    text = "show the configuration and the runs; train nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
     parser.add_argument("--from", dest="folder", help="a run folder to run again")
     if {"-h", "--help"} & {*arguments} and not {"-q", "--quiet"} & {*arguments}:
@@ -116,6 +121,9 @@ def _run(
         raise ConfigError("--from repeats one run; it does not go with -m")
     else:
         request = Request([read_folder(options.folder, options.overrides)], [])
+    if command is _compare and len(request.configs) == 1:
+        why = "a single run has nothing to be compared with"
+        raise ConfigError(f"{why}; nearest: kancl compare model=kan,mlp")
     with _importing():
         from kancl.runner.studies.sweep import execute, show_plan
 
@@ -127,7 +135,8 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    if not any(Path(word).is_dir() for word in arguments):
+    paths = [word for word in arguments if os.sep in word and "=" not in word]
+    if not paths and not any(Path(word).is_dir() for word in arguments):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
     with _importing():
         from kancl.runner.studies.sweep import compare_folders
@@ -247,18 +256,16 @@ def _tune(arguments: list[str]) -> int:
     chosen is written as an experiment, which kancl run experiment=FILE runs.
     """
     parser = _parser(_tune)
-    parser.add_argument("overrides", nargs="+", metavar="key=value")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--trials", type=int, default=20, help="of each; 20")
     parser.add_argument("--seeds", default="1000,1001,1002", help="to tune on")
     parser.add_argument("--validation", type=float, default=0.1, help="share; 0.1")
     parser.add_argument("--out", help="file to write; LOG_DIR/tuned/SCENARIO.yaml")
     options = parser.parse_intermixed_args(arguments)
+    _check_positive("--trials", options.trials)
     seeds = options.seeds.split(",")
-    if not all(seed.isdecimal() for seed in seeds) or options.trials < 1:
-        raise ConfigError(
-            "--seeds takes whole numbers, such as 1000,1001, and --trials at least 1; got "
-            f"{options.seeds} and {options.trials}"
-        )
+    if not all(seed.isdecimal() for seed in seeds):
+        raise ConfigError(f"--seeds takes numbers, as 1000,1001, not {options.seeds}")
     from kancl.runner.studies.tune import tune
 
     path = tune(
@@ -286,18 +293,17 @@ def _reproduce(arguments: list[str]) -> int:
     from kancl.protocols import protocol_names
 
     parser = _parser(_reproduce, f"protocols: {', '.join(protocol_names())}")
-    parser.add_argument("protocol")
+    parser.add_argument("protocol", nargs="?", metavar="PROTOCOL")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--rows", default="", help="such as none,joint,lwf/task; all")
     parser.add_argument("--seeds", type=int, help="how many; the paper's number")
-    text = "file to write to; docs/results/PROTOCOL.md"
-    parser.add_argument("--results", help=text)
+    parser.add_argument("--results", help="file; docs/results/PROTOCOL.md")
     options = parser.parse_intermixed_args(arguments)
     _check_positive("--seeds", options.seeds)
     from kancl.runner.studies.reproduce import reproduce
 
     judgements = reproduce(
-        options.protocol,
+        options.protocol or "",
         rows=[row for row in options.rows.split(",") if row],
         n_seeds=options.seeds,
         overrides=options.overrides,
@@ -316,7 +322,7 @@ def _locality(arguments: list[str]) -> int:
     together tell how well it did. Trains nothing.
     """
     parser = _parser(_locality)
-    parser.add_argument("folder", nargs="+", help="run folders")
+    parser.add_argument("folder", nargs="+", metavar="FOLDER", help="run folders")
     parser.add_argument("--samples", type=int, help="test images per experience; all")
     options = parser.parse_args(arguments)
     _check_positive("--samples", options.samples)
@@ -345,6 +351,12 @@ def _list(arguments: list[str]) -> int:
 
 def _bench(arguments: list[str]) -> int:
     name, *arguments = arguments or [""]
+    if name in ("-h", "--help"):
+        print(
+            f"usage: kancl bench NAME [options]\n\nNAME: {', '.join(sorted(BENCHES))}"
+        )
+        print("kancl bench NAME --help says what it measures and shows its options.")
+        return 0
     if name not in BENCHES:
         raise ConfigError(f"there is no bench {name!r}; {nearest(name, BENCHES)}")
     from kancl.bench.harness import main
@@ -361,7 +373,7 @@ def _completion(arguments: list[str]) -> int:
     fish:                kancl completion fish > ~/.config/fish/completions/kancl.fish
     """
     parser = _parser(_completion)
-    parser.add_argument("shell", help="bash, zsh or fish")
+    parser.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
     parser.add_argument("line", nargs="?", help=SUPPRESS)  # what to complete
     options = parser.parse_args(arguments)
     from kancl.runner.request import completion
@@ -379,6 +391,8 @@ def _check_positive(option: str, value: int | None) -> None:
         raise ConfigError(f"{option} must be at least 1, not {value}")
 
 
+OPTIONS = ("-h", "--help", "help", "--version")
+RESUMED = ("run", "compare", "reproduce", "tune")
 COMMANDS = {
     command.__name__.strip("_"): command
     for command in (_run, _compare, _report, _export, _reproduce, _tune, _list)

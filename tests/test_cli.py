@@ -210,7 +210,7 @@ def test_list_shows_every_option_with_its_default(capsys: Capture) -> None:
         "(constant|linear)",
         "match=none give the model",
         "(none|params|width|flops)",
-        "match_to=kan kan|mlp|kan_local",
+        "match_to=kan the reference, which keeps its widths (kan | mlp | kan_local)",
         "(int >= 0)",
         "overwrite=false repeat a run that is completed (bool)",
         "(all|numbers|none)",
@@ -265,6 +265,37 @@ def test_help_and_version(capsys: Capture) -> None:
         assert words in out, words
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--verison", "there is no command --verison; nearest: --version"),
+        ("status a b", "unrecognized arguments: b; kancl status --help shows what"),
+        (
+            "tune --trials abc",
+            "argument --trials: invalid int value: 'abc'; kancl tune",
+        ),
+        ("tune --trials 0 seed=1", "--trials must be at least 1, not 0"),
+        ("compare logs/none", "logs/none is no folder: runs are in logs"),
+        ("compare model=kan", "nearest: kancl compare model=kan,mlp"),
+        ("completion", "required: SHELL; kancl completion --help shows"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_with_the_way_out(
+    typed: str, said: str, capsys: Capture
+) -> None:
+    assert main(typed.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("kancl: ") and said in err and err.count("\n") == 1, err
+
+
+def test_help_on_a_command_is_what_it_says_of_itself(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["help", "status"])
+    assert "usage: kancl status" in capsys.readouterr().out
+    assert main(["help", "bench"]) == main(["bench", "--help"]) == 0
+    assert capsys.readouterr().out.count("NAME: answers, checkpoints") == 2
+
+
 def test_python_m_kancl_and_the_exit_code(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +310,11 @@ def test_a_sweep_through_a_launcher_of_hydra(capsys: Capture) -> None:
     words = ["model.hidden=[4]", *SMALL[:-1], "seed=0,1"]
     assert main(["run", "-m", "hydra/launcher=basic", *words]) == 0
     assert [run["seed"] for run in summaries()] == [0, 1]
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "2 runs, a line as each ends; meanwhile: kancl status logs"
+    lines = [line.partition(", accuracy")[0] for line in told[1:3]]
+    lines[0] = re.sub(r", .* left", "", lines[0])
+    assert lines == [f"run {k + 1} of 2: kan-naive seed {k}" for k in (0, 1)]
     written = {path.name for path in Path("logs").iterdir()}
     assert written == {"split_mnist-class", "comparisons"}
     assert main(["run", "-m", "hydra/launcher=basic", *words]) == 0

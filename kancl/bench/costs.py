@@ -38,6 +38,8 @@ JOBLIB = 0.85
 """Least gain of a sweep, of the number of cores: 1.7 times as fast on two."""
 BEYOND_STEP = {"naive": 150, "ewc": 250, "si": 250, "replay": 250, "gram": None}
 """Most microseconds of CPU time that an iteration may take beyond its bare step."""
+BATCHES = {"replay": 2}
+"""How many batches a step trains on, if more than one."""
 N_EXPERIENCES = 5
 N_CALLS = 20_000
 
@@ -121,7 +123,10 @@ def bench_iteration(
     A tiny MLP (784-4-2) on domain-incremental Split MNIST, where arithmetic costs little:
     microseconds of CPU time of one more iteration of a whole run (twice as many
     iterations, less once), beside a loop of plain PyTorch over random images of the same
-    shape, all in turns. On a GPU this is what remains when launches are few.
+    shape, all in turns. Replay trains on two batches in a step, a new one and a kept one:
+    its bare step is one of twice the samples. The penalties of EWC and SI, the second
+    pass of replay and the products of gram count as the strategy's own. On a GPU this is
+    what remains when launches are few.
 
     Args:
         iterations: of each experience in the shorter run.
@@ -135,23 +140,26 @@ def bench_iteration(
         own = [f"strategy={strategy}", f"training.iterations={n}"]
         return lambda turn: partial(finished_run, [*words, *own, f"seed={turn}"])
 
-    def bare(n: int) -> Prepare:
-        return lambda turn: partial(_bare_steps, n, batch_size)
+    def bare(n_batches: int, n: int) -> Prepare:
+        return lambda turn: partial(_bare_steps, n, n_batches * batch_size)
 
     sizes = [iterations, 2 * iterations]
+    n_batches = {strategy: BATCHES.get(strategy, 1) for strategy in strategies}
+    variants: dict[tuple[str | int, int], Prepare]
     variants = {(s, n): prepare(s, n) for s, n in product(strategies, sizes)}
-    variants |= {("bare", n): bare(n) for n in sizes}
+    variants |= {(k, n): bare(k, n) for k, n in product({*n_batches.values()}, sizes)}
     take_turns(variants, 1)  # what is made once, such as the index of the data
     timings = take_turns(variants, repeats)
 
-    def microseconds(name: str) -> float:
+    def microseconds(name: str | int, n_experiences: int) -> float:
         short, long = (timings[name, n].cpu_seconds for n in sizes)
-        n = iterations * (1 if name == "bare" else N_EXPERIENCES)
-        return 1e6 * median(b - a for a, b in zip(short, long)) / n
+        more = median(b - a for a, b in zip(short, long))
+        return 1e6 * more / (n_experiences * iterations)
 
-    step, rows = microseconds("bare"), []
+    rows = []
     for strategy in strategies:
-        whole, most = microseconds(strategy), BEYOND_STEP.get(strategy)
+        step = microseconds(n_batches[strategy], 1)
+        whole, most = microseconds(strategy, N_EXPERIENCES), BEYOND_STEP.get(strategy)
         row = {"strategy": strategy, "bare step, us": step, "iteration, us": whole}
         row |= {"beyond, us": whole - step, "target, us": most}
         row["verdict"] = None if most is None else verdict(whole - step <= most)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import torch
 
 from kancl.config.groups import Option, signature_options
+from kancl.config.options import Parser
 from kancl.runner.machine import keep_freed_memory
 from kancl.runs.files import write_whole
 
@@ -39,7 +40,7 @@ def main(bench: Callable[..., Iterable[Rows]], argv: list[str] | None = None) ->
 
     Its keyword-only arguments are the command's options, its docstring is the help.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         bench.__name__.replace("_", " ", 1).replace("bench", "kancl bench"),
         description=(inspect.getdoc(bench) or "").partition("\n\n")[0],
     )

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kancl.config.values import Bounds, Count, Share
 from kancl.data.arrays import Arrays
 from kancl.data.checks import check_choice, check_count
 from kancl.data.images import rotate_images
@@ -48,14 +49,14 @@ class StreamOptions:
     Raises: ValueError for a value out of range, naming it.
     """
 
-    n_experiences: int | None = 1
+    n_experiences: Annotated[int, Bounds(1, LONGEST)] | None = 1
     incremental: Incremental = "class"
     normalize: Normalize = "none"
-    validation: float = 0.0
-    train_samples: int | None = None
-    test_samples: int | None = None
-    blurry_boundaries: float = 0.0
-    batches_per_experience: int | None = None
+    validation: Share = 0.0
+    train_samples: Count | None = None
+    test_samples: Count | None = None
+    blurry_boundaries: Share = 0.0
+    batches_per_experience: Count | None = None
     batch_size: int = 128
     seed: int = 0
     device: str | torch.device = "cpu"
@@ -151,7 +152,7 @@ def split(
     options: StreamOptions,
     there: int,
     *,
-    n_classes: int | None = None,
+    n_classes: Count | None = None,
     class_order: ClassOrder = "fixed",
     classes: Classes | None = None,
 ) -> list[ExperiencePlan]:
@@ -185,9 +186,15 @@ def split(
         n = options.n_experiences or 5
         if len(order) % n:
             even = [k for k in range(1, len(order) + 1) if len(order) % k == 0]
+            near = min(even, key=lambda k: abs(k - n))
+            said = f"n_experiences={n} cannot share out {len(order)} classes evenly"
+            if options.n_experiences is None and n_classes is not None:
+                said = f"n_classes={n_classes} does not go evenly into {n} experiences"
+            elif options.n_experiences is None and not isinstance(class_order, str):
+                said = f"class_order={order} does not go evenly into {n} experiences"
             raise ValueError(
-                f"n_experiences={n} cannot share out {len(order)} classes evenly; "
-                f"expected one of {even}, or classes=[[0,1,2],[3,4],...]"
+                f"{said}; nearest: n_experiences={near} (expected one of {even}), or "
+                "classes=[[0,1,2],[3,4],...]"
             )
         width = len(order) // n
         classes = [range(k * width, (k + 1) * width) for k in range(n)]
@@ -198,6 +205,11 @@ def split(
         )
     if not classes:
         raise ValueError("classes lists no experience: give each its classes")
+    for k, group in enumerate(classes, start=1):
+        if not group:
+            raise ValueError(
+                f"classes: experience {k} has no classes: give it some, or drop it"
+            )
     check_length("classes", len(classes))
     for label in sorted(set[int]().union(*classes)):
         if not 0 <= label < len(order):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 
@@ -21,7 +21,7 @@ from kancl.benchmarks.plans import (
     split,
 )
 from kancl.benchmarks.streams import assemble
-from kancl.config.values import DataFile
+from kancl.config.values import Bounds, Count, DataFile, Natural
 from kancl.data.arrays import Arrays, Channels, checked_arrays
 from kancl.data.checks import check_choice, check_count
 from kancl.data.images import SOURCES, load_images
@@ -53,7 +53,7 @@ class ImageOptions(StreamOptions):
 
     dataset: Dataset = "mnist"
     data_dir: str | Path | None = None
-    pad: int = 0
+    pad: Natural = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,7 +144,8 @@ def scenario(
             if name not in omitted
         }
         if defaults.get("n_experiences") is not None:
-            count = shared["n_experiences"].replace(annotation=int)
+            kind_of, _ = get_args(shared["n_experiences"].annotation)
+            count = shared["n_experiences"].replace(annotation=kind_of)
             shared["n_experiences"] = count
         parameters = [*shared.values(), *own]
         signature = inspect.Signature(parameters, return_annotation=Benchmark)
@@ -170,7 +171,7 @@ def scenario(
 def split_mnist(
     options: ImageOptions,
     *,
-    n_classes: int | None = None,
+    n_classes: Count | None = None,
     class_order: ClassOrder = "fixed",
     classes: Classes | None = None,
 ) -> list[ExperiencePlan]:
@@ -226,7 +227,10 @@ def arrays(
 
 @scenario("permuted_mnist", n_experiences=10, incremental="domain")
 def permuted_mnist(
-    options: ImageOptions, *, permute_first: bool = False, permuted_share: float = 1.0
+    options: ImageOptions,
+    *,
+    permute_first: bool = False,
+    permuted_share: Annotated[float, Bounds(0, 1, is_open=True)] = 1.0,
 ) -> list[ExperiencePlan]:
     """Permuted MNIST: all classes in each experience, its pixels in an order of its own.
 
@@ -265,7 +269,7 @@ def permuted_mnist(
 def rotated_mnist(
     options: ImageOptions,
     *,
-    max_angle: float = 180.0,
+    max_angle: Annotated[float, Bounds(-360, 360)] = 180.0,
     angles: Sequence[float] | None = None,
 ) -> list[ExperiencePlan]:
     """Rotated MNIST: all classes in each experience, its images turned by one angle.

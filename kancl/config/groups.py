@@ -15,7 +15,14 @@ from typing import Any, get_type_hints
 from kancl.config.docstrings import argument_help, summary
 from kancl.config.files import Preset
 from kancl.config.files import presets as presets_of_the_tree
-from kancl.config.values import ConfigError, convert, describe, nearest
+from kancl.config.values import (
+    ConfigError,
+    as_typed,
+    convert,
+    describe,
+    nearest,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -129,8 +136,16 @@ class Group:
             pass
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        hint = nearest(name, self.names)
-        raise ConfigError(f"there is no {key or self.name}={name}; {hint}")
+        key = key or self.name
+        if isinstance(name, (list, tuple)) and name:
+            hint = as_typed("-m", f"{key}={','.join(map(shown, name))}")
+            raise ConfigError(f"there is no {key}={shown(name)}; a run of each: {hint}")
+        wrong, words = str(name), str(name).split("+")
+        if all(words):  # else DER++
+            wrong = next(word for word in words if word not in self.names)
+        titles = {each: self.summary(each) for each in self.builders}
+        hint = nearest(wrong, self.names, titles)
+        raise ConfigError(f"there is no {key}={name}; {hint}")
 
     def parts(self, name: str) -> list[Part]:
         """What is built, with the values of the presets that the name holds."""
@@ -184,7 +199,7 @@ class Group:
             others = "+".join(word for word in words if word != "naive")
             raise ValueError(
                 f"{self.name}={name}: naive adds nothing to a sum; use "
-                f"{self.name}={others} instead"
+                f"{self.name}={others or 'naive'} instead"
             )
         found = []
         for word in words:

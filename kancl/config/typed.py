@@ -12,6 +12,7 @@ from kancl.config.groups import Group, Option
 from kancl.config.schema import (
     CHOICES,
     FIXED,
+    GROUPS,
     NOT_HASHED,
     SECTIONS,
     TOP,
@@ -151,7 +152,8 @@ def _choice(key: str, values: Values, group: Group) -> tuple[Choice, str]:
     preset_of = values.get(f"{key}.preset_of", "")
     if name is None:
         raise ConfigError(f"{key} needs a name; {nearest('', group.names)}")
-    if isinstance(name, str):  # a sum is the same run in any order
+    if isinstance(name, str) and all(name.split("+")):
+        # a sum is the same run in any order
         name = "+".join(sorted(name.split("+")))
     whose = name
     try:
@@ -182,6 +184,10 @@ def _unknown(
     if chooser not in CHOICES or chooser == key:
         words = {name for name in known if not name.startswith("match_to.")}
         hint = nearest(key, words | {*CHOICES})
+        for group in GROUPS if hint.startswith("one of") else ():
+            if owners := owners_of(f"{group}.{key}", groups):
+                line = as_typed(f"{group}={owners[0]}", f"{group}.{key}={shown(value)}")
+                return f"{key} is not a key; nearest: {line}"
         start, _, name = hint.partition("nearest: ")
         if name and not start and " " not in name:
             hint = f"nearest: {as_typed(f'{name}={shown(value)}')}"

@@ -5,7 +5,7 @@ import math
 import re
 import shlex
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,18 +15,29 @@ class ConfigError(ValueError):
     """A key or value that no run can have; the message names the nearest right one."""
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
+def nearest(word: object, known: Iterable[str], titles: Mapping[str, str] = {}) -> str:
     """Say which known word was probably meant, or list a few of them.
 
-    ``EWC`` means ``ewc``, and the last part of a key, such as ``lr``, the whole key.
+    ``A-GEM`` means ``agem``, and the last part of a key, such as ``lr``, the whole key.
+
+    Args:
+        titles: a line on some of them; ``DER++`` means what is called so in brackets.
     """
-    names, lower = sorted(map(str, known)), str(word).lower()
+    names, plain = sorted(map(str, known)), _plain(word)
     for part in (str, lambda name: name.rpartition(".")[2]):
-        if meant := [name for name in names if part(name).lower() == lower]:
+        if plain and (meant := [n for n in names if _plain(part(n)) == plain]):
             return f"nearest: {' or '.join(meant)}"
+    for name, title in titles.items():
+        aliases = re.split(r"[,;\"]", " , ".join(re.findall(r"\(([^()]+)\)", title)))
+        if plain and plain in map(_plain, aliases):
+            return f"nearest: {name}"
     if close := difflib.get_close_matches(str(word), names, n=1, cutoff=0.5):
         return f"nearest: {close[0]}"
     return f"one of: {', '.join(names)}" if names else "there are none"
+
+
+def _plain(word: object) -> str:
+    return re.sub(r"[\W_]+", "", str(word)).lower()
 
 
 class _Unfit(Exception):
@@ -78,7 +89,8 @@ class DeviceName:
     def checked(self, value: str) -> str:
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", value):
             names = "auto", "cpu", "cuda", "cuda:0", "cuda:1"
-            close = difflib.get_close_matches(value, names, 1, 0.3)
+            word = value.lower().replace("gpu", "cuda")
+            close = difflib.get_close_matches(word, names, 1, 0.3)
             raise _Unfit(f"={value} is not one of {', '.join(names)}, ...", *close)
         return value
 
@@ -191,6 +203,8 @@ def _fitted(value: Any, annotation: Any) -> Any:
         ends := re.fullmatch(r"(\d+)(?:\.\.|-)(\d+)", str(value))
     ):
         better = f"range({ends[1]},{int(ends[2]) + 1})"
+    elif annotation is int and isinstance(value, (list, tuple)):
+        better = ",".join(map(shown, value))
     elif is_number and annotation in (int, float) and math.isfinite(value):
         if annotation is float or int(value) == value:
             return annotation(value)

@@ -6,6 +6,7 @@
 # decides alone, its order is taken at once.
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -25,8 +26,6 @@ from torch.utils.data import (
 )
 
 from kancl.data.rows import ResolvedRows, resolve_rows
-
-Fetch = Callable[[Tensor], list[Any]]  # indices of samples -> their batch
 
 
 def whole_batches(loader: Any, iterations: int | None = None) -> Any:
@@ -73,8 +72,7 @@ class WholeBatchLoader:
         sampler, generator = self._sampler()
         once = not getattr(sampler, "never_ending", False)
         self.draws_at_start = once and _deciding(sampler, generator) is not None
-        device = self._resolved.rows.device
-        yield from _batches(self._resolved.batch, sampler, generator, device)
+        yield from _batches(self._resolved, sampler, generator)
 
     def _sampler(self) -> tuple[Any, torch.Generator | None]:
         loader = self._loader
@@ -115,11 +113,12 @@ class EndlessLoader:
     ) -> None:
         self._parts = list(zip(datasets, batch_sizes))
         self._iterations = iterations
-        resolved, samples = resolve_rows(datasets), ConcatDataset[Any](datasets)
-        self._fetch: Fetch = lambda index: collate_fn([samples[int(i)] for i in index])
-        self._device = torch.device("cpu")
-        if resolved is not None:
-            self._fetch, self._device = resolved.batch, resolved.rows.device
+        resolved = resolve_rows(datasets)
+        self._samples: ResolvedRows | _Collated = (
+            _Collated(ConcatDataset(datasets), collate_fn)
+            if resolved is None
+            else resolved
+        )
 
     def __len__(self) -> int:
         return self._iterations
@@ -137,32 +136,38 @@ class EndlessLoader:
         ]
         datasets = [dataset for dataset, _ in self._parts]
         sampler = MultiDatasetSampler(datasets, samplers, never_ending=True)
-        batches = _batches(self._fetch, sampler, generator, self._device)
+        batches = _batches(self._samples, sampler, generator)
         yield from islice(batches, self._iterations)
 
 
-def _batches(
-    fetch: Fetch,
-    sampler: Any,
-    generator: torch.Generator | None,
-    device: torch.device,
-) -> Iterator[list[Any]]:
-    """What a DataLoader with this batch sampler and generator would give.
+@dataclass
+class _Collated:
+    """Samples of data that lie in no store, one by one."""
 
-    Args:
-        device: of the data: an order known beforehand goes there at once.
-    """
+    samples: ConcatDataset[Any]
+    collate: Callable[[list[Any]], list[Any]]
+
+    def batch(self, indices: Sequence[int] | Tensor) -> list[Any]:
+        return self.collate([self.samples[int(i)] for i in indices])
+
+    def batches(self, indices: Tensor, size: int) -> Iterator[list[Any]]:
+        return map(self.batch, indices.split(size))
+
+
+def _batches(
+    samples: ResolvedRows | _Collated, sampler: Any, generator: torch.Generator | None
+) -> Iterator[list[Any]]:
+    """What a DataLoader with this batch sampler and generator would give."""
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # its workers' seed
     alone = _deciding(sampler, generator)
     if alone is None:
-        yield from (fetch(torch.from_numpy(np.array(batch))) for batch in sampler)
+        yield from map(samples.batch, sampler)
         return
     while True:
         order = np.fromiter(alone.sampler, np.int64)
         if alone.drop_last:
             order = order[: len(alone) * alone.batch_size]
-        indices = torch.from_numpy(order).to(device, non_blocking=True)
-        yield from map(fetch, indices.split(alone.batch_size))
+        yield from samples.batches(torch.from_numpy(order), alone.batch_size)
         if not getattr(sampler, "never_ending", False):
             return
 

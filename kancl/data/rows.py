@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -147,27 +148,26 @@ class ResolvedRows:
         """``[x, y, task_labels, ...]`` of these samples, as collating them would give."""
         if not isinstance(indices, Tensor):
             indices = torch.from_numpy(np.array(indices, dtype=np.int64))
+        return next(self.batches(indices, len(indices)))
+
+    def batches(self, indices: Tensor, size: int) -> Iterator[list[Any]]:
+        """``size`` samples at a time, in this order: all but the inputs is taken at once."""
         # Not waited for: of memory that is not pinned the driver takes a copy at once.
         index = indices.to(self.rows.device, non_blocking=True)
-        orders = self.orders
-        if isinstance(orders, Tensor):
-            orders = orders.index_select(0, index)
-        batch: list[Any] = [
-            self.store.inputs(self.rows.index_select(0, index), orders),
-            self.targets.index_select(0, index),
-        ]
-        if self.task_labels is not None:
-            several = self.task_labels.dim() > 0
-            labels = self.task_labels.index_select(0, index) if several else None
-            batch.append(
-                self.task_labels.expand(len(index)) if labels is None else labels
-            )
-        for column in self._columns:
+
+        def parts(column: Any) -> Iterable[Any]:
             if isinstance(column, Tensor):
-                batch.append(column.index_select(0, index))
-            else:
-                batch.append([column[i] for i in indices.tolist()])
-        return batch
+                if column.dim() == 0:
+                    return column.expand(len(index)).split(size)
+                return column.index_select(0, index).split(size)
+            return [[column[i] for i in part.tolist()] for part in indices.split(size)]
+
+        one_order = isinstance(self.orders, int)
+        orders = repeat(self.orders) if one_order else parts(self.orders)
+        labels = [] if self.task_labels is None else [self.task_labels]
+        columns = map(parts, [self.targets, *labels, *self._columns])
+        for rows, order, *others in zip(parts(self.rows), orders, *columns):
+            yield [self.store.inputs(rows, order), *others]
 
 
 def resolve_rows(datasets: Sequence[Dataset]) -> ResolvedRows | None:

@@ -171,7 +171,7 @@ class RecorderPlugin(Plugin):
         self.iteration += 1
         self._losses.append(strategy.loss.detach())
         output, target = strategy.mb_output.detach(), strategy.mb_y
-        if len(output) == len(target):
+        if output.shape[:1] == target.shape[:1]:
             self._outputs.append((output, target))
         if len(self._losses) >= self._every:
             self._write_batches(strategy)

@@ -13,7 +13,7 @@ from kancl.reporting.measures import COMPARED, COSTS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
 from kancl.reporting.variants import Benchmark, Variant, benchmarks, shown, telling
-from kancl.reporting.verdicts import compare
+from kancl.reporting.verdicts import FEWEST_PAIRS, compare
 from kancl.runs.measurements import Measurement
 from kancl.runs.reader import STATUSES, Run
 
@@ -140,6 +140,8 @@ def _notes(
     if any(row[4] == 1 for row in differences):
         text = "A difference of one seed has no error bar: it may be chance."
         yield f"{text} Several seeds: 'seed=range(10)'."
+    elif any(row[-1] == "too few seeds" for row in differences):
+        yield f"A verdict takes {FEWEST_PAIRS} seeds or more, such as 'seed=range(10)'."
     for v in variants:
         if v.repeated:
             again = ", ".join(str(run.seed) for run in v.repeated)

@@ -232,7 +232,8 @@ def network_picture(strategy: Any) -> Figure:
         names = [f"{task}: {k}" for task in model.heads for k in range(model.n_outputs)]
     with eval_mode(model):
         x = x.flatten(1).to(strategy.device)
-        return network_figure(network, x, heads=heads, output_names=names)
+        samples = x if len(x) > 1 else None  # one alone has no spread
+        return network_figure(network, samples, heads=heads, output_names=names)
 
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:

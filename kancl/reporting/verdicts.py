@@ -21,7 +21,8 @@ class Comparison:
         lost, learned: the metrics of what was lost and learned.
         differences: compared - reference by metric, paired over seeds; None where no
             seed is shared or the metric is undefined.
-        corrected: p of Student's paired test by metric, after Holm.
+        corrected: p of Student's paired test by metric, after Holm; none where there are
+            too few pairs for a verdict.
         n_tests: how many were corrected for, by metric.
     """
 
@@ -63,8 +64,9 @@ class Comparison:
 
     def finding(self, metric: str) -> str:
         """``lower`` or ``higher`` if Student's paired test, after Holm over all rows of the
-        benchmark's table, gives p < 0.05, and the exact permutation test agrees where it
-        could: with 6 pairs or more. Of 4 pairs, all signs agree by chance in one of eight.
+        benchmark's table that have pairs enough, gives p < 0.05, and the exact permutation
+        test agrees where it could: with 6 pairs or more. Of 4 pairs, all signs agree by
+        chance in one of eight.
         """
         difference = self.differences[metric]
         if difference is None:
@@ -200,7 +202,9 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
         differences = {metric: a.minus(b, metric) for metric in metrics}
         comparisons.append(Comparison(a, b, *metrics[:2], differences))
     for metric in metrics:
-        tests = [(c, d) for c in comparisons if (d := c.differences[metric])]
+        each = [(c, c.differences[metric]) for c in comparisons]
+        # what gets no verdict anyway, such as a trial on one seed, weakens no other
+        tests = [(c, d) for c, d in each if d and d.n_pairs >= FEWEST_PAIRS]
         # without spread there is no t; the exact test needs none
         p_values = [d.p_permutation if d.p_t is None else d.p_t for _, d in tests]
         for (comparison, _), p in zip(tests, statistics.holm(p_values)):

@@ -2,9 +2,10 @@
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from kancl.runner.identity import own_code, run_folder, tell_code
 from kancl.runner.installed import EXTRAS, is_installed
 from kancl.runner.registry import GROUPS
 from kancl.runs import lock_holder
-from kancl.runs.names import ENVIRONMENT, LOCK, SUMMARY
+from kancl.runs.names import ENVIRONMENT, LOCK, REPLACEMENT, SUMMARY
 from kancl.threads import thread_lock
 
 _HYDRA = thread_lock()  # Hydra has one configuration per process
 Make = Callable[[RunConfig], object]  # makes one run; importable where runs are made
+LOOK_SECONDS = 0.5
+"""Between two looks at the folders of runs that other processes make."""
 
 
 def warn(text: str) -> None:
@@ -77,11 +80,56 @@ def launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -
         launch(part, overrides, make)
 
 
+@contextmanager
+def watching(
+    configs: Sequence[RunConfig], ended: Callable[[RunConfig], None]
+) -> Iterator[None]:
+    """Call ``ended``, once, with each run that ends meanwhile, whoever makes it and where.
+
+    A run has ended when its folder has a new summary and nobody holds its lock.
+    """
+    before = [(config, _results(config)) for config in configs]
+    over = threading.Event()
+
+    def look() -> None:
+        for pair in [*before]:
+            config, old = pair
+            is_new = {*_results(config)} - {*old, None}
+            if is_new and lock_holder(run_folder(config)) is None:
+                before.remove(pair)
+                ended(config)
+
+    def watch() -> None:
+        while not over.wait(LOOK_SECONDS):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
+
+
+def _results(config: RunConfig) -> tuple[int | None, ...]:
+    """When a run's results were written; one that is repeated has another, for a time."""
+    folder = run_folder(config)
+    return _changed(folder / SUMMARY), _changed(folder / REPLACEMENT / SUMMARY)
+
+
 def _launch(configs: Sequence[RunConfig], overrides: Sequence[str], make: Make) -> None:
     """Do as Hydra's own sweepers do; raises what the launcher raises."""
     threads = max(config.threads or 1 for config in configs)
-    places = machine.places({config.device for config in configs}, threads)
-    preset, named = _preset(overrides), any(":" in c.device for c in configs)
+    devices, preset = {config.device for config in configs}, _preset(overrides)
+    named = {device for device in devices if ":" in device}
+    if preset == ["+launcher=ray"] and (later := named - {"cuda:0"}):
+        raise ConfigError(
+            f"device={min(later)}: Ray gives each run a GPU, the only one that the run "
+            "sees; set device=cuda"
+        )
+    places = machine.places(devices, threads)
     # Ray gives a run its GPU itself; with Joblib its processes choose, unless told which.
     cards = 0 if named or preset != ["+launcher=joblib"] else places.n_cards
     if places.n_cards and preset:

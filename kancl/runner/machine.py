@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,13 +203,17 @@ def refusing(config: RunConfig) -> Iterator[None]:
 
 
 def _with_key(said: str, config: RunConfig) -> str:
-    """What a builder says of its argument, with the key that sets it: that of the name at
-    the beginning, or else of a value that is named.
+    """What a builder says of its arguments, with the keys that set them: those of names
+    before an equals sign or at the beginning, or else of a value that is named.
     """
     keys = {
         f"{g}.{k}": v for g in GROUPS for k, v in getattr(config, g).options.items()
     }
     keys["data_dir"] = config.data_dir
+    for name, n in Counter(key.partition(".")[2] for key in keys).items():
+        if name and n == 1:
+            (key,) = (key for key in keys if key.partition(".")[2] == name)
+            said = re.sub(rf"(?<![\w.(]){re.escape(name)}(?==)", key, said)
     start = re.match(r"[\w.]*", said)
     word = start[0] if start else ""
     if called := [key for key in keys if key.partition(".")[2] == word]:

@@ -97,6 +97,10 @@ def show_status(cells: Sequence[Cell]) -> None:
     counts = Counter(cell.state for cell in cells)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     print(f"{len(cells) - counts['refused']} runs: {told}")
+    if any(counts[state] for state in ("stopped", "failed", "missing")):
+        print(
+            "next: the same command makes what is missing; kancl run --from FOLDER one"
+        )
 
 
 def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:

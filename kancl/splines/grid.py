@@ -103,8 +103,8 @@ class Grid:
         splines, fused = (coefficients, scale), False
         plain = implementation == "reference" or modes.plain_operators_only()
         if self.uniform and not plain:
-            is_silu = activation is silu or type(activation) is SiLU
-            fusible = base_weight if is_silu and self.warp is None else None
+            fuses = self.warp is None and _is_plain_silu(activation)
+            fusible = base_weight if fuses else None
             options = *splines, fusible, self._closed, implementation
             y, fused = spline_sum(self.position(x), *options)
         elif plain or implementation == "auto" or modes.transforms():
@@ -217,3 +217,12 @@ def _same_values(tensor: Tensor, values: Tensor) -> bool:
     """Whether they are; taken for granted where to ask is to wait, or to be traced."""
     unasked = tensor.is_cuda and not modes.several_processes()
     return unasked or torch._C._is_tracing() or torch.equal(tensor, values)
+
+
+def _is_plain_silu(activation: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a kernel may compute it: a module with hooks has to be called."""
+    if not isinstance(activation, SiLU):
+        return activation is silu
+    before = activation._forward_pre_hooks or activation._backward_pre_hooks
+    hooks = before or activation._forward_hooks or activation._backward_hooks
+    return type(activation) is SiLU and not hooks

@@ -22,7 +22,11 @@ from kancl.models.heads import GrowingHead, LinearClassifier, MultiHead
 from kancl.models.inspect import kan_layers
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins import loop
-from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
+from kancl.plugins.hooks import (
+    DirectHooks,
+    LazyEvaluationPlugin,
+    clear_gradients_directly,
+)
 from kancl.plugins.outputs import lwf, present_classes, readout
 from kancl.plugins.penalties import ewc, importances, sparsity
 from kancl.plugins.plugin import (
@@ -168,6 +172,7 @@ def build(name: str, setup: TrainingSetup, **options: Any) -> SupervisedTemplate
     strategy.plugins += [p for p in plugins if stage(p) > Stage.LOADER]
     strategy.state = loops[0].state
     DirectHooks(strategy)
+    clear_gradients_directly(strategy.optimizer)
     return strategy
 
 

@@ -60,7 +60,8 @@ def test_the_cost_is_the_median_of_ratios_within_turns(capsys, monkeypatch):
 
 
 def test_an_iteration_costs_what_twice_as_many_cost_more(monkeypatch) -> None:
-    per_run = {"bare": 1e-4, "naive": 5 * 2e-4, "ewc": 5 * 4e-4}  # s, an iteration
+    per_run = {1: 1e-4, "naive": 5 * 2e-4, "ewc": 5 * 4e-4}  # s, an iteration
+    per_run |= {2: 1.5e-4, "replay": 5 * 3.5e-4}
 
     def timed(variants, turns):
         assert all(callable(prepare(0)) for prepare in variants.values())
@@ -68,11 +69,14 @@ def test_an_iteration_costs_what_twice_as_many_cost_more(monkeypatch) -> None:
         return {(s, n): Timing([], [7 + per_run[s] * n]) for s, n in both}
 
     monkeypatch.setattr(costs, "take_turns", timed)
-    (rows,) = costs.bench_iteration(strategies=("naive", "ewc"), iterations=100)
+    (rows,) = costs.bench_iteration(
+        strategies=("naive", "ewc", "replay"), iterations=100
+    )
     beyond = [(row["strategy"], row["beyond, us"], row["verdict"]) for row in rows]
     assert beyond == [
         ("naive", pytest.approx(100), "PASS"),
         ("ewc", pytest.approx(300), "FAIL"),
+        ("replay", pytest.approx(200), "PASS"),  # beyond a step of two batches
     ]
 
 

@@ -11,7 +11,11 @@ from avalanche.training.supervised import Naive
 from torch import nn
 
 from kancl.benchmarks import split_mnist
-from kancl.plugins.hooks import DirectHooks, LazyEvaluationPlugin
+from kancl.plugins.hooks import (
+    DirectHooks,
+    LazyEvaluationPlugin,
+    clear_gradients_directly,
+)
 
 HOOKS = [h for h in dir(SupervisedPlugin) if h.startswith(("before_", "after_"))]
 
@@ -180,3 +184,29 @@ def test_an_inactive_evaluator_collects_nothing(benchmark):
     assert calls == [] and evaluator.get_all_metrics() == {}
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         evaluator.nothing
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_gradients_are_cleared_as_by_torch(set_to_none):
+    found = []
+    for direct in (True, False):
+        p, idle = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+        optimizer = torch.optim.SGD([{"params": [p]}, {"params": [idle]}], lr=0.1)
+        if direct:
+            clear_gradients_directly(optimizer)
+            assert "zero_grad" in vars(optimizer)
+        p.sum().backward()
+        optimizer.zero_grad(set_to_none)
+        found.append([None if q.grad is None else q.grad.tolist() for q in (p, idle)])
+    assert found[0] == found[1]
+    assert found[0][0] == (None if set_to_none else [0.0, 0.0])
+
+
+def test_an_optimizers_own_way_to_clear_gradients_stays():
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none=True):
+            super().zero_grad(set_to_none=False)
+
+    optimizer = Own([nn.Parameter(torch.ones(2))], lr=0.1)
+    clear_gradients_directly(optimizer)
+    assert "zero_grad" not in vars(optimizer)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import torch
 from avalanche.training.supervised import JointTraining
+from matplotlib.text import Text
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -35,7 +36,11 @@ from kancl.reporting.events import (
     dashboard_url,
     tensorboard_command,
 )
-from kancl.reporting.tensorboard import TensorBoardPlugin, stock_evaluator
+from kancl.reporting.tensorboard import (
+    TensorBoardPlugin,
+    network_picture,
+    stock_evaluator,
+)
 from kancl.runs.names import CURVE
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
@@ -177,6 +182,14 @@ def test_pictures_can_be_looked_at_after_each_experience(main, name, n_pictures)
         with Image.open(io.BytesIO(event.encoded_image_string)) as image:
             assert min(image.size) > 100
             assert len(set(image.convert("L").tobytes())) > 10  # not blank
+
+
+def test_of_a_single_sample_the_network_is_drawn_over_its_grids():
+    benchmark, strategy = stream_of_digits(n_train=1), naive(small_kan())
+    strategy.experience = benchmark.train_stream[0]
+    figure = network_picture(strategy)
+    texts = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "an even sample of the grids" in texts
 
 
 def test_pictures_that_would_take_too_long_wait_for_the_last_experience(tmp_path):

@@ -77,6 +77,13 @@ def test_holms_correction_takes_back_what_many_strategies_find_by_chance():
     assert first.evidence.endswith("the tests do not (Holm, 2 comparisons)")
 
 
+def test_what_has_too_few_seeds_for_a_verdict_weakens_no_other():
+    almost = [0.1, 0.2, 0.05, 0.4, 0.12]  # p = 0.047
+    judged, trial = comparisons(("naive", almost), ("ewc", [0.1, 0.2]))
+    assert [judged.verdict, trial.verdict] == [MORE, "too few seeds to tell (2)"]
+    assert judged.n_tests["forgetting"] == 1 and not trial.corrected
+
+
 def test_the_exact_test_can_take_back_what_students_test_finds():
     # of 8 alike, one has the other sign: so do at most one of 8 in 18 of 256 cases
     either_or = [0.100, 0.101, 0.099, 0.1, 0.102, 0.098, 0.1, -0.1]

@@ -43,6 +43,13 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         launchers.launch(request.configs, request.launcher, make=print)
 
 
+def test_with_ray_a_run_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launchers, "is_installed", lambda name: True)
+    request = read_request(["hydra/launcher=ray", "device=cuda:1"], sweep=False)
+    with pytest.raises(ConfigError, match="^device=cuda:1: Ray .* set device=cuda$"):
+        launchers.launch(request.configs, request.launcher, make=print)
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

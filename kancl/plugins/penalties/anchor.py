@@ -3,10 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn, zeros_like
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from kancl.models.inspect import kan_layers, trainable
@@ -82,12 +83,11 @@ class QuadraticAnchor:
             self.centre[name] = insertion.values(self.centre[name])
             self.importance[name] = insertion.shares(self.importance[name])
 
-    def penalty(self, model: nn.Module, factor: float = 1.0) -> Tensor:
-        """Return ``factor`` times the sum at the parameters of ``model``, differentiable."""
+    def penalty(self, parameters: Mapping[str, Tensor], factor: float = 1.0) -> Tensor:
+        """Return ``factor`` times the sum at the parameters, differentiable."""
         if not self:
-            return torch.zeros((), device=next(model.parameters()).device)
-        parameters = trainable(model)
-        held = [parameters[name] for name in self.importance]
+            return torch.zeros((), device=next(iter(parameters.values())).device)
+        held = [_part(parameters[name], a) for name, a in self.importance.items()]
         importances = list(self.importance.values())
         centres = [self.centre[name] for name in self.importance]
         constants = self.constant, factor
@@ -95,13 +95,12 @@ class QuadraticAnchor:
         return total
 
     @torch.no_grad()
-    def pull(self, model: nn.Module, strength: float) -> None:
+    def pull(self, parameters: Mapping[str, Tensor], strength: float) -> None:
         """Step down ``strength / 2`` times the sum, implicitly: it can't overshoot.
 
         ``theta <- a theta + (1 - a) m``, ``a = 1 / (1 + strength A)``: the theta that
         the gradient taken *there* leads to.
         """
-        parameters = trainable(model)
         for name, importance in self.importance.items():
             share = strength * importance / (1 + strength * importance)
             _part(parameters[name], importance).lerp_(self.centre[name], share)
@@ -130,10 +129,13 @@ class AnchorPlugin(Plugin):
 
     stage = Stage.PENALTY
     state: ClassVar[tuple[str, ...]] = ("anchor",)
+    transient: ClassVar[tuple[str, ...]] = ("_parameters",)
     strength: ClassVar[str]
     decay: ClassVar[float] = 1.0
 
     anchor: QuadraticAnchor = field(default_factory=QuadraticAnchor, init=False)
+    _parameters: dict[str, nn.Parameter] = field(default_factory=dict, init=False)
+    """The trainable ones, by name: looked up once per experience."""
 
     @property
     def factor(self) -> float:
@@ -143,9 +145,12 @@ class AnchorPlugin(Plugin):
     def importance(self, strategy: Any) -> dict[str, Tensor]:
         """Return what the experience just trained adds, by parameter."""
 
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self._parameters = trainable(strategy.model)
+
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor:
-            strategy.loss += self.anchor.penalty(strategy.model, self.factor)
+            strategy.loss += self.anchor.penalty(self._parameters, self.factor)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         importance = self.importance(strategy)
@@ -155,6 +160,7 @@ class AnchorPlugin(Plugin):
         self, model: nn.Module, name: str, layer: Any, insertion: Insertion
     ) -> None:
         self.anchor.carry(f"{name}.coefficients", insertion)
+        self._parameters = trainable(model)
 
 
 def pooled(
@@ -198,26 +204,20 @@ class _Distances(torch.autograd.Function):
         centres: list[Tensor],
         *held: Tensor,
     ) -> Tensor:
-        parts = [_part(theta, a) for theta, a in zip(held, importances)]
-        drifts = torch._foreach_sub(parts, centres)
+        drifts = torch._foreach_sub(held, centres)
         (constant, ctx.factor), ctx.importances = constants, importances
-        ctx.drifts, ctx.held = drifts, held
-        terms = torch._foreach_mul(importances, torch._foreach_pow(drifts, 2))
-        total = torch.zeros((), device=held[0].device)
-        for term in terms:
-            total = total + term.sum()
-        return (total + constant) * ctx.factor
+        ctx.drifts = drifts
+        terms = torch._foreach_pow(drifts, 2)
+        torch._foreach_mul_(terms, importances)
+        total = reduce(Tensor.add_, map(torch.sum, terms))
+        return total.add_(constant).mul_(ctx.factor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         slopes = torch._foreach_mul(ctx.importances, gradient * ctx.factor)
-        torch._foreach_mul_(slopes, torch._foreach_mul(ctx.drifts, 2))
-        both = zip(ctx.held, slopes)
-        whole = (
-            s if s.shape == t.shape else _overlaid(zeros_like(t), s) for t, s in both
-        )
-        return None, None, None, *whole
+        torch._foreach_mul_(slopes, torch._foreach_add(ctx.drifts, ctx.drifts))
+        return None, None, None, *slopes
 
 
 def _part(grown: Tensor, like: Tensor) -> Tensor:

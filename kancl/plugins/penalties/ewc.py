@@ -78,7 +78,7 @@ class EWCPlugin(AnchorPlugin):
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         if self.anchor and self.implicit:
             lr = strategy.optimizer.param_groups[0]["lr"]
-            self.anchor.pull(strategy.model, 2 * lr * self.factor)
+            self.anchor.pull(self._parameters, 2 * lr * self.factor)
 
     def importance(self, strategy: Any) -> dict[str, Tensor]:
         x, y, task_labels = drawn(strategy, self.fisher_samples, self._generator)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kancl.config.values import NonNegative, Positive
 from kancl.data.rows import as_tensors
-from kancl.models.inspect import kan_layers, trainable
+from kancl.models.inspect import kan_layers
 from kancl.plugins.penalties.anchor import (
     SAMPLES,
     AnchorPlugin,
@@ -43,7 +43,7 @@ class L2AnchorPlugin(AnchorPlugin):
     _trained: set[str] = field(default_factory=set, init=False)
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        parameters = trainable(strategy.model).items()
+        parameters = self._parameters.items()
         self._trained.update(name for name, p in parameters if p.grad is not None)
 
     def importance(self, strategy: Any) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ class SynapticIntelligencePlugin(AnchorPlugin):
     """
 
     state = ("anchor", "_path", "_start", "_before_step")
-    transient = ("_moving",)
+    transient = ("_parameters", "_moving")
     strength = "si_c"
 
     si_c: NonNegative = 0.1
@@ -144,29 +144,30 @@ class SynapticIntelligencePlugin(AnchorPlugin):
     _path: dict[str, Tensor] = field(default_factory=dict, init=False)
     _start: dict[str, Tensor] = field(default_factory=dict, init=False)
     _before_step: dict[str, Tensor] = field(default_factory=dict, init=False)
-    _moving: list[tuple[str, Tensor]] = field(default_factory=list, init=False)
+    _moving: dict[str, nn.Parameter] = field(default_factory=dict, init=False)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        super().before_training_exp(strategy, **kwargs)
         self._start = values(strategy.model)
         self._before_step = values(strategy.model)
         self._path = {name: torch.zeros_like(p) for name, p in self._start.items()}
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        moving = trainable(strategy.model).items()
-        self._moving = [(name, p) for name, p in moving if p.grad is not None]
-        if self._moving:
-            before = [self._before_step[name] for name, _ in self._moving]
-            torch._foreach_copy_(before, [p for _, p in self._moving])
+        moving = {n: p for n, p in self._parameters.items() if p.grad is not None}
+        self._moving = moving
+        if moving:
+            before = [self._before_step[name] for name in moving]
+            torch._foreach_copy_(before, list(moving.values()))
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
-        if self._moving:
-            names, moved = zip(*self._moving)
-            before = [self._before_step[name] for name in names]
-            paths = [self._path[name] for name in names]
-            steps = torch._foreach_sub(before, moved)
-            torch._foreach_addcmul_(paths, [p.grad for p in moved], steps)
+        if moving := self._moving:
+            steps = [self._before_step[name] for name in moving]
+            torch._foreach_sub_(steps, list(moving.values()))
+            paths = [self._path[name] for name in moving]
+            slopes = [p.grad for p in moving.values() if p.grad is not None]
+            torch._foreach_addcmul_(paths, slopes, steps)
 
     def importance(self, strategy: Any) -> dict[str, Tensor]:
         end = values(strategy.model)

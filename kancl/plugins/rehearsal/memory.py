@@ -143,13 +143,14 @@ class RehearsalPlugin(MemoryPlugin):
 
     @property
     def n_kept(self) -> int:
-        return len(self._samples[0]) if self._samples else 0
+        return self._samples[0].shape[0] if self._samples else 0
 
     def draw(self, strategy: Any, n: int | None = None) -> tuple[Tensor, ...]:
         """Return inputs, targets and task labels of ``n`` samples (all, if fewer)."""
-        n = min(n or self.replay_batch_size or strategy.train_mb_size, self.n_kept)
-        if len(self._order) < n:
-            order = torch.randperm(self.n_kept)
+        n_kept = self.n_kept
+        n = min(n or self.replay_batch_size or strategy.train_mb_size, n_kept)
+        if self._order.shape[0] < n:
+            order = torch.randperm(n_kept)
             self._order = order.to(self._device, non_blocking=True)
         rows, self._order = self._order[:n], self._order[n:]
         return tuple(part.index_select(0, rows) for part in self._samples)

@@ -43,9 +43,11 @@ class ReplayPlugin(RehearsalPlugin):
         replayed = strategy._criterion(
             avalanche_forward(strategy.model, x, task_labels), y
         )
-        current = strategy._criterion(strategy.mb_output, strategy.mb_y)
+        output, targets = strategy.mb_output, strategy.mb_y
+        current = strategy._criterion(output, targets)
         if self.weighting == "images":
-            share = len(strategy.mb_y) / (len(strategy.mb_y) + len(y))
+            n, n_replayed = targets.shape[0], y.shape[0]
+            share = n / (n + n_replayed)
         else:
             share = 1 / (strategy.clock.train_exp_counter + 1)
         strategy.loss = strategy.loss + (share - 1) * current + (1 - share) * replayed

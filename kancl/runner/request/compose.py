@@ -5,6 +5,7 @@ first one starts.
 """
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ from kancl.runner.request.experiments import expanded
 from kancl.runner.request.known import known_groups
 from kancl.threads import thread_lock
 
+MOST_RUNS = 10_000
+"""Runs that one line may ask for."""
 _PARSING = thread_lock()
 """Hydra's parser keeps what it has learned of its grammar, for all threads."""
 
@@ -58,6 +61,12 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
     launcher = [o for o in map(parsed, own) if o.is_hydra_override()]
     for override in launcher:
         _check_launcher(override)
+    typed_keys = {o.key_or_group: o.value() for o in map(parsed, own)}
+    if {"training.epochs", "training.iterations"} <= {
+        k for k, v in typed_keys.items() if v
+    }:
+        why = "training.iterations counts batches instead of training.epochs"
+        raise ConfigError(f"{why}: set one of them only")
     composed = []
     for variant in variants:
         ours: dict[str, Override] = {}
@@ -69,7 +78,9 @@ def read_request(overrides: Sequence[str], sweep: bool) -> Request:
             if not override.is_hydra_override():
                 _check_form(override, sweep or is_experiment)
                 ours[key] = override
-        for product in itertools.product(*map(_values, ours.values())):
+        values = [*map(_values, ours.values())]
+        _check_number(" ".join(variant), math.prod(map(len, values)))
+        for product in itertools.product(*values):
             said = dict(zip(ours, product))
             composed.append((said, *_composed(said, base)))
     keys = dict.fromkeys(parsed(text).key_or_group for text in own)
@@ -184,15 +195,53 @@ def parsed(text: str) -> Override:
         groups = known_groups()
         whose = [key for key in groups if text in groups[key].names]
         hint = "; ".join(f"nearest: {key}={text}" for key in whose)
-        hint = hint or f"kancl list {text} shows what it takes"
+        is_key = text in (*FIXED, *CHOICES) or owners_of(text, groups)
+        there = f"kancl list {text}" if is_key else "kancl list"
+        hint = hint or f"{there} shows what it takes"
         raise ConfigError(f"{text} has no value; {hint}")
+    key, is_there, value = text.partition("=")
+    if is_there and not key:
+        raise ConfigError(f"cannot read {text!r}: {_unread(text)}")
     try:
         with _PARSING:
+            if (
+                key.isascii()
+                and not value.isascii()
+                and not re.search(r"[\"'\[]", value)
+            ):
+                quoted = ",".join(f"'{part}'" for part in value.split(","))
+                read = OverridesParser.create().parse_override(f"{key}={quoted}")
+                return replace(read, input_line=text)
             return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        why = str(error).strip().split("\n")[0]
-        hint = "an override looks like training.epochs=2 or 'model.hidden=[64,64]'"
-        raise ConfigError(f"cannot read {text!r}: {why}; {hint}") from error
+        raise ConfigError(f"cannot read {text!r}: {_unread(text, error)}") from error
+
+
+def _unread(text: str, error: Exception | None = None) -> str:
+    """Why a word is no override, and the nearest that is one."""
+    key, is_there, value = text.partition("=")
+    if is_there and [key, value] != [key.strip(), value.strip()]:
+        nearer = as_typed(f"{key.strip()}={value.strip()}")
+        return f"there is a space beside =; nearest: {nearer}"
+    if strange := re.search(r"[^\x21-\x7e]", key):
+        return f"no key has the letter {strange[0]!r}; kancl list shows the keys"
+    if not is_there or not key:
+        return "it is not key=value, such as training.epochs=2"
+    if re.search(r",\s*(]|$)", value):
+        return "no value follows its last comma"
+    if value.count("[") != value.count("]") or value.count("(") != value.count(")"):
+        return "a bracket has no other; lists look like 'model.hidden=[64,64]'"
+    why = str(error).strip().split("\n")[0]
+    if " while evaluating " in why:  # interval(1)
+        return why.partition("': ")[2]
+    return "it is not key=value, or has letters that stand in quotes: 'log_dir=\"a;b\"'"
+
+
+def _check_number(text: str, n_runs: int) -> None:
+    if n_runs > MOST_RUNS:
+        raise ConfigError(
+            f"{text} asks for more than {MOST_RUNS:,} runs, the most of one line"
+        )
 
 
 def _values(override: Override) -> list[Any]:
@@ -202,7 +251,8 @@ def _values(override: Override) -> list[Any]:
         return value.filter(group_of(known_groups(), key).names)
     if not override.is_sweep_override():
         return [value]
-    texts = list(override.sweep_string_iterator())
+    texts = [*itertools.islice(override.sweep_string_iterator(), MOST_RUNS + 1)]
+    _check_number(str(override.input_line), len(texts))
     if not texts:
         raise ConfigError(f"{override.input_line} asks for no run")
     return [parsed(f"{key}={text}").value() for text in texts]
@@ -211,7 +261,7 @@ def _values(override: Override) -> list[Any]:
 def _check_form(override: Override, sweep: bool) -> None:
     key, text = override.key_or_group, override.input_line
     if override.is_delete() or override.package is not None:
-        raise ConfigError(f"{text} is refused: keys cannot be moved")
+        raise ConfigError(f"{text} is refused: keys are set, not moved or taken away")
     value, (choice, _, inner) = override.value(), key.partition(".")
     if isinstance(value, dict):
         nearer = "".join(f"{key}.{name}={each}" for name, each in [*value.items()][:1])

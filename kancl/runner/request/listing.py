@@ -97,11 +97,13 @@ def _entries(sums: Sequence[str]) -> Iterator[Entry]:
         details = f"{experiment.question}\n\n{experiment.control}"
         yield Entry("experiment", name, experiment.question, details, {})
     keys = _keys("", FIXED)
-    keys[f"match_to={RunConfig.match_to.name}"] = "|".join(
-        known_groups()["model"].names
+    models = " | ".join(known_groups()["model"].names)
+    keys[f"match_to={RunConfig.match_to.name}"] = (
+        f"the reference, which keeps its widths ({models})"
     )
-    usable = filter(installed.is_installed, installed.registered())
-    keys["hydra/launcher=basic"] = "|".join(usable)
+    usable = " | ".join(filter(installed.is_installed, installed.registered()))
+    text = "what makes the runs of a sweep, such as joblib: several at a time"
+    keys["hydra/launcher=basic"] = f"{text} ({usable})"
     yield Entry("setting", "", "keys of every run", "", keys)
 
 

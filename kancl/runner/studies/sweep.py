@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from kancl.reporting.variants import telling
 from kancl.runner.build import Parts
 from kancl.runner.check import check
 from kancl.runner.identity import run_folder
-from kancl.runner.launchers import launch, warn
+from kancl.runner.launchers import launch, warn, watching
 from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
@@ -100,7 +101,12 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
     """
     for word in folders:
         if not Path(word).is_dir():
-            raise ConfigError(f"{word} is no folder: FOLDERs are compared without keys")
+            why = (
+                "FOLDERs are compared without keys"
+                if "=" in word
+                else "runs are in logs"
+            )
+            raise ConfigError(f"{word} is no folder: {why}")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     runs = find_runs(folders)
@@ -179,16 +185,31 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     to_do = [c for c in configs if c.overwrite or read_completed(run_folder(c)) is None]
     if not request.launcher:
         return _make_here(request, to_do, console, quiet)
-    _check(request, to_do)
+    _check(request, to_do, console, quiet)
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
+    place, titles = Place(len(to_do)), dict(zip(map(id, configs), _titles(configs)))
+
+    def ended(config: RunConfig) -> None:
+        place.n_begun += 1
+        _say_ended(place, titles[id(config)], _summary(config), console, quiet)
+
     if to_do:
-        launch(to_do, request.launcher, _make_of_several)
+        if not quiet:
+            status = as_typed("kancl", "status", configs[0].log_dir)
+            text = f"{len(to_do)} runs, a line as each ends; meanwhile: {status}"
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+        with watching(to_do, ended):
+            launch(to_do, request.launcher, _make_of_several)
     return [_summary(config) for config in configs]
 
 
-def _check(request: Request, to_do: Sequence[RunConfig]) -> Parts | None:
-    parts = check(to_do)
+def _check(
+    request: Request, to_do: Sequence[RunConfig], console: Console, quiet: bool
+) -> Parts | None:
+    is_shown = console.is_terminal and not quiet and not console.is_jupyter
+    with console.status("checking what is asked for") if is_shown else nullcontext():
+        parts = check(to_do)
     if len(request.configs) > 1:
         note_runs(comparison_folder(request), [run_folder(c) for c in request.configs])
     return parts
@@ -201,7 +222,7 @@ def _make_here(
     console: Console,
     quiet: bool,
 ) -> list[Summary]:
-    configs, parts = request.configs, _check(request, to_do)
+    configs, parts = request.configs, _check(request, to_do, console, quiet)
     if len(configs) == 1:
         return [_make(configs[0], console, quiet, parts)]
     summaries, place = list[Summary](), Place(len(to_do))
@@ -213,11 +234,18 @@ def _make_here(
             place.n_begun += 1
         own = parts if config in to_do[:1] else None
         summaries.append(_make_of_several(config, console, quiet, own, place))
-        if config in to_do and not quiet:
-            width = console.width if console.is_terminal else LINE
-            line = finished(place, titles[id(config)], summaries[-1], width)
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        if config in to_do:
+            _say_ended(place, titles[id(config)], summaries[-1], console, quiet)
     return summaries
+
+
+def _say_ended(
+    place: Place, title: str, summary: Summary, console: Console, quiet: bool
+) -> None:
+    if not quiet:
+        width = console.width if console.is_terminal else LINE
+        line = finished(place, title, summary, width)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _say_skipped(n: int, n_all: int, console: Console) -> None:

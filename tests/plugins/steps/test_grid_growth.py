@@ -8,6 +8,7 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
+from kancl.models.inspect import trainable
 from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.plugin import TrainingSetup
@@ -35,7 +36,7 @@ class Before(EWCPlugin):
     def before_forward(self, strategy, **kwargs):
         if strategy.clock.train_exp_iterations == 0:
             self.outputs = strategy.model(self.x).detach()
-            self.held = float(self.anchor.penalty(strategy.model).detach())
+            self.held = float(self.anchor.penalty(trainable(strategy.model)).detach())
 
 
 def test_a_grid_grows_to_hold_an_experience_and_keeps_all_else(naive, points_benchmark):

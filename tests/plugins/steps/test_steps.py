@@ -5,7 +5,7 @@ import torch
 
 from kancl.models import KAN
 from kancl.models.heads import with_head
-from kancl.models.inspect import kan_layers
+from kancl.models.inspect import kan_layers, trainable
 from kancl.plugins.penalties.ewc import EWCPlugin
 from kancl.plugins.penalties.importances import DriftPenaltyPlugin
 from kancl.plugins.steps.frozen import (
@@ -156,7 +156,9 @@ def test_drift_penalty_is_the_occupancy_times_the_squared_drift(
         layer.coefficients += 0.5
     occupancy = layer.b_splines(x).mean(0)
     expected = (0.25 * occupancy).sum() * layer.out_features
-    torch.testing.assert_close(plugin.anchor.penalty(strategy.model), expected)
+    torch.testing.assert_close(
+        plugin.anchor.penalty(trainable(strategy.model)), expected
+    )
 
 
 def test_drift_penalty_holds_what_was_used(naive, points_benchmark):

@@ -127,7 +127,7 @@ REFUSED = [
     (["scenario.head=mutli"], "nearest: scenario.head=multi"),
     (["match=param"], "nearest: match=params"),
     (["match_to=mpl"], "there is no match_to=mpl; nearest: mlp"),
-    (["device=gpu"], "nearest: device=cpu"),
+    (["device=gpu"], "nearest: device=cuda"),
     (["seed=-1"], "seed must be at least 0, not -1"),
     (["seed=1,2"], "seed=1,2 asks for several runs; add -m"),
     (["overwrite=1"], "nearest: overwrite=true"),
@@ -160,7 +160,12 @@ def test_what_is_wrong_is_named_with_the_nearest_right_one(
 
 CANNOT_WORK = [
     (["scenario.n_experiences=3"], "n_experiences=3"),
-    (["scenario.validation=1.5"], "validation=1.5"),
+    (["log_dir=/dev/null/runs"], "log_dir=/dev/null/runs: /dev/null is a file"),
+    (["scenario.n_classes=1"], "scenario.n_classes=1 does not go evenly into 5"),
+    (["scenario.class_order=[0,1]"], "nearest: scenario.n_experiences=2 "),
+    (["scenario.classes=[[0],[]]"], "scenario.classes: experience 2 has no classes"),
+    (["scenario.validation=1.5"], "scenario.validation must be at most 1, not 1.5"),
+    (["scenario.validation=1"], "scenario.validation=1.0 must be a share"),
     (["scenario.head=multi"], "nearest: scenario.head=single"),
     (["scenario.head=single", "scenario.incremental=task"], "scenario.head=multi"),
     (["model=mlp", "model.dropout=1.5"], "dropout"),
