@@ -34,7 +34,7 @@ from kancl.runner.request.compose import Request, read_request
 from kancl.runner.request.values import HELD, overrides_of
 from kancl.runner.studies.sweep import make_runs
 from kancl.runs import names
-from kancl.runs.files import unpack
+from kancl.runs.files import folder_called, unpack
 
 LOG_DIR = "logs"
 
@@ -288,16 +288,17 @@ def compare(
 
 
 def load(folder: str | Path) -> Run:
-    """Read a run folder back.
+    """Read a run back from its folder, or by its name from ``logs``.
 
     Raises: ValueError if there is none, or what it holds can't be read.
     """
-    if not (Path(folder) / names.CONFIG).is_file():
+    place = folder_called(folder)
+    if not (place / names.CONFIG).is_file():
         raise ValueError(
             f"there is no run in {folder}: a run folder, such as kancl.run(...).folder, "
             f"holds {names.CONFIG}, {names.METRICS} and {names.SUMMARY}"
         )
-    read = Run(**vars(runs.read_run(Path(folder))))
+    read = Run(**vars(runs.read_run(place)))
     if read.status == "unreadable":
         raise ValueError(f"{folder} cannot be read: {read.problems[0]}")
     return read

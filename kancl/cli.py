@@ -16,6 +16,7 @@ from kancl.config.options import Parser
 from kancl.config.values import as_typed
 from kancl.interruption import Interrupted
 from kancl.reading import in_one_line
+from kancl.runs.files import folders_called, own_folder
 
 HELP = Path(__file__).with_name("help.txt")
 
@@ -135,8 +136,8 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    paths = [word for word in arguments if os.sep in word and "=" not in word]
-    if not paths and not any(Path(word).is_dir() for word in arguments):
+    named = (f for w in arguments if "=" not in w for f in folders_called(w))
+    if not any(folder.is_dir() or os.sep in str(folder) for folder in named):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
     with _importing():
         from kancl.runner.studies.sweep import compare_folders
@@ -147,7 +148,7 @@ def _compare(arguments: list[str]) -> int:
 def _report(arguments: list[str]) -> int:
     """Read run folders and write what they show; nothing is trained.
 
-    Those in and below each PATH (default: logs; a comparison's folder, or its name) that
+    Those in and below each PATH (default: logs; a comparison or a run by its name) that
     have the values given go into report.html, which needs no network, its tables as
     Markdown, LaTeX and CSV, and TensorBoard runs with the mean and the 95 % band over
     seeds. Metrics are recomputed from the raw series. Runs that failed or diverged are
@@ -163,7 +164,6 @@ def _report(arguments: list[str]) -> int:
     from kancl.reporting import tensorboard_command
     from kancl.reporting.report import find_tunings, headline, parts, write_report
     from kancl.runs import asked_for, find_runs, select_runs
-    from kancl.runs.files import own_folder
     from kancl.runs.names import RUNS
 
     paths, conditions = asked_for(options.words)
@@ -221,7 +221,7 @@ def _status(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from kancl.runs.status import read_status, show_status
 
-    cells = read_status(Path(options.folder))
+    cells = read_status(options.folder)
     show_status(cells)
     return int(any(cell.state != "completed" for cell in cells))
 

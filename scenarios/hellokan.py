@@ -124,7 +124,7 @@ def main(words: Sequence[str] | None = None) -> int:
     numbers = [Column(title, "{:.2e}".format) for title in titles]
     Table("", [Column("cells"), *numbers, Column("verdict")], rows).show()
     if options.figure:
-        names = {"input_names": ["x", "y"], "output_names": ["f"]}
+        names = {"input_names": ["x", "y"], "output_names": ["f"], "title": "1 seed"}
         models[-1].plot(samples()[0], **names).savefig(options.figure)
     return 0 if passed else 1
 

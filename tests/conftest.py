@@ -1,6 +1,7 @@
 """Settings that every test shares."""
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -22,3 +23,21 @@ def _one_thread() -> None:
 def _reproducible() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def seeds_shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of every picture that goes to TensorBoard, its words of seeds, or none."""
+    from matplotlib.text import Text
+
+    from kancl.reporting import events
+
+    said: list[str] = []
+
+    def drawn(figure: Any, draw: Any = events.as_pixels) -> Any:
+        lines = [s for t in figure.findobj(Text) for s in t.get_text().split("\n")]
+        said.append(next((line for line in lines if "seed" in line), "no seeds"))
+        return draw(figure)
+
+    monkeypatch.setattr(events, "as_pixels", drawn)
+    return said

@@ -203,6 +203,8 @@ def _fitted(value: Any, annotation: Any) -> Any:
         ends := re.fullmatch(r"(\d+)(?:\.\.|-)(\d+)", str(value))
     ):
         better = f"range({ends[1]},{int(ends[2]) + 1})"
+    elif annotation is int and isinstance(value, (list, tuple)):
+        better = ",".join(map(shown, value))
     elif is_number and annotation in (int, float) and math.isfinite(value):
         if annotation is float or int(value) == value:
             return annotation(value)

@@ -99,6 +99,7 @@ class Forecast:
 class Diagnosis:
     """What is known of a run."""
 
+    label: str  # <model>-<strategy>
     title: str
     score: Score
     image_shape: tuple[int, ...]

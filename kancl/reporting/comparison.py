@@ -13,7 +13,7 @@ from kancl.reporting.measures import COMPARED, COSTS, METRICS
 from kancl.reporting.pairing import model_title, pair_title
 from kancl.reporting.table import UNDEFINED, Cell, Column, Estimate, Table
 from kancl.reporting.variants import Benchmark, Variant, benchmarks, shown, telling
-from kancl.reporting.verdicts import compare
+from kancl.reporting.verdicts import FEWEST_PAIRS, compare
 from kancl.runs.measurements import Measurement
 from kancl.runs.reader import STATUSES, Run
 
@@ -72,17 +72,11 @@ def comparison_table(runs: Sequence[Run]) -> Table:
             rows.append([*words, counted, *cells, ""])
         for c in comparisons:
             if c.n_pairs and columns.keys() & METRICS.keys():
-                settings = dict.fromkeys(v.distinction for v in c.both)
                 apart = {
                     k: Estimate.of_difference(c.compared.minus(c.reference, k))
                     for k in METRICS
                 }
-                words = [
-                    name,
-                    pair_title(*c.both),
-                    c.strategy,
-                    " against ".join(settings),
-                ]
+                words = [name, pair_title(*c.both), c.strategy, c.settings]
                 cells = [apart.get(k, "") for k in columns]
                 below.append([*words, c.n_pairs, *cells, c.outcome])
     heads = [
@@ -140,6 +134,8 @@ def _notes(
     if any(row[4] == 1 for row in differences):
         text = "A difference of one seed has no error bar: it may be chance."
         yield f"{text} Several seeds: 'seed=range(10)'."
+    elif any(row[-1] == "too few seeds" for row in differences):
+        yield f"A verdict takes {FEWEST_PAIRS} seeds or more, such as 'seed=range(10)'."
     for v in variants:
         if v.repeated:
             again = ", ".join(str(run.seed) for run in v.repeated)

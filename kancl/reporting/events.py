@@ -95,10 +95,11 @@ class _EventFile:
 
 
 def write_picture(
-    writer: SummaryWriter, name: str, figure: Figure, at: int | None = None
+    writer: SummaryWriter, label: str, name: str, figure: Figure, at: int | None = None
 ) -> None:
+    """A card that shows one run alone begins with its ``<model>-<strategy>``."""
     pixels = as_pixels(figure)
-    writer.add_image(f"picture/{name}", pixels, at, dataformats="HWC")
+    writer.add_image(f"{label}/{name}", pixels, at, dataformats="HWC")
 
 
 def write_boundary(writer: SummaryWriter, score: Score, n: int, at: int) -> None:

@@ -158,6 +158,12 @@ def in_seeds(n: int) -> str:
     return "1 seed" if n == 1 else f"mean of {n} seeds"
 
 
+def of_one_run(figure: Figure, label: str) -> Figure:
+    """The figure, titled ``kan-naive, 1 seed``."""
+    figure.suptitle(f"{label}, {in_seeds(1)}", color=INK, fontsize=11)
+    return figure
+
+
 def score_matrix(
     matrix: Tensor,
     label: str = "",
@@ -314,7 +320,7 @@ def _picture(axes: Any, row: LearnedFunction, values: Tensor, phase: int) -> Non
 def phase_diagram(
     lines: Mapping[str, Sequence[tuple[int, float]]],
     levels: Mapping[str, float],
-    title: str = "five peaks in one dimension: what a finer grid keeps",
+    title: str = "",
 ) -> Figure:
     """How far errors on old peaks grew, against the grid size, a line per network;
     ``levels``: increases of networks without a grid.

@@ -52,7 +52,8 @@ def write_groups(
                 _write_curves(writer, written[-1], curves)
                 _write_summary(writer, benchmark, variant, curves)
                 for name, figure in _figures(variant, curves) if pictures else ():
-                    write_picture(writer, name, figure, curves.last_iteration)
+                    at = curves.last_iteration
+                    write_picture(writer, variant.label, name, figure, at)
         ends = {curves.boundaries[:-1] for _, curves in shown}
         if len(ends - {()}) == 1:  # lines for all of them, or for none
             (boundaries,) = ends - {()}

@@ -97,6 +97,8 @@ class ProgressPlugin(SupervisedPlugin):
         )
         if not self._wide:
             most = SHORT_TITLE if place is None else SHORT_RUN
+            if place is None and len(title) > most:  # one run needs no seed beside it
+                title = title.partition(" seed ")[0]
             title = title if len(title) <= most else f"{title[: most - 1]}…"
         self._short_title = title
         fields: Any = dict.fromkeys(["where", "speed", "score"], "")

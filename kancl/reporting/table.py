@@ -131,7 +131,7 @@ class Table:
         n = range(len(self.columns))
         table = self._of([k for k in n if not self.columns[k].in_files_only])
         for part in table._parts(console):
-            console.print(part.rich())
+            console.print(part.rich(console))
         for note in self.notes:
             console.print(note, style="dim", highlight=False, markup=False)
 
@@ -142,7 +142,8 @@ class Table:
             [k for k in range(len(self.columns)) if any(row[k] != "" for row in rows)]
         )
 
-    def rich(self) -> RichTable:
+    def rich(self, console: Console | None = None) -> RichTable:
+        """For a console as wide as it needs, or a given one, in which words wrap."""
         headed = any(column.name for column in self.columns)
         table = RichTable(
             title=Text(self.title) if self.title else None,
@@ -154,6 +155,7 @@ class Table:
         texts = [*zip(*self.texts([*self.rows, *self.below]))] or [()] * len(
             self.columns
         )
+        wrapping = []
         for column, cells in zip(self.columns, texts):
             gap = "\n" if column.unit and "\n" not in column.title else " "
             title = Text(f"{column.title}{gap}{column.unit}".rstrip())
@@ -170,11 +172,19 @@ class Table:
                 min_width=min(least, LONGEST_WORD) if column.wraps else least,
                 overflow="fold",
             )
+            if column.wraps:
+                most = max(map(cell_len, whole.split("\n")))
+                wrapping.append((most, min(least, LONGEST_WORD), table.columns[-1]))
         for row in self.texts(self.rows):
             table.add_row(*map(Text, row), style=STYLES.get(row[-1], ""))
         table.add_section()
         for row in self.texts(self.below):
             table.add_row(*map(Text, row), style="bold")
+        # rich itself takes from all alike, and cuts off the end of the line
+        over = _measured(table, console).maximum - console.width if console else 0
+        for most, least, narrowed in sorted(wrapping, key=lambda it: it[1] - it[0]):
+            if (cut := min(over, most - least)) > 0:
+                narrowed.width, over = most - cut, over - cut
         return table
 
     def _parts(self, console: Console) -> list[Table]:
@@ -220,8 +230,7 @@ class Table:
         return replace(self, columns=head, rows=rows, below=below)
 
     def _fits(self, console: Console, wrapped: bool = False) -> bool:
-        wide = console.options.update(max_width=10_000)
-        width = Measurement.get(console, wide, self.rich())
+        width = _measured(self.rich(), console)
         return (width.minimum if wrapped else width.maximum) <= console.width
 
     @property
@@ -263,6 +272,10 @@ class Table:
         for row in (*self.rows, *self.below):
             writer.writerow(map(csv_cell, row))
         return file.getvalue()
+
+
+def _measured(table: RichTable, console: Console) -> Measurement:
+    return Measurement.get(console, console.options.update(max_width=10_000), table)
 
 
 def wide_console(console: Console | None = None) -> Console:

@@ -101,7 +101,8 @@ class TensorBoardPlugin(SupervisedPlugin):
             writer.flush()
 
     def picture(self, name: str, figure: Figure) -> None:
-        write_picture(self._writer(), name, figure, self._recorder.iteration)
+        at = self._recorder.iteration
+        write_picture(self._writer(), self.label, name, figure, at)
 
     def _writer(self, run: str = "") -> SummaryWriter:
         if run not in self._writers:
@@ -164,9 +165,11 @@ class TensorBoardPlugin(SupervisedPlugin):
                 layers = [group for group in groups if isinstance(group[0], KANLinear)]
                 for k, parts in enumerate(layers, start=1):
                     values = [p.scaled_coefficients.detach().flatten() for p in parts]
-                    tag, at = f"coefficients/layer_{k}", self._recorder.iteration
+                    tag = f"{self.label}/coefficients_layer_{k}"
+                    at = self._recorder.iteration
                     self._writer().add_histogram(tag, torch.cat(values), at)
-                self._draw({"network": lambda: network_picture(strategy)})
+                title = f"{self.label}, {figures.in_seeds(1)}"
+                self._draw({"network": lambda: network_picture(strategy, title)})
 
     def before_eval(self, strategy: Any, **kwargs: Any) -> None:
         self._confusion = None
@@ -218,7 +221,7 @@ class TensorBoardPlugin(SupervisedPlugin):
             self._drawing_seconds += time.perf_counter() - start
 
 
-def network_picture(strategy: Any) -> Figure:
+def network_picture(strategy: Any, title: str = "") -> Figure:
     """A strategy's KAN with all its heads, on the experience that it has trained on last."""
     model = strategy.model
     x = as_tensors(strategy.experience.dataset, PICTURED_SAMPLES)[0]
@@ -233,7 +236,8 @@ def network_picture(strategy: Any) -> Figure:
     with eval_mode(model):
         x = x.flatten(1).to(strategy.device)
         samples = x if len(x) > 1 else None  # one alone has no spread
-        return network_figure(network, samples, heads=heads, output_names=names)
+        shown: Any = {"heads": heads, "output_names": names, "title": title}
+        return network_figure(network, samples, **shown)
 
 
 def stock_evaluator(folder: Path | str) -> EvaluationPlugin:

@@ -41,9 +41,13 @@ class Comparison:
     @property
     def title(self) -> str:
         """``KAN - MLP``, with the settings that tell either from others like it."""
+        return pair_title(*self.both) + (f" ({self.settings})" if self.settings else "")
+
+    @property
+    def settings(self) -> str:
+        """What tells either variant from others like it, of both if they differ in it."""
         words = [variant.distinction for variant in self.both if variant.distinction]
-        settings = f" ({' against '.join(dict.fromkeys(words))})" if words else ""
-        return pair_title(*self.both) + settings
+        return " against ".join(dict.fromkeys(words))
 
     @property
     def strategy(self) -> str:

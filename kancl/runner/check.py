@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig, Seeds
@@ -48,6 +49,10 @@ def check(configs: Sequence[RunConfig]) -> Parts | None:
 def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     if not config.log_dir.strip():
         raise ConfigError("log_dir= is empty: name a folder, such as log_dir=logs")
+    path = Path(config.log_dir).absolute()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise ConfigError(f"log_dir={config.log_dir}: {there} is a file, not a folder")
     check_name(config)
     decay, gamma = config.training.lr_gamma, config.training.experience_gamma
     clashes = {

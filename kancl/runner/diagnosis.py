@@ -21,14 +21,19 @@ from kancl.plugins.plugin import Plugin
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
 from kancl.reporting.events import EventWriter, write_picture
-from kancl.reporting.figures import LearnedFunction, as_png, learned_functions
+from kancl.reporting.figures import (
+    LearnedFunction,
+    as_png,
+    learned_functions,
+    of_one_run,
+)
 from kancl.reporting.forecast import forecast_figure, forecast_table
 from kancl.reporting.table import wide_console
 from kancl.runner.build import Parts, build
 from kancl.runner.request.compose import read_folder
 from kancl.runner.trial import Trial
 from kancl.runs import RunFolder, names, write_whole
-from kancl.runs.files import own_folder
+from kancl.runs.files import folders_called, own_folder
 from kancl.runs.measurements import forecasts_of
 from kancl.runs.reader import read_matrix, read_measurements, read_snapshots
 from kancl.runs.replacement import replacing
@@ -152,7 +157,7 @@ class Observers:
             figures["forecast"] = forecast_figure(foretold, self._recorder.matrix)
         for writer in board:
             for name, figure in figures.items():
-                writer.picture(name, figure)
+                writer.picture(name, of_one_run(figure, self._config.label))
 
     def _write_learned(
         self, folder: RunFolder, plugin: LearnedFunctionPlugin
@@ -165,7 +170,8 @@ class Observers:
         if self._config.events != "all":
             return {}
         facts = plugin.points, plugin.target, plugin.functions
-        figure = learned_functions([LearnedFunction(self._config.label, *facts)])
+        label = self._config.label
+        figure = of_one_run(learned_functions([LearnedFunction(label, *facts)]), label)
         folder.write_file(names.LEARNED_FUNCTION_PICTURE, as_png(figure))
         return {"learned_function": figure}
 
@@ -203,15 +209,17 @@ def diagnose(
     Raises: ConfigError for a folder that holds no completed run with its states.
     """
     # all are looked into before a word is printed
-    diagnoses = [look_into(Path(folder), samples) for folder in folders]
-    for folder, of_run in zip(folders, diagnoses):
+    places = folders_called(*folders)
+    diagnoses = [look_into(place, samples) for place in places]
+    for place, of_run in zip(places, diagnoses):
         tables = diagnosis_tables(of_run)
         if of_run.foretold:
             tables.append(forecast_table(of_run.foretold, of_run.matrix))
         for table in tables:
             table.show(console)
-        pictures = own_folder(Path(folder) / names.LOCALITY)
+        pictures = own_folder(place / names.LOCALITY)
         run = of_run.reviews, of_run.image_shape, of_run.score.title
+        label = of_run.label
         with replacing(pictures, "*.png", names.EVENTS) as new, EventWriter(
             new
         ) as events:
@@ -219,8 +227,8 @@ def diagnose(
             if of_run.foretold:
                 figures["forecast"] = forecast_figure(of_run.foretold, of_run.matrix)
             for name, figure in figures.items():
-                write_whole(new / f"{name}.png", as_png(figure))
-                write_picture(events, name, figure)
+                write_whole(new / f"{name}.png", as_png(of_one_run(figure, label)))
+                write_picture(events, label, name, figure)
         wide_console(console).out(f"pictures: {pictures}", highlight=False)
     if len(diagnoses) > 1:
         pooled_table(diagnoses).show(console)
@@ -262,6 +270,7 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         x = as_tensors(experience.dataset)[0]
         leak = max(leak, diagnosis.first_layer_leak(model, states[k : k + 2], x) or 0.0)
     return diagnosis.Diagnosis(
+        label=config.label,
         title=f"{config.label} on {config.scenario.name}, seed {config.seed}",
         score=info.score,
         image_shape=info.image_shape,

@@ -2,6 +2,7 @@
 
 import errno
 import fnmatch
+import glob
 import io
 import os
 import stat
@@ -159,6 +160,35 @@ def unpack(file: BinaryIO, device: str = "cpu") -> dict[str, Any]:
 def files_of_runs(path: Path, name: str) -> set[Path]:
     """All files of a name in and below a folder; links are followed where runs lie."""
     return {*path.rglob(name), *path.glob(f"*/*/*/{name}")}
+
+
+def folders_called(*words: str | Path) -> list[Path]:
+    """The folders that words typed stand for: the one that is there, or by its name below
+    ``logs`` that of a comparison or of a run, or those of the seeds of a run.
+    """
+    return [folder for word in words for folder in _called(Path(word))]
+
+
+def _called(path: Path) -> list[Path]:
+    logs = Path(names.LOGS)
+    if path.exists() or len(path.parts) != 1:
+        return [path]
+    if (compared := logs / names.COMPARISONS / path).exists():
+        return [compared]
+    name = glob.escape(path.name)
+    found = {*logs.glob(f"*/*/{name}"), *logs.glob(f"*/*/{name}-seed[0-9]*")}
+    return sorted(f for f in found if (f / names.CONFIG).is_file()) or [path]
+
+
+def folder_called(word: str | Path) -> Path:
+    """The one folder that a word typed stands for.
+
+    Raises: ConfigError if it is the name of several runs.
+    """
+    folder, *others = folders_called(word)
+    if others:
+        raise ConfigError(f"{word} names {1 + len(others)} runs; one of them: {folder}")
+    return folder
 
 
 def listed_runs(path: Path, log_dir: Path) -> set[str]:

@@ -24,7 +24,7 @@ from kancl.metrics.score_matrix import METRICS, RMSE_METRICS
 from kancl.reading import in_one_line, opened, printable, read_json, read_rows
 from kancl.runs import measurements as series
 from kancl.runs import names
-from kancl.runs.files import files_of_runs, listed_runs, unpack
+from kancl.runs.files import files_of_runs, folders_called, listed_runs, unpack
 from kancl.runs.measurements import Measurement
 
 MOST_EXPERIENCES, MOST_ITERATIONS = 1000, 2**53  # more than any run has
@@ -106,16 +106,16 @@ def find_runs(paths: Sequence[Path | str]) -> list[Run]:
 
 def asked_for(words: Sequence[str]) -> tuple[list[Path], dict[str, list[str]]]:
     """Paths (default: ``logs``) and conditions ``key=value,value`` among words typed; the
-    name of a comparison stands for its folder.
+    name of a comparison or a run stands for its folder.
     """
-    paths, conditions = [], {}
+    paths: list[Path] = []
+    conditions = {}
     for word in words:
         key, is_condition, values = word.partition("=")
         if is_condition and not Path(word).exists():
             conditions[key] = values.split(",")
         else:
-            named = Path(names.LOGS, names.COMPARISONS, word)
-            paths.append(named if named.exists() > Path(word).exists() else Path(word))
+            paths += folders_called(word)
     return paths or [Path(names.LOGS)], conditions
 
 

@@ -13,6 +13,7 @@ from kancl.runs import names
 from kancl.runs.files import (
     checkpoints_of,
     files_of_runs,
+    folders_called,
     listed_runs,
     own_folder,
     write_whole,
@@ -47,15 +48,22 @@ def note_runs(comparison: Path, runs: Sequence[Path]) -> None:
     write_whole(file, (json.dumps({"runs": ours}, indent=1) + "\n").encode())
 
 
-def read_status(log_dir: Path) -> list[Cell]:
-    """Every run in a folder, and every run that a sweep asked for there.
+def read_status(place: Path | str) -> list[Cell]:
+    """Every run in a folder, and every run that a sweep asked for there; those of a run or
+    a comparison by its name.
 
     A list of runs that cannot be read is a cell of its own.
 
     Raises: ConfigError if there is no such folder, or no run in it.
     """
+    return [cell for folder in folders_called(place) for cell in _cells(folder)]
+
+
+def _cells(log_dir: Path) -> list[Cell]:
     if not log_dir.is_dir():
         raise ConfigError(f"there is no folder {log_dir}; kancl run writes to logs")
+    if (log_dir / names.CONFIG).is_file():  # a run's own
+        return [_cell(log_dir.absolute().parent, log_dir.absolute().name)]
     if (file := log_dir / names.RUNS).is_file():  # a comparison's own
         root = log_dir.absolute().parents[1]
         return [_cell(root, run) for run in sorted(listed_runs(file, root))]
@@ -97,6 +105,10 @@ def show_status(cells: Sequence[Cell]) -> None:
     counts = Counter(cell.state for cell in cells)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     print(f"{len(cells) - counts['refused']} runs: {told}")
+    if any(counts[state] for state in ("stopped", "failed", "missing")):
+        print(
+            "next: the same command makes what is missing; kancl run --from FOLDER one"
+        )
 
 
 def report_failures(summaries: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import pytest
 CHECKS = Path(__file__).with_name("test_layers.py")
 
 
-@pytest.mark.slow
+@pytest.mark.proof  # by default tests/splines/gpu_cases.py asks the same of the kernels
 def test_the_fused_path_holds_in_the_interpreter() -> None:
     pytest.importorskip("triton", reason="Triton comes with torch's CUDA builds only")
     command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider"]

@@ -128,6 +128,15 @@ def test_the_time_left_waits_until_some_of_it_is_known():
     assert place.text(0.5) == "run 1 of 4, 1 min left"  # 10 s for a half: 70 s for 3.5
 
 
+def test_a_short_name_is_whole_in_80_columns_without_its_seed():
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    bar = ProgressPlugin(RecorderPlugin(5), title="kan-naive seed 0", console=console)
+    with console.capture() as shown:
+        console.print(bar._live.get_renderable())
+    assert "kan-naive" in shown.get() and "…" not in shown.get()
+    assert "seed" not in shown.get()
+
+
 @pytest.mark.parametrize("jointly", [False, True])
 def test_the_longest_line_fits_80_columns(jointly):
     file = io.StringIO()

@@ -128,10 +128,21 @@ def test_words_share_a_column_where_the_terminal_is_narrow():
     table = Table("", columns, [row], below=[row])
     text = _show(table, width=54, force_terminal=True)
     assert re.search(r"kan_local  labels_trick_gram +1,000 +no difference", text)
-    text = _show(table, width=40, force_terminal=True)
+    text = _show(table, width=41, force_terminal=True)
     assert "model strategy" in text and "no difference" in text
-    assert max(map(len, text.splitlines())) <= 40
+    assert max(map(len, text.splitlines())) <= 41
     assert "seconds" not in text and "| 7 |" in table.markdown()
+
+
+@pytest.mark.parametrize("width", range(46, 90))
+def test_no_word_is_cut_off_however_narrow(width):
+    columns = (Column("settings", wraps=True), Column("ours", percent))
+    columns += (Column("theirs", percent), Column("verdict", wraps=True))
+    words = "split_mnist train_samples=null test_samples=null head=auto"
+    table = Table("", columns, [[words, 0.5, 0.25, "too few seeds"]])
+    text = _show(table, width=width, force_terminal=True)
+    assert {*f"{words} too few seeds 50.0 25.0".split()} <= {*text.split()}
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_where_there_is_no_terminal_nothing_is_cut_off():

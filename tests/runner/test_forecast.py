@@ -125,7 +125,10 @@ def test_killed_in_a_probe_and_behind_one_it_ends_with_the_same_bytes(
 
 
 def test_what_is_said_of_a_forecast(
-    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_run: MakeRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    seeds_shown: list[str],
 ) -> None:
     """The summary's correlations are SciPy's of the rows and the test sets."""
     words = [
@@ -151,12 +154,14 @@ def test_what_is_said_of_a_forecast(
         assert abs(summary[f"forecast_{kind}_shuffled_rho"]) < 0.2
     assert summary["forecast_ceiling_rho"] > 0.5
     events = EventAccumulator(str(folder)).Reload()
-    assert "picture/forecast" in events.Tags()["images"]
+    images = events.Tags()["images"]
+    assert any(tag.endswith("-naive/forecast") for tag in images)
     assert main(["locality", str(folder)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "What was foretold before each training?" in said
     assert "second training, the ceiling" in said and "it has foretold nothing" in said
     assert (folder / "locality" / "forecast.png").is_file()
+    assert set(seeds_shown) == {"mlp-naive, 1 seed"}
     report = write_report([read_run(folder)], tmp_path / "report")
     assert "<h3>Forecasts</h3>" in report.page.read_text()
     line = forecast_line(forecasts_of(read_run(folder).metrics), torch.tensor(matrix))

@@ -117,6 +117,9 @@ def test_missing_runs_are_told(capsys: Capture) -> None:
     assert main(["status"]) == 1
     out = capsys.readouterr().out
     assert "missing   a/b/seed0-x" in out and "1 runs: 1 missing" in out
+    assert out.splitlines()[-1].startswith(
+        "next: the same command makes what is missing"
+    )
 
 
 def test_sigterm_writes_a_checkpoint_and_leaves(capfd: Capture) -> None:

@@ -6,6 +6,7 @@ must choose before Triton is imported. The dense path is the oracle, in float64.
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,16 @@ from kancl.splines.uniform import grid_basis
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {torch.float32: 4e-6, torch.float64: 4e-12}
 POLICIES = ["zero", "clamp", "linear"]
+
+
+def pairs(first: list[Any], second: list[Any], few: list[tuple[Any, Any]]) -> list[Any]:
+    """All of them; those that are not among a ``few`` wait for the proof, or for a GPU."""
+    marks = [pytest.mark.proof] if DEVICE == "cpu" else []
+    return [
+        pytest.param(*pair, marks=() if pair in few else marks)
+        for pair in itertools.product(first, second)
+    ]
+
 
 # NumPy speaks up where the interpreter computes with NaN and inf; a GPU doesn't.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -107,8 +118,10 @@ def check(
         assert relative_error(found, expected) < tolerance
 
 
-@pytest.mark.parametrize("outside", POLICIES)
-@pytest.mark.parametrize("degree", [1, 2, 3])
+@pytest.mark.parametrize(
+    "degree, outside",
+    pairs([1, 2, 3], POLICIES, few=[(1, "clamp"), (2, "linear"), (3, "zero")]),
+)
 def test_outputs_and_gradients_are_those_of_the_dense_path(
     outside: str, degree: int
 ) -> None:
@@ -125,14 +138,13 @@ def test_outputs_and_gradients_are_those_of_the_dense_path(
 
 
 @pytest.mark.parametrize(
-    "batch, n_in, n_out, size", [(1, 1, 1, 1), (33, 2, 33, 2), (3, 3, 16, 40)]
+    "batch, n_in, n_out, size", [(1, 1, 1, 1), (33, 2, 33, 2), (3, 2, 16, 40)]
 )
 def test_sizes_that_fill_no_block(batch: int, n_in: int, n_out: int, size: int) -> None:
     x, grid = case(torch.float64, size, 3, "linear", True, batch, n_in)
     coefficients = torch.randn(n_in, size + 3, n_out, device=DEVICE).double()
     scale = torch.randn(n_in, n_out, device=DEVICE).double()
-    check(x, coefficients, scale, grid, 4e-12)
-    check(x, coefficients, None, grid, 4e-12, base=True)
+    check(x, coefficients, scale, grid, 4e-12, base=True)
 
 
 @pytest.mark.parametrize("size", [12, 13, 14])
@@ -142,21 +154,27 @@ def test_silu_has_its_row_in_whatever_block_of_bases(size: int) -> None:
     check(x, coefficients, None, grid, 4e-12, base=True)
 
 
-@pytest.mark.parametrize("outside", POLICIES)
-@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize(
+    "anchored, outside",
+    pairs(
+        [False, True],
+        POLICIES,
+        few=[(False, "zero"), (True, "linear"), (True, "clamp")],
+    ),
+)
 def test_idle_bases_are_those_that_are_0_everywhere(
     outside: str, anchored: bool
 ) -> None:
     for degree, size in ((1, 1), (3, 20)):
-        x, grid = case(torch.float32, size, degree, outside, anchored, 21, 3)
-        for rows in (x[:1], x[9:12], x):
+        x, grid = case(torch.float32, size, degree, outside, anchored, 12)
+        for rows in (x[:1], x[9:], x):
             idle = gpu.idle_bases(gpu.prepare(rows, grid), size + degree, torch.float32)
             assert torch.equal(idle, (grid_basis(rows, grid) == 0).all(0))
 
 
 def test_inputs_that_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "PROGRAMS", 4)
-    x, grid = case(torch.float32, 5, 3, "zero", False, 12, 17)
+    x, grid = case(torch.float32, 5, 3, "zero", False, 5, 17)
     for dtype in (torch.float32, torch.bfloat16):
         coefficients = torch.randn(17, 8, 10, device=DEVICE).to(dtype)
         y = fused_spline_sum(x, coefficients, None, grid)
@@ -167,8 +185,8 @@ def test_inputs_that_are_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_half_precision_keeps_place_and_sums_in_float32() -> None:
-    x, grid = case(torch.float32, 64, 3, "linear", False, 9)
-    coefficients = torch.randn(2, 67, 12, device=DEVICE).bfloat16()
+    x, grid = case(torch.float32, 20, 3, "linear", False, 9)
+    coefficients = torch.randn(2, 23, 12, device=DEVICE).bfloat16()
     check(x, coefficients, None, grid, 2**-7)
     check(x.bfloat16(), coefficients.float(), None, grid, 2**-7)
 
@@ -201,22 +219,34 @@ def test_nothing_is_learned_at_the_anchor(outside: str) -> None:
         assert not bool(tensor.any())
 
 
-@pytest.mark.parametrize("outside", POLICIES)
-def test_hostile_values(outside: str) -> None:
+@pytest.mark.parametrize(
+    "value, outside",
+    pairs(
+        [3.4e38, -3.4e38, 1e-45, -1e-45, 1e-39, -0.0, 2.0**31, 1e12],
+        POLICIES,
+        few=[(-3.4e38, "linear"), (3.4e38, "zero"), (1e-45, "zero"), (1e12, "clamp")],
+    ),
+)
+def test_hostile_values(value: float, outside: str) -> None:
     low, high = torch.tensor([0.0, -1.0]), torch.tensor([1.0, 1.0])
     grid = UniformGrid(low.to(DEVICE), high.to(DEVICE), 5, 3, outside)  # type: ignore
     coefficients = torch.rand(2, 8, 16, device=DEVICE)
-    for value in (3.4e38, -3.4e38, 1e-45, -1e-45, 1e-39, -0.0, 2.0**31, 1e12):
-        x = torch.tensor([[0.5, value], [value, 0.2]], device=DEVICE)
-        expected = dense_spline_sum(x.double(), coefficients.double(), None, grid)
-        y = fused_spline_sum(x, coefficients, None, grid)
-        assert bool(y.isfinite().all()) == bool(expected.float().isfinite().all())
-        if bool(y.isfinite().all()):
-            assert relative_error(y, expected) < 1e-5
+    x = torch.tensor([[0.5, value], [value, 0.2]], device=DEVICE)
+    expected = dense_spline_sum(x.double(), coefficients.double(), None, grid)
+    y = fused_spline_sum(x, coefficients, None, grid)
+    assert bool(y.isfinite().all()) == bool(expected.float().isfinite().all())
+    if bool(y.isfinite().all()):
+        assert relative_error(y, expected) < 1e-5
 
 
-@pytest.mark.parametrize("outside", POLICIES)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "value, outside",
+    pairs(
+        [math.nan, math.inf, -math.inf],
+        POLICIES,
+        few=[(math.nan, "clamp"), (math.inf, "linear"), (-math.inf, "zero")],
+    ),
+)
 def test_nan_propagates_and_infinity_is_far_outside(value: float, outside: str) -> None:
     low, high = torch.zeros(2, device=DEVICE), torch.ones(2, device=DEVICE)
     grid = UniformGrid(low, high, 5, 3, outside)  # type: ignore[arg-type]

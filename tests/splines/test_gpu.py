@@ -26,12 +26,27 @@ def run_apart(arguments: list[str], **environment: str) -> str:
     return done.stdout
 
 
-def test_cases_hold_on_a_gpu_or_in_the_interpreter() -> None:
+@pytest.mark.parametrize(
+    "chosen", ["not proof", pytest.param("proof", marks=pytest.mark.proof)]
+)
+def test_cases_hold_on_a_gpu_or_in_the_interpreter(chosen: str) -> None:
     pytest.importorskip("triton", reason="Triton comes with torch's CUDA builds only")
     # The variable has to be there before Triton is imported, and changes all of it.
     interpret = "0" if torch.cuda.is_available() else "1"
+    if (interpret, chosen) == ("0", "proof"):
+        pytest.skip("on a GPU the default run holds all cases")
     output = run_apart(
-        ["-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", str(CASES)],
+        [
+            "-m",
+            "pytest",
+            "-n0",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            chosen,
+            str(CASES),
+        ],
         TRITON_INTERPRET=interpret,
     )
     assert "passed" in output and "skipped" not in output

@@ -111,7 +111,9 @@ def read_folder(folder: str | Path, overrides: Sequence[str]) -> RunConfig:
 
     Raises: ConfigError if there is none, or for a wrong key or value.
     """
-    path = Path(folder) / "config.yaml"
+    from kancl.runs.files import folder_called
+
+    path = folder_called(folder) / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no {path}: --from takes a run folder")
     from kancl.runner.identity import run_folder
@@ -195,7 +197,9 @@ def parsed(text: str) -> Override:
         groups = known_groups()
         whose = [key for key in groups if text in groups[key].names]
         hint = "; ".join(f"nearest: {key}={text}" for key in whose)
-        hint = hint or f"kancl list {text} shows what it takes"
+        is_key = text in (*FIXED, *CHOICES) or owners_of(text, groups)
+        there = f"kancl list {text}" if is_key else "kancl list"
+        hint = hint or f"{there} shows what it takes"
         raise ConfigError(f"{text} has no value; {hint}")
     key, is_there, value = text.partition("=")
     if is_there and not key:

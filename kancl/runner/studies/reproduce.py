@@ -15,6 +15,7 @@ from kancl.reading import in_one_line, read_bytes
 from kancl.reporting.figures import (
     LearnedFunction,
     as_png,
+    in_seeds,
     learned_functions,
     phase_diagram,
 )
@@ -90,7 +91,8 @@ def reproduce(
         for row, request in requests.items()
         if judged[row].values
     }
-    for path in _draw_learned(name, worst):
+    n_seeds = max((len(judgement.values) for judgement in judgements), default=1)
+    for path in _draw_learned(name, worst, n_seeds):
         say(f"figure: {path}")
     return judgements
 
@@ -103,9 +105,11 @@ def _request(protocol: Protocol, row: Row, words: Sequence[str]) -> Request:
 
 
 def _draw_learned(
-    name: str, runs: Mapping[str, tuple[RunConfig, float]]
+    name: str, runs: Mapping[str, tuple[RunConfig, float]], n_seeds: int
 ) -> Iterator[Path]:
-    """Draw what ``runs`` learned, by label, with the largest increase of their error."""
+    """Draw what ``runs`` learned, by label, one seed each, with the largest increase of
+    their error over ``n_seeds``.
+    """
     flat: list[LearnedFunction] = []
     deep: list[LearnedFunction] = []
     lines: dict[str, list[tuple[int, float]]] = {}
@@ -125,14 +129,16 @@ def _draw_learned(
             levels[label] = worst
         else:
             lines.setdefault(f"degree {degree}", []).append((size, worst))
-    figures = {}
+    figures, worst_of = {}, f"worst of {n_seeds} seeds" if n_seeds > 1 else in_seeds(1)
+    seeds = f"functions of 1 seed, errors the {worst_of}" if n_seeds > 1 else worst_of
     if flat:
-        figures["learned_functions"] = learned_functions(flat)
+        figures["learned_functions"] = learned_functions(flat, seeds)
     if deep:
-        title = "two inputs: blue is 1, red is -1"
+        title = f"two inputs: blue is 1, red is -1 ({seeds})"
         figures["learned_functions_2d"] = learned_functions(deep, title)
     if lines:
-        figures["phase_diagram"] = phase_diagram(lines, levels)
+        title = f"five peaks in one dimension: what a finer grid keeps ({worst_of})"
+        figures["phase_diagram"] = phase_diagram(lines, levels, title)
     for stem, figure in figures.items():
         path = Path(config.log_dir) / name / f"{stem}.png"
         write_whole(path, as_png(figure))

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from kancl.runner.machine import taking_turns
 from kancl.runner.request.compose import Request
 from kancl.runner.run import run
 from kancl.runs import RunLocked, lock_holder, write_whole
-from kancl.runs.files import own_folder
+from kancl.runs.files import folders_called, own_folder
 from kancl.runs.names import COMPARISONS, ERROR, EVENTS, REPLACEMENT, SUMMARY, clean
 from kancl.runs.reader import Run, find_runs, read_run
 from kancl.runs.replacement import replacing
@@ -99,7 +100,7 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
     Raises: ConfigError if one of them is none, or there are no runs.
     """
     for word in folders:
-        if not Path(word).is_dir():
+        if not all(map(Path.is_dir, folders_called(word))):
             why = (
                 "FOLDERs are compared without keys"
                 if "=" in word
@@ -108,7 +109,7 @@ def compare_folders(folders: Sequence[str], console: Console | None = None) -> N
             raise ConfigError(f"{word} is no folder: {why}")
     console = console or Console()
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    runs = find_runs(folders)
+    runs = find_runs(folders_called(*folders))
     reporting.comparison_table(runs).show(console)
     around = os.path.relpath(os.path.commonpath([run.folder for run in runs]))
     say("open:", reporting.tensorboard_command(around))
@@ -184,7 +185,7 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     to_do = [c for c in configs if c.overwrite or read_completed(run_folder(c)) is None]
     if not request.launcher:
         return _make_here(request, to_do, console, quiet)
-    _check(request, to_do)
+    _check(request, to_do, console, quiet)
     if not quiet and (n_done := len(configs) - len(to_do)):
         _say_skipped(n_done, len(configs), console)
     place, titles = Place(len(to_do)), dict(zip(map(id, configs), _titles(configs)))
@@ -203,8 +204,12 @@ def make_runs(request: Request, *, console: Console, quiet: bool) -> list[Summar
     return [_summary(config) for config in configs]
 
 
-def _check(request: Request, to_do: Sequence[RunConfig]) -> Parts | None:
-    parts = check(to_do)
+def _check(
+    request: Request, to_do: Sequence[RunConfig], console: Console, quiet: bool
+) -> Parts | None:
+    is_shown = console.is_terminal and not quiet and not console.is_jupyter
+    with console.status("checking what is asked for") if is_shown else nullcontext():
+        parts = check(to_do)
     if len(request.configs) > 1:
         note_runs(comparison_folder(request), [run_folder(c) for c in request.configs])
     return parts
@@ -217,7 +222,7 @@ def _make_here(
     console: Console,
     quiet: bool,
 ) -> list[Summary]:
-    configs, parts = request.configs, _check(request, to_do)
+    configs, parts = request.configs, _check(request, to_do, console, quiet)
     if len(configs) == 1:
         return [_make(configs[0], console, quiet, parts)]
     summaries, place = list[Summary](), Place(len(to_do))

@@ -1,16 +1,19 @@
 """The report is of what was asked for, and folds away what was tried on fewer seeds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import kancl
 from kancl.cli import main
 from kancl.reporting.report import parts
 from kancl.reporting.variants import benchmarks
 from kancl.reporting.verdicts import compare
+from kancl.runner.request.compose import read_request
 from kancl.runs import asked_for, find_runs, select_runs
-from tests.reporting.report.conftest import plant_runs
+from tests.reporting.report.conftest import plant_runs, write
 
 
 def outcome(config):
@@ -55,6 +58,30 @@ def test_a_comparison_is_reported_alone_by_its_folder_or_name(logs, capsys):
     # its groups are in TensorBoard already
     assert f"tensorboard --logdir {logs}/comparisons/first-look --load_fast" in out
     assert not Path("out/tensorboard").exists()
+
+
+def test_runs_are_asked_for_by_their_name(logs, capsys):
+    def called(name, seed):
+        words = [f"seed={seed}", "scenario.n_experiences=3", "training.epochs=2"]
+        config = replace(read_request(words, sweep=False).configs[0], name=name)
+        return write(config, outcome(config))
+
+    wide, narrow = [called("wide", 0), called("wide", 1)], called("narrow", 2)
+    called("wider", 3)
+    assert asked_for(["wide"])[0] == sorted(wide)
+    assert asked_for([narrow.name])[0] == asked_for(["narrow"])[0]
+    assert kancl.load("narrow").folder == narrow
+    with pytest.raises(ValueError, match="wide names 2 runs; one of them: logs/split"):
+        kancl.load("wide")
+    assert main(["compare", "wide", "narrow"]) == 0
+    assert "next: kancl report wide narrow" in capsys.readouterr().out
+    main(["status", "wide"])
+    said = capsys.readouterr().out
+    assert wide[0].name in said and "2 runs:" in said
+    assert main(["status", "wid"]) == 2
+    assert "there is no folder wid" in capsys.readouterr().err
+    Path("narrow").mkdir()  # what is there goes before a name
+    assert asked_for(["narrow"])[0] == [Path("narrow")]
 
 
 def test_conditions_choose_runs(logs, capsys):

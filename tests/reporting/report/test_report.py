@@ -228,8 +228,8 @@ def test_tensorboard_has_the_mean_and_the_band_of_every_curve(report):
     value = _values(main, "accuracy/seen")[-1]
     assert value == pytest.approx(sum(seen) / 6, abs=1e-6)
     assert main.Tags()["images"] == [
-        "picture/forgetting_curves",
-        "picture/accuracy_matrix",
+        "mlp-naive/forgetting_curves",
+        "mlp-naive/accuracy_matrix",
     ]
     forgot = sum(0.9 - value for value in finals) / 6
     assert _values(main, "final/forgetting") == [pytest.approx(forgot, abs=1e-6)]

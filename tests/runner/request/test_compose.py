@@ -160,6 +160,7 @@ def test_what_is_wrong_is_named_with_the_nearest_right_one(
 
 CANNOT_WORK = [
     (["scenario.n_experiences=3"], "n_experiences=3"),
+    (["log_dir=/dev/null/runs"], "log_dir=/dev/null/runs: /dev/null is a file"),
     (["scenario.n_classes=1"], "scenario.n_classes=1 does not go evenly into 5"),
     (["scenario.class_order=[0,1]"], "nearest: scenario.n_experiences=2 "),
     (["scenario.classes=[[0],[]]"], "scenario.classes: experience 2 has no classes"),
