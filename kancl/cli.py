@@ -136,7 +136,8 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    named = (f for w in arguments if "=" not in w for f in folders_called(w))
+    keys = [w for w in arguments if "=" in w and not Path(w).is_dir()]
+    named = folders_called(*(w for w in arguments if w not in keys))
     if not any(folder.is_dir() or os.sep in str(folder) for folder in named):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
     with _importing():

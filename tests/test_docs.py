@@ -23,6 +23,7 @@ from kancl.reporting.events import TEXT
 from kancl.runner.registry import OPTIMIZERS
 from kancl.runner.request.experiments import experiment_names
 from kancl.runner.request.listing import _entries
+from kancl.runs.files import folders_called
 from kancl.strategies import GROUP, STRATEGIES
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +103,7 @@ def shown(page: Path) -> list[str]:
 
 def of_folders(words: list[str]) -> bool:
     """Whether runs that are there are compared, so that nothing is trained."""
-    return words[0] == "compare" and any(map(os.path.isdir, words[1:]))
+    return words[0] == "compare" and any(map(Path.is_dir, folders_called(*words[1:])))
 
 
 def by_name(page: Path) -> str:
@@ -118,6 +119,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = [*CUT, "scenario.n_experiences=2", "tensorboard=none"]
         words = ["strategy=naive,replay", "name=first-look", *small, "-q"]
         assert main(["compare", *words]) == 0
+        for name, hidden in (("wide", 256), ("narrow", 16)):
+            words = [f"name={name}", f"model.hidden=[{hidden}]", *small, "-q"]
+            assert main(["run", *words]) == 0
         for block in itertools.chain(*map(blocks, TOPICS)):
             if block.language == "yaml":
                 Path(block.word).write_text(block.text)

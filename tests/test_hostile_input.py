@@ -123,7 +123,8 @@ def test_wrong_values(good: dict[str, Any], key: str, value: Any) -> None:
         typed(mapping, GROUPS)
     said = str(error.value)
     shown = str(value)
-    assert last in said or (shown and shown in said), said
+    named = last if last != "name" else path[-1]
+    assert named in said or (shown and shown in said), said
     assert "\n" not in said and len(said) < 1000
 
 
@@ -132,14 +133,14 @@ WORKLESS = [  # refused only when it is built, before anything is written
     ("model.hidden=[-4]", "model.hidden takes list of int >= 1, not [-4]"),
     ("scenario.train_samples=0", "train_samples"),
     ("scenario.n_experiences=11", "n_experiences=11"),
-    ("scenario.n_experiences=0", "n_experiences=0"),
+    ("scenario.n_experiences=0", "scenario.n_experiences must be at least 1, not 0"),
     ("data_dir=/dev/null", "/dev/null"),
     ("log_dir=/dev/null/logs", "/dev/null/logs"),
     ("log_dir=/proc/nowhere", "/proc/nowhere"),
     ("log_dir=", "log_dir= is empty"),
     ("model.hidden=[10000000,10000000]", "GiB are free; nearest: model.hidden=["),
     ("scenario.pad=1000", "scenario.pad=1000 takes"),
-    ("scenario.n_experiences=1000000", "a stream has 1,000 at most"),
+    ("scenario.n_experiences=1000000", "scenario.n_experiences must be at most 1000,"),
     ("log_dir=" + "x" * 300, "xxx"),
     ("optimizer.lr=-1", "-1"),
 ]
@@ -238,10 +239,11 @@ def test_a_list_of_runs_cannot_lead_out_of_its_folder(capsys: Capture) -> None:
     for runs in (["../../etc"], ["/etc"], ["a\0b"], [1], "abc", {"a": 1}, None):
         Path("logs/sweeps/a.json").write_text(json.dumps({"runs": runs}))
         assert main(["status", "logs"]) == 1
-        missing, bad, total = capsys.readouterr().out.splitlines()
+        missing, bad, total, what_next = capsys.readouterr().out.splitlines()
         assert missing == "missing   a/b/seed0-x"
         assert bad.startswith("refused   sweeps/a.json  (logs/sweeps/a.json ")
         assert total == "1 runs: 1 missing, 1 refused"
+        assert what_next.startswith("next: the same command makes what is missing")
 
 
 def test_names_in_unicode_are_names(good: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Refuse what cannot work, in every run of a sweep, before the first one starts."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,8 +51,7 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     if not config.log_dir.strip():
         raise ConfigError("log_dir= is empty: name a folder, such as log_dir=logs")
     path = Path(config.log_dir).absolute()
-    there = next(place for place in (path, *path.parents) if place.exists())
-    if not there.is_dir():
+    if there := next((p for p in (path, *path.parents) if os.path.isfile(p)), None):
         raise ConfigError(f"log_dir={config.log_dir}: {there} is a file, not a folder")
     check_name(config)
     decay, gamma = config.training.lr_gamma, config.training.experience_gamma

@@ -9,6 +9,7 @@ import pytest
 from kancl.bench import costs
 from kancl.bench.costs import bench_evaluation, measure
 from kancl.bench.harness import Timing, main
+from kancl.config import ConfigError
 
 TINY = "model=mlp model.hidden=[4] scenario.train_samples=20 scenario.test_samples=10"
 
@@ -106,8 +107,7 @@ def test_a_sweep_is_timed_and_has_to_be_done() -> None:
         costs.sweep(["no_such_key=1"], 2)
 
 
-def test_one_core_is_refused(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_one_core_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "cpu_count", lambda: 1)
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError, match="one core"):
         main(costs.bench_sweep, ["--runs", "1"])
-    assert "one core" in capsys.readouterr().err

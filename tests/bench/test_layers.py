@@ -19,6 +19,7 @@ from kancl.bench.layers import (
     time_cell,
     training_step,
 )
+from kancl.config import ConfigError
 from kancl.models import MLP
 
 
@@ -78,6 +79,5 @@ def test_table_files_and_missing_checkout(
     assert figure.stat().st_size > 10_000
     with pytest.raises(ValueError, match="kan.py is missing"):
         load_efficient_kan(tmp_path)
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError, match="no checkout of efficient-kan"):
         main(bench_layers, [*small, "--efficient-kan", str(tmp_path)])
-    assert "no checkout of efficient-kan" in capsys.readouterr().err

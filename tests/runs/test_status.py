@@ -72,10 +72,11 @@ def test_a_study_is_counted_and_what_is_not_completed_is_listed(
     assert noted == {"runs": ["a/b/seed1-y", NAME]}
     with run_lock(folder):
         show_status(read_status(tmp_path))
-    running, missing, total = capsys.readouterr().out.splitlines()
+    running, missing, total, what_next = capsys.readouterr().out.splitlines()
     assert running.startswith(f"running   {NAME}  (process ")
     assert missing == "missing   a/b/seed1-y"
     assert total == "2 runs: 1 running, 1 missing"
+    assert what_next.startswith("next: the same command makes what is missing")
     (tmp_path / "c/d/seed2-z").mkdir(parents=True)
     (tmp_path / "c/d/seed2-z/config.yaml").touch()
     assert len(read_status(tmp_path)) == 3 and len(read_status(comparison)) == 2

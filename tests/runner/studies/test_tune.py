@@ -161,5 +161,6 @@ def test_wrong_input_is_refused_before_anything_is_trained(
 
 def test_the_command_line_checks_its_numbers(capsys):
     assert main(["tune", RATES, "--seeds", "a"]) == 2
+    assert "--seeds takes numbers, as 1000,1001, not a" in capsys.readouterr().err
     assert main(["tune", RATES, "--trials", "0"]) == 2
-    assert "--trials at least 1" in capsys.readouterr().err
+    assert "--trials must be at least 1, not 0" in capsys.readouterr().err
