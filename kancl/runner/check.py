@@ -51,7 +51,8 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
     if not config.log_dir.strip():
         raise ConfigError("log_dir= is empty: name a folder, such as log_dir=logs")
     path = Path(config.log_dir).absolute()
-    if there := next((p for p in (path, *path.parents) if os.path.isfile(p)), None):
+    there = next(place for place in (path, *path.parents) if os.path.exists(place))
+    if not there.is_dir():
         raise ConfigError(f"log_dir={config.log_dir}: {there} is a file, not a folder")
     check_name(config)
     decay, gamma = config.training.lr_gamma, config.training.experience_gamma
