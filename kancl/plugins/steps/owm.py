@@ -29,7 +29,10 @@ from kancl.plugins.steps.step_preconditioner import (
 
 
 class Projector(Preconditioner):
-    """``P`` of orthogonal weight modification, kept as ``Q = I - P``, which starts at 0.
+    """``P`` of orthogonal weight modification, which starts as the identity.
+
+    It is kept as it is, not as what it takes away: most of it comes close to 0, where
+    float32 is fine, and near 1 it is not.
 
     Args:
         alpha: at the start of an experience; the smaller, the less may move.
@@ -46,8 +49,8 @@ class Projector(Preconditioner):
         """How much of the experience is done."""
         self.axes: Any = None if group is None else differences(group)
         """Groups without their common part, ``(group - 1, group)``."""
-        self.taken: Any = None
-        """Q, ``(n_features, n_features)``, symmetric to the bit."""
+        self.matrix: Any = None
+        """P, ``(n_features, n_features)``, symmetric to the bit."""
 
     def observe(self, features: Tensor) -> None:
         """``P <- P - P F^T (alpha I + F P F^T)^-1 F P``, F the mean or all features."""
@@ -59,32 +62,35 @@ class Projector(Preconditioner):
             else:
                 self.axes = self.axes.to(rows)
                 rows = (groups @ self.axes.T).flatten(1)
-        if self.taken is None:
-            self.taken = rows.new_zeros(rows.shape[1], rows.shape[1])
-        projected = rows - rows @ self.taken  # (n, n_features), F P
+        if self.matrix is None:
+            self.matrix = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+        projected = rows @ self.matrix  # (n, n_features), F P
         inner = (projected @ rows.T).double()
         inner.diagonal().add_(self.alpha * self.decay**self.share)
         factor = torch.linalg.cholesky(inner).to(rows.dtype)
         new = torch.linalg.solve_triangular(factor, projected, upper=False)
         if self.by_sample:
-            added = new.T @ new
-            self.taken += (added + added.T) / 2
+            taken = new.T @ new
+            self.matrix -= (taken + taken.T) / 2
         else:
-            self.taken.addr_(new[0], new[0])
+            self.matrix.addr_(new[0], new[0], alpha=-1)
 
     def close(self) -> None:
         pass
 
     def shrink(self, step: Tensor) -> Tensor:
         if self.axes is None:
-            return step - self.taken @ step
-        return step - grouped(self.taken @ grouped(step, self.axes), self.axes.T)
+            return self.matrix @ step
+        differing = grouped(step, self.axes)
+        return step + grouped(self.matrix @ differing - differing, self.axes.T)
 
     def _widen(self) -> None:
-        """Q of all features, where some group no longer adds up to 0."""
-        if self.taken is not None:
-            axes = self.axes.to(self.taken)
-            self.taken = grouped(grouped(self.taken, axes.T).T, axes.T)
+        """P of all features, where some group no longer adds up to 0."""
+        if self.matrix is not None:
+            axes = self.axes.to(self.matrix)
+            self.matrix.diagonal().sub_(1)
+            self.matrix = grouped(grouped(self.matrix, axes.T).T, axes.T)
+            self.matrix.diagonal().add_(1)
         self.axes = None
 
 

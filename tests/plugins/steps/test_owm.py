@@ -30,7 +30,7 @@ def test_the_projector_is_the_published_recursion():
         direction = p @ r
         p = p - direction.outer(direction) / (0.9 * 0.01 ** (k / 6) + r @ direction)
     torch.testing.assert_close(found.shrink(step), p @ step)
-    assert torch.equal(found.taken, found.taken.T)
+    assert torch.equal(found.matrix, found.matrix.T)
 
 
 def test_each_sample_by_itself_is_the_inverse_of_their_products():
@@ -38,7 +38,25 @@ def test_each_sample_by_itself_is_the_inverse_of_their_products():
     found = projector(features, by_sample=True, alpha=2.0)
     expected = torch.linalg.inv(torch.eye(5).double() + features.T @ features / 2)
     torch.testing.assert_close(found.shrink(step), expected @ step)
-    assert torch.equal(found.taken, found.taken.T)
+    assert torch.equal(found.matrix, found.matrix.T)
+
+
+@pytest.mark.slow
+def test_what_was_seen_ten_thousand_times_is_spared_in_single_precision():
+    """Against the same in float64: rounding lets no more of a step through than it does."""
+    means = (torch.rand(4, 100) * (torch.rand(4, 100) < 0.5)).double()
+    left = []
+    for dtype in (torch.float32, torch.float64):
+        generator = torch.Generator().manual_seed(0)
+        found = Projector(0.9, 0.001, False, None)
+        for mean in means:
+            for k in range(2500):
+                found.share = k / 2500
+                noise = torch.randn(100, generator=generator) * (mean > 0)
+                found.observe((mean + 0.1 * noise).to(dtype)[None])
+        seen = means.T.to(dtype)
+        left.append((seen.T @ found.shrink(seen)).double().diagonal())
+    torch.testing.assert_close(*left, rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("by_sample", [False, True])
@@ -55,8 +73,8 @@ def test_the_redundant_basis_of_an_anchored_layer_needs_no_place(by_sample):
         torch.testing.assert_close(
             reduced.shrink(step), projector(features, by_sample).shrink(step)
         )
-    assert len(projector(on_grid, by_sample, group).taken) == 6 * 7
-    assert len(reduced.taken) == 6 * 8  # bases fade there: none is redundant
+    assert len(projector(on_grid, by_sample, group).matrix) == 6 * 7
+    assert len(reduced.matrix) == 6 * 8  # bases fade there: none is redundant
 
 
 @pytest.mark.parametrize("network", [KAN([6, 5, 6]), MLP([6, 5, 6])])
