@@ -120,7 +120,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["strategy=naive,replay", "name=first-look", *small, "-q"]
         assert main(["compare", *words]) == 0
         for name, hidden in (("wide", 256), ("narrow", 16)):
-            words = [f"name={name}", f"model.hidden=[{hidden}]", *small, "-q"]
+            words = [f"name={name}", f"model.hidden=[{hidden}]", *CUT, "-q"]
             assert main(["run", *words]) == 0
         for block in itertools.chain(*map(blocks, TOPICS)):
             if block.language == "yaml":
