@@ -136,8 +136,7 @@ def _run(
 
 
 def _compare(arguments: list[str]) -> int:
-    keys = [w for w in arguments if "=" in w and not Path(w).is_dir()]
-    named = folders_called(*(w for w in arguments if w not in keys))
+    named = folders_called(*(w for w in arguments if "=" not in w or Path(w).is_dir()))
     if not any(folder.is_dir() or os.sep in str(folder) for folder in named):
         return _run(["-m", "model=kan,mlp", "match=params", *arguments], _compare)
     with _importing():

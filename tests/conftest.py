@@ -27,7 +27,7 @@ def _reproducible() -> None:
 
 @pytest.fixture
 def seeds_shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Of every picture that goes to TensorBoard, its words of seeds, or none."""
+    """The words of seeds of every picture that goes to TensorBoard, or none."""
     from matplotlib.text import Text
 
     from kancl.reporting import events

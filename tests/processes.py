@@ -28,5 +28,5 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def exit_code(pid: int) -> int:
-    """Of a process, once it has ended; minus the signal that killed it."""
+    """Wait until a process has ended; give its exit code, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -27,7 +27,6 @@ class GradientClippingPlugin(Plugin):
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         parameters = list(strategy.model.parameters())
-        for together in (
-            [[p] for p in parameters] if self.per_parameter else [parameters]
-        ):
-            clip_grad_norm_(together, self.max_norm)
+        groups = [[p] for p in parameters] if self.per_parameter else [parameters]
+        for group in groups:
+            clip_grad_norm_(group, self.max_norm)
