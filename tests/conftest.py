@@ -22,7 +22,9 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _reproducible() -> None:
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # manual_seed notes down the stack for GPUs
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture

@@ -36,6 +36,11 @@ SMALL = (
     *("evaluation.points_per_experience=2", "scenario.n_experiences=2"),
 )
 
+FEW: dict[str, dict[str, int]] = {
+    "ridge_readout": {"strategy.n_features": 20},
+    "nearest_mean": {"strategy.n_features": 20},
+}
+
 
 def small(*words: str, **keys: Any) -> kancl.Run:
     given = {
@@ -95,7 +100,7 @@ def test_a_folder_gives_the_same_run(tmp_path: Path) -> None:
 def test_networks_come_back(strategy: str, head: str) -> None:
     kind = "task" if head == "multi" else "class"
     options = {"scenario.head": head, "scenario.incremental": kind}
-    run = small(strategy=strategy, **options)
+    run = small(strategy=strategy, **FEW.get(strategy, {}), **options)
     confused = run.confusion_matrix(1)
     accuracy = (confused.diagonal().sum() / confused.sum()).item()
     assert accuracy == pytest.approx(run.accuracy_matrix[-1, 1].item())
@@ -266,8 +271,9 @@ def test_what_was_drawn_before_is_no_matter(strategy: str) -> None:
     found = []
     for number in range(2):
         torch.manual_seed(number)
-        found.append(small(strategy=strategy))
+        found.append(small(strategy=strategy, **FEW[strategy]))
     given = {"model": "kan", "quiet": True, "log_dir": None, "model.hidden": [4]}
+    given |= FEW[strategy]
     words = [*SMALL, "match=none"]
     found += kancl.compare(*words, strategy=[strategy], seed=[1, 0], **given).runs[1:]
     assert all(

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+import torch
 from avalanche.training.determinism.rng_manager import RNGManager
 
 from kancl.config import RunConfig, Seeds
@@ -29,7 +30,11 @@ def stream_seed(*names: object) -> int:
 
 def set_stream(*names: object) -> None:
     """Seed Python's, NumPy's and torch's global generators for a stream."""
-    RNGManager.set_random_seeds(stream_seed(*names))
+    seed = stream_seed(*names)
+    for name, generator in RNGManager.random_generators.items():
+        # For GPUs that may come, torch would note down the whole stack each time.
+        if name != "torch.cuda" or torch.cuda.is_available():
+            generator["seed"](seed)
 
 
 class SeedingPlugin(Plugin):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
+from avalanche.training.determinism.rng_manager import RNGManager
 
 from kancl.config import Seeds
 from kancl.runner.build import build
 from kancl.runner.request.compose import read_request
-from kancl.runner.seeding import stream_seeds
+from kancl.runner.seeding import set_stream, stream_seed, stream_seeds
 
 SMALL = ("scenario.train_samples=40", "scenario.test_samples=10", "device=cpu")
 SMALL += ("model.hidden=[3]", "scenario.class_order=random")
@@ -25,6 +29,16 @@ def test_every_kind_has_the_seed_of_the_run_unless_another_is_said():
     )
     crossed = stream_seeds(config("seed=3", "seeds.order=0", "seeds.buffers=7"))
     assert crossed == Seeds(init=3, order=0, batches=3, buffers=7)
+
+
+def test_a_stream_seeds_what_avalanche_seeds():
+    def drawn():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    set_stream(1, "batches", 2)
+    found = drawn()
+    RNGManager.set_random_seeds(stream_seed(1, "batches", 2))
+    assert found == drawn()
 
 
 def _weights_and_classes(*overrides):

@@ -104,7 +104,7 @@ def test_what_is_frozen_stays_whatever_the_strategy_does_to_steps(
 ):
     torch.manual_seed(0)
     network = KAN(
-        [784, 6, 10], 2, 2, grid_range=(0, 1), enable_standalone_scale_spline=False
+        [784, 6, 10], 1, 1, grid_range=(0, 1), enable_standalone_scale_spline=False
     )
     model = with_head(network, "single", 10)
     mask = HardMaskPlugin()
