@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kancl import __version__
 from kancl.bench import BENCHES
+from kancl.collector import not_collecting
 from kancl.config import ConfigError, nearest
 from kancl.config.options import Parser
 from kancl.config.values import as_typed
@@ -55,7 +56,8 @@ def _importing() -> Iterator[None]:
     """Say in a terminal what takes seconds, until it is done."""
     if sys.stdout.isatty():
         print("importing torch, Avalanche and Hydra ...", end="\r", flush=True)
-    yield
+    with not_collecting():
+        yield
     if sys.stdout.isatty():
         print("\x1b[K", end="", flush=True)
 
@@ -175,9 +177,8 @@ def _report(arguments: list[str]) -> int:
     asked += [f"{key}={','.join(values)}" for key, values in conditions.items()]
     # what a comparison's folder shows in TensorBoard is there already
     alone = not conditions and compared == paths[:1] == paths
-    report = write_report(
-        runs, target, find_tunings(places), asked=asked, boards=not alone
-    )
+    tunings = find_tunings(places)
+    report = write_report(runs, target, tunings, asked=asked, boards=not alone)
     for benchmark, comparisons in report.compared:
         main, *trials = parts(benchmark, comparisons)
         folded = "".join(f" ({part.title.lower()})" for part in trials)
@@ -352,9 +353,8 @@ def _list(arguments: list[str]) -> int:
 def _bench(arguments: list[str]) -> int:
     name, *arguments = arguments or [""]
     if name in ("-h", "--help"):
-        print(
-            f"usage: kancl bench NAME [options]\n\nNAME: {', '.join(sorted(BENCHES))}"
-        )
+        names = ", ".join(sorted(BENCHES))
+        print(f"usage: kancl bench NAME [options]\n\nNAME: {names}")
         print("kancl bench NAME --help says what it measures and shows its options.")
         return 0
     if name not in BENCHES:

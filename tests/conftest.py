@@ -1,11 +1,13 @@
 """Settings that every test shares."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
+
+from kancl.collector import not_collecting
 
 # The same examples in every run; HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -13,14 +15,24 @@ settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    with not_collecting():
+        return (yield)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> None:
     """Of a module's own fixtures, too: the last bit depends on how many there are."""
+    import torch  # not where pytest only hands out tests
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _reproducible() -> None:
+    import torch
+
     torch.set_num_threads(1)
     torch.default_generator.manual_seed(0)  # manual_seed notes down the stack for GPUs
     if torch.cuda.is_initialized():

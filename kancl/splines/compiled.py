@@ -5,7 +5,6 @@ ends it inside LLVM. Here a file holds a kernel for given types, behind a digest
 content and of all that it was made from; one that does not match is replaced.
 """
 
-import gc
 import hashlib
 import inspect
 import logging
@@ -28,6 +27,7 @@ from numba.core.caching import CompileResultCacheImpl
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from kancl.collector import not_collecting
 from kancl.splines import kernels_cpu, simd
 
 MOST_BYTES = 2**25  # of a file: some ten times what the kernels take
@@ -111,14 +111,9 @@ def _compile(signatures: Mapping[str, Any]) -> None:
     _logger.warning(
         "Compiling the kernels that sum splines, once on this machine: about 10 s"
     )
-    collects = gc.isenabled()
-    gc.disable()  # among torch's many objects it takes a tenth of the time
-    try:
+    with not_collecting():
         for name, signature in signatures.items():
             getattr(kernels_cpu, name).compile(signature)
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _missing(folder: Path, signatures: Mapping[str, Any]) -> dict[str, Any]:

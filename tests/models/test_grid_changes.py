@@ -170,7 +170,7 @@ def changed(layer: KANLinear, optimizer: torch.optim.Optimizer, how: str) -> Non
 def test_training_goes_on_without_a_jump(name: str, how: str) -> None:
     layer = layer_with()
     optimizer = OPTIMIZERS[name](layer.parameters())
-    train(layer, optimizer, 150)
+    train(layer, optimizer, 60)
     twin = copy.deepcopy(layer)
     expected = OPTIMIZERS[name](twin.parameters())
     expected.load_state_dict(copy.deepcopy(optimizer.state_dict()))

@@ -144,6 +144,7 @@ def test_every_row_of_every_protocol_can_be_run(name):
         kinds.setdefault(tuple(row.settings), []).append(row.incremental)
     for settings, incremental in kinds.items():
         words = [*protocol.settings, "scenario.train_samples=200"]
+        words.append("scenario.test_samples=20")
         if incremental != [None]:
             words.append(f"scenario.incremental={','.join(incremental)}")
         configs = read_request([*words, *settings], sweep=True).configs

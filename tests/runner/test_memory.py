@@ -85,7 +85,8 @@ def test_no_run_stays_in_memory(
 
     monkeypatch.setitem(STRATEGIES, strategy, [*STRATEGIES[strategy], Noting])
     for seed in range(2):
-        make_run(f"strategy={strategy}", f"seed={seed}", "model=kan_local")
+        words = "model=kan_local", "scenario.n_experiences=2"
+        make_run(f"strategy={strategy}", f"seed={seed}", *words)
     gc.collect()
     assert len(made) == 2
     assert [ref() for ref in made] == [None, None]

@@ -131,10 +131,11 @@ def test_deterministic_algorithms_are_asked_for_by_run(
 
     monkeypatch.setattr(_Run, "_train", watched)
     words = ["model=kan_local", "strategy=gram", "keep_model=true"]
+    words.append("scenario.n_experiences=2")
     _, plain = make_run(*words, log_dir=tmp_path / "a")
     _, strict = make_run(*words, "deterministic=true", log_dir=tmp_path / "b")
     assert not torch.are_deterministic_algorithms_enabled()  # as it was found
-    make_run("overwrite=true", log_dir=tmp_path / "c")
+    make_run("scenario.n_experiences=2", log_dir=tmp_path / "c")
     assert asked == [False, True, False]
     assert plain.name == strict.name
     for name in BYTES[:3]:
@@ -171,6 +172,7 @@ def test_models_of_one_seed_see_the_same_batches(
     make_run: MakeRun, witnesses: list[_Witness]
 ) -> None:
     words = ["training.epochs=2", "scenario.class_order=random", "seed=3"]
+    words.append("scenario.n_experiences=2")
     make_run("model=kan", *words)
     make_run("model=mlp", "model.hidden=[7,7]", *words)
     make_run("model=mlp", "model.dropout=0.5", *words)  # draws numbers while training

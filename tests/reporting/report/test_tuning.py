@@ -76,24 +76,24 @@ def test_no_tuning_says_nothing_of_it(flagged):
     assert not {BUDGET, EDGE, "Tuned alike"} & flagged().keys()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "tuning: [{model: kan}]",
-        "tuning: 3",
-        "model: kan",
-        "a: &a [x, x]\ntuning: [*a, *a]",
-        yaml.safe_dump({"tuning": [record("kan", at_edge=[[1, 2], {}])]}),
-        yaml.safe_dump({"tuning": [record("kan", chosen=[1])]}),
-        yaml.safe_dump({"tuning": [record("kan", strategy={})]}),
-        yaml.safe_dump({"tuning": [record("kan", trials="many")]}),
-    ],
-    ids=lambda text: text[:20],
-)
-def test_a_file_of_somebody_else_costs_itself_alone(plant, tmp_path, text):
+OTHERS = [
+    "tuning: [{model: kan}]",
+    "tuning: 3",
+    "model: kan",
+    "a: &a [x, x]\ntuning: [*a, *a]",
+    yaml.safe_dump({"tuning": [record("kan", at_edge=[[1, 2], {}])]}),
+    yaml.safe_dump({"tuning": [record("kan", chosen=[1])]}),
+    yaml.safe_dump({"tuning": [record("kan", strategy={})]}),
+    yaml.safe_dump({"tuning": [record("kan", trials="many")]}),
+]
+
+
+def test_files_of_somebody_else_cost_themselves_alone(plant, tmp_path):
     plant("model=kan,mlp", outcome=lambda config: (0.9, 0.5))
     (tmp_path / "tuned").mkdir()
-    (tmp_path / "tuned" / "other.yaml").write_text(text)
+    files = [f"other{number}.yaml" for number in range(len(OTHERS))]
+    for file, text in zip(files, OTHERS):
+        (tmp_path / "tuned" / file).write_text(text)
     (tmp_path / "tuned" / "own.yaml").write_text(
         yaml.safe_dump({"tuning": [record("kan", chosen={}), record("mlp", chosen={})]})
     )
@@ -102,9 +102,8 @@ def test_a_file_of_somebody_else_costs_itself_alone(plant, tmp_path, text):
     (benchmark,) = benchmarks(runs)
     found = {c.title: c for c in confounds(benchmark, compare(benchmark), tunings)}
     said = found["A file of settings cannot be read"].text
-    assert "other.yaml was not written by kancl tune" in said
-    assert "Tuned alike" in found and len(tunings) == 3
-    assert (
-        "was not written by"
-        in write_report(runs, tmp_path / "report", tunings).page.read_text()
-    )
+    page = write_report(runs, tmp_path / "report", tunings).page.read_text()
+    for file in files:
+        assert f"{file} was not written by kancl tune" in said
+        assert f"{file} was not written by" in page
+    assert "Tuned alike" in found and len(tunings) == 2 + len(OTHERS)
