@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -90,7 +91,11 @@ def test_any_leading_dimensions(layer: KANLinear, x: Tensor) -> None:
     assert layer(x[:0]).shape == (0, 2)
 
 
-def test_gradients(layer: KANLinear, x: Tensor) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"fast_mode": True, "rtol": 1e-4}, pytest.param({}, marks=pytest.mark.proof)],
+)
+def test_gradients(layer: KANLinear, x: Tensor, options: dict[str, Any]) -> None:
     layer.double()
     names = [name for name, _ in layer.named_parameters()]
     inputs = [x[:4].double(), *(p.detach().clone() for p in layer.parameters())]
@@ -101,7 +106,7 @@ def test_gradients(layer: KANLinear, x: Tensor) -> None:
         return functional_call(layer, dict(zip(names, parameters)), (x,))
 
     assert torch.autograd.gradcheck(forward, inputs)
-    assert torch.autograd.gradgradcheck(forward, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(forward, inputs, **options)
 
 
 def test_per_sample_gradients(layer: KANLinear, x: Tensor) -> None:
