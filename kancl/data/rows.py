@@ -143,7 +143,8 @@ class ResolvedRows:
         each = [default_collate([a[i] for i in range(len(self))]) for a in self.others]
         device = self.rows.device
         return [
-            c.to(device, non_blocking=True) if isinstance(c, Tensor) else c for c in each
+            c.to(device, non_blocking=True) if isinstance(c, Tensor) else c
+            for c in each
         ]
 
     def batch(self, indices: Sequence[int] | Tensor) -> list[Any]:

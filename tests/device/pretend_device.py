@@ -97,19 +97,19 @@ class Log:
                 found[e.iteration] += n * (e.kind in kinds)
         return [n for _, n in sorted(found.items())]
 
-    def peak(self, kind: str, first: int) -> int:
+    def most(self, first: int) -> Counter[tuple[str, str, str]]:
         """Events of an iteration that does all that any one from ``first`` on does.
 
-        The sum, over operators and places, of the most that an iteration has.
+        By kind, operator and place, the most that an iteration has.
         """
-        each: Counter[tuple[str, str, int]] = Counter()
+        each: Counter[tuple[str, str, str, int]] = Counter()
         for e, n in self.events.items():
-            if (e.phase, e.kind) == ("iteration", kind) and e.iteration >= first:
-                each[e.what, e.place, e.iteration] += n
-        most: dict[tuple[str, str], int] = {}
-        for (what, place, _), n in each.items():
-            most[what, place] = max(n, most.get((what, place), 0))
-        return sum(most.values())
+            if e.phase == "iteration" and e.iteration >= first:
+                each[e.kind, e.what, e.place, e.iteration] += n
+        found: Counter[tuple[str, str, str]] = Counter()
+        for (kind, what, place, _), n in each.items():
+            found[kind, what, place] = max(n, found[kind, what, place])
+        return found
 
 
 OURS = tuple(f"{Path(str(m.__file__)).parent}/" for m in (kancl, avalanche))
