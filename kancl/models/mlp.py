@@ -16,6 +16,7 @@ from kancl.models.inputs import flat
 from kancl.models.spline_activation import SplineActivation
 
 Activation = Literal["relu", "spline"]
+Init = Literal["torch", "xavier"]
 
 
 class MLP(nn.Module):
@@ -27,10 +28,12 @@ class MLP(nn.Module):
         hidden_control: bounds the values before the ReLU, as in ``KAN``.
         top_k: so many hidden values of a layer are not 0; None: all.
         activation: ``relu``, or ``spline``: a learned function per hidden unit.
+        init: first weights: as ``nn.Linear`` draws them, or ``xavier``: uniform within
+            ``sqrt(6 / (inputs + outputs))`` (Glorot, Bengio 2010, eq. 16), biases 0.
     Shape: ``(..., layers[0])`` -> ``(..., layers[-1])``; images, ``(batch, ...)`` of as
         many values each, are flattened.
     Raises: ValueError for fewer than two sizes, a size below 1, a ``dropout`` outside
-        [0, 1), or another ``activation``.
+        [0, 1), or another ``activation`` or ``init``.
     Source: the baselines of van de Ven, Tuytelaars, Tolias 2022, Nature Machine
         Intelligence 4, 1185-1197 (no dropout there).
 
@@ -45,6 +48,7 @@ class MLP(nn.Module):
         hidden_control: HiddenControl = "none",
         top_k: int | None = None,
         activation: Activation = "relu",
+        init: Init = "torch",
     ) -> None:
         super().__init__()
         if len(layers) < 2 or min(layers) < 1:
@@ -55,9 +59,12 @@ class MLP(nn.Module):
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         if activation not in get_args(Activation):
             raise ValueError(f"activation must be relu or spline, got {activation!r}")
+        if init not in get_args(Init):
+            raise ValueError(f"init must be torch or xavier, got {init!r}")
         check_hidden_control(hidden_control, top_k)
         self.hidden_control, self.top_k = hidden_control, top_k
-        self.layers = nn.ModuleList(map(nn.Linear, layers, layers[1:]))
+        self._linear = _xavier_linear if init == "xavier" else nn.Linear
+        self.layers = nn.ModuleList(map(self._linear, layers, layers[1:]))
         self.activations = nn.ModuleList(
             SplineActivation(n) if activation == "spline" else nn.ReLU()
             for n in layers[1:-1]
@@ -81,7 +88,7 @@ class MLP(nn.Module):
 
     def make_head(self, n_outputs: int) -> nn.Module:
         """A fresh last layer on ``features``."""
-        return nn.Linear(self.feature_dim, n_outputs)
+        return self._linear(self.feature_dim, n_outputs)
 
     def remove_head(self) -> None:
         """Drop the last layer for good: ``features`` goes on working."""
@@ -101,6 +108,7 @@ def mlp(
     hidden_control: HiddenControl = "none",
     top_k: Count | None = None,
     activation: Activation = "relu",
+    init: Init = "torch",
 ) -> MLP:
     """MLP with ReLU, any hidden sizes and dropout.
 
@@ -111,6 +119,15 @@ def mlp(
         hidden_control: bounds the values before the ReLU, as in ``kan``.
         top_k: so many hidden values of a layer are not 0; null: all.
         activation: relu, or spline: a learned function per hidden unit.
+        init: first weights: torch (as nn.Linear draws them), or xavier (Glorot's uniform
+            ones, biases 0).
     """
     layers = [in_features, *hidden, n_outputs]
-    return MLP(layers, dropout, hidden_control, top_k, activation)
+    return MLP(layers, dropout, hidden_control, top_k, activation, init)
+
+
+def _xavier_linear(n_inputs: int, n_outputs: int) -> nn.Linear:
+    layer = nn.Linear(n_inputs, n_outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -71,8 +71,9 @@ class Protocol:
     """What is run, and what has to come out.
 
     Args:
-        n_seeds: of the paper.
+        n_seeds: to run.
         settings: overrides of ``kancl run`` that all rows share.
+        paper_seeds: how many the paper ran.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Protocol:
     n_seeds: int
     settings: Sequence[str]
     rows: Sequence[Row]
+    paper_seeds: int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -114,7 +116,9 @@ def read_protocol(name: str) -> Protocol:
     measure = {"measure": content.get("measure", ACCURACY)}
     rows = [Row(row.pop("row"), **measure | row) for row in content["rows"]]
     source = " ".join(content["source"].split())
-    return Protocol(name, source, content["seeds"], content["settings"], rows)
+    n_seeds = content["seeds"]
+    published = content.get("paper_seeds", n_seeds)
+    return Protocol(name, source, n_seeds, content["settings"], rows, published)
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,8 @@ class Judgement:
     Args:
         measured: its measure in the runs that completed, accuracies as fractions.
         n_lost: runs that did not complete.
-        paper_seeds: how many the paper's error rests on; without it, nothing is decided
-            of a single seed.
+        paper_seeds: how many the paper ran; without its error, nothing is decided of a
+            single seed of ours.
         altered: whether something else than the protocol was run.
     """
 
@@ -167,22 +171,28 @@ class Judgement:
         s is the spread of our n seeds, but at least the most that the paper's seeds allow
         theirs to be (95 % limit): two seeds that lie close together prove no small error.
         t is Student's 97.5 % quantile for the paper's seeds. Where the paper gives no
-        error or number of seeds, our spread and seeds have to do.
+        error, its m seeds are taken to spread as ours do, ``SEM_paper = s / sqrt(m)``,
+        and t is that of our seeds (the usual test of two means). Without m either, our
+        error has to do.
 
         Source: of right programs, also with 1.36 times the spread of a paper of 20 seeds,
         at most 5 % fail in simulation, with 1 to 20 seeds; of programs that are 4 such
         spreads off, 3 in 4 fail with one seed and 9 in 10 with two.
         """
-        n, published = len(self.values), self.row.sem
-        seeds = self.paper_seeds if published is not None else None
+        n, sem = len(self.values), self.row.sem
+        seeds = self.paper_seeds
         spread = stdev(self.values) if n > 1 else None
-        if published is not None and seeds is not None:
+        if sem is not None and seeds is not None:
             limit = math.sqrt((seeds - 1) / stats.chi2.ppf(0.05, seeds - 1))
-            spread = max(spread or 0.0, limit * published * math.sqrt(seeds))
+            spread = max(spread or 0.0, limit * sem * math.sqrt(seeds))
         if spread is None or n == 0:
             return None
-        quantile = float(stats.t.ppf(0.975, (seeds or n) - 1))
-        return quantile * math.hypot(published or 0, spread / math.sqrt(n)) + SLACK
+        if sem is None:
+            sem, degrees = spread / math.sqrt(seeds or math.inf), n - 1
+        else:
+            degrees = (seeds or n) - 1
+        quantile = float(stats.t.ppf(0.975, degrees))
+        return quantile * math.hypot(sem, spread / math.sqrt(n)) + SLACK
 
     @property
     def verdict(self) -> Literal["PASS", "FAIL", "shown"]:

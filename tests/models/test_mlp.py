@@ -78,3 +78,17 @@ def test_learned_activations_are_parameters_that_cost_and_learn() -> None:
         assert activation.coefficients.grad.abs().sum() > 0
     with pytest.raises(ValueError, match="relu or spline, got 'tanh'"):
         MLP([6, 5, 3], activation="tanh")  # type: ignore[arg-type]
+
+
+def test_first_weights_are_torchs_or_glorots() -> None:
+    torch.manual_seed(0)
+    plain = nn.Linear(200, 100)
+    torch.manual_seed(0)
+    assert torch.equal(MLP([200, 100]).head.weight, plain.weight)
+    network = MLP([200, 100, 50], init="xavier")
+    for layer in (*network.layers, network.make_head(30)):
+        bound = (6 / sum(layer.weight.shape)) ** 0.5
+        assert 0.99 * bound < layer.weight.abs().max() <= bound
+        assert torch.equal(layer.bias, torch.zeros_like(layer.bias))
+    with pytest.raises(ValueError, match="init must be torch or xavier, got 'he'"):
+        MLP([2, 2], init="he")

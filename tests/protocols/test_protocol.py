@@ -101,6 +101,25 @@ def test_right_programs_rarely_fail_and_wrong_ones_do(n):
     assert failed(4 * 7.4) > (0.7 if n == 1 else 0.87)
 
 
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("published", [1, 20])
+def test_a_mean_without_error_is_as_uncertain_as_our_seeds_say(published, n):
+    """A paper's single run is off by as much as any of ours; ours spread by 0.2 points."""
+    generator = np.random.default_rng(n)
+
+    def failed(shift):
+        papers = generator.normal(94, 0.2, (1000, published)).mean(1)
+        seeds = generator.normal(94 + shift, 0.2, (1000, n)) / 100
+        judged = [
+            Judgement(Row("owm", paper=mean), ours, paper_seeds=published)
+            for mean, ours in zip(papers, seeds)
+        ]
+        return sum(judgement.verdict == "FAIL" for judgement in judged) / 1000
+
+    assert failed(0) < 0.065
+    assert failed(2) > (0.35 if n == 2 else 0.87)
+
+
 def test_names_that_are_none_are_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="nearest: vandeven2022-split"):
         read_protocol("vandeven2022-splitt")

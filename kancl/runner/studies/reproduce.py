@@ -77,8 +77,8 @@ def reproduce(
         else:
             made = make_runs(requests[row], console=console, quiet=True)
             done = [s[row.measure] for s in made if s["status"] == "completed"]
-            n_lost, n_seeds = len(made) - len(done), protocol.n_seeds
-            judged[row] = Judgement(row, done, n_lost, n_seeds, bool(altered))
+            n_lost, published = len(made) - len(done), protocol.paper_seeds
+            judged[row] = Judgement(row, done, n_lost, published, bool(altered))
         # As soon as a row is known: all of them may take hours.
         cells = (judged[row].cells[title] for title in protocol.columns)
         say(" ".join(filter(None, cells)))
@@ -222,7 +222,10 @@ def verdicts_table(
         rule += (
             "seeds' spread, at least the most that the paper's seeds allow theirs to be"
         )
-        rule += ", t Student's 97.5 % quantile"
+        rule += (
+            "; where the paper gives no error, SEM_paper is s / sqrt(the paper's seeds)"
+        )
+        rule += "; t is Student's 97.5 % quantile"
         notes = [f"± is the standard error of the mean; tolerance: {rule}."]
         fewest = min((len(j.values) for j in judgements), default=0)
         if fewest < SEEDS_WANTED:
