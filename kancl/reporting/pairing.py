@@ -1,6 +1,6 @@
 """Who is compared with whom: a model with its reference, by their roles."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Any)
@@ -18,9 +18,10 @@ def pairs(
     entrants: Sequence[T],
     group: Callable[[T], object],
     distance: Callable[[T, T], float] = lambda compared, reference: 0,
+    kind: Callable[[T], Hashable] = lambda reference: None,
 ) -> list[tuple[T, T]]:
     """Every ``(compared, reference)`` of equal group, in the order of the entrants; of
-    several references, those nearest by ``distance``.
+    several references of a kind, those nearest by ``distance``.
     """
     result = []
     for a in entrants:
@@ -28,8 +29,9 @@ def pairs(
         highest = max(role(b.model) for b in others)
         if role(a.model) < highest:
             references = [b for b in others if role(b.model) == highest]
-            nearest = min(distance(a, b) for b in references)
-            result += [(a, b) for b in references if distance(a, b) == nearest]
+            away = [(kind(b), distance(a, b)) for b in references]
+            nearest = {k: min(d for k2, d in away if k2 == k) for k, _ in away}
+            result += [(a, b) for b, (k, d) in zip(references, away) if d == nearest[k]]
     return result
 
 

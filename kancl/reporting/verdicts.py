@@ -7,7 +7,7 @@ from kancl.metrics import statistics
 from kancl.reporting.measures import COMPARED, ERRORS, METRICS
 from kancl.reporting.pairing import model_title, pair_title, pairs
 from kancl.reporting.table import Estimate
-from kancl.reporting.variants import Benchmark, Variant
+from kancl.reporting.variants import Benchmark, Variant, shown
 
 FEWEST_PAIRS = 5
 EQUAL_SIZE = 0.05
@@ -190,8 +190,9 @@ class Comparison:
 
 
 def compare(benchmark: Benchmark) -> list[Comparison]:
-    """Every model with those references of its strategy whose training is most alike; of
-    just two variants, the second with the first, whatever they are.
+    """Every model with all networks that are its references under the same strategy, each
+    in the training most like its own; of just two variants, the second with the first,
+    whatever they are.
     """
     metrics = COMPARED[benchmark.score.name]
     comparisons = []
@@ -199,6 +200,7 @@ def compare(benchmark: Benchmark) -> list[Comparison]:
         benchmark.variants,
         lambda variant: variant.strategy,
         lambda a, b: len(training_differences(a, b)),
+        lambda b: shown([v for k, v in b.settings.items() if k.startswith("model.")]),
     )
     if not found and len(benchmark.variants) == 2:
         found = [benchmark.variants[::-1]]

@@ -31,5 +31,12 @@ def test_only_equals_of_a_group_meet_and_the_nearest_of_them():
     runs = entrants("kan", "mlp", "mlp", "kan", "mlp")
     by_size = pairs(runs, lambda run: None, lambda a, b: abs(a.size - b.size))
     assert [(a.size, b.size) for a, b in by_size] == [(0, 1), (3, 2), (3, 4)]
+    kinds = pairs(
+        runs, lambda run: None, lambda a, b: abs(a.size - b.size), lambda b: b.size < 2
+    )
+    assert [(a.size, b.size) for a, b in kinds] == [
+        *((0, 1), (0, 2)),
+        *((3, 1), (3, 2), (3, 4)),
+    ]
     halves = pairs(runs, lambda run: run.size < 2)
     assert [(a.size, b.size) for a, b in halves] == [(0, 1), (3, 2), (3, 4)]

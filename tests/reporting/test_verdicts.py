@@ -174,6 +174,17 @@ def test_a_kan_meets_the_mlp_whose_training_is_most_alike(plant, tmp_path):
     assert rates == [(0.001, 0.001), (0.01, 0.01)]
 
 
+def test_a_kan_meets_every_network_that_is_its_control(plant, tmp_path):
+    """Also where each has a rate of its own, and one happens to have the KAN's."""
+    plant("model=kan", "optimizer.lr=0.01", outcome=lambda config: (0.9, 0.5))
+    for width, rate in ((8, 0.01), (16, 0.02), (16, 0.3)):
+        said = ["model=mlp", f"model.hidden=[{width}]", f"optimizer.lr={rate}"]
+        plant(*said, outcome=lambda config: (0.9, 0.5))
+    (benchmark,) = benchmarks(find_runs([tmp_path]))
+    met = [c.reference.settings["model.hidden"] for c in compare(benchmark)]
+    assert sorted(met) == [[8], [16], [16]]
+
+
 def _share_of_verdicts(n_pairs, n_strategies, draw, n_simulations=150):
     """How often at least one strategy gets a verdict."""
     rng = np.random.default_rng(0)
