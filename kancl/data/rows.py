@@ -142,7 +142,10 @@ class ResolvedRows:
         """``others`` as tensors on the device, ``(n, ...)`` each, where they can be."""
         each = [default_collate([a[i] for i in range(len(self))]) for a in self.others]
         device = self.rows.device
-        return [c.to(device) if isinstance(c, Tensor) else c for c in each]
+        return [
+            c.to(device, non_blocking=True) if isinstance(c, Tensor) else c
+            for c in each
+        ]
 
     def batch(self, indices: Sequence[int] | Tensor) -> list[Any]:
         """``[x, y, task_labels, ...]`` of these samples, as collating them would give."""

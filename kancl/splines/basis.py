@@ -1,6 +1,5 @@
 """B-spline bases on any knots, by the recursion in the books: the readable reference."""
 
-from collections.abc import Callable
 from math import inf
 from typing import Literal, get_args
 
@@ -47,23 +46,16 @@ def nearest_inside(x: Tensor, low: float | Tensor, high: float | Tensor) -> Tens
 
     ``torch.clamp`` has a gradient of 0 or 1 there, depending on torch's version.
     """
-    low = torch.as_tensor(low, dtype=x.dtype, device=x.device)
-    high = torch.as_tensor(high, dtype=x.dtype, device=x.device)
+    low, high = (end.to(x) if isinstance(end, Tensor) else end for end in (low, high))
     return torch.where(x < low, low, torch.where(x > high, high, x))
 
 
-def anchored_basis(
-    basis_at: Callable[[Tensor], Tensor], x: Tensor, anchor: Tensor | None
-) -> Tensor:
+def anchored(basis: Tensor, at_anchor: Tensor, is_anchor: Tensor) -> Tensor:
     """``B_g(x) - B_g(anchor)``, exactly 0 where the input is the anchor."""
-    basis = basis_at(x)
-    if anchor is None:
-        return basis
-    anchor = anchor.to(x.dtype)
-    basis = basis - basis_at(anchor.unsqueeze(0))
+    basis = basis - at_anchor
     # Not left to the subtraction: rounding may differ between batch sizes.
     no_value = basis - basis.detach()  # 0, with the derivatives of the bases
-    return torch.where((x == anchor).unsqueeze(-1), no_value, basis)
+    return torch.where(is_anchor.unsqueeze(-1), no_value, basis)
 
 
 def cox_de_boor(

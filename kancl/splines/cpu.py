@@ -62,8 +62,7 @@ def takes(x: Tensor, coefficients: Tensor) -> bool:
 def prepare(x: Tensor, grid: UniformGrid) -> tuple[Any, ...]:
     """Samples, their background (see ``kernels_cpu``) and the grid, as arrays."""
     if "grid" not in grid.constants:
-        low = grid.low.double()
-        cells = grid.size / (grid.high.double() - low)
+        low, cells = grid.cells
         outside = get_args(Outside).index(grid.outside)
         sizes = grid.size, grid.degree, outside
         grid.constants["grid"] = _array(low), _array(cells), *sizes

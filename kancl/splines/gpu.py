@@ -182,15 +182,12 @@ def _constants(grid: UniformGrid, dtype: torch.dtype) -> tuple[Tensor, Tensor, T
     The anchor is rounded as ``x`` is, since the two are compared; ``low`` stands for
     one that is not read.
     """
-    if dtype not in grid.constants:
-        low = grid.low.double().contiguous()
-        cells = (grid.size / (grid.high.double() - low)).contiguous()
-        anchor = low
-        if grid.anchor is not None:
-            anchor = grid.anchor.to(dtype).double().contiguous()
-        grid.constants[dtype] = low, cells, anchor
-    constants: tuple[Tensor, Tensor, Tensor] = grid.constants[dtype]
-    return constants
+    low, cells = grid.cells
+    at = grid.anchor
+    if at is None:
+        return low, cells, low
+    rounded = lambda: at.to(dtype).double().contiguous()  # noqa: E731
+    return low, cells, grid.constant(("anchor", dtype), rounded)
 
 
 def _sum_dtype(coefficients: Tensor) -> torch.dtype:

@@ -9,7 +9,7 @@ from torch.nn import SiLU
 from torch.nn.functional import silu
 
 from kancl.splines import gpu, modes
-from kancl.splines.basis import Outside, anchored_basis, spline_basis
+from kancl.splines.basis import Outside, anchored, spline_basis
 from kancl.splines.flops import basis_flops, counted
 from kancl.splines.knots import (
     evenly_spaced,
@@ -155,7 +155,11 @@ class Grid:
             x = self._in_cells(x)
             anchor = None if anchor is None else self._in_cells(anchor)
         options = knots.to(dtype), self.degree, self.outside
-        basis = anchored_basis(lambda x: spline_basis(x, *options), x, anchor)
+        basis = spline_basis(x, *options)
+        if anchor is not None:
+            anchor = anchor.to(x.dtype)
+            at_anchor = spline_basis(anchor.unsqueeze(0), *options)
+            basis = anchored(basis, at_anchor, x == anchor)
         return counted(basis, basis_flops(self.degree))
 
     def _in_cells(self, x: Tensor) -> Tensor:

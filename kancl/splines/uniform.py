@@ -6,7 +6,7 @@ coordinate, at most ``(d+1)/2`` of them, so that nothing cancels however fine th
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import comb, factorial
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kancl.splines import modes
-from kancl.splines.basis import Outside, anchored_basis, nearest_inside
+from kancl.splines.basis import Outside, anchored, nearest_inside
 
 MANY_VALUES = 2**13  # above, memory traffic costs more than calls of operators
 BLOCK = 2**15  # values at a time
@@ -30,7 +30,7 @@ class UniformGrid:
         low, high: ends of the grid, ``(in_features,)``.
         size: intervals; ``size + degree`` bases.
         outside, anchor: see ``Grid``.
-        constants: what kernels work out once for each grid.
+        constants: what was worked out once for the grid.
     """
 
     low: Tensor
@@ -41,11 +41,40 @@ class UniformGrid:
     anchor: Tensor | None = None
     constants: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
+    @property
+    def cells(self) -> tuple[Tensor, Tensor]:
+        """``low``, and the cells in a unit, in float64."""
+        ends = self.low, self.high, self.size
+        cells: tuple[Tensor, Tensor] = self.constant("cells", lambda: _cells(*ends))
+        return cells
+
+    def constant(self, name: Any, work_out: Callable[[], Any]) -> Any:
+        """What ``work_out`` gives, kept unless it belongs to a graph or a transform."""
+        if name in self.constants:
+            return self.constants[name]
+        tensors = self.low, self.high, self.anchor
+        if (
+            any(t is not None and t.requires_grad for t in tensors)
+            or modes.graph()
+            or modes.transforms()
+            or modes.dispatch_modes()
+        ):
+            return work_out()
+        with torch.inference_mode(False):  # of use outside as well
+            self.constants[name] = work_out()
+        return self.constants[name]
+
 
 def grid_basis(x: Tensor, grid: UniformGrid) -> Tensor:
     """All bases of a grid at ``x``, less their values at its anchor; see ``Grid``."""
-    options = grid.low, grid.high, grid.size, grid.degree, grid.outside
-    return anchored_basis(lambda x: uniform_basis(x, *options), x, grid.anchor)
+    options = *grid.cells, grid.size, grid.degree, grid.outside
+    basis = _basis(x, *options)
+    if grid.anchor is None:
+        return basis
+    anchor = grid.anchor.to(x.dtype)
+    name = "basis at the anchor", x.dtype
+    at_anchor = grid.constant(name, lambda: _basis(anchor.unsqueeze(0), *options))
+    return anchored(basis, at_anchor, x == anchor)
 
 
 def uniform_basis(
@@ -64,11 +93,20 @@ def uniform_basis(
 
     Shape: ``(batch, in_features)`` -> ``(batch, in_features, grid_size + degree)``.
     """
+    return _basis(x, *_cells(low, high, grid_size), grid_size, degree, outside)
+
+
+def _cells(low: Tensor, high: Tensor, grid_size: int) -> tuple[Tensor, Tensor]:
+    low = low.double().contiguous()
+    return low, (grid_size / (high.double() - low)).contiguous()
+
+
+def _basis(
+    x: Tensor, low: Tensor, cells: Tensor, grid_size: int, degree: int, outside: Outside
+) -> Tensor:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    low = low.double()
     # In cells: 0 at the grid's first knot, grid_size at its last.
-    position = x.to(torch.float64, copy=True).sub_(low)
-    position.mul_(grid_size / (high.double() - low))
+    position = x.to(torch.float64, copy=True).sub_(low).mul_(cells)
     if outside == "zero":
         return _evaluate(position, grid_size, degree, 0, False, dtype)
     inside = nearest_inside(position, 0, grid_size)

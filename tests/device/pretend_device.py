@@ -97,6 +97,23 @@ class Log:
                 found[e.iteration] += n * (e.kind in kinds)
         return [n for _, n in sorted(found.items())]
 
+    def most(self, skip: int = 0) -> Counter[tuple[str, str, str]]:
+        """Events of an iteration that does all that any one does, by kind and place.
+
+        The most that an iteration of the last experience has, but its first ``skip``.
+        """
+        trained = [e for e in self.events if e.phase == "iteration"]
+        last = max(e.experience for e in trained)
+        first = min(e.iteration for e in trained if e.experience == last) + skip
+        each: Counter[tuple[str, str, str, int]] = Counter()
+        for e in trained:
+            if e.iteration >= first:
+                each[e.kind, e.what, e.place, e.iteration] += self.events[e]
+        found: Counter[tuple[str, str, str]] = Counter()
+        for (kind, what, place, _), n in each.items():
+            found[kind, what, place] = max(n, found[kind, what, place])
+        return found
+
 
 OURS = tuple(f"{Path(str(m.__file__)).parent}/" for m in (kancl, avalanche))
 TESTS = f"{Path(__file__).parents[1]}/"

@@ -3,11 +3,14 @@
 ``pytest -n0 -q -m proof tests/device/test_launches.py -k budget`` prints, for every strategy,
 head and model (mlp, kan, kan_local), launches / waits and blocking copies; they are the same
 at batches of 64 and 1,024.
+
+Iterations differ: one uploads an epoch's order, one adds up 1,024 samples' features, one
+projects a gradient. So an iteration is counted that does all that any does (``Log.most``).
 """
 
+from collections import Counter
 from functools import cache
 from pathlib import Path
-from statistics import median_high
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -17,6 +20,7 @@ import torch
 from kancl import KANLinear
 from kancl.bench.harness import finished_run
 from kancl.config import ConfigError
+from kancl.models import readouts
 from kancl.runner.check import check
 from kancl.runner.request.compose import read_request
 from kancl.splines import gpu
@@ -26,20 +30,29 @@ from tests.device.pretend_device import Log, pretend_device
 MODELS = {"mlp": "hidden=[16,16]", "kan": "hidden=[16]", "kan_local": "hidden=[16]"}
 HEADS = {"single": "class", "growing": "class", "multi": "task"}
 BATCHES = 64, 1024
-N_ITERATIONS = 4
 CUT = ["scenario.n_experiences=2", "scenario.test_samples=20", "evaluation.samples=5"]
-CUT += ["tensorboard=none", "device=cuda", f"training.iterations={N_ITERATIONS}"]
+CUT += ["tensorboard=none", "device=cuda"]
 MEMORY = {"replay", "agem", "mir", "er_ace", "der", "gdumb"}
 
 
 class Counts(NamedTuple):
-    """Per iteration of the last experience."""
+    """Of an iteration of the last experience that does all that any but its first does."""
 
     launches: int
     waits: int
     copies: int
     mixing: int  # in the whole run
-    places: frozenset[tuple[str, str]]  # of waits and copies, in all its iterations
+    places: frozenset[tuple[str, str]]  # of waits and copies, in all iterations
+    most: Counter[
+        tuple[str, str, str]
+    ]  # by kind, operator, place; of the first as well
+
+
+def epoch(batch: int) -> int:
+    """Iterations: an even number, as of a memory of two batches, of which the order is
+    drawn anew when it is used up; and as many samples as a readout adds up at a time.
+    """
+    return max(4, readouts.BATCH // batch)
 
 
 def words(
@@ -47,7 +60,8 @@ def words(
 ) -> list[str]:
     said = [f"strategy={strategy}", f"model={model}", f"model.{MODELS[model]}"]
     said += [f"scenario.head={head}", f"scenario.incremental={HEADS[head]}", *CUT]
-    said += [f"training.batch_size={batch}", f"scenario.train_samples={3 * batch}"]
+    said += [f"training.batch_size={batch}", f"training.iterations={epoch(batch) + 1}"]
+    said.append(f"scenario.train_samples={epoch(batch) * batch}")  # of each experience
     if strategy.startswith("gram") and model != "mlp":
         said.append("strategy.structure=blocks")  # a full matrix takes a CPU minutes
     if strategy in MEMORY:
@@ -68,9 +82,17 @@ def counted(
     strategy: str = "naive", model: str = "kan", head: str = "single", batch: int = 64
 ) -> Counts:
     log = run_on_pretend_device(words(strategy, model, head, batch))
-    each = (log.per_iteration(k)[-N_ITERATIONS:] for k in ("launch", "wait", "copy"))
+    later = log.most(skip=1)
+    kinds = "launch", "wait", "copy"
+    each = (sum(n for key, n in later.items() if key[0] == kind) for kind in kinds)
     places = frozenset(log.places("wait", "copy", phase="iteration"))
-    return Counts(*map(median_high, each), log.total("mixing"), places)
+    return Counts(*each, log.total("mixing"), places, log.most())
+
+
+def function(place: str) -> tuple[str, str]:
+    """The file's name and the function's."""
+    file, _, rest = place.partition(":")
+    return file.split("/")[-1], rest.split()[-1]
 
 
 def goes_together(strategy: str, model: str, head: str) -> bool:
@@ -86,7 +108,7 @@ def test_a_kan_takes_hardly_more_launches_than_an_mlp_at_every_batch() -> None:
     mlp, kan, large = counted(model="mlp"), counted(), counted(batch=1024)
     local = counted(model="kan_local")
     assert kan.launches <= 1.3 * mlp.launches and local.launches <= 2 * mlp.launches
-    assert kan == large
+    assert kan.most == large.most
     for found in (kan, local):
         assert (found.waits, found.copies, found.mixing) == (0, 0, 0)
 
@@ -159,6 +181,7 @@ ALLOWED = {
     ("heads.py", "_only_label"): "whose head it is, once per experience",
     ("dynamic_modules.py", "forward"): "heads of several tasks in a batch: Avalanche's",
     ("base_sgd.py", "backward"): "the same",
+    ("replay.py", "after_backward"): "the same, back through A-GEM's kept samples",
     ("ewc.py", "before_backward"): "Avalanche's EWC, as it is",
     ("gem.py", "before_training_iteration"): "Avalanche's GEM, as it is",
     ("gem.py", "after_backward"): "the same",
@@ -166,6 +189,14 @@ ALLOWED = {
     ("knots.py", "is_uniform"): "whether a grid is even, once after it was written",
     ("owm.py", "observe"): "whether a matrix can be inverted",
 }
+
+# Whether gradients disagree hangs on the data: where these project at one batch size alone,
+# what is done at the other is a part of it.
+PROJECTING = "agem", "gem"
+# Launches to an MLP's.
+CEILING = {"mlp": 1.0, "kan": 1.3, "kan_local": 2.0}
+# An MLP's features are the inputs here, a KAN's are bases, which no fused kernel gives.
+OF_FEATURES = {"nearest_mean": 2.5}
 
 
 @pytest.mark.proof
@@ -180,13 +211,16 @@ def test_every_strategy_keeps_its_budget(
             continue
         small, large = (counted(strategy, model, head, batch) for batch in BATCHES)
         cells[model] = f"{small.launches} / {small.waits + small.copies}"
-        assert small == large and not small.mixing, (model, small, large)
-        for what, place in small.places:
-            file, _, function = place.partition(":")
-            assert (file.split("/")[-1], function.split()[-1]) in ALLOWED, (what, place)
+        assert small.most == large.most or (
+            strategy in PROJECTING
+            and (small.most < large.most or large.most < small.most)
+        ), model
+        assert small.launches and not small.mixing and not large.mixing, model
+        for what, place in small.places | large.places:
+            assert function(place) in ALLOWED, (what, place)
         mlp = mlp or (small if model == "mlp" else None)
         if mlp is not None:
-            most = {"mlp": 1, "kan": 1.3, "kan_local": 2}[model]
-            assert small.launches <= most * mlp.launches, (model, small, mlp)
+            most = OF_FEATURES.get(strategy, CEILING[model]) * mlp.launches
+            assert small.launches <= most, (model, small, mlp)
     with capsys.disabled():
         print(f"{strategy:14} {head:8}", *(f"{cells.get(m, ''):>10}" for m in MODELS))

@@ -71,7 +71,7 @@ class ReadoutPlugin(Plugin):
                 "spline" if kan_layers(model) else "relu",
                 torch.Generator().manual_seed(setup.seed),
             )
-            replace_network(model, patches.to(setup.device))
+            replace_network(model, patches)
         elif self.features == "inputs":
             layers = getattr(model.network, "layers", [])
             if len(layers) == 0:
@@ -79,7 +79,8 @@ class ReadoutPlugin(Plugin):
                     "features=inputs takes the kind and grid of the network's first "
                     "layer, and it has none: set strategy.features=network instead"
                 )
-            replace_network(model, OneLayer(layers[0], n_outputs).to(setup.device))
+            replace_network(model, OneLayer(layers[0], n_outputs))
+        model.to(setup.device)
         # It steps nowhere, but is known to hold the model's parameters.
         setup.optimizer.param_groups[0]["params"] = list(model.parameters())
         constant_weights(model.network.make_head(1))  # refuses a last layer without
@@ -103,7 +104,7 @@ class ReadoutPlugin(Plugin):
         groups = last_layers(strategy.model)
         for label, x in self._inputs.items():
             last, y = groups[label], strategy.mb_y
-            if label is not None:
+            if len(x) < len(y):  # other heads have the rest
                 y = y[strategy.mb_task_id == label]
             features = layer_features(last.layers[0], x)
             if label not in self.sums:

@@ -55,7 +55,9 @@ class FreezingPlugin(Plugin):
         for parameter, rows, before, moments in self._before:
             _put_back(parameter, rows, before)
             for key, moment in _moments(parameter, strategy.optimizer).items():
-                _put_back(moment, rows, moments.get(key, moment.new_zeros(())))
+                is_new = key not in moments
+                kept = moment.new_zeros(()) if is_new else moments[key]
+                _put_back(moment, rows, kept)
         self._before.clear()
 
 
