@@ -64,6 +64,8 @@ def words(
     said.append(f"scenario.train_samples={epoch(batch) * batch}")  # of each experience
     if strategy.startswith("gram") and model != "mlp":
         said.append("strategy.structure=blocks")  # a full matrix takes a CPU minutes
+    if strategy == "grow_grids":  # between experiences; the pretend device can't follow
+        said.append("strategy.off_grid=1")
     if strategy in MEMORY:
         said.append(f"strategy.mem_size={2 * batch}")
     if strategy == "mir":
