@@ -436,7 +436,8 @@ def pretend_device(launches: list[Launch] | None = None) -> Iterator[Log]:
     """
     # Autograd starts threads for the devices that it finds when it is first used: were
     # this one among them, no process forked later could take gradients.
-    torch.ones((), requires_grad=True).backward()
+    one = torch.ones((), requires_grad=True)
+    torch.autograd.grad(2 * one, one)
     launches = [] if launches is None else launches
     kernels = {name: _Kernel(name, launches) for name in KERNELS}
     types = SimpleNamespace(float32="float32", float64="float64")
