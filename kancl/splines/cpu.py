@@ -61,20 +61,21 @@ def takes(x: Tensor, coefficients: Tensor) -> bool:
 
 def prepare(x: Tensor, grid: UniformGrid) -> tuple[Any, ...]:
     """Samples, their background (see ``kernels_cpu``) and the grid, as arrays."""
-    if "grid" not in grid.constants:
-        low, cells = grid.cells
-        outside = get_args(Outside).index(grid.outside)
-        sizes = grid.size, grid.degree, outside
-        grid.constants["grid"] = _array(low), _array(cells), *sizes
-        if grid.anchor is not None:
-            grid.constants["anchor"] = _array(grid.anchor.double())
-    values, anchor = _array(x), grid.constants.get("anchor")
-    background = anchor
+    arrays, anchor = grid.constant("arrays", lambda: _grid_arrays(grid))
+    values, background = _array(x), anchor
     if anchor is None:  # from another layer, no value comes twice
         worth_it = len(x) >= WORTH_A_LOOK and not x.requires_grad
         backgrounds = _compiled().kernels_cpu.backgrounds
         background = backgrounds(values) if worth_it else np.empty(0)
-    return values, background, anchor is not None, grid.constants["grid"]
+    return values, background, anchor is not None, arrays
+
+
+def _grid_arrays(grid: UniformGrid) -> tuple[tuple[Any, ...], Any]:
+    """A grid as the kernels take it, and its anchor or None."""
+    low, cells = map(_array, grid.cells)
+    outside = get_args(Outside).index(grid.outside)
+    anchor = None if grid.anchor is None else _array(grid.anchor.double())
+    return (low, cells, grid.size, grid.degree, outside), anchor
 
 
 def spline_sum(

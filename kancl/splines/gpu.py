@@ -186,8 +186,10 @@ def _constants(grid: UniformGrid, dtype: torch.dtype) -> tuple[Tensor, Tensor, T
     at = grid.anchor
     if at is None:
         return low, cells, low
-    rounded = lambda: at.to(dtype).double().contiguous()  # noqa: E731
-    return low, cells, grid.constant(("anchor", dtype), rounded)
+    anchor: Tensor = grid.constant(
+        ("anchor", dtype), lambda: at.to(dtype).double().contiguous()
+    )
+    return low, cells, anchor
 
 
 def _sum_dtype(coefficients: Tensor) -> torch.dtype:

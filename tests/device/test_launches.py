@@ -36,7 +36,7 @@ MEMORY = {"replay", "agem", "mir", "er_ace", "der", "gdumb"}
 
 
 class Counts(NamedTuple):
-    """Of an iteration of the last experience that does all that any but its first does."""
+    """What an iteration takes that does all that any of the last experience but the first does."""
 
     launches: int
     waits: int

@@ -55,9 +55,8 @@ class FreezingPlugin(Plugin):
         for parameter, rows, before, moments in self._before:
             _put_back(parameter, rows, before)
             for key, moment in _moments(parameter, strategy.optimizer).items():
-                is_new = key not in moments
-                kept = moment.new_zeros(()) if is_new else moments[key]
-                _put_back(moment, rows, kept)
+                known = key in moments
+                _put_back(moment, rows, moments[key] if known else moment.new_zeros(()))
         self._before.clear()
 
 
