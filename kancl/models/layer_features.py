@@ -79,26 +79,36 @@ def layer_features(layer: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([x, x.new_ones(len(x), 1)], 1) if "bias" in rows else x
 
 
-def weight_rows(
-    layer: nn.Module, of: Callable[[nn.Parameter], Tensor] = lambda p: p.data
-) -> dict[str, Tensor]:
+Part = Callable[[nn.Parameter], Tensor]
+"""Gives a parameter's data, its gradient, or another tensor of its shape."""
+
+
+def _data(p: nn.Parameter) -> Tensor:
+    return p.data
+
+
+def gradient(p: nn.Parameter) -> Tensor:
+    return torch.zeros_like(p) if p.grad is None else p.grad
+
+
+def weight_rows(layer: nn.Module, of: Part = _data) -> dict[str, Tensor]:
     """By parameter name, views ``(n_rows, out_features)`` of the weights' matrix.
 
     Args:
-        of: gives the parameter's data, its gradient, or another tensor of its shape.
+        of: what of each parameter.
     """
     return {n: rows(of(getattr(layer, n))) for n, rows in _rows(layer).items()}
 
 
-def get_weights(layer: nn.Module) -> Tensor:
+def get_weights(layer: nn.Module, of: Part = _data) -> Tensor:
     """A copy of the layer's weights, ``(n_features, out_features)``."""
-    return torch.cat(list(weight_rows(layer).values()))
+    return torch.cat(list(weight_rows(layer, of).values()))
 
 
 @torch.no_grad()
-def set_weights(layer: nn.Module, weights: Tensor) -> None:
+def set_weights(layer: nn.Module, weights: Tensor, of: Part = _data) -> None:
     """Write ``(n_features, out_features)`` weights into the layer's parameters."""
-    views = list(weight_rows(layer).values())
+    views = list(weight_rows(layer, of).values())
     for view, part in zip(views, weights.split([len(view) for view in views])):
         view.copy_(part)
 

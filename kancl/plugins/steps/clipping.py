@@ -15,18 +15,18 @@ class GradientClippingPlugin(Plugin):
 
     Args:
         max_norm: the limit (Euclidean norm).
-        per_parameter: each parameter's gradient is measured by itself; false: all
-            together, as one vector.
+        per_layer: each layer's gradient is measured by itself, weights and bias as one
+            vector; false: that of the whole network.
     Source: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1.
     """
 
     stage = Stage.STEP
 
     max_norm: Positive = 10.0
-    per_parameter: bool = False
+    per_layer: bool = False
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        parameters = list(strategy.model.parameters())
-        groups = [[p] for p in parameters] if self.per_parameter else [parameters]
-        for group in groups:
-            clip_grad_norm_(group, self.max_norm)
+        model = strategy.model
+        for part in model.modules() if self.per_layer else [model]:
+            own = list(part.parameters(recurse=not self.per_layer))
+            clip_grad_norm_(own, self.max_norm)

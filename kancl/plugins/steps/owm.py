@@ -11,6 +11,7 @@ from kancl.config.values import Positive, Share
 from kancl.models.inspect import watching
 from kancl.models.layer_features import (
     get_weights,
+    gradient,
     inputs_group,
     layer_features,
     set_weights,
@@ -20,6 +21,7 @@ from kancl.plugins.steps.preconditioners import (
     Preconditioner,
     differences,
     grouped,
+    times,
 )
 from kancl.plugins.steps.step_preconditioner import (
     StepPreconditionerPlugin,
@@ -80,9 +82,10 @@ class Projector(Preconditioner):
 
     def shrink(self, step: Tensor) -> Tensor:
         if self.axes is None:
-            return self.matrix @ step
+            return times(step, self.matrix)
         differing = grouped(step, self.axes)
-        return step + grouped(self.matrix @ differing - differing, self.axes.T)
+        change = times(differing, self.matrix) - differing
+        return step + grouped(change, self.axes.T)
 
     def _widen(self) -> None:
         """P of all features, where some group no longer adds up to 0."""
@@ -99,9 +102,10 @@ class OWMPlugin(StepPreconditionerPlugin):
     """Take each step only in directions that past features do not see (OWM).
 
     At every batch, with r the mean of a layer's features, ``k = P r`` and
-    ``P <- P - k k^T / (alpha + r k)``; then ``step <- P step``. P begins as the identity
-    and is never reset. Published with all classes in the loss from the start, SGD with
-    momentum 0.9, batches of 40.
+    ``P <- P - k k^T / (alpha + r k)``; then ``gradient <- P gradient``, before momentum
+    joins it. P begins as the identity and is never reset. Published with all classes in
+    the loss from the start, SGD with momentum 0.9, batches of 40. Other optimizers, and
+    weight decay, change a gradient's direction: there, ``step <- P step``.
 
     Args:
         alpha_input: alpha of the layer on the inputs when an experience begins; the
@@ -167,13 +171,26 @@ class OWMPlugin(StepPreconditionerPlugin):
             known[key].share = strategy.clock.train_exp_iterations / n
             known[key].observe(layer_features(layer, torch.cat(inputs)))
         self._inputs.clear()
-        super().before_update(strategy)
+        if not _keeps_directions(strategy.optimizer):
+            super().before_update(strategy)
+            return
+        for projector, layer in self.known(strategy.model):
+            whole = get_weights(layer, gradient)
+            # here and below: as it is, to the bit, where nothing is taken
+            left = whole + (projector.shrink(whole) - whole)
+            set_weights(layer, left, gradient)
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         for known, layer, before in self._before:
             now = get_weights(layer)
             step = now - before
-            # as it is, to the bit, where nothing is taken
             set_weights(layer, now + (known.shrink(step) - step))
         self._before.clear()
+
+
+def _keeps_directions(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether steps are sums of gradients and of nothing else."""
+    return isinstance(optimizer, torch.optim.SGD) and not any(
+        group["weight_decay"] for group in optimizer.param_groups
+    )

@@ -79,14 +79,10 @@ class FullGram(Preconditioner):
 
     def shrink(self, step: Tensor) -> Tensor:
         if self._axes is None:
-            return self._shrunk(step)
+            return times(step, self.inverse)
         differing = grouped(step, self._axes)
-        change = self._shrunk(differing) - differing
+        change = times(differing, self.inverse) - differing
         return step + grouped(change, self._axes.T)
-
-    def _shrunk(self, step: Tensor) -> Tensor:
-        # the matrix is symmetric; with few columns this is the faster way round
-        return (step.mT @ self.inverse).mT
 
 
 class BlockGram(Preconditioner):
@@ -208,6 +204,11 @@ def differences(group: int) -> Tensor:
     n = torch.arange(1, group, dtype=torch.float64).unsqueeze(1)
     g = torch.arange(group)
     return ((g < n).double() - (g == n) * n) / (n * (n + 1)).sqrt()
+
+
+def times(step: Tensor, symmetric: Tensor) -> Tensor:
+    """``symmetric @ step``; for few columns this is the faster way round."""
+    return (step.mT @ symmetric).mT
 
 
 def grouped(rows: Tensor, axes: Tensor) -> Tensor:

@@ -73,12 +73,17 @@ class StepPreconditionerPlugin(Plugin):
         self.preconditioners = {key: self.kind.__new__(self.kind) for key in keys}
         super().load_state_dict(state)
 
+    def known(self, model: nn.Module) -> Iterator[tuple[Preconditioner, nn.Module]]:
+        """The layers that have a preconditioner, and it."""
+        for name, layer in layers_with_features(model):
+            known = self.preconditioners.get(key_of(model, name))
+            if known is not None:
+                yield known, layer
+
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        for name, layer in layers_with_features(strategy.model):
-            known = self.preconditioners.get(key_of(strategy.model, name))
-            if known is not None:
-                self._before.append((known, layer, get_weights(layer)))
+        for known, layer in self.known(strategy.model):
+            self._before.append((known, layer, get_weights(layer)))
 
     @torch.no_grad()
     def after_update(self, strategy: Any, **kwargs: Any) -> None:

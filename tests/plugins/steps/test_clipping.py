@@ -7,25 +7,25 @@ from torch import nn
 from kancl.plugins.steps.clipping import GradientClippingPlugin
 
 
-@pytest.mark.parametrize("per_parameter", [False, True])
-def test_a_step_is_as_long_as_the_limit_allows(naive, points_benchmark, per_parameter):
-    plain, clipped = nn.Linear(6, 6), nn.Linear(6, 6)
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_a_step_is_as_long_as_the_limit_allows(naive, points_benchmark, per_layer):
+    """A layer's weights and bias are one vector, whose direction stays."""
+    plain, clipped = (
+        nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 6)) for _ in range(2)
+    )
     clipped.load_state_dict(plain.state_dict())
     start = [p.detach().clone() for p in plain.parameters()]
-    plugin = GradientClippingPlugin(max_norm=1.0, per_parameter=per_parameter)
     experience, *_ = points_benchmark(n=8).train_stream  # one batch, one step
-    for model, plugins in ((plain, []), (clipped, [plugin])):
-        naive(model, *plugins, lr=1.0).train(experience)
-    moved, wanted = (
-        [now - old for now, old in zip(model.parameters(), start)]
-        for model in (clipped, plain)
-    )
-    norms = [step.norm() for step in wanted]
-    whole = torch.stack(norms).norm()
-    assert min(norms) < 1 < max(norms)  # so that the two ways differ
-    for step, full, norm in zip(moved, wanted, norms):
-        factor = min(1, 1 / (norm if per_parameter else whole))
-        torch.testing.assert_close(step, full * factor, rtol=1e-5, atol=1e-7)
+    steps = []
+    for model, limit in ((plain, 1e6), (clipped, 0.4)):
+        plugin = GradientClippingPlugin(max_norm=limit, per_layer=per_layer)
+        naive(model, plugin, lr=1.0).train(experience)
+        flat = [(p - old).flatten() for p, old in zip(model.parameters(), start)]
+        layers = [torch.cat(flat[:2]), torch.cat(flat[2:])]
+        steps.append(layers if per_layer else [torch.cat(layers)])
+    for full, step in zip(*steps):
+        assert full.norm() > 0.4
+        torch.testing.assert_close(step, full * 0.4 / full.norm(), rtol=1e-4, atol=1e-7)
 
 
 def test_a_limit_that_is_never_reached_changes_no_bit(naive, points_benchmark):

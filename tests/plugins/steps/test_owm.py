@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from avalanche.core import SupervisedPlugin
 from torch import nn
 
 from kancl import KAN, KANLinear
@@ -94,6 +95,46 @@ def test_without_bound_on_alpha_it_is_plain_training_to_the_bit(
         ends.append([p.detach().clone() for p in network.parameters()])
     assert all(map(torch.equal, *ends))
     assert not all(map(torch.equal, ends[0], (start[k] for k in start)))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_momentum_joins_projected_gradients_but_weights_decay_in_the_step(
+    naive, points_benchmark, weight_decay
+):
+    """Zeng et al. 2019, methods: ``V <- 0.9 V + P gradient``, ``W <- W - lr V``."""
+    batches = []
+
+    class Batches(SupervisedPlugin):
+        def before_update(self, strategy, **kwargs):
+            batches.append((strategy.mb_x.double(), strategy.mb_y))
+
+    layer = nn.Linear(6, 6).double()
+    plugins = Batches(), OWMPlugin(alpha_input=0.5, alpha_input_end=1.0)
+    strategy = naive(nn.Sequential(nn.Flatten(), layer), *plugins)
+    strategy.optimizer = torch.optim.SGD(
+        layer.parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay
+    )
+    layer.register_forward_pre_hook(lambda m, x: (x[0].double(),))
+    weights = torch.cat([layer.weight.detach().T, layer.bias.detach()[None]])
+    strategy.train(points_benchmark().train_stream[0])
+
+    velocity, p = torch.zeros_like(weights), torch.eye(7).double()
+    for x, y in batches:
+        features = torch.cat([x, x.new_ones(len(x), 1)], 1)
+        wrong = (features @ weights).softmax(1) - nn.functional.one_hot(y, 6)
+        gradient = features.T @ wrong / len(x)
+        r = features.mean(0)
+        k = p @ r
+        p = p - k.outer(k) / (0.5 + r @ k)
+        if weight_decay:
+            velocity = 0.9 * velocity + gradient + weight_decay * weights
+            weights = weights - 0.1 * p @ velocity
+        else:
+            velocity = 0.9 * velocity + p @ gradient
+            weights = weights - 0.1 * velocity
+    assert len(batches) == 3
+    torch.testing.assert_close(layer.weight.T, weights[:-1])
+    torch.testing.assert_close(layer.bias, weights[-1])
 
 
 def test_a_linear_layer_is_trained_by_recursive_least_squares(naive, points_benchmark):
