@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 BATCH = 1024  # rows per product: adding to a gram matrix costs as much as a product
 
 
@@ -50,6 +51,14 @@ class FeatureSums:
         self._pending.append((features, targets))
         if sum(len(targets) for _, targets in self._pending) >= BATCH:
             self._take_pending()
+
+    def without(self, part: FeatureSums) -> FeatureSums:
+        """The sums over all samples but those of ``part``."""
+        rest = FeatureSums(*self.moment.shape, gram=False)
+        rest._moment = self.moment - part.moment
+        rest._n_samples = self.n_samples - part.n_samples
+        rest._gram = None if self._gram is None else self.gram - part.gram
+        return rest
 
     @property
     def moment(self) -> Tensor:
@@ -98,6 +107,25 @@ def ridge_weights(sums: FeatureSums, ridge: float) -> Tensor:
     penalised = gram.clone()
     penalised.diagonal().add_(ridge * gram.diagonal().mean().clamp(min=1e-300))
     return torch.cholesky_solve(sums.moment, torch.linalg.cholesky(penalised))
+
+
+def best_ridge(sums: FeatureSums, held_out: FeatureSums) -> float:
+    """The strength of ``RIDGES`` that does best on a part of the samples, by the others.
+
+    Best is the least squared error on one-hot targets, which is known from sums.
+
+    Args:
+        sums: over all samples, those held out too.
+    Source: McDonnell et al. 2023, arXiv:2307.02251 (RanPAC), who choose it so.
+    """
+    others = sums.without(held_out)
+
+    def error(ridge: float) -> float:
+        weights = ridge_weights(others, ridge)
+        wrong = held_out.gram @ weights - 2 * held_out.moment
+        return float((weights * wrong).sum())
+
+    return min(RIDGES, key=error)
 
 
 def nearest_mean_weights(sums: FeatureSums, constant: Tensor) -> Tensor:

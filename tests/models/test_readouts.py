@@ -9,7 +9,9 @@ from kancl import KANLinear
 from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.layer_features import constant_weights, layer_features
 from kancl.models.readouts import (
+    RIDGES,
     FeatureSums,
+    best_ridge,
     nearest_mean_weights,
     ridge_weights,
     spline_bayes_weights,
@@ -47,6 +49,29 @@ def test_any_order_and_portions_give_the_same_to_rounding(data):
     by_class = targets.argsort(stable=True).flip(0)
     again = sums_of(features[by_class], targets[by_class], 3, portions=40)
     torch.testing.assert_close(ridge_weights(again, 1e-4), found, rtol=1e-9, atol=1e-11)
+
+
+def test_the_strength_is_the_best_on_samples_held_out_from_the_others(data):
+    features, targets = data[0][:40], data[1][:40]
+    noise = torch.randn(
+        40, 30
+    )  # with so many features, it takes strength to generalise
+    features = torch.cat([features, noise], 1)
+    held_out = torch.arange(40) % 10 == 9
+    others = sums_of(features[~held_out], targets[~held_out], 3)
+
+    def error(ridge):
+        found = features[held_out].double() @ ridge_weights(others, ridge)
+        wanted = nn.functional.one_hot(targets[held_out], 3)
+        return float((found - wanted).square().sum())
+
+    errors = {ridge: error(ridge) for ridge in RIDGES}
+    sums = [
+        sums_of(features, targets, 3),
+        sums_of(features[held_out], targets[held_out], 3),
+    ]
+    best = best_ridge(*sums)
+    assert errors[best] == min(errors.values()) < min(errors[1e-6], errors[1e-5])
 
 
 def test_nearest_mean_ranks_by_distance(data):

@@ -20,6 +20,8 @@ from kancl.models.readouts import FeatureSums
 from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 
 Features = Literal["conv", "patches", "inputs", "network"]
+HOLD_OUT = 10
+"""Every such sample of a batch chooses a ridge's strength."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -31,7 +33,7 @@ class ReadoutPlugin(Plugin):
     """
 
     stage = Stage.OUTPUTS
-    state = ("sums",)
+    state: ClassVar[tuple[str, ...]] = ("sums",)
     transient: ClassVar[tuple[str, ...]] = ("_inputs", "_hooks")
     needs = Needs(
         class_labels="it solves for classes; use strategy=naive or strategy=joint instead",
@@ -49,7 +51,7 @@ class ReadoutPlugin(Plugin):
     _hooks: ExitStack = field(default_factory=ExitStack, init=False)
 
     @abstractmethod
-    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
+    def solve(self, layer: Any, label: int | None) -> Tensor:
         """Return the last layer's weights, ``(n_features, n_classes)``."""
 
     def prepare(self, setup: TrainingSetup) -> None:
@@ -86,7 +88,9 @@ class ReadoutPlugin(Plugin):
         constant_weights(model.network.make_head(1))  # refuses a last layer without
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.sums = {k: FeatureSums.from_state(s) for k, s in state["sums"].items()}
+        for name in self.state:
+            sums = {k: FeatureSums.from_state(s) for k, s in state[name].items()}
+            setattr(self, name, sums)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         lasts = last_layers(strategy.model).items()
@@ -107,17 +111,21 @@ class ReadoutPlugin(Plugin):
             if len(x) < len(y):  # other heads have the rest
                 y = y[strategy.mb_task_id == label]
             features = layer_features(last.layers[0], x)
-            if label not in self.sums:
-                sizes, gram = (features.shape[1], last.n_classes), self.keeps_gram
-                self.sums[label] = FeatureSums(*sizes, gram=gram, device=x.device)
-            self.sums[label].add(features, y)
+            self.add(self.sums, label, features, y, last.n_classes)
+
+    def add(self, sums: Any, label: Any, x: Tensor, y: Tensor, n_classes: int) -> None:
+        """Add features ``(n, n_features)`` and classes ``(n,)`` to the sums of a label."""
+        if label not in sums:
+            sizes = x.shape[1], n_classes
+            sums[label] = FeatureSums(*sizes, gram=self.keeps_gram, device=x.device)
+        sums[label].add(x, y)
 
     @torch.no_grad()
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Not only after the experience: whoever measures there sees the solution."""
         for label, last in last_layers(strategy.model).items():
             if label in self.sums:
-                weights = self.solve(last.layers[0], self.sums[label])
+                weights = self.solve(last.layers[0], label)
                 unseen = UNSEEN * constant_weights(last.layers[0]).to(weights)
                 seen = self.sums[label].n_samples > 0
                 weights = torch.where(seen, weights, unseen.unsqueeze(1))
@@ -136,7 +144,9 @@ class RidgeReadoutPlugin(ReadoutPlugin):
     rounding only, and nothing is forgotten.
 
     Args:
-        ridge: strength, relative to the features' mean sum of squares.
+        ridge: strength, relative to the features' mean sum of squares; null: after each
+            experience, what does best on every tenth sample of a batch, by the others.
+            All samples are solved with in the end.
         features: random patches in place of the network (splines of them for a KAN, ReLU
             for an MLP), conv (random filters, pooled), the raw inputs (additive splines,
             or linear), or those of the network as it was initialised.
@@ -145,14 +155,34 @@ class RidgeReadoutPlugin(ReadoutPlugin):
         ``RandomPatches``, filters as in ``RandomFilters``.
     """
 
+    state = ("sums", "held_out")
     keeps_gram = True
 
-    ridge: Positive = 1e-4
+    ridge: Positive | None = 1e-4
     features: Features = "patches"
     n_features: Count = 2000
+    held_out: dict[int | None, FeatureSums] = field(default_factory=dict, init=False)
+    """Those of every tenth sample, which ``sums`` has too."""
 
-    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
-        return readouts.ridge_weights(sums, self.ridge)
+    def prepare(self, setup: TrainingSetup) -> None:
+        if self.ridge is None and setup.batch_size < HOLD_OUT:
+            raise ValueError(
+                f"strategy.ridge=null chooses on every tenth sample of a batch: set "
+                f"training.batch_size={HOLD_OUT} or more, or strategy.ridge=1e-4"
+            )
+        super().prepare(setup)
+
+    def add(self, sums: Any, label: Any, x: Tensor, y: Tensor, n_classes: int) -> None:
+        super().add(sums, label, x, y, n_classes)
+        if self.ridge is None and sums is self.sums:
+            rows = slice(HOLD_OUT - 1, None, HOLD_OUT)
+            self.add(self.held_out, label, x[rows], y[rows], n_classes)
+
+    def solve(self, layer: Any, label: int | None) -> Tensor:
+        ridge = self.ridge
+        if ridge is None:
+            ridge = readouts.best_ridge(self.sums[label], self.held_out[label])
+        return readouts.ridge_weights(self.sums[label], ridge)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -168,8 +198,9 @@ class NearestMeanPlugin(ReadoutPlugin):
     features: Features = "inputs"
     n_features: Count = 2000
 
-    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
-        return readouts.nearest_mean_weights(sums, constant_weights(layer))
+    def solve(self, layer: Any, label: int | None) -> Tensor:
+        constant = constant_weights(layer)
+        return readouts.nearest_mean_weights(self.sums[label], constant)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -208,6 +239,7 @@ class SplineBayesPlugin(ReadoutPlugin):
             )
         super().prepare(setup)
 
-    def solve(self, layer: Any, sums: FeatureSums) -> Tensor:
-        inputs, constant = layer.in_features, constant_weights(layer)
+    def solve(self, layer: Any, label: int | None) -> Tensor:
+        sums, constant = self.sums[label], constant_weights(layer)
+        inputs = layer.in_features
         return readouts.spline_bayes_weights(sums, inputs, self.smoothing, constant)

@@ -6,6 +6,7 @@ import torch
 
 import kancl
 from kancl.benchmarks import from_arrays
+from kancl.models.readouts import RIDGES
 
 SMALL = ("scenario.train_samples=400", "scenario.test_samples=200")
 FILTERS = ("strategy.features=conv", "strategy.n_features=320")
@@ -36,3 +37,35 @@ def test_the_order_of_experiences_changes_rounding_only(model):
 def test_filters_are_refused_where_pixels_are_permuted():
     with pytest.raises(ValueError, match="features=conv .* permuted: set strategy"):
         kancl.run("strategy=ridge_readout", *FILTERS, *SMALL, scenario="permuted_mnist")
+
+
+def test_a_strength_chosen_on_samples_held_out_is_solved_with_all():
+    images, few = torch.rand(60, 28, 28).numpy(), np.arange(60) % 3
+    data = from_arrays(images, few, images, few, experiences=[[0, 1, 2]])
+
+    def weights(ridge):
+        run = kancl.run(
+            "strategy=ridge_readout",
+            *("strategy.features=conv", "strategy.n_features=80"),
+            f"strategy.ridge={ridge}",
+            *("evaluation.samples=0", "training.batch_size=20"),
+            scenario=data,
+            model="mlp",
+            log_dir=None,
+            quiet=True,
+        )
+        return run.model.network.head.weight
+
+    chosen = weights("null")
+    assert sum(torch.equal(chosen, weights(ridge)) for ridge in RIDGES) == 1
+
+
+def test_batches_too_small_to_hold_samples_out_are_refused():
+    with pytest.raises(ValueError, match="ridge=null .*: set training.batch_size=10"):
+        kancl.run(
+            "strategy=ridge_readout",
+            "strategy.ridge=null",
+            "training.batch_size=9",
+            *SMALL,
+            scenario="split_mnist",
+        )

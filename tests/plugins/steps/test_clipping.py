@@ -10,9 +10,7 @@ from kancl.plugins.steps.clipping import GradientClippingPlugin
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_a_step_is_as_long_as_the_limit_allows(naive, points_benchmark, per_layer):
     """A layer's weights and bias are one vector, whose direction stays."""
-    plain, clipped = (
-        nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 6)) for _ in range(2)
-    )
+    plain, clipped = (nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 6)) for _ in range(2))
     clipped.load_state_dict(plain.state_dict())
     start = [p.detach().clone() for p in plain.parameters()]
     experience, *_ = points_benchmark(n=8).train_stream  # one batch, one step
