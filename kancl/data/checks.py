@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,29 @@ def check_count(option: str, value: Any, least: int) -> None:
         raise ValueError(f"{option}={value!r} must be a whole number, {least} or more")
 
 
-def free_memory() -> int:
-    """Bytes that this process can still take, of the machine's and of its control group's
-    (Slurm, Docker, Kubernetes)."""
+def check_square(
+    n: int, bytes_each: int, what: str, instead: str, device: Any = "cpu"
+) -> None:
+    """Raises: ValueError if n x n numbers are more than is free, with the way out; its
+    ``{most}`` becomes the largest n that would do.
+    """
+    size, free = n * n * bytes_each, free_memory(device)
+    if size > free:
+        gib, left = (f"{part / 2**30:,.1f} GiB" for part in (size, free))
+        instead = instead.format(most=isqrt(free // bytes_each))
+        raise ValueError(
+            f"{what} of {n:,} features takes {gib} of memory, and {left} are free: "
+            f"{instead}"
+        )
+
+
+def free_memory(device: Any = "cpu") -> int:
+    """Bytes that this process can still take: of a GPU's; or of the machine's and of its
+    control group's (Slurm, Docker, Kubernetes)."""
+    if str(device).startswith("cuda"):
+        from torch.cuda import mem_get_info
+
+        return int(mem_get_info(device)[0])
     return min([virtual_memory().available, *_left_in_groups()])
 
 

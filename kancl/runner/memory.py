@@ -35,10 +35,7 @@ def check_fits(config: RunConfig, info: BenchmarkInfo | None = None) -> None:
         info: of the benchmark, if it is built already.
     Raises: ConfigError naming the key at fault and a value that would do.
     """
-    device = resolve_device(config.device)
-    free = free_memory()
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+    free = free_memory(resolve_device(config.device))
     least = needed(config, info)
     if least <= free:
         return

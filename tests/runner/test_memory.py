@@ -18,6 +18,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from kancl.config import ConfigError, RunConfig
 from kancl.plugins import Plugin, TrainingSetup
 from kancl.runner.build import build
+from kancl.runner.check import check
 from kancl.runner.machine import is_out_of_memory
 from kancl.runner.memory import needed
 from kancl.runner.request.compose import read_request
@@ -102,7 +103,7 @@ def one(*words: str) -> RunConfig:
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kancl.runner.memory.free_memory", lambda: 8 * GIB)
+    monkeypatch.setattr("kancl.runner.memory.free_memory", lambda _: 8 * GIB)
 
 
 @pytest.mark.usefixtures("free")
@@ -180,7 +181,38 @@ def test_own_arrays_are_estimated_once_they_are_read(
     np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     words = "scenario=arrays", f"scenario.file='{tmp_path / 'a.npz'}'", "model=mlp"
     free = 2**25
-    monkeypatch.setattr("kancl.runner.memory.free_memory", lambda: free)
+    monkeypatch.setattr("kancl.runner.memory.free_memory", lambda _: free)
     build(one(*words, "model.hidden=[100]"))
     with pytest.raises(ConfigError, match=r"model.hidden=\[1000\] takes 0.0 GiB"):
         build(one(*words, "model.hidden=[1000]"))
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            ["strategy=ridge_readout", "strategy.n_features=9000"],
+            r"sum over products of 9,001 features takes 2\.4 GiB .* 1\.0 GiB are free: "
+            "set strategy.n_features=5792 or less",
+        ),
+        (
+            [
+                "strategy=ridge_readout",
+                "strategy.features=network",
+                "model.hidden=[9000]",
+            ],
+            "products of 9,001 features .* strategy=nearest_mean instead",
+        ),
+        (
+            ["strategy=owm", "model.hidden=[20000]"],
+            r"projector of a layer of 20,001 features takes 3\.0 GiB .* strategy.structure=blocks",
+        ),
+    ],
+)
+def test_a_matrix_over_features_that_does_not_fit_is_refused(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], error: str
+) -> None:
+    monkeypatch.setattr("kancl.data.checks.free_memory", lambda device: GIB)
+    small = "scenario.train_samples=100", "scenario.test_samples=100"
+    with pytest.raises(ConfigError, match=error):
+        check([one(*words, "model=mlp", "optimizer=sgd", *small)])

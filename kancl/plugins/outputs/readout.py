@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kancl.config.values import Count, Positive
+from kancl.data.checks import check_square
 from kancl.models import KANLinear, readouts
 from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
@@ -85,7 +86,13 @@ class ReadoutPlugin(Plugin):
         model.to(setup.device)
         # It steps nowhere, but is known to hold the model's parameters.
         setup.optimizer.param_groups[0]["params"] = list(model.parameters())
-        constant_weights(model.network.make_head(1))  # refuses a last layer without
+        n = len(constant_weights(model.network.make_head(1)))  # or refuses the layer
+        if self.keeps_gram:
+            out = "take a smaller model, or strategy=nearest_mean instead"
+            if self.features in ("conv", "patches"):
+                out = "set strategy.n_features={most} or less instead"
+            each = 4 * 8  # bytes: the sums, and what they are solved by
+            check_square(n, each, "the sum over products", out, setup.device)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in self.state:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl.config.values import Positive, Share
+from kancl.data.checks import check_square
 from kancl.models.inspect import watching
 from kancl.models.layer_features import (
     get_weights,
@@ -145,6 +146,11 @@ class OWMPlugin(StepPreconditionerPlugin):
     def prepare(self, setup: TrainingSetup) -> None:
         super().prepare(setup)
         setup.reset_optimizer = True
+
+    def check_size(self, n_features: int, device: Any) -> None:
+        twice = 2 * 4  # bytes, while it is written
+        out = "take a smaller model, or strategy=gram strategy.structure=blocks instead"
+        check_square(n_features, twice, "the projector of a layer", out, device)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()

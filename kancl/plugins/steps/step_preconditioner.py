@@ -63,9 +63,9 @@ class StepPreconditionerPlugin(Plugin):
     def prepare(self, setup: TrainingSetup) -> None:
         layers = filter(has_features, setup.model.modules())
         sizes = (sum(map(len, weight_rows(layer).values())) for layer in layers)
-        self.check_size(max(sizes, default=0))
+        self.check_size(max(sizes, default=0), setup.device)
 
-    def check_size(self, n_features: int) -> None:
+    def check_size(self, n_features: int, device: Any) -> None:
         """Raises: ValueError if the largest layer has too many features."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -199,7 +199,7 @@ class GramPlugin(PastSamplesPlugin):
             return kinds.FullGram
         return kinds.BlockGram if self.structure == "blocks" else kinds.LowRankGram
 
-    def check_size(self, n_features: int) -> None:
+    def check_size(self, n_features: int, device: Any) -> None:
         if self.structure == "full" and n_features > MOST_FEATURES:
             raise ValueError(
                 f"a layer has {n_features} features, too many for a full gram matrix "
