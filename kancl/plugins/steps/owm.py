@@ -18,6 +18,7 @@ from kancl.models.layer_features import (
     set_weights,
 )
 from kancl.plugins.plugin import Needs, TrainingSetup
+from kancl.plugins.steps.frozen import FreezingPlugin
 from kancl.plugins.steps.preconditioners import (
     Preconditioner,
     differences,
@@ -83,10 +84,14 @@ class Projector(Preconditioner):
 
     def shrink(self, step: Tensor) -> Tensor:
         if self.axes is None:
-            return times(step, self.matrix)
+            return self._projected(step)
         differing = grouped(step, self.axes)
-        change = times(differing, self.matrix) - differing
+        change = self._projected(differing) - differing
         return step + grouped(change, self.axes.T)
+
+    def _projected(self, step: Tensor) -> Tensor:
+        few = 8 * step.shape[1] < len(step)
+        return times(step, self.matrix) if few else self.matrix @ step
 
     def _widen(self) -> None:
         """P of all features, where some group no longer adds up to 0."""
@@ -105,8 +110,9 @@ class OWMPlugin(StepPreconditionerPlugin):
     At every batch, with r the mean of a layer's features, ``k = P r`` and
     ``P <- P - k k^T / (alpha + r k)``; then ``gradient <- P gradient``, before momentum
     joins it. P begins as the identity and is never reset. Published with all classes in
-    the loss from the start, SGD with momentum 0.9, batches of 40. Other optimizers, and
-    weight decay, change a gradient's direction: there, ``step <- P step``.
+    the loss from the start, SGD with momentum 0.9, batches of 40. Other optimizers,
+    weight decay and what freezes parameters (``model.lazy`` too) change the direction of
+    a gradient: there, ``step <- P step``. The optimizer is made anew for each experience.
 
     Args:
         alpha_input: alpha of the layer on the inputs when an experience begins; the
@@ -177,7 +183,7 @@ class OWMPlugin(StepPreconditionerPlugin):
             known[key].share = strategy.clock.train_exp_iterations / n
             known[key].observe(layer_features(layer, torch.cat(inputs)))
         self._inputs.clear()
-        if not _keeps_directions(strategy.optimizer):
+        if not _sums_gradients(strategy):
             super().before_update(strategy)
             return
         for projector, layer in self.known(strategy.model):
@@ -195,8 +201,10 @@ class OWMPlugin(StepPreconditionerPlugin):
         self._before.clear()
 
 
-def _keeps_directions(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether steps are sums of gradients and of nothing else."""
-    return isinstance(optimizer, torch.optim.SGD) and not any(
-        group["weight_decay"] for group in optimizer.param_groups
+def _sums_gradients(strategy: Any) -> bool:
+    """Whether steps are sums of gradients and of nothing else, all of them taken."""
+    return (
+        isinstance(strategy.optimizer, torch.optim.SGD)
+        and not any(group["weight_decay"] for group in strategy.optimizer.param_groups)
+        and not any(isinstance(plugin, FreezingPlugin) for plugin in strategy.plugins)
     )
