@@ -192,7 +192,7 @@ def test_a_regression_is_refused_by_all_that_need_classes(name):
         ("gram", {"beta_hidden": -0.1}),
         ("gram", {"structure": "round"}),
         ("owm", {"alpha_input": 0.0}),
-        ("owm", {"alpha_hidden_end": 2.0}),
+        ("owm", {"alpha_hidden_decay": 2.0}),
         ("gram_ewc", {"ewc_lambda": -0.3}),
         ("labels_trick_gram", {"rank": 0}),
         ("hard_mask", {"threshold": -1.0}),

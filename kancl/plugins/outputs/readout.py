@@ -18,11 +18,12 @@ from kancl.models.inspect import kan_layers, last_layers, watching
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
 from kancl.models.random_filters import RandomFilters
 from kancl.models.readouts import FeatureSums
-from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
+from kancl.plugins.plugin import Needs, Plugin, Record, Stage, TrainingSetup
 
 Features = Literal["conv", "patches", "inputs", "network"]
+RIDGE = 1e-4
 HOLD_OUT = 10
-"""Every such sample of a batch chooses a ridge's strength."""
+"""Every such sample of a stream chooses a ridge's strength."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -50,6 +51,11 @@ class ReadoutPlugin(Plugin):
     """By task label; None where one layer serves all."""
     _inputs: dict[int | None, Tensor] = field(default_factory=dict, init=False)
     _hooks: ExitStack = field(default_factory=ExitStack, init=False)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether it also keeps the sums over a part of the samples."""
+        return False
 
     @abstractmethod
     def solve(self, layer: Any, label: int | None) -> Tensor:
@@ -91,11 +97,12 @@ class ReadoutPlugin(Plugin):
             out = "take a smaller model, or strategy=nearest_mean instead"
             if self.features in ("conv", "patches"):
                 out = "set strategy.n_features={most} or less instead"
-            each = 4 * 8  # bytes: the sums, and what they are solved by
+            sums = len(lasts) * (1 + self.holds_out)
+            each = 8 * (sums + 4)  # bytes, with those of a solution
             check_square(n, each, "the sum over products", out, setup.device)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in self.state:
+        for name in {"sums", "held_out"} & {*self.state}:
             sums = {k: FeatureSums.from_state(s) for k, s in state[name].items()}
             setattr(self, name, sums)
 
@@ -151,45 +158,53 @@ class RidgeReadoutPlugin(ReadoutPlugin):
     rounding only, and nothing is forgotten.
 
     Args:
-        ridge: strength, relative to the features' mean sum of squares; null: after each
-            experience, what does best on every tenth sample of a batch, by the others.
-            All samples are solved with in the end.
+        ridge: strength, relative to the features' mean sum of squares. null: after each
+            experience, the one of 1e-6, 1e-5, ... 0.1 that, solved without every tenth
+            sample, has the least squared error on those (``ridge`` in metrics.csv); the
+            weights are then solved with all samples.
         features: random patches in place of the network (splines of them for a KAN, ReLU
             for an MLP), conv (random filters, pooled), the raw inputs (additive splines,
             or linear), or those of the network as it was initialised.
-        n_features: of random patches or filters.
+        n_features: how many features random patches or filters give.
     Source: McDonnell et al. 2023, arXiv:2307.02251 (RanPAC); random patches as in
         ``RandomPatches``, filters as in ``RandomFilters``.
     """
 
-    state = ("sums", "held_out")
+    state = ("sums", "held_out", "n_seen")
+    transient = ("_inputs", "_hooks", "_record")
     keeps_gram = True
 
-    ridge: Positive | None = 1e-4
+    ridge: Positive | None = RIDGE
     features: Features = "patches"
     n_features: Count = 2000
     held_out: dict[int | None, FeatureSums] = field(default_factory=dict, init=False)
     """Those of every tenth sample, which ``sums`` has too."""
+    n_seen: dict[int | None, int] = field(default_factory=dict, init=False)
+    _record: Record | None = field(default=None, init=False)
+
+    @property
+    def holds_out(self) -> bool:
+        return self.ridge is None
 
     def prepare(self, setup: TrainingSetup) -> None:
-        if self.ridge is None and setup.batch_size < HOLD_OUT:
-            raise ValueError(
-                f"strategy.ridge=null chooses on every tenth sample of a batch: set "
-                f"training.batch_size={HOLD_OUT} or more, or strategy.ridge=1e-4"
-            )
         super().prepare(setup)
+        self._record = setup.record
 
     def add(self, sums: Any, label: Any, x: Tensor, y: Tensor, n_classes: int) -> None:
         super().add(sums, label, x, y, n_classes)
-        if self.ridge is None and sums is self.sums:
-            rows = slice(HOLD_OUT - 1, None, HOLD_OUT)
-            self.add(self.held_out, label, x[rows], y[rows], n_classes)
+        if self.holds_out and sums is self.sums:
+            n = self.n_seen.get(label, 0)
+            self.n_seen[label] = n + len(y)
+            held = slice((HOLD_OUT - 1 - n) % HOLD_OUT, None, HOLD_OUT)
+            self.add(self.held_out, label, x[held], y[held], n_classes)
 
     def solve(self, layer: Any, label: int | None) -> Tensor:
-        ridge = self.ridge
-        if ridge is None:
-            ridge = readouts.best_ridge(self.sums[label], self.held_out[label])
-        return readouts.ridge_weights(self.sums[label], ridge)
+        sums, ridge = self.sums[label], self.ridge or RIDGE
+        if self.holds_out and self.n_seen[label] >= HOLD_OUT:
+            ridge = readouts.best_ridge(sums, self.held_out[label])
+            assert self._record is not None
+            self._record("ridge" if label is None else f"ridge_task_{label}", ridge)
+        return readouts.ridge_weights(sums, ridge)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -198,7 +213,7 @@ class NearestMeanPlugin(ReadoutPlugin):
 
     Args:
         features: conv, patches, inputs or network, as in ``ridge_readout``.
-        n_features: of random patches or filters.
+        n_features: how many features random patches or filters give.
     Source: Mensink et al. 2013, IEEE TPAMI 35, 2624-2637.
     """
 

@@ -35,8 +35,8 @@ from kancl.plugins.steps.step_preconditioner import (
 class Projector(Preconditioner):
     """``P`` of orthogonal weight modification, which starts as the identity.
 
-    It is kept as it is, not as what it takes away: most of it comes close to 0, where
-    float32 is fine, and near 1 it is not.
+    P itself is kept, not I - P: most of its entries become small, and float32 tells
+    small numbers apart better than numbers near 1.
 
     Args:
         alpha: at the start of an experience; the smaller, the less may move.
@@ -71,8 +71,14 @@ class Projector(Preconditioner):
         projected = rows @ self.matrix  # (n, n_features), F P
         inner = (projected @ rows.T).double()
         inner.diagonal().add_(self.alpha * self.decay**self.share)
-        factor = torch.linalg.cholesky(inner).to(rows.dtype)
-        new = torch.linalg.solve_triangular(factor, projected, upper=False)
+        factor, failed = torch.linalg.cholesky_ex(inner)
+        if failed:
+            raise ValueError(
+                "OWM's projector has lost its precision: features are too large for so "
+                "small an alpha. Scale the inputs (scenario.normalize=unit), or raise "
+                "strategy.alpha_input and strategy.alpha_hidden"
+            )
+        new = torch.linalg.solve_triangular(factor.to(rows), projected, upper=False)
         if self.by_sample:
             taken = new.T @ new
             self.matrix -= (taken + taken.T) / 2
@@ -117,9 +123,10 @@ class OWMPlugin(StepPreconditionerPlugin):
     Args:
         alpha_input: alpha of the layer on the inputs when an experience begins; the
             smaller, the less may move.
-        alpha_input_end: its factor when the experience ends; between, geometric.
-        alpha_hidden: for all other layers.
-        alpha_hidden_end: likewise.
+        alpha_input_decay: alpha_input has this factor when the experience ends, and in
+            between this factor to the power of the share that is done.
+        alpha_hidden: alpha of all other layers.
+        alpha_hidden_decay: of alpha_hidden, as alpha_input_decay of alpha_input.
         by_sample: P takes every sample of a batch (recursive least squares), not their
             mean r, which ties the keys to small batches.
     Source: Zeng et al. 2019, arXiv:1810.01256, eq. 1-5 of the methods.
@@ -134,9 +141,9 @@ class OWMPlugin(StepPreconditionerPlugin):
     )
 
     alpha_input: Positive = 0.9
-    alpha_input_end: Share = 0.001
+    alpha_input_decay: Share = 0.001
     alpha_hidden: Positive = 0.6
-    alpha_hidden_end: Share = 1.0
+    alpha_hidden_decay: Share = 1.0
     by_sample: bool = False
     _watching: ExitStack = field(default_factory=ExitStack, init=False)
     _inputs: dict[str, tuple[nn.Module, list[Tensor]]] = field(
@@ -144,9 +151,9 @@ class OWMPlugin(StepPreconditionerPlugin):
     )
 
     def make(self, layer: nn.Module, first: bool) -> Projector:
-        keys = (self.alpha_hidden, self.alpha_hidden_end)
+        keys = (self.alpha_hidden, self.alpha_hidden_decay)
         if first:
-            keys = (self.alpha_input, self.alpha_input_end)
+            keys = (self.alpha_input, self.alpha_input_decay)
         return Projector(*keys, self.by_sample, inputs_group(layer))
 
     def prepare(self, setup: TrainingSetup) -> None:

@@ -110,7 +110,7 @@ def test_momentum_joins_projected_gradients_but_weights_decay_in_the_step(
             batches.append((strategy.mb_x.double(), strategy.mb_y))
 
     layer = nn.Linear(6, 6).double()
-    plugins = Batches(), OWMPlugin(alpha_input=0.5, alpha_input_end=1.0)
+    plugins = Batches(), OWMPlugin(alpha_input=0.5, alpha_input_decay=1.0)
     strategy = naive(nn.Sequential(nn.Flatten(), layer), *plugins)
     strategy.optimizer = torch.optim.SGD(
         layer.parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay
@@ -150,7 +150,7 @@ def test_a_linear_layer_is_trained_by_recursive_least_squares(naive, points_benc
     network = nn.Sequential(nn.Flatten(), layer)
     strategy = naive(
         network,
-        OWMPlugin(by_sample=True, alpha_input=3.0, alpha_input_end=1.0),
+        OWMPlugin(by_sample=True, alpha_input=3.0, alpha_input_decay=1.0),
         lr=1 / 3.0,
         criterion=half_squares,
     )
@@ -183,7 +183,7 @@ def test_what_a_first_experience_taught_stays_while_a_second_is_learned(
     keys = {"enable_standalone_scale_spline": False, "grid_size": 20}
     keys = keys if kind is KAN else {}
     kept = []
-    owm = OWMPlugin(alpha_input=1e-3, alpha_input_end=1.0)
+    owm = OWMPlugin(alpha_input=1e-3, alpha_input_decay=1.0)
     for plugins in ([], [owm]):
         torch.manual_seed(0)
         if lazy:
