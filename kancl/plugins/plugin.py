@@ -20,8 +20,9 @@ from kancl.splines import Insertion
 class Stage(IntEnum):
     """The order in which plugins act, from top to bottom, at every hook.
 
-    Plugins of one stage act in the order in which they were given. Avalanche's
-    evaluator, periodic evaluation and clock act between ``LOADER`` and ``DISPLAY``.
+    In one stage, plugins of the set-up act first, then those of the strategy, in the
+    order of their names on the command line. Avalanche's evaluator, periodic evaluation
+    and clock act between ``LOADER`` and ``DISPLAY``.
     """
 
     EVALUATION_GUARD = auto()  # keeps training as if nothing had been evaluated
@@ -33,7 +34,8 @@ class Stage(IntEnum):
     RESET = auto()  # puts initial weights back before an experience
     WATCH_STEP = auto()  # sees the loss before any penalty joins it
     GRID = auto()  # changes grids before an experience
-    STEP = auto()  # changes the step after it was made
+    CLIP = auto()  # shortens gradients before the step
+    STEP = auto()  # changes the step, or its gradients
     PULL = auto()  # pulls parameters towards old ones after the step
     RESTORE = auto()  # puts parameters back that must not move
     REHEARSAL = auto()  # brings back samples

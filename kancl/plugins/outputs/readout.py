@@ -155,7 +155,7 @@ class RidgeReadoutPlugin(ReadoutPlugin):
     """Solve the last layer by ridge regression on all data so far; the rest is frozen.
 
     Sums of squares and products are all that is kept: the order of experiences changes
-    rounding only, and nothing is forgotten.
+    rounding only (and, with ridge=null, what is held out); nothing is forgotten.
 
     Args:
         ridge: strength, relative to the features' mean sum of squares. null: after each

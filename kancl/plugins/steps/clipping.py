@@ -20,7 +20,7 @@ class GradientClippingPlugin(Plugin):
     Source: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1.
     """
 
-    stage = Stage.STEP
+    stage = Stage.CLIP
 
     max_norm: Positive = 10.0
     per_layer: bool = False
