@@ -24,13 +24,11 @@ KERNEL = "backgrounds"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A copy of a file that this machine has, or gets now."""
-    assert cpu._kernels(torch.float32, torch.float32) is not None
-    content = compiled._path(
-        compiled._folder(), KERNEL, SIGNATURES[KERNEL]
-    ).read_bytes()
+    """The file of a kernel, as it is written once it has been compiled."""
+    only = {KERNEL: SIGNATURES[KERNEL]}
+    compiled._compile(only)
+    compiled._write(tmp_path, only)
     path: Path = compiled._path(tmp_path, KERNEL, SIGNATURES[KERNEL])
-    path.write_bytes(content)
     return path
 
 
