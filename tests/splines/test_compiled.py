@@ -11,10 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from kancl.splines import cpu
-
+numba = pytest.importorskip("numba")
 compiled = pytest.importorskip("kancl.splines.compiled")
 SIGNATURES = compiled._signatures(*[compiled.types.float32] * 2)
 
@@ -23,9 +21,12 @@ KERNEL = "backgrounds"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a kernel, as it is written once it has been compiled."""
     only = {KERNEL: SIGNATURES[KERNEL]}
+    # of its own: what was read from a file can't be written again
+    fresh = numba.njit(getattr(compiled.kernels_cpu, KERNEL).py_func)
+    monkeypatch.setattr(compiled.kernels_cpu, KERNEL, fresh)
     compiled._compile(only)
     compiled._write(tmp_path, only)
     path: Path = compiled._path(tmp_path, KERNEL, SIGNATURES[KERNEL])
