@@ -88,6 +88,7 @@ def _data(p: nn.Parameter) -> Tensor:
 
 
 def gradient(p: nn.Parameter) -> Tensor:
+    """A parameter's gradient; zeros where it has none."""
     return torch.zeros_like(p) if p.grad is None else p.grad
 
 
