@@ -54,11 +54,10 @@ class FeatureSums:
 
     def without(self, part: FeatureSums) -> FeatureSums:
         """The sums over all samples but those of ``part``."""
-        rest = FeatureSums(*self.moment.shape, gram=False)
-        rest._moment = self.moment - part.moment
-        rest._n_samples = self.n_samples - part.n_samples
-        rest._gram = None if self._gram is None else self.gram - part.gram
-        return rest
+        n_samples = self.n_samples - part.n_samples
+        state = {"_moment": self.moment - part.moment, "_n_samples": n_samples}
+        gram = None if self._gram is None else self.gram - part.gram
+        return FeatureSums.from_state(state | {"_gram": gram, "_pending": []})
 
     @property
     def moment(self) -> Tensor:

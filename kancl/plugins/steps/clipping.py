@@ -28,5 +28,5 @@ class GradientClippingPlugin(Plugin):
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         model = strategy.model
         for part in model.modules() if self.per_layer else [model]:
-            own = list(part.parameters(recurse=not self.per_layer))
-            clip_grad_norm_(own, self.max_norm)
+            if own := list(part.parameters(recurse=not self.per_layer)):
+                clip_grad_norm_(own, self.max_norm)

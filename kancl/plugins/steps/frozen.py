@@ -125,7 +125,9 @@ class LazyStepsPlugin(FreezingPlugin):
             if plugin is not strategy.evaluator  # answers to any name, changes nothing
         )
         inputs, self._inputs, self._loss = self._inputs, {}, None
-        if only_the_loss and _is_plain(strategy.optimizer):
+        optimizer = strategy.optimizer
+        moves_on = any(group.get("momentum") for group in optimizer.param_groups)
+        if only_the_loss and sums_gradients(optimizer) and not moves_on:
             return {}
         layers = kan_layers(strategy.model).items()
         return {m.coefficients: _idle(m, inputs[name]) for name, m in layers}
@@ -139,10 +141,10 @@ def _idle(layer: KANLinear, inputs: list[Tensor]) -> Tensor:
     return reduce(torch.logical_and, map(layer.spline_grid.idle, inputs))
 
 
-def _is_plain(optimizer: Optimizer) -> bool:
-    """Whether steps are gradients times a rate: no momentum, no weight decay."""
+def sums_gradients(optimizer: Optimizer) -> bool:
+    """Whether steps are sums of gradients: no scaling by element, no weight decay."""
     return isinstance(optimizer, torch.optim.SGD) and not any(
-        group["momentum"] or group["weight_decay"] for group in optimizer.param_groups
+        group["weight_decay"] for group in optimizer.param_groups
     )
 
 

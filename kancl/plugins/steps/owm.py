@@ -18,7 +18,7 @@ from kancl.models.layer_features import (
     set_weights,
 )
 from kancl.plugins.plugin import Needs, TrainingSetup
-from kancl.plugins.steps.frozen import FreezingPlugin
+from kancl.plugins.steps.frozen import FreezingPlugin, sums_gradients
 from kancl.plugins.steps.preconditioners import (
     Preconditioner,
     differences,
@@ -190,7 +190,8 @@ class OWMPlugin(StepPreconditionerPlugin):
             known[key].share = strategy.clock.train_exp_iterations / n
             known[key].observe(layer_features(layer, torch.cat(inputs)))
         self._inputs.clear()
-        if not _sums_gradients(strategy):
+        freezes = any(isinstance(plugin, FreezingPlugin) for plugin in strategy.plugins)
+        if freezes or not sums_gradients(strategy.optimizer):
             super().before_update(strategy)
             return
         for projector, layer in self.known(strategy.model):
@@ -206,12 +207,3 @@ class OWMPlugin(StepPreconditionerPlugin):
             step = now - before
             set_weights(layer, now + (known.shrink(step) - step))
         self._before.clear()
-
-
-def _sums_gradients(strategy: Any) -> bool:
-    """Whether steps are sums of gradients and of nothing else, all of them taken."""
-    return (
-        isinstance(strategy.optimizer, torch.optim.SGD)
-        and not any(group["weight_decay"] for group in strategy.optimizer.param_groups)
-        and not any(isinstance(plugin, FreezingPlugin) for plugin in strategy.plugins)
-    )
