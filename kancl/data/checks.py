@@ -29,19 +29,25 @@ def check_count(option: str, value: Any, least: int) -> None:
         raise ValueError(f"{option}={value!r} must be a whole number, {least} or more")
 
 
-def check_square(
-    n: int, bytes_each: int, what: str, instead: str, device: Any = "cpu"
+def check_room(
+    n: int,
+    bytes_each: int,
+    what: str,
+    instead: str,
+    device: Any = "cpu",
+    *,
+    squared: bool = True,
 ) -> None:
-    """Raises: ValueError if n x n numbers are more than is free, with the way out; its
+    """Raises: ValueError if n (x n) numbers are more than is free, with the way out; its
     ``{most}`` becomes the largest n that would do.
     """
-    size, free = n * n * bytes_each, free_memory(device)
+    size, free = (n * n if squared else n) * bytes_each, free_memory(device)
     if size > free:
+        most = isqrt(free // bytes_each) if squared else free // bytes_each
         gib, left = (f"{part / 2**30:,.1f} GiB" for part in (size, free))
-        instead = instead.format(most=isqrt(free // bytes_each))
         raise ValueError(
             f"{what} of {n:,} features takes {gib} of memory, and {left} are free: "
-            f"{instead}"
+            f"{instead.format(most=most)}"
         )
 
 

@@ -187,6 +187,9 @@ def test_own_arrays_are_estimated_once_they_are_read(
         build(one(*words, "model.hidden=[1000]"))
 
 
+MANY = "strategy.n_features=2000000000"
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -202,6 +205,14 @@ def test_own_arrays_are_estimated_once_they_are_read(
                 "model.hidden=[9000]",
             ],
             "products of 9,001 features .* strategy=nearest_mean instead",
+        ),
+        (
+            ["strategy=nearest_mean", "strategy.features=patches", MANY],
+            "network of 2,000,000,000 features .* set strategy.n_features=",
+        ),
+        (
+            ["strategy=nearest_mean", "strategy.features=conv", MANY],
+            "network of 2,000,000,000 features .* set strategy.n_features=",
         ),
         (
             ["strategy=owm", "model.hidden=[20000]"],

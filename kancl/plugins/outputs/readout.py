@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kancl.config.values import Count, Positive
-from kancl.data.checks import check_square
+from kancl.data.checks import check_room
 from kancl.models import KANLinear, readouts
 from kancl.models.frozen_features import OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
@@ -71,7 +71,14 @@ class ReadoutPlugin(Plugin):
                 "permuted: set strategy.features=inputs or strategy.features=network "
                 "instead"
             )
+        fewer = "set strategy.n_features={most} or less instead"
         if self.features in ("conv", "patches"):
+            # its weights and moments, and what a batch gives
+            each = 8 * n_outputs + 4 * setup.batch_size
+            if self.features == "patches":
+                each += 4 * int(model.network.in_features)
+            n, device = self.n_features, setup.device
+            check_room(n, each, "a network", fewer, device, squared=False)
             kind = RandomFilters if self.features == "conv" else RandomPatches
             patches = kind(
                 int(model.network.in_features),
@@ -96,10 +103,10 @@ class ReadoutPlugin(Plugin):
         if self.keeps_gram:
             out = "take a smaller model, or strategy=nearest_mean instead"
             if self.features in ("conv", "patches"):
-                out = "set strategy.n_features={most} or less instead"
+                out = fewer
             sums = len(lasts) * (1 + self.holds_out)
             each = 8 * (sums + 4)  # bytes, with those of a solution
-            check_square(n, each, "the sum over products", out, setup.device)
+            check_room(n, each, "the sum over products", out, setup.device)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in {"sums", "held_out"} & {*self.state}:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kancl.config.values import Positive, Share
-from kancl.data.checks import check_square
+from kancl.data.checks import check_room
 from kancl.models.inspect import watching
 from kancl.models.layer_features import (
     get_weights,
@@ -163,7 +163,7 @@ class OWMPlugin(StepPreconditionerPlugin):
     def check_size(self, n_features: int, device: Any) -> None:
         twice = 2 * 4  # bytes, while it is written
         out = "take a smaller model, or strategy=gram strategy.structure=blocks instead"
-        check_square(n_features, twice, "the projector of a layer", out, device)
+        check_room(n_features, twice, "the projector of a layer", out, device)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()
