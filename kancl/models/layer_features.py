@@ -101,6 +101,11 @@ def weight_rows(layer: nn.Module, of: Part = _data) -> dict[str, Tensor]:
     return {n: rows(of(getattr(layer, n))) for n, rows in _rows(layer).items()}
 
 
+def n_features(layer: nn.Module) -> int:
+    """How many features ``layer_features`` gives."""
+    return sum(map(len, weight_rows(layer).values()))
+
+
 def get_weights(layer: nn.Module, of: Part = _data) -> Tensor:
     """A copy of the layer's weights, ``(n_features, out_features)``."""
     return torch.cat(list(weight_rows(layer, of).values()))

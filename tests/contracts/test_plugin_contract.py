@@ -78,12 +78,13 @@ FACTORIES = {
     "occupancy": OccupancyPlugin,
     "optimizer_state": lambda: OptimizerStatePlugin(reset=True),
     "owm": OWMPlugin,
+    "owm_blocks": lambda: OWMPlugin(block_size=500),
     "replay": lambda: ReplayPlugin(mem_size=12),
     "ridge_readout": RidgeReadoutPlugin,
     "sparsity": SparsityPlugin,
     "si": lambda: SynapticIntelligencePlugin(si_c=1.0),
 }
-WITHOUT_EDGE_SCALE = {"ridge_readout", "occupancy", "gram", "owm"}
+WITHOUT_EDGE_SCALE = {"ridge_readout", "occupancy", "gram", "owm", "owm_blocks"}
 """Plugins that want features common to all outputs of a layer."""
 OTHERS = {
     "NearestMeanPlugin",

@@ -1,13 +1,15 @@
 """Orthogonal weight modification: no step along features that were trained on."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kancl.config.values import Positive, Share
+from kancl.config.values import Count, Positive, Share
 from kancl.data.checks import check_room
 from kancl.models.inspect import watching
 from kancl.models.layer_features import (
@@ -15,6 +17,7 @@ from kancl.models.layer_features import (
     gradient,
     inputs_group,
     layer_features,
+    n_features,
     set_weights,
 )
 from kancl.plugins.plugin import Needs, TrainingSetup
@@ -109,6 +112,38 @@ class Projector(Preconditioner):
         self.axes = None
 
 
+class BlockProjector(Preconditioner):
+    """A ``Projector`` for each block of features in a row; between blocks P is 0.
+
+    Where every block's own part of the outputs is kept, so is their sum.
+
+    Args:
+        parts: one for each block.
+        size: features of a block; the last may have fewer.
+    """
+
+    def __init__(self, parts: list[Projector], size: int) -> None:
+        self.parts, self.size, self.share = parts, size, 0.0
+
+    def observe(self, features: Tensor) -> None:
+        for part, block in zip(self.parts, features.split(self.size, 1)):
+            part.share = self.share
+            part.observe(block)
+
+    def close(self) -> None:
+        pass
+
+    def shrink(self, step: Tensor) -> Tensor:
+        blocks = zip(self.parts, step.split(self.size))
+        return torch.cat([part.shrink(block) for part, block in blocks])
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.parts = [Projector.__new__(Projector) for _ in state["parts"]]
+        for part, kept in zip(self.parts, state["parts"]):
+            part.load_state_dict(kept)
+
+
 @dataclass(kw_only=True, eq=False)
 class OWMPlugin(StepPreconditionerPlugin):
     """Take each step only in directions that past features do not see (OWM).
@@ -127,12 +162,15 @@ class OWMPlugin(StepPreconditionerPlugin):
             between this factor to the power of the share that is done.
         alpha_hidden: alpha of all other layers.
         alpha_hidden_decay: of alpha_hidden, as alpha_input_decay of alpha_input.
+        alpha_output: alpha of the last layer; null: alpha_hidden.
+        alpha_output_decay: of alpha_output; null: alpha_hidden_decay.
         by_sample: P takes every sample of a batch (recursive least squares), not their
             mean r, which ties the keys to small batches.
+        block_size: P has blocks of so many features in a row and is 0 elsewhere, for
+            layers too wide for one matrix; null: one block of all.
     Source: Zeng et al. 2019, arXiv:1810.01256, eq. 1-5 of the methods.
     """
 
-    kind = Projector
     transient = ("_before", "_watching", "_inputs")
     needs = Needs(
         fixed_grids="a projector of old bases says nothing of finer or further ones; "
@@ -144,17 +182,36 @@ class OWMPlugin(StepPreconditionerPlugin):
     alpha_input_decay: Share = 0.001
     alpha_hidden: Positive = 0.6
     alpha_hidden_decay: Share = 1.0
+    alpha_output: Positive | None = None
+    alpha_output_decay: Share | None = None
     by_sample: bool = False
+    block_size: Count | None = None
     _watching: ExitStack = field(default_factory=ExitStack, init=False)
     _inputs: dict[str, tuple[nn.Module, list[Tensor]]] = field(
         default_factory=dict, init=False
     )
 
-    def make(self, layer: nn.Module, first: bool) -> Projector:
-        keys = (self.alpha_hidden, self.alpha_hidden_decay)
+    @property
+    def kind(self) -> type[Preconditioner]:
+        return Projector if self.block_size is None else BlockProjector
+
+    def make(
+        self, layer: nn.Module, first: bool, last: bool = False
+    ) -> Projector | BlockProjector:
+        alpha, decay = self.alpha_hidden, self.alpha_hidden_decay
         if first:
-            keys = (self.alpha_input, self.alpha_input_decay)
-        return Projector(*keys, self.by_sample, inputs_group(layer))
+            alpha, decay = self.alpha_input, self.alpha_input_decay
+        elif last:
+            alpha = alpha if self.alpha_output is None else self.alpha_output
+            decay = decay if self.alpha_output_decay is None else self.alpha_output_decay
+        group = inputs_group(layer)
+        if self.block_size is None:
+            return Projector(alpha, decay, self.by_sample, group)
+        whole_inputs = group or 1  # an input's bases stay in one block
+        size = max(self.block_size // whole_inputs, 1) * whole_inputs
+        n_blocks = ceil(n_features(layer) / size)
+        each = alpha, decay, self.by_sample, group
+        return BlockProjector([Projector(*each) for _ in range(n_blocks)], size)
 
     def prepare(self, setup: TrainingSetup) -> None:
         super().prepare(setup)
@@ -162,8 +219,14 @@ class OWMPlugin(StepPreconditionerPlugin):
 
     def check_size(self, n_features: int, device: Any) -> None:
         twice = 2 * 4  # bytes, while it is written
-        out = "take a smaller model, or strategy=gram strategy.structure=blocks instead"
-        check_room(n_features, twice, "the projector of a layer", out, device)
+        what = "the projector of a layer"
+        if self.block_size is None:
+            out = "set strategy.block_size=1000, for blocks of it, or take a smaller model"
+            check_room(n_features, twice, what, out, device)
+        elif self.block_size < n_features:
+            out = "set a smaller strategy.block_size, or take a smaller model"
+            row = twice * self.block_size
+            check_room(n_features, row, what, out, device, squared=False)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()
@@ -183,10 +246,11 @@ class OWMPlugin(StepPreconditionerPlugin):
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         n = strategy.train_epochs * len(strategy.dataloader)
-        for key, (layer, inputs) in self._inputs.items():
+        keys = self._inputs
+        for key, (layer, inputs) in keys.items():
             known: Any = self.preconditioners
             if key not in known:
-                known[key] = self.make(layer, first=not known)
+                known[key] = self.make(layer, not known, key == next(reversed(keys)))
             known[key].share = strategy.clock.train_exp_iterations / n
             known[key].observe(layer_features(layer, torch.cat(inputs)))
         self._inputs.clear()

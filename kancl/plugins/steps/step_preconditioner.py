@@ -17,8 +17,8 @@ from kancl.models.layer_features import (
     input_blocks,
     inputs_group,
     layer_features,
+    n_features,
     set_weights,
-    weight_rows,
 )
 from kancl.plugins.plugin import Needs, Plugin, Stage, TrainingSetup
 from kancl.plugins.samples import drawn, show
@@ -61,8 +61,7 @@ class StepPreconditionerPlugin(Plugin):
         """Return a fresh preconditioner for a layer, the one on the inputs or another."""
 
     def prepare(self, setup: TrainingSetup) -> None:
-        layers = filter(has_features, setup.model.modules())
-        sizes = (sum(map(len, weight_rows(layer).values())) for layer in layers)
+        sizes = map(n_features, filter(has_features, setup.model.modules()))
         self.check_size(max(sizes, default=0), setup.device)
 
     def check_size(self, n_features: int, device: Any) -> None:

@@ -10,7 +10,7 @@ from kancl.models import MLP
 from kancl.models.heads import with_head
 from kancl.models.layer_features import inputs_group, layer_features
 from kancl.plugins.steps.frozen import LazyStepsPlugin
-from kancl.plugins.steps.owm import OWMPlugin, Projector
+from kancl.plugins.steps.owm import BlockProjector, OWMPlugin, Projector
 
 
 def projector(features, by_sample=False, group=None, alpha=0.5, decay=1.0):
@@ -18,6 +18,12 @@ def projector(features, by_sample=False, group=None, alpha=0.5, decay=1.0):
     for chunk in features.split(10):
         found.observe(chunk)
     return found
+
+
+def anchored():
+    return KANLinear(
+        6, 4, 5, 3, enable_standalone_scale_spline=False, base=False, anchor=0.1
+    )
 
 
 def test_the_projector_is_the_published_recursion():
@@ -63,9 +69,7 @@ def test_what_was_seen_ten_thousand_times_is_spared_in_single_precision():
 
 @pytest.mark.parametrize("by_sample", [False, True])
 def test_the_redundant_basis_of_an_anchored_layer_needs_no_place(by_sample):
-    layer = KANLinear(
-        6, 4, 5, 3, enable_standalone_scale_spline=False, base=False, anchor=0.1
-    ).double()
+    layer = anchored().double()
     on_grid = layer_features(layer, 2 * torch.rand(80, 6).double() - 1)
     beyond = layer_features(layer, 3 * torch.randn(30, 6).double())
     step = torch.randn(6 * 8, 4).double()
@@ -77,6 +81,46 @@ def test_the_redundant_basis_of_an_anchored_layer_needs_no_place(by_sample):
         )
     assert len(projector(on_grid, by_sample, group).matrix) == 6 * 7
     assert len(reduced.matrix) == 6 * 8  # bases fade there: none is redundant
+
+
+def test_blocks_are_projectors_of_their_own_features():
+    features, step = torch.randn(60, 7).double(), torch.randn(7, 3).double()
+    found = BlockProjector([Projector(0.9, 0.01, False, None) for _ in range(3)], 3)
+    own = [Projector(0.9, 0.01, False, None) for _ in range(3)]
+    for k, chunk in enumerate(features.split(10)):
+        found.share = k / 6
+        found.observe(chunk)
+        for part, block in zip(own, chunk.split(3, 1)):
+            part.share = k / 6
+            part.observe(block)
+    expected = torch.block_diag(*(part.matrix for part in own)) @ step
+    torch.testing.assert_close(found.shrink(step), expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "block_size", "size", "n_blocks"),
+    [
+        (nn.Linear(6, 4), 7, 7, 1),
+        (nn.Linear(6, 4), 100, 100, 1),
+        (nn.Linear(6, 4), 3, 3, 3),
+        (anchored(), 20, 16, 3),
+        (anchored(), 1, 8, 6),
+    ],
+)
+def test_the_bases_of_an_input_stay_in_one_block(layer, block_size, size, n_blocks):
+    found = OWMPlugin(block_size=block_size).make(layer, first=True)
+    assert (found.size, len(found.parts)) == (size, n_blocks)
+
+
+def test_alpha_is_that_of_the_layers_place(naive, points_benchmark):
+    keys = dict(alpha_input=3.0, alpha_hidden=2.0, alpha_hidden_decay=0.1)
+    own = dict(alpha_output=1.0, alpha_output_decay=0.5)
+    for more, last in ({}, (2.0, 0.1)), (own, (1.0, 0.5)):
+        owm = OWMPlugin(**keys, **more)
+        strategy = naive(with_head(MLP([6, 5, 4, 6]), "single", 6), owm)
+        strategy.train(points_benchmark().train_stream[0])
+        found = [(p.alpha, p.decay) for p in owm.preconditioners.values()]
+        assert found == [(3.0, 0.001), (2.0, 0.1), last]
 
 
 @pytest.mark.parametrize("network", [KAN([6, 5, 6]), MLP([6, 5, 6])])
