@@ -41,6 +41,14 @@ def summaries() -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in found]
 
 
+def test_the_first_line_names_no_network_that_a_readout_replaces(
+    capsys: Capture,
+) -> None:
+    assert main(["run", "strategy=ridge_readout", "model=mlp", *SMALL[:-1]]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == "  mlp: frozen features and a last layer that ridge_readout solves"
+
+
 def test_run_writes_under_log_dir_only(capsys: Capture, tmp_path: Path) -> None:
     assert main(["run", "model.hidden=[4]", *SMALL[:-1]]) == 0
     assert os.getcwd() == str(tmp_path)

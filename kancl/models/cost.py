@@ -8,6 +8,7 @@ from torch import nn
 
 from kancl.models.kan_linear import KANLinear
 from kancl.models.layer_features import SplineFeatures
+from kancl.models.random_filters import RandomFilters
 from kancl.models.spline_activation import SplineActivation
 from kancl.splines import basis_flops
 
@@ -59,6 +60,8 @@ def forward_flops(model: nn.Module) -> int:
         elif type(layer) is SplineActivation:
             n_basis, degree = layer.grid_size + layer.DEGREE, layer.DEGREE
             flops += layer.features * (2 * n_basis + basis_flops(degree))
+        elif type(layer) is RandomFilters:
+            flops += layer.response_flops
     return flops
 
 

@@ -64,6 +64,11 @@ class RandomFilters(LastLayerOnly):
         self.filters.requires_grad_(False)
         self.head = self.make_head(n_outputs)
 
+    @property
+    def response_flops(self) -> int:
+        """Floating-point operations of the filters on an image, 2 per multiply-add."""
+        return 2 * self.filters.weight.numel() * (self._side - SIDE + 1) ** 2
+
     def features(self, x: Tensor) -> Tensor:
         z = self.filters(x.view(-1, 1, self._side, self._side))
         if self.kind == "relu":

@@ -110,7 +110,7 @@ def run(
             if run_folder(config) != path:
                 raise ConfigError("a data file changed while it was read: try again")
             if not quiet:
-                say("\n".join([f"{path}", *_sizes(parts)]))
+                say("\n".join([f"{path}", *_sizes(config, parts)]))
             if point is None:
                 checkpoints.clear()
                 if not quiet and (change := changed_since(path, config)):
@@ -152,7 +152,10 @@ def _missing(config: RunConfig, path: Path) -> str:
     return f": it has no {' and '.join(missing)}" if missing else ""
 
 
-def _sizes(parts: Parts) -> list[str]:
+def _sizes(config: RunConfig, parts: Parts) -> list[str]:
+    if strategies.trains_last_layer_only(config.strategy.builder):
+        named = parts.size.name, config.strategy.name
+        return ["  {}: frozen features and a last layer that {} solves".format(*named)]
     return [
         f"  {size.name}{role}: hidden [{', '.join(map(str, size.hidden))}], "
         f"{size.n_parameters:,} parameters, {size.flops:,} FLOPs per sample"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from kancl import KAN, MLP
 from kancl.models.cost import (
@@ -12,6 +13,8 @@ from kancl.models.cost import (
     n_active_parameters,
     n_parameters,
 )
+from kancl.models.frozen_features import RandomPatches
+from kancl.models.random_filters import RandomFilters
 
 
 def test_mlp() -> None:
@@ -27,6 +30,15 @@ def test_kan() -> None:
     assert n_parameters(lean) == (784 * 64 + 64 * 10) * 8
     # Two per coefficient and edge; 3 * (degree + 1)^2 per input value for its bases.
     assert forward_flops(lean) == (784 * 64 + 64 * 10) * 16 + (784 + 64) * 48
+
+
+@pytest.mark.parametrize("kind", ["relu", "spline"])
+@pytest.mark.parametrize("network", [RandomFilters, RandomPatches])
+def test_random_features_cost_what_torch_counts(network, kind) -> None:
+    model = network(144, 3, 32, kind, torch.Generator())
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(1, 144))
+    assert forward_flops(model) == counter.get_total_flops()
 
 
 def test_frozen_parameters_are_not_counted() -> None:

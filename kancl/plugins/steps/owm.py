@@ -203,7 +203,9 @@ class OWMPlugin(StepPreconditionerPlugin):
             alpha, decay = self.alpha_input, self.alpha_input_decay
         elif last:
             alpha = alpha if self.alpha_output is None else self.alpha_output
-            decay = decay if self.alpha_output_decay is None else self.alpha_output_decay
+            decay = (
+                decay if self.alpha_output_decay is None else self.alpha_output_decay
+            )
         group = inputs_group(layer)
         if self.block_size is None:
             return Projector(alpha, decay, self.by_sample, group)
