@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -160,7 +161,7 @@ class OWMPlugin(StepPreconditionerPlugin):
             smaller, the less may move.
         alpha_input_decay: alpha_input has this factor when the experience ends, and in
             between this factor to the power of the share that is done.
-        alpha_hidden: alpha of all other layers.
+        alpha_hidden: alpha of the layers behind it.
         alpha_hidden_decay: of alpha_hidden, as alpha_input_decay of alpha_input.
         alpha_output: alpha of the last layer; null: alpha_hidden.
         alpha_output_decay: of alpha_output; null: alpha_hidden_decay.
@@ -202,18 +203,17 @@ class OWMPlugin(StepPreconditionerPlugin):
         if first:
             alpha, decay = self.alpha_input, self.alpha_input_decay
         elif last:
-            alpha = alpha if self.alpha_output is None else self.alpha_output
-            decay = (
-                decay if self.alpha_output_decay is None else self.alpha_output_decay
-            )
+            own = self.alpha_output, self.alpha_output_decay
+            alpha = alpha if own[0] is None else own[0]
+            decay = decay if own[1] is None else own[1]
         group = inputs_group(layer)
+        one = partial(Projector, alpha, decay, self.by_sample, group)
         if self.block_size is None:
-            return Projector(alpha, decay, self.by_sample, group)
-        whole_inputs = group or 1  # an input's bases stay in one block
-        size = max(self.block_size // whole_inputs, 1) * whole_inputs
+            return one()
+        whole = group or 1  # an input's bases stay in one block
+        size = max(self.block_size // whole, 1) * whole
         n_blocks = ceil(n_features(layer) / size)
-        each = alpha, decay, self.by_sample, group
-        return BlockProjector([Projector(*each) for _ in range(n_blocks)], size)
+        return BlockProjector([one() for _ in range(n_blocks)], size)
 
     def prepare(self, setup: TrainingSetup) -> None:
         super().prepare(setup)
@@ -248,11 +248,11 @@ class OWMPlugin(StepPreconditionerPlugin):
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         n = strategy.train_epochs * len(strategy.dataloader)
-        keys = self._inputs
-        for key, (layer, inputs) in keys.items():
+        last = next(reversed(self._inputs), "")  # in the order of the forward pass
+        for key, (layer, inputs) in self._inputs.items():
             known: Any = self.preconditioners
             if key not in known:
-                known[key] = self.make(layer, not known, key == next(reversed(keys)))
+                known[key] = self.make(layer, first=not known, last=key == last)
             known[key].share = strategy.clock.train_exp_iterations / n
             known[key].observe(layer_features(layer, torch.cat(inputs)))
         self._inputs.clear()

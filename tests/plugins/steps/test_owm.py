@@ -9,6 +9,7 @@ from kancl import KAN, KANLinear
 from kancl.models import MLP
 from kancl.models.heads import with_head
 from kancl.models.layer_features import inputs_group, layer_features
+from kancl.plugins.rehearsal.replay import ReplayPlugin
 from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.plugins.steps.owm import BlockProjector, OWMPlugin, Projector
 
@@ -121,6 +122,21 @@ def test_alpha_is_that_of_the_layers_place(naive, points_benchmark):
         strategy.train(points_benchmark().train_stream[0])
         found = [(p.alpha, p.decay) for p in owm.preconditioners.values()]
         assert found == [(3.0, 0.001), (2.0, 0.1), last]
+
+
+def test_every_head_is_a_last_layer_where_batches_have_several_tasks(
+    naive, points_benchmark
+):
+    owm = OWMPlugin(alpha_output=1.0)
+    model = with_head(MLP([6, 5, 2]), "multi", 2)
+    strategy = naive(model, ReplayPlugin(mem_size=20), owm)
+    for experience in points_benchmark("task").train_stream:
+        strategy.train(experience)
+    found = {key: p.alpha for key, p in owm.preconditioners.items()}
+    assert found == {
+        "network.layers.0": 0.9,
+        **{f"heads.{task}": 1.0 for task in range(3)},
+    }
 
 
 @pytest.mark.parametrize("network", [KAN([6, 5, 6]), MLP([6, 5, 6])])
