@@ -138,6 +138,7 @@ WORKLESS = [  # refused only when it is built, before anything is written
     ("log_dir=/dev/null/logs", "/dev/null/logs"),
     ("log_dir=/proc/nowhere", "/proc/nowhere"),
     ("log_dir=", "log_dir= is empty"),
+    ("scenario.head=growing model.hidden=[]", "nearest: scenario.head=single"),
     ("model.hidden=[10000000,10000000]", "GiB are free; nearest: model.hidden=["),
     ("scenario.pad=1000", "scenario.pad=1000 takes"),
     ("scenario.n_experiences=1000000", "scenario.n_experiences must be at most 1000,"),
@@ -146,14 +147,18 @@ WORKLESS = [  # refused only when it is built, before anything is written
 ]
 
 
-@pytest.mark.parametrize(("word", "culprit"), WORKLESS, ids=lambda part: part[:30])
-def test_what_cannot_work(word: str, culprit: str, capsys: Capture) -> None:
+@pytest.mark.parametrize(("words", "culprit"), WORKLESS, ids=lambda part: part[:30])
+def test_what_cannot_work(words: str, culprit: str, capsys: Capture) -> None:
     small = [
         "scenario.train_samples=20",
         "scenario.test_samples=10",
         "model.hidden=[4]",
     ]
-    refused(["run", "model=mlp", *small, "tensorboard=none", word], culprit, capsys)
+    refused(
+        ["run", "model=mlp", *small, "tensorboard=none", *words.split()],
+        culprit,
+        capsys,
+    )
 
 
 # run folders

@@ -17,6 +17,7 @@ from kancl.config.values import (
     Natural,
     NonNegative,
     Positive,
+    PositiveShare,
 )
 
 
@@ -61,7 +62,7 @@ class Training:
     lr_gamma: Positive | None = None
     early_stopping: Count | None = None
     restore_best: bool = False
-    experience_gamma: Annotated[float, Bounds(0, 1, is_open=True)] | None = None
+    experience_gamma: PositiveShare | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,6 +125,7 @@ Count = Annotated[int, Bounds(1)]
 NonNegative = Annotated[float, Bounds(0)]
 Positive = Annotated[float, Bounds(0, is_open=True)]
 Share = Annotated[float, Bounds(0, 1)]
+PositiveShare = Annotated[float, Bounds(0, 1, is_open=True)]
 
 
 def describe(annotation: Any) -> str:

@@ -1,9 +1,8 @@
 """Refusals of values that are no choice or no count, or would not fit into memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +29,18 @@ def check_count(option: str, value: Any, least: int) -> None:
 
 
 def check_room(
-    n: int,
-    bytes_each: int,
-    what: str,
-    instead: str,
-    device: Any = "cpu",
-    *,
-    squared: bool = True,
+    what: str, n_bytes: int, instead: Callable[[int], str], device: Any = "cpu"
 ) -> None:
-    """Raises: ValueError if n (x n) numbers are more than is free, with the way out; its
-    ``{most}`` becomes the largest n that would do.
+    """Raises: ValueError for what takes more memory than is free, with the way out.
+
+    Args:
+        instead: says it, from the bytes that are free.
     """
-    size, free = (n * n if squared else n) * bytes_each, free_memory(device)
-    if size > free:
-        most = isqrt(free // bytes_each) if squared else free // bytes_each
-        gib, left = (f"{part / 2**30:,.1f} GiB" for part in (size, free))
+    free = free_memory(device)
+    if n_bytes > free:
+        gib, left = (f"{part / 2**30:,.1f} GiB" for part in (n_bytes, free))
         raise ValueError(
-            f"{what} of {n:,} features takes {gib} of memory, and {left} are free: "
-            f"{instead.format(most=most)}"
+            f"{what} takes {gib} of memory, and {left} are free: {instead(free)}"
         )
 
 

@@ -188,7 +188,9 @@ class ForecastPlugin(Plugin):
             x, y, task_labels = (each.to(strategy.device) for each in samples)
             return x, y, task_labels
 
-        lr = strategy.optimizer.param_groups[0]["lr"]
+        group = strategy.optimizer.param_groups[0]
+        # in the long run, momentum makes so many steps of one
+        lr = group["lr"] * (1 - group["dampening"]) / (1 - group["momentum"])
         changes = weight_changes(model, on_device(self._images(t, N_NEW)), lr, shrink)
         for s in range(t):
             samples = on_device(self._images(s))

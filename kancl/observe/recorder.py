@@ -11,12 +11,8 @@ import torch
 from torch import Tensor
 
 from kancl.metrics.score_matrix import ACCURACY, Score, empty_matrix, summarise
-from kancl.plugins.plugin import Plugin, Stage
+from kancl.plugins.plugin import Diverged, Plugin, Stage
 from kancl.runs.measurements import Measurement
-
-
-class Diverged(ArithmeticError):
-    """The loss is no longer a finite number."""
 
 
 class RecorderPlugin(Plugin):

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from avalanche.training.plugins import AGEMPlugin
@@ -13,7 +13,7 @@ from avalanche.training.supervised import Cumulative, JointTraining
 from avalanche.training.utils import cycle
 from torch import Tensor
 
-from kancl.config.values import Bounds, Positive
+from kancl.config.values import Positive, PositiveShare
 from kancl.data.loading import whole_batches
 from kancl.data.rows import as_tensors
 from kancl.metrics.score_matrix import ACCURACY
@@ -124,7 +124,9 @@ class FromScratchPlugin(Plugin):
     state = ("_initial",)
     needs = Needs(
         fixed_grids="it puts the first weights back, which don't fit a grid that has "
-        "changed; leave grow_grids out instead"
+        "changed; leave grow_grids out instead",
+        free_weights="it puts the first weights back, and another part keeps those of "
+        "the past; use strategy=from_scratch by itself instead",
     )
 
     def __init__(self) -> None:
@@ -202,7 +204,7 @@ class ExperienceDecayPlugin(Plugin):
 
     stage = Stage.SCHEDULE
 
-    gamma: Annotated[float, Bounds(0, 1, is_open=True)] = 1.0
+    gamma: PositiveShare = 1.0
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         for group in strategy.optimizer.param_groups:

@@ -55,13 +55,18 @@ METHOD_STAGES = range(Stage.RESET, Stage.OPTIMIZER)
 class Needs:
     """What a plugin cannot work without. Each field says why, and what to use instead."""
 
+    alone: str = ""  # it is no part of a sum
     class_labels: str = ""  # targets are classes, not values
     spline_bases: str = ""  # the network has KAN layers
     fixed_head: str = ""  # the head does not grow with the classes
     one_head: str = ""  # there are not several heads
     fixed_grids: str = ""  # no plugin changes grids
     own_loss: str = ""  # no other plugin replays samples or acts on outputs
-    alone: str = ""  # it is no part of a sum
+    free_weights: str = ""  # no other plugin ties steps or weights to the past
+
+
+class Diverged(ArithmeticError):
+    """Training has left the finite numbers: a loss, or what is made of features."""
 
 
 Record = Callable[[str, float], None]
@@ -85,6 +90,8 @@ class TrainingSetup:
         reset_optimizer: forget moments and momentum at the start of each experience.
         seed: for draws that a plugin makes apart from training's random stream.
         learns_values: the targets are values, not classes.
+        image_shape: of an input, ``(channels, height, width)`` for images; None: not
+            known, and taken for a square of one channel where a method needs images.
         pixels_permuted: pixels that belong together are not side by side.
         record: takes what plugins measure (``free_share_layer_1``, ...).
     Raises: ValueError if a size or count is below 1.
@@ -103,6 +110,7 @@ class TrainingSetup:
     reset_optimizer: bool = False
     seed: int = 0
     learns_values: bool = False
+    image_shape: tuple[int, ...] | None = None
     pixels_permuted: bool = False
     record: Record = lambda name, value: None
 

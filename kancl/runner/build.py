@@ -76,6 +76,12 @@ def build(config: RunConfig, benchmark: CLScenario | None = None) -> Parts:
         network = networks.with_heads(model, as_in_the_end=head == "multi").to(device)
         _fit_input_grid(network, benchmark)
         _compile_kernels(network)
+        if next(network.parameters(), None) is None:
+            raise ConfigError(
+                f"model={model.name} with scenario.head={head} has nothing to train "
+                "before its first classes come; nearest: scenario.head=single, or a "
+                "hidden layer (model.hidden=[100])"
+            )
         build_optimizer(config, network.parameters())
     return Parts(benchmark, network, head, size, reference, torch.get_rng_state())
 
@@ -163,6 +169,7 @@ def build_strategy(
         reset_optimizer=config.reset_optimizer,
         seed=stream_seed(seeds.buffers, "strategy"),
         learns_values=info.function is not None,
+        image_shape=info.image_shape,
         pixels_permuted=info.pixels_permuted,
         record=record,
     )

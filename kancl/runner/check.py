@@ -68,6 +68,7 @@ def _check_one(config: RunConfig, benchmark: Benchmark) -> None:
                 f"each experience: it doesn't go with {key}; set one of them only"
             )
     check_loggers(config.loggers)
-    check_diagnosis(config, benchmark)
+    parts = build(config, benchmark)
+    check_diagnosis(config, parts)
     with refusing(config):
-        build_strategy(config, build(config, benchmark))
+        build_strategy(config, parts)

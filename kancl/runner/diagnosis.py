@@ -8,11 +8,11 @@ from avalanche.training.plugins import SupervisedPlugin
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from kancl.benchmarks import Benchmark
 from kancl.config import ConfigError, RunConfig
 from kancl.config.values import as_typed
 from kancl.data.rows import as_tensors
 from kancl.metrics import diagnosis
+from kancl.models.inspect import kan_layers
 from kancl.observe.curves import LearnedFunctionPlugin
 from kancl.observe.forecast import ForecastPlugin
 from kancl.observe.recorder import RecorderPlugin
@@ -46,10 +46,10 @@ PICTURES_SECONDS, PICTURE_SHARE = 1.0, 0.04
 are left to ``kancl locality``."""
 
 
-def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
+def check_diagnosis(config: RunConfig, parts: Parts) -> None:
     """Raises: ConfigError where there is nothing between experiences to look at."""
     name, reason = config.strategy.name, ""
-    if benchmark.info.n_experiences == 1:
+    if parts.benchmark.info.n_experiences == 1:
         reason = f"scenario={config.scenario.name} has a single experience"
     elif trains_jointly(name):
         reason = f"strategy={name} trains on all experiences at once"
@@ -60,7 +60,7 @@ def check_diagnosis(config: RunConfig, benchmark: Benchmark) -> None:
         why = f"{follows}, and {reason}; nearest: evaluation.locality=false"
         raise ConfigError(f"evaluation.locality=true {why}")
     if forecast_kinds(config):
-        check_forecast(config, benchmark)
+        check_forecast(config, parts)
 
 
 def forecast_kinds(config: RunConfig) -> list[str]:
@@ -71,15 +71,17 @@ def forecast_kinds(config: RunConfig) -> list[str]:
     return [*kinds, *["ceiling"] * config.evaluation.forecast_ceiling]
 
 
-def check_forecast(config: RunConfig, benchmark: Benchmark) -> None:
+def check_forecast(config: RunConfig, parts: Parts) -> None:
     """Raises: ConfigError where nothing can be foretold, naming the way out."""
-    name, training = config.strategy.name, config.training
+    name, training, info = config.strategy.name, config.training, parts.benchmark.info
+    has_kernel, optimizer = "kernel" in forecast_kinds(config), config.optimizer
+    edges = (getattr(m, "edge_factor", None) for m in kan_layers(parts.model).values())
     reasons = {
         f"scenario={config.scenario.name} has a single experience": (
-            benchmark.info.n_experiences == 1
+            info.n_experiences == 1
         ),
         f"scenario={config.scenario.name} is a regression, without accuracies": (
-            not benchmark.info.score.higher_is_better
+            not info.score.higher_is_better
         ),
         f"strategy={name} trains on all experiences at once": trains_jointly(name),
         f"strategy={name} takes no gradient steps that could be tried": (
@@ -88,11 +90,17 @@ def check_forecast(config: RunConfig, benchmark: Benchmark) -> None:
         "training.lr_gamma counts epochs, which a part of a training has not": (
             training.lr_gamma is not None
         ),
-        f"a kernel knows steps of optimizer=sgd alone, not {config.optimizer.name}": (
-            "kernel" in forecast_kinds(config) and config.optimizer.builder != "sgd"
+        f"a kernel knows steps of optimizer=sgd alone, not {optimizer.name}": (
+            has_kernel and optimizer.builder != "sgd"
+        ),
+        "a kernel knows no optimizer.weight_decay": (
+            has_kernel and bool(optimizer.options.get("weight_decay"))
         ),
         f"a kernel knows plain and preconditioned steps, not all of strategy={name}": (
-            "kernel" in forecast_kinds(config) and not steps_alone(name)
+            has_kernel and not steps_alone(name)
+        ),
+        "a kernel knows no factor per edge (model.standalone_scale=true)": (
+            has_kernel and any(factor is not None for factor in edges)
         ),
         "training.early_stopping and restore_best choose epochs, which a part of a "
         "training has not": bool(training.early_stopping or training.restore_best),

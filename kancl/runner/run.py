@@ -25,8 +25,9 @@ from kancl.observe.curves import (
     ForgettingCurvePlugin,
     OffGridPlugin,
 )
-from kancl.observe.recorder import Diverged, RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
 from kancl.plugins.loop import BestEpochPlugin
+from kancl.plugins.plugin import Diverged
 from kancl.plugins.state import Unresumable
 from kancl.reporting import ProgressPlugin, TensorBoardPlugin
 from kancl.reporting.forecast import forecast_line

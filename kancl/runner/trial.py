@@ -11,7 +11,8 @@ from avalanche.training.supervised import Cumulative
 from torch import nn
 
 from kancl.config import ConfigError, RunConfig
-from kancl.observe.recorder import Diverged, RecorderPlugin
+from kancl.observe.recorder import RecorderPlugin
+from kancl.plugins.plugin import Diverged
 from kancl.runner.build import Parts, build_strategy, iterations_planned
 from kancl.runner.checkpoint import CheckpointPlugin, LiveRun, Unresumable
 from kancl.runner.seeding import stream_seed, stream_seeds

@@ -11,6 +11,7 @@ from avalanche.training.supervised.er_ace import ER_ACE
 from avalanche.training.templates import SupervisedTemplate
 
 from kancl.config.values import Count, NonNegative
+from kancl.models.inspect import eval_mode
 from kancl.plugins.outputs.present_classes import asymmetric_cross_entropy
 from kancl.plugins.plugin import Needs, check_keys
 from kancl.plugins.rehearsal.memory import CLASSES, ResumableBuffer
@@ -80,7 +81,11 @@ class CumulativeBase(Base):
 class ForwardOnly(Naive):
     """Avalanche's loop with all its hooks, less gradients and steps."""
 
-    forward = torch.no_grad()(Naive.forward)
+    @torch.no_grad()
+    def forward(self) -> Any:
+        """As in evaluation: no dropout in the features that a solution is made of."""
+        with eval_mode(self.model):
+            return super().forward()
 
     def backward(self) -> None:
         pass

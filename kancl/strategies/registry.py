@@ -85,6 +85,10 @@ GROUP = Group("strategy", STRATEGIES, sums=True)  # type: ignore[arg-type]
 """The keys of every strategy, with their defaults and meanings."""
 
 
+TIES = Stage.STEP, Stage.PULL, Stage.RESTORE, Stage.PENALTY
+"""Stages of the plugins that, by what they keep, tie steps or weights to the past."""
+
+
 def trains_jointly(name: str) -> bool:
     """Whether the strategy trains once on the whole stream, not once per experience."""
     return any(getattr(p.builder, "trains_jointly", False) for p in GROUP.parts(name))
@@ -230,17 +234,18 @@ def _check_needs(
     """Raises: ValueError for the first need that the set-up does not meet."""
     plugins: list[Any] = [p for p in setup.plugins if isinstance(p, Plugin)]
     absent = {
+        "alone": "+" in GROUP.expanded(name),
         "class_labels": setup.learns_values,
         "spline_bases": not kan_layers(setup.model),
         "fixed_head": isinstance(setup.model, GrowingHead),
         "one_head": isinstance(setup.model, MultiHead),
         "fixed_grids": any(p.changes_grids for p in plugins),
         "own_loss": any(stage(p) in (Stage.REHEARSAL, Stage.OUTPUTS) for p in own),
-        "alone": "+" in GROUP.expanded(name),
+        "free_weights": any(stage(p) in TIES and p.state for p in plugins),
     }
-    for member in (base, *plugins):
-        for need, reason in vars(member.needs).items():
-            if reason and absent[need]:
+    for need, is_absent in absent.items():
+        for member in (base, *plugins) if is_absent else ():
+            if reason := getattr(member.needs, need):
                 words = (
                     w for w, classes in STRATEGIES.items() if type(member) in classes
                 )

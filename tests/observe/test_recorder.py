@@ -9,7 +9,8 @@ from avalanche.logging import BaseLogger
 from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from avalanche.training.supervised import JointTraining
 
-from kancl.observe.recorder import Diverged, Measurement, RecorderPlugin
+from kancl.observe.recorder import Measurement, RecorderPlugin
+from kancl.plugins.plugin import Diverged
 from tests.reporting.small_run import naive, small_mlp, stream_of_digits, train_through
 
 

@@ -216,11 +216,11 @@ MANY = "strategy.n_features=2000000000"
         ),
         (
             ["strategy=owm", "model.hidden=[20000]"],
-            r"projector of a layer of 20,001 features takes 3\.0 GiB .* strategy.block_size=1000",
+            r"past features takes 3\.0 GiB .* strategy.block_size=1000",
         ),
         (
             ["strategy=owm", "model.hidden=[20000]", "strategy.block_size=9999"],
-            r"20,001 features takes 1\.5 GiB .* a smaller strategy.block_size",
+            r"past features takes 1\.5 GiB .* a smaller strategy.block_size",
         ),
     ],
 )

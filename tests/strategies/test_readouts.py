@@ -140,3 +140,40 @@ def test_nothing_but_the_last_layer_moves_and_draws_depend_on_the_seed(benchmark
 def test_refusals(name, network, options, message, benchmark):
     with pytest.raises(ValueError, match=message):
         trained(name, network, options, [], benchmark)
+
+
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("ridge_readout", "network"), ("nearest_mean", "network")],
+)
+def test_features_are_those_of_evaluation(name, features, benchmark):
+    """Dropout takes part in no solution: with and without it, the same to the bit."""
+    found = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        model = with_head(MLP([784, 30, 10], dropout=dropout), "single", 10)
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        strategy = build(
+            name, TrainingSetup(model, sgd, batch_size=16), features=features
+        )
+        for experience in benchmark.train_stream:
+            strategy.train(experience)
+        assert model.training
+        found.append(model.network.head.weight.detach())
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("features", ["patches", "conv"])
+@pytest.mark.parametrize("name", ["ridge_readout", "nearest_mean"])
+@pytest.mark.parametrize("shape", [(784,), (1, 14, 56), (4, 14, 14), (28, 28)])
+def test_inputs_that_are_no_square_grey_images_have_no_patches(name, features, shape):
+    model = with_head(MLP([784, 6, 10]), "single", 10)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    setup = TrainingSetup(model, sgd, image_shape=shape)
+    says = f"features={features} takes square images of one channel.* shape "
+    with pytest.raises(ValueError, match=says + "x".join(map(str, shape))):
+        build(name, setup, features=features)
+    for other in "inputs", "network":
+        model = with_head(MLP([784, 6, 10]), "single", 10)
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        build(name, TrainingSetup(model, sgd, image_shape=shape), features=other)

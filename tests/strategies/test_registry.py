@@ -115,6 +115,13 @@ def test_presets_carry_tuned_values_and_say_what_they_are():
         ("cumulative+replay", "nothing left to protect; .* by itself instead"),
         ("gdumb+ewc", "use strategy=gdumb by itself instead"),
         ("ewc+ridge_readout", "no gradient steps.* by itself instead"),
+        (
+            "ewc+from_scratch",
+            "keeps those of the past; use strategy=from_scratch by it",
+        ),
+        ("si+from_scratch", "keeps those of the past; .* instead"),
+        ("from_scratch+gram", "keeps those of the past; .* instead"),
+        ("from_scratch+owm", "keeps those of the past; .* instead"),
         ("lazy+ewc", "which splines a batch touches; use model=kan instead"),
     ],
 )
@@ -193,6 +200,9 @@ def test_a_regression_is_refused_by_all_that_need_classes(name):
         ("gram", {"structure": "round"}),
         ("owm", {"alpha_input": 0.0}),
         ("owm", {"alpha_hidden_decay": 2.0}),
+        ("owm", {"alpha_input_decay": 0.0}),
+        ("owm", {"alpha_hidden_decay": 0.0}),
+        ("owm", {"alpha_output_decay": 0.0}),
         ("gram_ewc", {"ewc_lambda": -0.3}),
         ("labels_trick_gram", {"rank": 0}),
         ("hard_mask", {"threshold": -1.0}),
@@ -208,11 +218,41 @@ def test_refuses_options_out_of_range_by_name_and_value(name, wrong):
         build(name, setup(), **wrong)
 
 
-def test_a_full_gram_matrix_that_is_too_large_is_refused_with_the_way_out():
-    wide = nn.Linear(10_001, 2)
-    with pytest.raises(ValueError, match="10002 features.*structure=blocks.* instead"):
-        build("gram", setup(wide))
-    build("gram", setup(wide), structure="low_rank")
+@pytest.mark.parametrize("head", ["single", "growing", "multi"])
+@pytest.mark.parametrize("widths", [[4, 5, 3000, 2], [4, 2500, 2500, 2]])
+@pytest.mark.parametrize(
+    "name, options, way",
+    [
+        ("gram", {}, "set strategy.structure=blocks or low_rank instead"),
+        (
+            "gram",
+            {"structure": "low_rank", "rank": 9000},
+            "a smaller strategy.rank, or",
+        ),
+        ("owm", {}, "set strategy.block_size=1000"),
+        ("owm", {"block_size": 9000}, "a smaller strategy.block_size"),
+        ("owm", {"block_size": 2800}, "a smaller strategy.block_size"),
+    ],
+)
+def test_matrices_over_features_that_do_not_fit_together_are_refused(
+    name, options, way, widths, head, monkeypatch
+):
+    """Those of the last layer as well, where it is still to come."""
+    monkeypatch.setattr("kancl.data.checks.free_memory", lambda device: 2**26 - 2**20)
+    with pytest.raises(ValueError, match=f"past features takes 0.* are free: .*{way}"):
+        build(name, setup(with_head(MLP(widths), head, 2)), **options)
+    for few in {"structure": "blocks"}, {"structure": "low_rank", "rank": 10}:
+        build("gram", setup(with_head(MLP(widths), head, 2)), **few)
+    build("owm", setup(with_head(MLP(widths), head, 2)), block_size=100)
+
+
+def test_heads_to_come_are_counted_without_a_random_number():
+    model = with_head(MLP([4, 3, 2]), "growing", 2)
+    torch.manual_seed(0)
+    expected = torch.rand(())
+    torch.manual_seed(0)
+    build("owm", setup(model))
+    assert torch.equal(torch.rand(()), expected)
 
 
 @pytest.mark.parametrize("name", ["occupancy", "gram", "gram_ewc", "labels_trick_gram"])

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from math import isqrt
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from kancl.config.values import Count, Positive
 from kancl.data.checks import check_room
 from kancl.models import KANLinear, readouts
-from kancl.models.frozen_features import OneLayer, RandomPatches
+from kancl.models.frozen_features import LastLayerOnly, OneLayer, RandomPatches
 from kancl.models.heads import UNSEEN, replace_network
 from kancl.models.inspect import kan_layers, last_layers, watching
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
@@ -71,23 +72,9 @@ class ReadoutPlugin(Plugin):
                 "permuted: set strategy.features=inputs or strategy.features=network "
                 "instead"
             )
-        fewer = "set strategy.n_features={most} or less instead"
-        if self.features in ("conv", "patches"):
-            # its weights and moments, and what a batch gives
-            each = 8 * n_outputs + 4 * setup.batch_size
-            if self.features == "patches":
-                each += 4 * int(model.network.in_features)
-            n, device = self.n_features, setup.device
-            check_room(n, each, "a network", fewer, device, squared=False)
-            kind = RandomFilters if self.features == "conv" else RandomPatches
-            patches = kind(
-                int(model.network.in_features),
-                n_outputs,
-                self.n_features,
-                "spline" if kan_layers(model) else "relu",
-                torch.Generator().manual_seed(setup.seed),
-            )
-            replace_network(model, patches)
+        drawn = self.features in ("conv", "patches")
+        if drawn:
+            replace_network(model, self._random_network(setup, n_outputs))
         elif self.features == "inputs":
             layers = getattr(model.network, "layers", [])
             if len(layers) == 0:
@@ -101,12 +88,36 @@ class ReadoutPlugin(Plugin):
         setup.optimizer.param_groups[0]["params"] = list(model.parameters())
         n = len(constant_weights(model.network.make_head(1)))  # or refuses the layer
         if self.keeps_gram:
-            out = "take a smaller model, or strategy=nearest_mean instead"
-            if self.features in ("conv", "patches"):
-                out = fewer
             sums = len(lasts) * (1 + self.holds_out)
             each = 8 * (sums + 4)  # bytes, with those of a solution
-            check_room(n, each, "the sum over products", out, setup.device)
+            smaller = "take a smaller model, or strategy=nearest_mean instead"
+            check_room(
+                f"the sum over products of {n:,} features",
+                each * n * n,
+                lambda free: _fewer(isqrt(free // each)) if drawn else smaller,
+                setup.device,
+            )
+
+    def _random_network(self, setup: TrainingSetup, n_outputs: int) -> LastLayerOnly:
+        """Raises: ValueError for other inputs than it knows, or for too many features."""
+        model: Any = setup.model
+        _check_images(self.features, setup.image_shape)
+        in_features, conv = int(model.network.in_features), self.features == "conv"
+        # its weights and moments, and what a batch gives
+        each = 8 * n_outputs + 4 * setup.batch_size + 4 * in_features * (not conv)
+        check_room(
+            f"a network of {self.n_features:,} features",
+            each * self.n_features,
+            lambda free: _fewer(free // each),
+            setup.device,
+        )
+        return (RandomFilters if conv else RandomPatches)(
+            in_features,
+            n_outputs,
+            self.n_features,
+            "spline" if kan_layers(model) else "relu",
+            torch.Generator().manual_seed(setup.seed),
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in {"sums", "held_out"} & {*self.state}:
@@ -155,6 +166,20 @@ class ReadoutPlugin(Plugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         self._hooks.close()
+
+
+def _fewer(most: int) -> str:
+    return f"set strategy.n_features={most} or less instead"
+
+
+def _check_images(features: str, shape: tuple[int, ...] | None) -> None:
+    """Raises: ValueError for inputs that are no square images of one channel."""
+    if shape is not None and (len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2]):
+        raise ValueError(
+            f"features={features} takes square images of one channel, and an input here "
+            f"has the shape {'x'.join(map(str, shape))}: set strategy.features=inputs "
+            "instead"
+        )
 
 
 @dataclass(kw_only=True, eq=False)

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kancl.config.values import Count, Positive, Share
-from kancl.data.checks import check_room
+from kancl.config.values import Count, Positive, PositiveShare
 from kancl.models.inspect import watching
 from kancl.models.layer_features import (
     get_weights,
@@ -21,7 +20,7 @@ from kancl.models.layer_features import (
     n_features,
     set_weights,
 )
-from kancl.plugins.plugin import Needs, TrainingSetup
+from kancl.plugins.plugin import Diverged, Needs, TrainingSetup
 from kancl.plugins.steps.frozen import FreezingPlugin, sums_gradients
 from kancl.plugins.steps.preconditioners import (
     Preconditioner,
@@ -77,10 +76,10 @@ class Projector(Preconditioner):
         inner.diagonal().add_(self.alpha * self.decay**self.share)
         factor, failed = torch.linalg.cholesky_ex(inner)
         if failed:
-            raise ValueError(
-                "OWM's projector has lost its precision: features are too large for so "
-                "small an alpha. Scale the inputs (scenario.normalize=unit), or raise "
-                "strategy.alpha_input and strategy.alpha_hidden"
+            raise Diverged(
+                "the features have become so large that OWM's projector has lost its "
+                "precision: lower optimizer.lr, or raise strategy.alpha_input and "
+                "strategy.alpha_hidden"
             )
         new = torch.linalg.solve_triangular(factor.to(rows), projected, upper=False)
         if self.by_sample:
@@ -88,9 +87,6 @@ class Projector(Preconditioner):
             self.matrix -= (taken + taken.T) / 2
         else:
             self.matrix.addr_(new[0], new[0], alpha=-1)
-
-    def close(self) -> None:
-        pass
 
     def shrink(self, step: Tensor) -> Tensor:
         if self.axes is None:
@@ -131,18 +127,13 @@ class BlockProjector(Preconditioner):
             part.share = self.share
             part.observe(block)
 
-    def close(self) -> None:
-        pass
-
     def shrink(self, step: Tensor) -> Tensor:
         blocks = zip(self.parts, step.split(self.size))
         return torch.cat([part.shrink(block) for part, block in blocks])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.parts = [Projector.__new__(Projector) for _ in state["parts"]]
-        for part, kept in zip(self.parts, state["parts"]):
-            part.load_state_dict(kept)
+        self.parts = [Projector.from_state(part) for part in state["parts"]]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -155,6 +146,9 @@ class OWMPlugin(StepPreconditionerPlugin):
     the loss from the start, SGD with momentum 0.9, batches of 40. Other optimizers,
     weight decay and what freezes parameters (``model.lazy`` too) change the direction of
     a gradient: there, ``step <- P step``. The optimizer is made anew for each experience.
+
+    What was never trained is not protected: a growing head forgets much more than one
+    with all classes from the start, as a new class's outputs begin at random.
 
     Args:
         alpha_input: alpha of the layer on the inputs when an experience begins; the
@@ -180,11 +174,11 @@ class OWMPlugin(StepPreconditionerPlugin):
     )
 
     alpha_input: Positive = 0.9
-    alpha_input_decay: Share = 0.001
+    alpha_input_decay: PositiveShare = 0.001
     alpha_hidden: Positive = 0.6
-    alpha_hidden_decay: Share = 1.0
+    alpha_hidden_decay: PositiveShare = 1.0
     alpha_output: Positive | None = None
-    alpha_output_decay: Share | None = None
+    alpha_output_decay: PositiveShare | None = None
     by_sample: bool = False
     block_size: Count | None = None
     _watching: ExitStack = field(default_factory=ExitStack, init=False)
@@ -206,29 +200,30 @@ class OWMPlugin(StepPreconditionerPlugin):
             own = self.alpha_output, self.alpha_output_decay
             alpha = alpha if own[0] is None else own[0]
             decay = decay if own[1] is None else own[1]
-        group = inputs_group(layer)
-        one = partial(Projector, alpha, decay, self.by_sample, group)
+        one = partial(Projector, alpha, decay, self.by_sample, inputs_group(layer))
         if self.block_size is None:
             return one()
-        whole = group or 1  # an input's bases stay in one block
-        size = max(self.block_size // whole, 1) * whole
+        size = self._size(layer)
         n_blocks = ceil(n_features(layer) / size)
         return BlockProjector([one() for _ in range(n_blocks)], size)
+
+    def _size(self, layer: nn.Module) -> int:
+        """Features of a block; an input's bases stay in one."""
+        n, group = n_features(layer), inputs_group(layer) or 1
+        return min(n, max((self.block_size or n) // group, 1) * group)
 
     def prepare(self, setup: TrainingSetup) -> None:
         super().prepare(setup)
         setup.reset_optimizer = True
 
-    def check_size(self, n_features: int, device: Any) -> None:
-        twice = 2 * 4  # bytes, while it is written
-        what = "the projector of a layer"
+    def n_bytes(self, layer: nn.Module) -> int:
+        return 4 * n_features(layer) * self._size(layer)
+
+    @property
+    def instead(self) -> str:
         if self.block_size is None:
-            out = "set strategy.block_size=1000, for blocks of it, or take a smaller model"
-            check_room(n_features, twice, what, out, device)
-        elif self.block_size < n_features:
-            out = "set a smaller strategy.block_size, or take a smaller model"
-            row = twice * self.block_size
-            check_room(n_features, row, what, out, device, squared=False)
+            return "set strategy.block_size=1000, or take a smaller model instead"
+        return "set a smaller strategy.block_size, or take a smaller model instead"
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()

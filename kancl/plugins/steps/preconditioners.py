@@ -26,8 +26,8 @@ class Preconditioner(ABC):
     @abstractmethod
     def observe(self, features: Tensor) -> None: ...
 
-    @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:  # noqa: B027
+        """Take what was observed into account from now on, if it was not at once."""
 
     @abstractmethod
     def shrink(self, step: Tensor) -> Tensor:
@@ -40,6 +40,12 @@ class Preconditioner(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state, also where ``__init__`` has not been called."""
         vars(self).update(state)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Any:
+        made = cls.__new__(cls)
+        made.load_state_dict(state)
+        return made
 
 
 class FullGram(Preconditioner):
@@ -113,9 +119,7 @@ class BlockGram(Preconditioner):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.parts = [FullGram.__new__(FullGram) for _ in state["parts"]]
-        for part, kept in zip(self.parts, state["parts"]):
-            part.load_state_dict(kept)
+        self.parts = [FullGram.from_state(part) for part in state["parts"]]
 
 
 class LowRankGram(Preconditioner):

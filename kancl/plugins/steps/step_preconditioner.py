@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kancl.config.values import Count, NonNegative
+from kancl.data.checks import check_room
 from kancl.models import KANLinear
-from kancl.models.heads import GrowingHead
+from kancl.models.heads import GrowingHead, MultiHead
 from kancl.models.layer_features import (
     get_weights,
     has_features,
@@ -25,9 +26,6 @@ from kancl.plugins.samples import drawn, show
 from kancl.plugins.steps import preconditioners as kinds
 from kancl.plugins.steps.preconditioners import Preconditioner
 from kancl.splines import Insertion
-
-MOST_FEATURES = 10_000
-"""Features of a layer for a full gram matrix: beyond, a matrix takes over 400 MB."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -61,11 +59,23 @@ class StepPreconditionerPlugin(Plugin):
         """Return a fresh preconditioner for a layer, the one on the inputs or another."""
 
     def prepare(self, setup: TrainingSetup) -> None:
-        sizes = map(n_features, filter(has_features, setup.model.modules()))
-        self.check_size(max(sizes, default=0), setup.device)
+        sizes = [self.n_bytes(layer) for layer in _layers_to_come(setup.model)]
+        # while one is worked out, as much again is taken as the largest has
+        check_room(
+            "what is kept of past features",
+            sum(sizes) + max(sizes, default=0),
+            lambda _: self.instead,
+            setup.device,
+        )
 
-    def check_size(self, n_features: int, device: Any) -> None:
-        """Raises: ValueError if the largest layer has too many features."""
+    @abstractmethod
+    def n_bytes(self, layer: nn.Module) -> int:
+        """How many bytes a layer's preconditioner takes."""
+
+    @property
+    def instead(self) -> str:
+        """What to do where that is too much."""
+        return "take a smaller model instead"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         keys = state["preconditioners"]
@@ -153,6 +163,9 @@ class OccupancyPlugin(PastSamplesPlugin):
                 "grow_grids out instead"
             )
 
+    def n_bytes(self, layer: nn.Module) -> int:
+        return 4 * n_features(layer)
+
     def make(self, layer: nn.Module, first: bool) -> Preconditioner:
         return kinds.DiagonalOccupancy(self.beta)
 
@@ -198,13 +211,22 @@ class GramPlugin(PastSamplesPlugin):
             return kinds.FullGram
         return kinds.BlockGram if self.structure == "blocks" else kinds.LowRankGram
 
-    def check_size(self, n_features: int, device: Any) -> None:
-        if self.structure == "full" and n_features > MOST_FEATURES:
-            raise ValueError(
-                f"a layer has {n_features} features, too many for a full gram matrix "
-                f"(at most {MOST_FEATURES}): set strategy.structure=blocks or low_rank "
-                "instead"
-            )
+    def n_bytes(self, layer: nn.Module) -> int:
+        n = n_features(layer)
+        if self.structure == "low_rank":
+            return 8 * n * self.rank
+        whole = self.structure == "full"
+        n_numbers = (
+            n * n if whole else sum(b.numel() * b.shape[1] for b in input_blocks(layer))
+        )
+        return 24 * n_numbers  # sum and inverse, and in float64 while it is solved
+
+    @property
+    def instead(self) -> str:
+        if self.structure == "full":
+            return "set strategy.structure=blocks or low_rank instead"
+        rank = "a smaller strategy.rank, or " * (self.structure == "low_rank")
+        return f"take {rank}a smaller model instead"
 
     def make(self, layer: nn.Module, first: bool) -> Preconditioner:
         beta = self.beta_input if first else self.beta_hidden
@@ -222,6 +244,15 @@ def layers_with_features(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             p.requires_grad for p in module.parameters(recurse=False)
         ):
             yield name, module
+
+
+def _layers_to_come(model: Any) -> list[nn.Module]:
+    """One layer for each preconditioner that training will make."""
+    layers = {key_of(model, name): m for name, m in layers_with_features(model)}
+    if isinstance(model, (GrowingHead, MultiHead)) and not model.heads:
+        with torch.random.fork_rng(devices=[]):
+            layers["heads"] = model.network.make_head(1)
+    return list(layers.values())
 
 
 def key_of(model: nn.Module, name: str) -> str:

@@ -9,6 +9,7 @@ from kancl import KAN, KANLinear
 from kancl.models import MLP
 from kancl.models.heads import with_head
 from kancl.models.layer_features import inputs_group, layer_features
+from kancl.plugins.plugin import Diverged
 from kancl.plugins.rehearsal.replay import ReplayPlugin
 from kancl.plugins.steps.frozen import LazyStepsPlugin
 from kancl.plugins.steps.owm import BlockProjector, OWMPlugin, Projector
@@ -98,11 +99,19 @@ def test_blocks_are_projectors_of_their_own_features():
     torch.testing.assert_close(found.shrink(step), expected)
 
 
+@pytest.mark.parametrize("by_sample", [False, True])
+def test_features_that_grow_without_bound_are_a_divergence(by_sample):
+    found = Projector(1e-9, 1.0, by_sample, None)
+    with pytest.raises(Diverged, match="lower optimizer.lr, or raise"):
+        for power in range(0, 40, 4):  # beyond float32's largest number in the end
+            found.observe(torch.rand(30, 5) * 10.0**power)
+
+
 @pytest.mark.parametrize(
     ("layer", "block_size", "size", "n_blocks"),
     [
         (nn.Linear(6, 4), 7, 7, 1),
-        (nn.Linear(6, 4), 100, 100, 1),
+        (nn.Linear(6, 4), 100, 7, 1),
         (nn.Linear(6, 4), 3, 3, 3),
         (anchored(), 20, 16, 3),
         (anchored(), 1, 8, 6),
