@@ -219,12 +219,14 @@ def verdicts_table(
     notes = ["From the smallest to the largest of the seeds; the worst decides."]
     if "tolerance" in protocol.columns:
         rule = f"t sqrt(SEM_paper^2 + s^2 / n) + {SLACK} points, both ways; s is our "
-        rule += (
-            "seeds' spread, at least the most that the paper's seeds allow theirs to be"
-        )
-        rule += (
-            "; where the paper gives no error, SEM_paper is s / sqrt(the paper's seeds)"
-        )
+        rule += "seeds' spread"
+        known = {j.row.sem is not None for j in judgements}
+        if True in known:
+            rule += ", at least the most that the paper's seeds allow theirs to be"
+        if False in known:
+            where = "where" if True in known else "as"
+            rule += f"; {where} the paper gives no error, SEM_paper is "
+            rule += "s / sqrt(the paper's seeds)"
         rule += "; t is Student's 97.5 % quantile"
         notes = [f"± is the standard error of the mean; tolerance: {rule}."]
         fewest = min((len(j.values) for j in judgements), default=0)
