@@ -256,9 +256,7 @@ class OWMPlugin(StepPreconditionerPlugin):
             super().before_update(strategy)
             return
         for projector, layer in self.known(strategy.model):
-            whole = get_weights(layer, gradient)
-            # here and below: as it is, to the bit, where nothing is taken
-            left = whole + (projector.shrink(whole) - whole)
+            left = projector.shrink(get_weights(layer, gradient))
             set_weights(layer, left, gradient)
 
     @torch.no_grad()
@@ -266,5 +264,6 @@ class OWMPlugin(StepPreconditionerPlugin):
         for known, layer, before in self._before:
             now = get_weights(layer)
             step = now - before
+            # where nothing is taken, the weights stay as they are, to the bit
             set_weights(layer, now + (known.shrink(step) - step))
         self._before.clear()
