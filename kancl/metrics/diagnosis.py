@@ -109,6 +109,7 @@ class Diagnosis:
     leak: float  # largest move of a first layer's coefficient that no sample touched
     inference: Mapping[str, float]  # fields of Inference at the end, if defined
     foretold: Mapping[str, Falls]  # by kind of forecast, what was told before
+    forecast_costs: Mapping[str, float]  # by kind: its time, as a share of training's
 
     @property
     def falls(self) -> Falls:

@@ -44,17 +44,26 @@ def forecast_line(foretold: Foretold, matrix: Tensor) -> str:
     return f"{said}: {', '.join(known)}"
 
 
-def forecast_table(foretold: Foretold, matrix: Tensor) -> Table:
+def forecast_table(
+    foretold: Foretold, matrix: Tensor, costs: Mapping[str, float] | None = None
+) -> Table:
+    """A row per kind.
+
+    Args:
+        costs: the time that a kind took, as a share of the training's.
+    """
     judged = judge(foretold, matrix)
     top = judged.get("forecast_ceiling_rho")
     rows: list[list[Cell]] = []
     for kind, pairs in foretold.items():
         rho, *others = (judged[f"forecast_{kind}_{metric}"] for metric in METRICS)
         share = rho / top if rho is not None and top is not None and top > 0 else None
-        rows.append([TITLES[kind], len(pairs), rho, share, *others])
+        cost = (costs or {}).get(kind)
+        rows.append([TITLES[kind], len(pairs), rho, share, *others, cost])
     rho, *others = (Column(title, show) for title in METRICS.values())
     columns = [Column("forecast"), Column("pairs", str), rho]
     columns += [Column("of the ceiling", "{:.2f}".format), *others]
+    columns += [Column("time / training", "{:.2f}".format)]
     reasons = dict.fromkeys(judged["undefined"].values())
     notes = [f"{reason[0].upper()}{reason[1:]}." for reason in reasons]
     notes.append(

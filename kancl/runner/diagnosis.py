@@ -18,6 +18,7 @@ from kancl.observe.forecast import ForecastPlugin
 from kancl.observe.recorder import RecorderPlugin
 from kancl.observe.snapshots import INFERENCE, LOCALITY, SnapshotPlugin
 from kancl.plugins.plugin import Plugin
+from kancl.reading import read_json
 from kancl.reporting import TensorBoardPlugin
 from kancl.reporting.diagnosis import diagnosis_tables, locality_figures, pooled_table
 from kancl.reporting.events import EventWriter, write_picture
@@ -222,7 +223,8 @@ def diagnose(
     for place, of_run in zip(places, diagnoses):
         tables = diagnosis_tables(of_run)
         if of_run.foretold:
-            tables.append(forecast_table(of_run.foretold, of_run.matrix))
+            told = of_run.foretold, of_run.matrix, of_run.forecast_costs
+            tables.append(forecast_table(*told))
         for table in tables:
             table.show(console)
         pictures = own_folder(place / names.LOCALITY)
@@ -268,6 +270,9 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         matrix = read_matrix(folder, info.score.name).reshape(n + 1, n)
         measurements = read_measurements(folder)
         recorded = {m.name: m.value for m in measurements}
+        foretold, summary = forecasts_of(measurements), read_json(
+            folder / names.SUMMARY
+        )
     except Exception as error:
         why = f"cannot be read ({error}); {again}"
         raise ConfigError(f"{path} and what belongs to it {why}") from error
@@ -289,5 +294,10 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         inference={
             p: recorded[LOCALITY + p] for p in INFERENCE if LOCALITY + p in recorded
         },
-        foretold=forecasts_of(measurements),
+        foretold=foretold,
+        forecast_costs={
+            kind: sum(took) / summary["train_seconds"]
+            for kind in foretold
+            if (took := summary.get(f"{names.FORECAST}_{kind}_seconds"))
+        },
     )

@@ -159,10 +159,10 @@ def test_what_is_said_of_a_forecast(
     assert main(["locality", str(folder)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "What was foretold before each training?" in said
-    assert (
-        "second training, the ceiling" in said
-        and "(rank correlations of -.8 to +.2" in said
-    )
+    assert "second training, the ceiling" in said
+    assert "(rank correlations of -.8 to +.2" in said
+    cost = sum(summary["forecast_probe_seconds"]) / summary["train_seconds"]
+    assert "time / training" in said and f" {cost:.2f} " in said
     assert (folder / "locality" / "forecast.png").is_file()
     assert set(seeds_shown) == {"mlp-naive, 1 seed"}
     report = write_report([read_run(folder)], tmp_path / "report")
