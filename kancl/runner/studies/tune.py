@@ -104,7 +104,7 @@ def tune(
     console = console or Console()
     cells, spaces, fixed = _read(overrides)
     known = {cell: _known(cell) for cell in cells}
-    for text in [space.text for space in spaces] + fixed:
+    for text in [f"{space.key}={space.first}" for space in spaces] + fixed:
         if not any(_takes(keys_of_cell, text) for keys_of_cell in known.values()):
             read_request([*cells[0], text], sweep=True)  # says what is wrong with it
     held_out = [f"scenario.validation={validation}", *QUIET]

@@ -144,6 +144,11 @@ def test_the_first_value_is_tried_before_anything_is_trained():
         (["scenario.validation=0.2,0.3"], "--validation"),
         (["optimizer.lr=tag(log, interval(0, 1))"], "above 0"),
         (["optimizer.lrr=1,2"], "nearest: optimizer.lr"),
+        (["optimizer.lrr=interval(0.1, 1)"], "nearest: optimizer.lr"),
+        (
+            ["strategy=lwf", "strategy.lwf_alpha=tag(log, interval(1, 2))"],
+            "nearest: strategy.alpha",
+        ),
         ([RATES, "strategy=ewcc"], "nearest: ewc"),
         ([RATES, "hydra/launcher=joblib"], "one after another"),
         ([RATES, "experiment=x"], "not set here"),
