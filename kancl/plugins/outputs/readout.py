@@ -174,11 +174,11 @@ def _fewer(most: int) -> str:
 
 def _check_images(features: str, shape: tuple[int, ...] | None) -> None:
     """Raises: ValueError for inputs that are no square images of one channel."""
-    if shape is not None and (len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2]):
+    if shape is not None and shape not in ((1, shape[-1], shape[-1]), shape[-1:] * 2):
         raise ValueError(
             f"features={features} takes square images of one channel, and an input here "
-            f"has the shape {'x'.join(map(str, shape))}: set strategy.features=inputs "
-            "instead"
+            f"has the shape {'x'.join(map(str, shape))}: give images as (n, height, "
+            "width), or set strategy.features=inputs instead"
         )
 
 
