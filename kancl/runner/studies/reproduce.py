@@ -220,18 +220,17 @@ def verdicts_table(
     if "tolerance" in protocol.columns:
         rule = f"t sqrt(SEM_paper^2 + s^2 / n) + {SLACK} points, both ways; s is our "
         rule += "seeds' spread"
-        known = {j.row.sem is not None for j in judgements}
-        if True in known:
+        has_error = {row.sem is not None for row in protocol.rows if row.paper}
+        if True in has_error:
             rule += ", at least the most that the paper's seeds allow theirs to be"
-        if False in known:
-            where = "where" if True in known else "as"
+        if False in has_error:
+            where = "where" if True in has_error else "as"
             rule += f"; {where} the paper gives no error, SEM_paper is "
             rule += "s / sqrt(the paper's seeds)"
         rule += "; t is Student's 97.5 % quantile"
         notes = [f"± is the standard error of the mean; tolerance: {rule}."]
-        fewest = min((len(j.values) for j in judgements), default=0)
-        if fewest < SEEDS_WANTED:
-            notes.append(f"Fewer seeds than {SEEDS_WANTED}: {fewest} at least.")
+        if any(len(j.values) < SEEDS_WANTED for j in judgements):
+            notes.append(f"Some rows have fewer seeds than {SEEDS_WANTED}.")
         if any(len(j.values) == 1 and j.tolerance is not None for j in judgements):
             notes.append("One seed has no spread: the paper's stands in.")
     if altered:

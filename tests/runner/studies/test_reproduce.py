@@ -33,7 +33,7 @@ def test_rows_are_run_over_seeds_and_written_down(capsys):
     assert "## vandeven2022-split, altered\n" in text
     assert "| joint | class | 98.17 ± 0.04 |" in text
     assert "`training.iterations=1`" in text and "device=cpu" not in text
-    assert "Fewer seeds than 10: 2 at least" in text
+    assert "Some rows have fewer seeds than 10." in text
     runs = sorted(path.parent.name for path in Path("logs").glob("*/*/*/summary.json"))
     assert len(runs) == 3 * 2
     assert main([*COMMAND, *SMALL, "device=cpu"]) == 0  # nothing is run again
@@ -128,8 +128,21 @@ def test_the_section_says_what_a_reader_has_to_know():
         "| none | task | 84.32 ± 0.99 | 84.00 ± 1.00 | -0.32 | 4.78 | 4 | PASS |"
         in text
     )
-    assert "Fewer seeds than 10: 4 at least" in text
+    assert "Some rows have fewer seeds than 10." in text
     assert "NOT the protocol, so no verdict: `x=1`" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "says_not"),
+    [
+        ("vandeven2022-split", "at least the most that the paper's seeds", "no error"),
+        ("owm-disjoint", "as the paper gives no error, SEM_paper is s", "at least"),
+    ],
+)
+def test_the_rule_below_a_table_is_that_of_its_paper(name, says, says_not):
+    protocol = read_protocol(name)
+    text = section(protocol, [Judgement(protocol.rows[0], [0.8, 0.9, 0.85])])
+    assert says in text and says_not not in text
 
 
 def test_a_table_of_single_seeds_says_what_stands_in_for_their_spread():
