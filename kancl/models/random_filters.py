@@ -5,22 +5,25 @@ from torch import Tensor, nn
 
 from kancl.models.frozen_features import LastLayerOnly, PatchFeature, image_side
 
-SIDE, WINDOW, STRIDE = 7, 6, 5
-"""Side of a filter, and side and step of the pooling windows, in pixels."""
+SIDE, WINDOW, STRIDE = 9, 8, 6
+"""Side of a filter, and side and step of the pooling windows, in pixels; chosen, like the
+numbers below, on held-out training images of MNIST."""
+BINOMIAL = torch.tensor([0.25, 0.5, 0.25])
+"""Weights of an entry's neighbours and of itself, along rows and columns."""
 NORM = {"relu": 2.0, "spline": 4.0}
 SPREAD = {"relu": 0.7, "spline": 0.3}
-"""Norm of a filter's weights and deviation of its threshold, chosen on held-out training
-images of MNIST."""
+"""Norm of a filter's weights and deviation of its threshold."""
 
 
 class RandomFilters(LastLayerOnly):
     """Pooled responses to random filters, each at all places of a square image.
 
-    A filter is 7x7, normal, of sum 0. What it gives goes through ``relu``, or for
-    ``spline`` through the two linear B-splines ``1 - |u|`` and ``max(u, 0)`` of
-    ``u = tanh(0.7 z)``; then the mean over windows of 6x6, 5 apart, is taken. The
-    features depend on no data, hence on no order of experiences. They know which pixels
-    are neighbours: on permuted pixels they are of little use.
+    A filter is 9x9, normal, each weight mixed with its neighbours (binomial, 3x3), of
+    sum 0. What it gives goes through ``relu``, or for ``spline`` through the two linear
+    B-splines ``1 - |u|`` and ``max(u, 0)`` of ``u = tanh(0.7 z)``; then the mean over
+    windows of 8x8, 6 apart, is taken. The features depend on no data, hence on no order
+    of experiences. They know which pixels are neighbours: on permuted pixels they are of
+    little use.
 
     Args:
         in_features: pixels of a square image.
@@ -54,7 +57,8 @@ class RandomFilters(LastLayerOnly):
         self.in_features, self.kind, self._side = in_features, kind, side
         self.feature_dim = n_filters * windows * bumps
         self.filters = nn.Conv2d(1, n_filters, SIDE)
-        weight = torch.randn(n_filters, 1, SIDE, SIDE, generator=generator)
+        noise = torch.randn(n_filters, 1, SIDE + 2, SIDE + 2, generator=generator)
+        weight = nn.functional.conv2d(noise, BINOMIAL.outer(BINOMIAL).view(1, 1, 3, 3))
         weight -= weight.mean((2, 3), keepdim=True)
         weight *= NORM[kind] / weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         threshold = SPREAD[kind] * torch.randn(n_filters, generator=generator)

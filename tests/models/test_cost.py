@@ -35,9 +35,9 @@ def test_kan() -> None:
 @pytest.mark.parametrize("kind", ["relu", "spline"])
 @pytest.mark.parametrize("network", [RandomFilters, RandomPatches])
 def test_random_features_cost_what_torch_counts(network, kind) -> None:
-    model = network(144, 3, 32, kind, torch.Generator())
+    model = network(256, 3, 32, kind, torch.Generator())
     with FlopCounterMode(display=False) as counter:
-        model(torch.rand(1, 144))
+        model(torch.rand(1, 256))
     assert forward_flops(model) == counter.get_total_flops()
 
 

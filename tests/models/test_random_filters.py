@@ -16,19 +16,19 @@ def test_features_are_means_over_windows_of_responses_everywhere(kind):
     found, x = make(kind), torch.rand(3, 784)
     features, image = found.features(x), x[1].view(28, 28)
     bumps = 1 if kind == "relu" else 2
-    n_filters = 100 // (16 * bumps)  # whole filters, 4x4 windows each
-    assert features.shape == (3, n_filters * 16 * bumps)
+    n_filters = 100 // (9 * bumps)  # whole filters, 3x3 windows each
+    assert features.shape == (3, n_filters * 9 * bumps)
     assert found.feature_dim == features.shape[1] and found(x).shape == (3, 10)
-    k, row, column = 2, 1, 3  # the second row of windows, the last column
+    k, row, column = 2, 1, 2  # the second row of windows, the last column
     weight, threshold = found.filters.weight[k, 0], found.filters.bias[k]
     expected = torch.zeros(bumps)
-    for i in range(5 * row, 5 * row + 6):
-        for j in range(5 * column, 5 * column + 6):
-            z = (weight * image[i : i + 7, j : j + 7]).sum() + threshold
+    for i in range(6 * row, 6 * row + 8):
+        for j in range(6 * column, 6 * column + 8):
+            z = (weight * image[i : i + 9, j : j + 9]).sum() + threshold
             u = torch.tanh(0.7 * z)
             responses = [z.relu()] if kind == "relu" else [1 - u.abs(), u.relu()]
-            expected += torch.stack(responses) / 36
-    actual = features[1].view(bumps, n_filters, 4, 4)[:, k, row, column]
+            expected += torch.stack(responses) / 64
+    actual = features[1].view(bumps, n_filters, 3, 3)[:, k, row, column]
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -48,7 +48,7 @@ def test_they_are_frozen_and_the_same_for_the_same_seed():
 
 
 def test_other_inputs_than_square_images_and_too_few_features_are_refused():
-    with pytest.raises(ValueError, match="12x12 pixels, got 10 inputs.*=network"):
+    with pytest.raises(ValueError, match="16x16 pixels, got 10 inputs.*=network"):
         RandomFilters(10, 2, 500, "relu", torch.Generator())
-    with pytest.raises(ValueError, match="n_features=31 is less than the 32"):
-        make("spline", n_features=31)
+    with pytest.raises(ValueError, match="n_features=17 is less than the 18"):
+        make("spline", n_features=17)

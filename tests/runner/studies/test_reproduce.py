@@ -135,7 +135,11 @@ def test_the_section_says_what_a_reader_has_to_know():
 @pytest.mark.parametrize(
     ("name", "says", "says_not"),
     [
-        ("vandeven2022-split", "at least the most that the paper's seeds", "as the paper"),
+        (
+            "vandeven2022-split",
+            "at least the most that the paper's seeds",
+            "as the paper",
+        ),
         ("owm-disjoint", "as the paper gives no error, SEM_paper is s", "at least"),
     ],
 )
