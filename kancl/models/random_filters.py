@@ -10,6 +10,8 @@ SIDE, WINDOW, STRIDE = 9, 8, 6
 numbers below, on held-out training images of MNIST."""
 BINOMIAL = torch.tensor([0.25, 0.5, 0.25])
 """Weights of an entry's neighbours and of itself, along rows and columns."""
+BUMPS = {"relu": 1, "spline": 2}
+"""Features of each filter and window."""
 NORM = {"relu": 2.0, "spline": 4.0}
 SPREAD = {"relu": 0.7, "spline": 0.3}
 """Norm of a filter's weights and deviation of its threshold."""
@@ -44,10 +46,8 @@ class RandomFilters(LastLayerOnly):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        least = SIDE + WINDOW - 1
-        side = image_side("filters", in_features, least)
-        windows = ((side - least) // STRIDE + 1) ** 2
-        bumps = 1 if kind == "relu" else 2
+        side, windows = _places(in_features)
+        bumps = BUMPS[kind]
         n_filters = n_features // (windows * bumps)
         if n_filters < 1:
             raise ValueError(
@@ -82,3 +82,22 @@ class RandomFilters(LastLayerOnly):
             bumps = torch.cat([1 - u.abs(), u.clamp(min=0)], 1)
         pooled: Tensor = nn.functional.avg_pool2d(bumps, WINDOW, STRIDE)
         return pooled.flatten(1)
+
+
+def numbers_at_once(in_features: int, kind: PatchFeature) -> int:
+    """How many numbers each feature of an image takes while it is made: those of the
+    responses at all places, and of what they turn into.
+
+    Raises: ValueError as ``RandomFilters``.
+    """
+    side, windows = _places(in_features)
+    responses: int = (side - SIDE + 1) ** 2
+    maps = 2 if kind == "relu" else 6
+    return maps * responses // (windows * BUMPS[kind])
+
+
+def _places(in_features: int) -> tuple[int, int]:
+    """An image's side, and how many windows it has."""
+    least = SIDE + WINDOW - 1
+    side = image_side("filters", in_features, least)
+    return side, ((side - least) // STRIDE + 1) ** 2

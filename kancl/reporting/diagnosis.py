@@ -111,8 +111,8 @@ def forecast_table(judged: Sequence[Forecast], n_runs: int = 1) -> Table:
             f"{middle:+.2f}, over {len(best.overlaps)} pairs of {runs}.",
             f"The best, picked with hindsight: {in_words(best.view)} "
             f"{in_words(best.layer)} {known[best]:+.2f}.",
-            "In kancl's studies more overlap never meant more forgetting (-.8 to +.2, "
-            "docs/results/forecasts.md); a short trial of the training foretells it: "
+            "In kancl's studies more overlap did not mean more forgetting (-.66 to +.18, "
+            "docs/results); a short trial of the training foretells it: "
             "evaluation.forecast=probe.",
         ]
     none = "n/a (too few pairs, or all alike)"

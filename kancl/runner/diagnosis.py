@@ -97,6 +97,9 @@ def check_forecast(config: RunConfig, parts: Parts) -> None:
         "a kernel knows no optimizer.weight_decay": (
             has_kernel and bool(optimizer.options.get("weight_decay"))
         ),
+        "a kernel knows no optimizer.momentum of 1": (
+            has_kernel and optimizer.options.get("momentum") == 1
+        ),
         f"a kernel knows plain and preconditioned steps, not all of strategy={name}": (
             has_kernel and not steps_alone(name)
         ),
@@ -270,9 +273,13 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
         matrix = read_matrix(folder, info.score.name).reshape(n + 1, n)
         measurements = read_measurements(folder)
         recorded = {m.name: m.value for m in measurements}
-        foretold, summary = forecasts_of(measurements), read_json(
-            folder / names.SUMMARY
-        )
+        foretold = forecasts_of(measurements)
+        summary = read_json(folder / names.SUMMARY)
+        costs = {
+            kind: sum(took) / summary["train_seconds"]
+            for kind in foretold
+            if (took := summary.get(f"{names.FORECAST}_{kind}_seconds"))
+        }
     except Exception as error:
         why = f"cannot be read ({error}); {again}"
         raise ConfigError(f"{path} and what belongs to it {why}") from error
@@ -295,9 +302,5 @@ def look_into(folder: Path, samples: int | None = None) -> diagnosis.Diagnosis:
             p: recorded[LOCALITY + p] for p in INFERENCE if LOCALITY + p in recorded
         },
         foretold=foretold,
-        forecast_costs={
-            kind: sum(took) / summary["train_seconds"]
-            for kind in foretold
-            if (took := summary.get(f"{names.FORECAST}_{kind}_seconds"))
-        },
+        forecast_costs=costs,
     )

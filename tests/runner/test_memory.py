@@ -215,8 +215,17 @@ MANY = "strategy.n_features=2000000000"
             "network of 2,000,000,000 features .* set strategy.n_features=",
         ),
         (
+            [
+                "strategy=nearest_mean",
+                "strategy.features=conv",
+                "strategy.n_features=9000",
+                "training.eval_batch_size=1000",
+            ],
+            r"network of 9,000 features takes [23]\.\d GiB .* set strategy.n_features=",
+        ),
+        (
             ["strategy=owm", "model.hidden=[20000]"],
-            r"past features takes 3\.0 GiB .* strategy.block_size=1000",
+            r"past features takes 3\.0 GiB .* strategy.block_size to 1000 or less",
         ),
         (
             ["strategy=owm", "model.hidden=[20000]", "strategy.block_size=9999"],

@@ -165,7 +165,7 @@ def test_features_are_those_of_evaluation(name, features, benchmark):
 
 @pytest.mark.parametrize("features", ["patches", "conv"])
 @pytest.mark.parametrize("name", ["ridge_readout", "nearest_mean"])
-@pytest.mark.parametrize("shape", [(784,), (1, 14, 56), (4, 14, 14), (14, 56)])
+@pytest.mark.parametrize("shape", [(784,), (1, 14, 56), (4, 14, 14), (14, 56), ()])
 def test_inputs_that_are_no_square_grey_images_have_no_patches(name, features, shape):
     model = with_head(MLP([784, 6, 10]), "single", 10)
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)

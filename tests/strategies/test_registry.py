@@ -229,7 +229,7 @@ def test_refuses_options_out_of_range_by_name_and_value(name, wrong):
             {"structure": "low_rank", "rank": 9000},
             "a smaller strategy.rank, or",
         ),
-        ("owm", {}, "set strategy.block_size=1000"),
+        ("owm", {}, "set strategy.block_size to 1000 or less"),
         ("owm", {"block_size": 9000}, "a smaller strategy.block_size"),
         ("owm", {"block_size": 2800}, "a smaller strategy.block_size"),
     ],

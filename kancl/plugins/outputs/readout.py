@@ -13,11 +13,16 @@ from torch import Tensor
 from kancl.config.values import Count, Positive
 from kancl.data.checks import check_room
 from kancl.models import KANLinear, readouts
-from kancl.models.frozen_features import LastLayerOnly, OneLayer, RandomPatches
+from kancl.models.frozen_features import (
+    LastLayerOnly,
+    OneLayer,
+    PatchFeature,
+    RandomPatches,
+)
 from kancl.models.heads import UNSEEN, replace_network
 from kancl.models.inspect import kan_layers, last_layers, watching
 from kancl.models.layer_features import constant_weights, layer_features, set_weights
-from kancl.models.random_filters import RandomFilters
+from kancl.models.random_filters import RandomFilters, numbers_at_once
 from kancl.models.readouts import FeatureSums
 from kancl.plugins.plugin import Needs, Plugin, Record, Stage, TrainingSetup
 
@@ -103,8 +108,12 @@ class ReadoutPlugin(Plugin):
         model: Any = setup.model
         _check_images(self.features, setup.image_shape)
         in_features, conv = int(model.network.in_features), self.features == "conv"
+        kind: PatchFeature = "spline" if kan_layers(model) else "relu"
+        images = max(setup.batch_size, setup.eval_batch_size)
         # its weights and moments, and what a batch gives
-        each = 8 * n_outputs + 4 * setup.batch_size + 4 * in_features * (not conv)
+        each = 8 * n_outputs + 4 * images + 4 * in_features * (not conv)
+        if conv:
+            each += 4 * images * numbers_at_once(in_features, kind)
         check_room(
             f"a network of {self.n_features:,} features",
             each * self.n_features,
@@ -115,7 +124,7 @@ class ReadoutPlugin(Plugin):
             in_features,
             n_outputs,
             self.n_features,
-            "spline" if kan_layers(model) else "relu",
+            kind,
             torch.Generator().manual_seed(setup.seed),
         )
 
@@ -174,11 +183,14 @@ def _fewer(most: int) -> str:
 
 def _check_images(features: str, shape: tuple[int, ...] | None) -> None:
     """Raises: ValueError for inputs that are no square images of one channel."""
-    if shape is not None and shape not in ((1, shape[-1], shape[-1]), shape[-1:] * 2):
+    if shape is None:
+        return
+    square = shape[-1:] * 2
+    if not square or shape not in (square, (1, *square)):
         raise ValueError(
             f"features={features} takes square images of one channel, and an input here "
-            f"has the shape {'x'.join(map(str, shape))}: give images as (n, height, "
-            "width), or set strategy.features=inputs instead"
+            f"has the shape {'x'.join(map(str, shape))}: give them as (n, side, side), or "
+            "set strategy.features=inputs instead"
         )
 
 

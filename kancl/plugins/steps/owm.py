@@ -78,7 +78,8 @@ class Projector(Preconditioner):
         if failed:
             raise Diverged(
                 "the features have become so large that OWM's projector has lost its "
-                "precision: lower optimizer.lr, or raise strategy.alpha_input and "
+                "precision: lower optimizer.lr, scale inputs that are far above 1 "
+                "(scenario.normalize=unit), or raise strategy.alpha_input and "
                 "strategy.alpha_hidden"
             )
         new = torch.linalg.solve_triangular(factor.to(rows), projected, upper=False)
@@ -220,10 +221,14 @@ class OWMPlugin(StepPreconditionerPlugin):
         return 4 * n_features(layer) * self._size(layer)
 
     @property
+    def n_copies(self) -> int:
+        return 3 if self.by_sample else 1
+
+    @property
     def instead(self) -> str:
         if self.block_size is None:
-            return "set strategy.block_size=1000, or take a smaller model instead"
-        return "set a smaller strategy.block_size, or take a smaller model instead"
+            return "set strategy.block_size to 1000 or less instead, or a smaller model"
+        return "set a smaller strategy.block_size instead, or a smaller model"
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         self._inputs.clear()

@@ -60,10 +60,9 @@ class StepPreconditionerPlugin(Plugin):
 
     def prepare(self, setup: TrainingSetup) -> None:
         sizes = [self.n_bytes(layer) for layer in _layers_to_come(setup.model)]
-        # while one is worked out, as much again is taken as the largest has
         check_room(
             "what is kept of past features",
-            sum(sizes) + max(sizes, default=0),
+            sum(sizes) + self.n_copies * max(sizes, default=0),
             lambda _: self.instead,
             setup.device,
         )
@@ -71,6 +70,11 @@ class StepPreconditionerPlugin(Plugin):
     @abstractmethod
     def n_bytes(self, layer: nn.Module) -> int:
         """How many bytes a layer's preconditioner takes."""
+
+    @property
+    def n_copies(self) -> int:
+        """As many bytes again are taken while one of them is worked out."""
+        return 1
 
     @property
     def instead(self) -> str:
@@ -214,12 +218,16 @@ class GramPlugin(PastSamplesPlugin):
     def n_bytes(self, layer: nn.Module) -> int:
         n = n_features(layer)
         if self.structure == "low_rank":
-            return 8 * n * self.rank
+            return 8 * n * min(n, self.rank)
         whole = self.structure == "full"
         n_numbers = (
             n * n if whole else sum(b.numel() * b.shape[1] for b in input_blocks(layer))
         )
-        return 24 * n_numbers  # sum and inverse, and in float64 while it is solved
+        return 12 * n_numbers  # the matrix, its inverse, the sum that joins it
+
+    @property
+    def n_copies(self) -> int:
+        return 4  # float64
 
     @property
     def instead(self) -> str:
@@ -247,7 +255,9 @@ def layers_with_features(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _layers_to_come(model: Any) -> list[nn.Module]:
-    """One layer for each preconditioner that training will make."""
+    """One layer for each preconditioner that training will make; of heads by task label
+    that are still to come, one.
+    """
     layers = {key_of(model, name): m for name, m in layers_with_features(model)}
     if isinstance(model, (GrowingHead, MultiHead)) and not model.heads:
         with torch.random.fork_rng(devices=[]):

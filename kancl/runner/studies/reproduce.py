@@ -28,6 +28,12 @@ from kancl.runs.names import LEARNED_FUNCTION
 
 RESULTS = "docs/results/{}.md"
 SEEDS_WANTED = 10
+NOTES = (
+    "- ± is the standard error",
+    "- Some rows have fewer",
+    "- One seed has no spread",
+)
+"""How our own notes below a table begin."""
 MOST_RESULTS = 2**22  # bytes
 NUMBERS = {"paper %", "ours %", "difference", "tolerance", "seeds"}  # set right
 KEYS = ("row", "incremental")  # the first columns, by which a row is known
@@ -198,8 +204,10 @@ def _merged(old: str, new: str) -> str:
     (head, rows, notes), (_, old_rows, old_notes) = map(parts, (new, old))
     n_keys = sum(title in KEYS for title in cells(head[-2]))
     fresh = {cells(row)[:n_keys]: row for row in rows}
+    only_new = fresh.keys() >= {cells(row)[:n_keys] for row in old_rows}
+    again = NOTES if only_new else NOTES[:1]  # the others may hold for old rows
     merged = [fresh.pop(cells(row)[:n_keys], row) for row in old_rows]
-    notes += [line for line in old_notes if line not in notes]
+    notes += [n for n in old_notes if n not in notes and not n.startswith(again)]
     return "".join([*head, *merged, *fresh.values(), *notes]).rstrip() + "\n"
 
 

@@ -102,7 +102,7 @@ def test_blocks_are_projectors_of_their_own_features():
 @pytest.mark.parametrize("by_sample", [False, True])
 def test_features_that_grow_without_bound_are_a_divergence(by_sample):
     found = Projector(1e-9, 1.0, by_sample, None)
-    with pytest.raises(Diverged, match="lower optimizer.lr, or raise"):
+    with pytest.raises(Diverged, match="lower optimizer.lr, scale inputs"):
         for power in range(0, 40, 4):  # beyond float32's largest number in the end
             found.observe(torch.rand(30, 5) * 10.0**power)
 

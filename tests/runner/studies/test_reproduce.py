@@ -154,3 +154,16 @@ def test_a_table_of_single_seeds_says_what_stands_in_for_their_spread():
     row = Row("none", paper=84.32, sem=0.99)
     text = section(protocol, [Judgement(row, [0.84], paper_seeds=20)])
     assert "the paper's stands in" in text
+
+
+def test_notes_of_before_give_way_where_the_new_ones_say_it(tmp_path):
+    """The rule is said once; that rows have few seeds, as long as some old row stays."""
+    path, head = tmp_path / "page.md", "## p\n\nwho\n\n| row | ours |\n| --- | --- |\n"
+    few = "- Some rows have fewer seeds than 10.\n"
+    old = "| a | 1 |\n| b | 2 |\n\n- ± is the standard error, as once.\n" + few
+    for rows, keeps in ("| a | 3 |\n", True), ("| a | 3 |\n| b | 4 |\n", False):
+        path.write_text(head + old + "- By hand.\n")
+        write_section(path, head + rows + "\n- ± is the standard error, as now.\n")
+        text = path.read_text()
+        assert "as now" in text and "as once" not in text and "- By hand." in text
+        assert (few in text) == keeps
