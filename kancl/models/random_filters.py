@@ -8,7 +8,7 @@ from kancl.models.frozen_features import LastLayerOnly, PatchFeature, image_side
 SIDE, WINDOW, STRIDE = 9, 8, 6
 """Side of a filter, and side and step of the pooling windows, in pixels; chosen, like the
 numbers below, on held-out training images of MNIST."""
-BINOMIAL = torch.tensor([0.25, 0.5, 0.25])
+BINOMIAL = 0.25, 0.5, 0.25
 """Weights of an entry's neighbours and of itself, along rows and columns."""
 BUMPS = {"relu": 1, "spline": 2}
 """Features of each filter and window."""
@@ -58,7 +58,8 @@ class RandomFilters(LastLayerOnly):
         self.feature_dim = n_filters * windows * bumps
         self.filters = nn.Conv2d(1, n_filters, SIDE)
         noise = torch.randn(n_filters, 1, SIDE + 2, SIDE + 2, generator=generator)
-        weight = nn.functional.conv2d(noise, BINOMIAL.outer(BINOMIAL).view(1, 1, 3, 3))
+        smooth = torch.tensor(BINOMIAL).outer(torch.tensor(BINOMIAL))
+        weight = nn.functional.conv2d(noise, smooth.view(1, 1, 3, 3))
         weight -= weight.mean((2, 3), keepdim=True)
         weight *= NORM[kind] / weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         threshold = SPREAD[kind] * torch.randn(n_filters, generator=generator)

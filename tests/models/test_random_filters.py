@@ -32,6 +32,26 @@ def test_features_are_means_over_windows_of_responses_everywhere(kind):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_they_are_made_in_double_precision_where_that_is_the_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = make("spline")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.filters.weight.dtype == torch.float64
+    torch.testing.assert_close(
+        found.filters.weight.sum((2, 3)), torch.zeros(5, 1).double(), atol=1e-12, rtol=0
+    )
+
+
+def test_a_weight_is_like_its_neighbours():
+    """Mixed by 1/4, 1/2, 1/4 along rows: neighbours of normal noise correlate by 2/3."""
+    weight = make("relu", n_features=9 * 2000).filters.weight.flatten(0, 1)
+    weight = weight - weight.mean(0)
+    beside = (weight[:, :, 1:] * weight[:, :, :-1]).mean() / weight.square().mean()
+    assert 0.6 < beside < 0.7
+
+
 def test_they_are_frozen_and_the_same_for_the_same_seed():
     x = torch.rand(2, 784)
     first, again, other = make("relu"), make("relu"), make("relu", seed=1)
