@@ -246,6 +246,14 @@ def test_matrices_over_features_that_do_not_fit_together_are_refused(
     build("owm", setup(with_head(MLP(widths), head, 2)), block_size=100)
 
 
+def test_projectors_of_every_sample_take_more_while_they_are_worked_out(monkeypatch):
+    monkeypatch.setattr("kancl.data.checks.free_memory", lambda device: 2**26)
+    layers = [4, 5, 2100, 2]
+    build("owm", setup(with_head(MLP(layers), "single", 2)))
+    with pytest.raises(ValueError, match="past features takes .* are free"):
+        build("owm", setup(with_head(MLP(layers), "single", 2)), by_sample=True)
+
+
 def test_heads_to_come_are_counted_without_a_random_number():
     model = with_head(MLP([4, 3, 2]), "growing", 2)
     torch.manual_seed(0)
