@@ -45,12 +45,12 @@ def forecast_line(foretold: Foretold, matrix: Tensor) -> str:
 
 
 def forecast_table(
-    foretold: Foretold, matrix: Tensor, costs: Mapping[str, float] | None = None
+    foretold: Foretold, matrix: Tensor, costs: Mapping[str, float]
 ) -> Table:
     """A row per kind.
 
     Args:
-        costs: the time that a kind took, as a share of the training's.
+        costs: the time that each kind took, as a share of the training's, if known.
     """
     judged = judge(foretold, matrix)
     top = judged.get("forecast_ceiling_rho")
@@ -58,8 +58,7 @@ def forecast_table(
     for kind, pairs in foretold.items():
         rho, *others = (judged[f"forecast_{kind}_{metric}"] for metric in METRICS)
         share = rho / top if rho is not None and top is not None and top > 0 else None
-        cost = (costs or {}).get(kind)
-        rows.append([TITLES[kind], len(pairs), rho, share, *others, cost])
+        rows.append([TITLES[kind], len(pairs), rho, share, *others, costs.get(kind)])
     rho, *others = (Column(title, show) for title in METRICS.values())
     columns = [Column("forecast"), Column("pairs", str), rho]
     columns += [Column("of the ceiling", "{:.2f}".format), *others]

@@ -76,7 +76,7 @@ def check_forecast(config: RunConfig, parts: Parts) -> None:
     """Raises: ConfigError where nothing can be foretold, naming the way out."""
     name, training, info = config.strategy.name, config.training, parts.benchmark.info
     has_kernel, optimizer = "kernel" in forecast_kinds(config), config.optimizer
-    edges = (getattr(m, "edge_factor", None) for m in kan_layers(parts.model).values())
+    splines = kan_layers(parts.model).values()
     reasons = {
         f"scenario={config.scenario.name} has a single experience": (
             info.n_experiences == 1
@@ -104,7 +104,7 @@ def check_forecast(config: RunConfig, parts: Parts) -> None:
             has_kernel and not steps_alone(name)
         ),
         "a kernel knows no factor per edge (model.standalone_scale=true)": (
-            has_kernel and any(factor is not None for factor in edges)
+            has_kernel and any(m.edge_factor is not None for m in splines)
         ),
         "training.early_stopping and restore_best choose epochs, which a part of a "
         "training has not": bool(training.early_stopping or training.restore_best),

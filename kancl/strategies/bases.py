@@ -83,7 +83,7 @@ class ForwardOnly(Naive):
 
     @torch.no_grad()
     def forward(self) -> Any:
-        """As in evaluation: no dropout in the features that a solution is made of."""
+        """Evaluate the network: dropout has no part in a solution's features."""
         with eval_mode(self.model):
             return super().forward()
 

@@ -26,7 +26,7 @@ class Preconditioner(ABC):
     @abstractmethod
     def observe(self, features: Tensor) -> None: ...
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Take what was observed into account from now on, if it was not at once."""
 
     @abstractmethod

@@ -73,7 +73,7 @@ class StepPreconditionerPlugin(Plugin):
 
     @property
     def n_copies(self) -> int:
-        """As many bytes again are taken while one of them is worked out."""
+        """How many copies of a preconditioner are in memory while it is worked out."""
         return 1
 
     @property
